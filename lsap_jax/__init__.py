@@ -1,0 +1,27 @@
+"""GAN inversion in JAX: real images to latent codes of a pretrained StyleGAN2, in batches of thousands.
+
+Importing the package touches no file, no network and no device; everything is loaded where it is first used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Generator": "lsap_jax.generator",
+    "load_generator": "lsap_jax.generator",
+    "LsapError": "lsap_jax.errors",
+}
+
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'lsap_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,347 @@
+"""What a user holds: a generator (configuration and params), with the discriminator and the base-code encoder where the file has them.
+
+`Generator` is frozen and a JAX pytree whose leaves are the params: pass it through `jit`, `grad`, `vmap` and `pmap` like any array.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from lsap_jax import weights_file
+from lsap_jax.errors import LsapError
+from lsap_jax.networks import basecode, discriminator, stylegan2
+from lsap_jax.networks.layers import normalize_2nd_moment
+from lsap_jax.networks.parameters import params_from_canonical
+
+Params = Mapping[str, Any]
+
+
+@struct.dataclass(kw_only=True)
+class Discriminator:
+    """StyleGAN2 discriminator."""
+
+    config: discriminator.DiscriminatorConfig = struct.field(pytree_node=False)
+    params: Params
+
+    def __call__(self, img: jax.Array, c: jax.Array | None = None) -> jax.Array:
+        """Images [B, R, R, C] (and labels [B, c_dim]) to logits [B, 1]. The minibatch-stddev layer makes them depend on the batch."""
+        return self.apply(img, c)[0]
+
+    def features(self, img: jax.Array) -> list[jax.Array]:
+        """Block outputs before the minibatch-stddev layer, [B, R/2, R/2, .], [B, R/4, R/4, .], ...: independent of batch mates."""
+        c = jnp.zeros((img.shape[0], self.config.c_dim)) if self.config.c_dim else None
+        return self.apply(img, c)[1]
+
+    def apply(self, img: jax.Array, c: jax.Array | None = None) -> tuple[jax.Array, list[jax.Array]]:
+        """(logits, features) of one pass."""
+        return discriminator.DiscriminatorNetwork(self.config).apply({"params": self.params}, img, c)  # type: ignore[return-value]
+
+
+@struct.dataclass(kw_only=True)
+class BasecodeEncoder:
+    """Base-code encoder E of F/Z+: image to f."""
+
+    config: basecode.BasecodeConfig = struct.field(pytree_node=False)
+    variables: Params
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Images [B, 8s, 8s, C] in [-1, 1] to base codes [B, s, s, channels]."""
+        return basecode.BasecodeNetwork(self.config).apply(self.variables, x)  # type: ignore[return-value]
+
+
+@struct.dataclass(kw_only=True)
+class Generator:
+    """StyleGAN2 generator: `mapping`, `synthesis`, and the networks that came with it."""
+
+    config: stylegan2.GeneratorConfig = struct.field(pytree_node=False)
+    params: Params
+    discriminator: Discriminator | None = None
+    basecode: BasecodeEncoder | None = None
+    provenance_json: str = struct.field(pytree_node=False, default="{}")
+
+    z_dim = property(lambda self: self.config.z_dim)
+    c_dim = property(lambda self: self.config.c_dim)
+    w_dim = property(lambda self: self.config.w_dim)
+    num_ws = property(lambda self: self.config.num_ws)
+    img_resolution = property(lambda self: self.config.img_resolution)
+    img_channels = property(lambda self: self.config.img_channels)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the weights come from: name, source format, source SHA-256, licence, notes, as far as known."""
+        return dict(json.loads(self.provenance_json))
+
+    @property
+    def w_avg(self) -> jax.Array:
+        """[w_dim] mean of w."""
+        return self.params["mapping"]["w_avg"]
+
+    def mapping(
+        self,
+        z: jax.Array,
+        c: jax.Array | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> jax.Array:
+        """z [B, z_dim] (and labels c [B, c_dim]) to ws [B, num_ws, w_dim].
+
+        Args:
+            truncation_psi: ws become w_avg + psi · (w - w_avg).
+            truncation_cutoff: only the first so many of the num_ws; None is all.
+        """
+        w = self.map_w(z, c)
+        ws = jnp.broadcast_to(w[:, None], (w.shape[0], self.num_ws, self.w_dim))
+        return self.truncate(ws, truncation_psi, truncation_cutoff)
+
+    def map_w(self, z: jax.Array, c: jax.Array | None = None, *, normalize: bool = True) -> jax.Array:
+        """z [B, z_dim] to w [B, w_dim]. `normalize=False` skips StyleGAN's own normalisation of z."""
+        if self.c_dim and c is None:
+            c = jnp.zeros((z.shape[0], self.c_dim))
+        return stylegan2.Mapping(self.config).apply({"params": self.params["mapping"]}, z, c, normalize=normalize)  # type: ignore[return-value]
+
+    def map_rows(self, z: jax.Array, c: jax.Array | None = None, *, normalize: bool = True) -> jax.Array:
+        """Z+ codes [B, num_ws, z_dim] to ws [B, num_ws, w_dim]: every row through the mapping network."""
+        b, rows, _ = z.shape
+        if c is not None:
+            c = jnp.repeat(c, rows, axis=0)
+        return self.map_w(z.reshape(b * rows, -1), c, normalize=normalize).reshape(b, rows, self.w_dim)
+
+    def truncate(self, ws: jax.Array, psi: float, cutoff: int | None = None) -> jax.Array:
+        """w_avg + psi · (ws - w_avg) for the first `cutoff` rows of ws [B, num_ws, w_dim]; all rows where it is None."""
+        if psi == 1 or cutoff == 0:
+            return ws
+        mean = self.w_avg[None, None]
+        truncated = mean + psi * (ws - mean)
+        if cutoff is None:
+            return truncated
+        rows = jnp.arange(ws.shape[1])[None, :, None] < cutoff
+        return jnp.where(rows, truncated, ws)
+
+    def synthesis(
+        self,
+        ws: jax.Array | None,
+        noise_mode: stylegan2.NoiseMode = "const",
+        rng: jax.Array | None = None,
+        *,
+        f: jax.Array | None = None,
+        styles: Mapping[str, jax.Array] | None = None,
+        noise: Mapping[str, jax.Array] | None = None,
+    ) -> jax.Array:
+        """ws [B, num_ws, w_dim] to images [B, R, R, img_channels], nominally in [-1, 1], unclipped.
+
+        Args:
+            noise_mode: "const" (the noise stored with the weights), "none", "random" (needs rng: one key, or a key per image).
+            f: base code [B, r, r, C(r)] at which the synthesis starts; skip architecture only.
+            styles: layer name -> [B, Cin], used instead of ws (StyleSpace); names as in `config.style_layers()`.
+            noise: layer name -> [B | 1, r, r], used instead of the stored noise.
+
+        Raises:
+            ValueError: f fits no block or the architecture is not 'skip'; rng is missing.
+        """
+        return self.features(ws, noise_mode, rng, f=f, styles=styles, noise=noise)[0]
+
+    def features(
+        self,
+        ws: jax.Array | None,
+        noise_mode: stylegan2.NoiseMode = "const",
+        rng: jax.Array | None = None,
+        *,
+        f: jax.Array | None = None,
+        styles: Mapping[str, jax.Array] | None = None,
+        noise: Mapping[str, jax.Array] | None = None,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """`synthesis`, and every intermediate by name: `b8.conv0`, `b8.conv1`, `b8.torgb`, `b8` (block output), `b8.img`, `b8.conv0.styles`.
+
+        Under `jit` only what is used is computed.
+        """
+        if noise_mode not in ("const", "random", "none"):
+            raise ValueError(f"noise_mode is 'const', 'random' or 'none', not {noise_mode!r}")
+        return stylegan2.Synthesis(self.config).apply(  # type: ignore[return-value]
+            {"params": self.params["synthesis"]}, ws, styles=styles, f=f, noise_mode=noise_mode, noise=noise, rng=rng
+        )
+
+    def styles(self, ws: jax.Array) -> dict[str, jax.Array]:
+        """StyleSpace of ws: layer name -> [B, Cin], as `synthesis(styles=...)` takes it."""
+        found = self.features(ws, "none")[1]
+        return {name: found[f"{name}.styles"] for name in self.config.style_layers()}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every weight by its name in the file: `generator/mapping/fc0/weight`, ..."""
+        trees: dict[str, Any] = {"generator": self.params}
+        if self.discriminator is not None:
+            trees["discriminator"] = self.discriminator.params
+        if self.basecode is not None:
+            trees["basecode"] = self.basecode.variables
+        return {"/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(trees).items()}
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of all weights, as recorded in converted files and results."""
+        return weights_file.digest(self.arrays())
+
+    def save(self, path: str | Path) -> str:
+        """Write one safetensors file (`weights_file`); returns its digest."""
+        config = {"generator": asdict(self.config)}
+        if self.discriminator is not None:
+            config["discriminator"] = asdict(self.discriminator.config)
+        if self.basecode is not None:
+            config["basecode"] = asdict(self.basecode.config)
+        provenance = {k: v for k, v in self.provenance.items() if k != "sha256"}
+        return weights_file.write_weights(path, "generator", self.arrays(), config, provenance)
+
+
+def radius(dim: int) -> float:
+    """√dim, the radius of the hypersphere of Z (eq. 5 of arXiv 2307.08995)."""
+    return float(np.sqrt(dim))
+
+
+def random_z(rng: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Uniform points on the sphere of radius √shape[-1]: normal draws, normalised."""
+    return normalize_2nd_moment(jax.random.normal(rng, shape))
+
+
+def bundled() -> dict[str, Path]:
+    """Name -> file of the generators inside the package."""
+    folder = Path(str(resources.files("lsap_jax") / "assets"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def load_generator(source: str | Path) -> Generator:
+    """A bundled generator by name, a converted file, or an official checkpoint converted on the fly.
+
+    Args:
+        source: "toonhead64", the path of a file written by `Generator.save`, or of a .pkl, .pt or .pth that `convert_weights` reads.
+
+    Raises:
+        LsapError, ConversionError: there is no such file, it is damaged, or it holds something else; says what to do.
+    """
+    names = bundled()
+    path = names.get(str(source), Path(source))
+    if not path.is_file():
+        raise LsapError(f"{source}: neither a file nor a bundled generator ({', '.join(names) or 'none here'})")
+    if weights_file.is_weights_file(path):
+        return from_file(path)
+    from convert_weights import read
+
+    return from_checkpoint(read(path))
+
+
+def from_file(path: str | Path) -> Generator:
+    """Generator of a file written by `Generator.save`; digests checked."""
+    kind, arrays, config, provenance = weights_file.read_weights(path)
+    if kind != "generator":
+        raise LsapError(f"{path}: holds {kind!r} weights, not a generator")
+    tree = unflatten_dict({tuple(name.split("/")): a for name, a in arrays.items()})
+    try:
+        generator = Generator(
+            config=stylegan2.GeneratorConfig(**_tuples(config["generator"])),
+            params=tree["generator"],
+            provenance_json=_json(provenance),
+            discriminator=Discriminator(
+                config=discriminator.DiscriminatorConfig(**_tuples(config["discriminator"])),
+                params=tree["discriminator"],
+            )
+            if "discriminator" in config
+            else None,
+            basecode=BasecodeEncoder(
+                config=basecode.BasecodeConfig(**_tuples(config["basecode"])), variables=tree["basecode"]
+            )
+            if "basecode" in config
+            else None,
+        )
+    except (KeyError, TypeError) as error:
+        raise LsapError(
+            f"{path}: its header and its tensors do not belong together ({error}); convert the original again"
+        ) from error
+    _check(generator, path)
+    return generator
+
+
+def _check(generator: Generator, path: str | Path) -> None:
+    """The tensors of a file have the shapes that its configuration asks for."""
+    expected = {f"generator/{k}": v for k, v in _flat_shapes(generator_shapes(generator.config)).items()}
+    if generator.discriminator is not None:
+        expected |= {
+            f"discriminator/{k}": v
+            for k, v in _flat_shapes(discriminator_shapes(generator.discriminator.config)).items()
+        }
+    found = {name: a.shape for name, a in generator.arrays().items() if not name.startswith("basecode/")}
+    wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+    if wrong:
+        name = wrong[0]
+        raise LsapError(
+            f"{path}: {name} is {found.get(name)}, its configuration asks for {expected.get(name)} ({len(wrong)} such); convert it again"
+        )
+
+
+def _flat_shapes(tree: Params) -> dict[str, tuple[int, ...]]:
+    return {"/".join(path): tuple(leaf.shape) for path, leaf in flatten_dict(dict(tree)).items()}
+
+
+def generator_shapes(config: stylegan2.GeneratorConfig) -> dict[str, Any]:
+    """Params tree of a generator as ShapeDtypeStructs."""
+    return jax.eval_shape(lambda: stylegan2.initial_params(config, jax.random.key(0)))
+
+
+def discriminator_shapes(config: discriminator.DiscriminatorConfig) -> dict[str, Any]:
+    """Params tree of a discriminator as ShapeDtypeStructs."""
+    return jax.eval_shape(lambda: discriminator.initial_params(config, jax.random.key(0)))
+
+
+def from_checkpoint(checkpoint: Any) -> Generator:
+    """Generator of a `convert_weights.Checkpoint`: every tensor used once, every parameter filled.
+
+    Raises:
+        LsapError: the file holds something else than a StyleGAN2 generator, or tensors are missing, left over or of another shape.
+    """
+    if checkpoint.kind != "stylegan2":
+        raise LsapError(f"this file holds {checkpoint.kind!r} weights ({checkpoint.format}), not a StyleGAN2 generator")
+    config = stylegan2.GeneratorConfig(**_tuples(checkpoint.config["generator"]))
+    arrays = checkpoint.arrays
+    parts = {
+        part: {n.split("/", 1)[1]: a for n, a in arrays.items() if n.startswith(f"{part}/")}
+        for part in ("generator", "discriminator")
+    }
+    params = params_from_canonical(
+        generator_shapes(config), parts["generator"], f"a {config.img_resolution}-px StyleGAN2 generator"
+    )
+    critic = None
+    if "discriminator" in checkpoint.config:
+        shape = discriminator.DiscriminatorConfig(**_tuples(checkpoint.config["discriminator"]))
+        critic = Discriminator(
+            config=shape,
+            params=params_from_canonical(
+                discriminator_shapes(shape), parts["discriminator"], f"a {shape.img_resolution}-px discriminator"
+            ),
+        )
+    provenance = {
+        "format": checkpoint.format,
+        "source_sha256": checkpoint.sha256,
+        "licence": checkpoint.licence,
+        "notes": list(checkpoint.notes),
+        "ignored": len(checkpoint.ignored),
+    }
+    return Generator(config=config, params=params, discriminator=critic, provenance_json=_json(provenance))
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(dict(value), sort_keys=True)
+
+
+def _tuples(config: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON lists as tuples, all the way down: configurations are hashable."""
+
+    def convert(value: Any) -> Any:
+        return tuple(convert(v) for v in value) if isinstance(value, list | tuple) else value
+
+    return {key: convert(value) for key, value in config.items()}

@@ -1,0 +1,138 @@
+"""Layers of StyleGAN2 (Karras et al., CVPR 2020): bias_act, equalised dense layers, modulated convolution.
+
+Images and features are [B, H, W, C], convolution weights [kh, kw, Cin, Cout], dense weights [in, out]. Weights are stored unscaled; the
+equalised learning rate multiplies them at run time, as in the checkpoints.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lsap_jax.networks.resample import conv2d_resample
+
+SQRT2 = float(np.sqrt(2))
+
+# name -> (function of (x, alpha), default alpha, default gain), the table of `bias_act`
+ACTIVATIONS: dict[str, tuple[Callable, float, float]] = {
+    "linear": (lambda x, a: x, 0.0, 1.0),
+    "relu": (lambda x, a: jax.nn.relu(x), 0.0, SQRT2),
+    "lrelu": (lambda x, a: jnp.where(x >= 0, x, x * a), 0.2, SQRT2),
+    "tanh": (lambda x, a: jnp.tanh(x), 0.0, 1.0),
+    "sigmoid": (lambda x, a: jax.nn.sigmoid(x), 0.0, 1.0),
+    "elu": (lambda x, a: jax.nn.elu(x), 0.0, 1.0),
+    "selu": (lambda x, a: jax.nn.selu(x), 0.0, 1.0),
+    "softplus": (lambda x, a: jax.nn.softplus(x), 0.0, 1.0),
+    "swish": (lambda x, a: jax.nn.sigmoid(x) * x, 0.0, SQRT2),
+}
+
+
+def channelwise(v: jax.Array, ndim: int) -> jax.Array:
+    """[C] as [1, ..., 1, C], so that nothing is promoted silently."""
+    return v.reshape((1,) * (ndim - 1) + (-1,))
+
+
+def bias_act(
+    x: jax.Array,
+    b: jax.Array | None = None,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> jax.Array:
+    """Add bias, activate, scale by gain, clamp to ±clamp: in this order, so the clamp bounds the scaled value.
+
+    Args:
+        x: [..., C].
+        b: [C] or None.
+        act: a key of `ACTIVATIONS`; alpha and gain default to that activation's.
+    """
+    function, default_alpha, default_gain = ACTIVATIONS[act]
+    alpha = default_alpha if alpha is None else alpha
+    gain = default_gain if gain is None else gain
+    if b is not None:
+        x = x + channelwise(b, x.ndim).astype(x.dtype)
+    x = function(x, alpha)
+    if gain != 1:
+        x = x * gain
+    return x if clamp is None else jnp.clip(x, -clamp, clamp)
+
+
+def normalize_2nd_moment(x: jax.Array, eps: float = 1e-8) -> jax.Array:
+    """x / sqrt(mean(x²) + eps) over the last axis: onto the sphere of radius √dim (StyleGAN's pixel norm)."""
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + eps)
+
+
+class FullyConnected(nn.Module):
+    """Equalised dense layer: act(x · W · lr/√in + b · lr)."""
+
+    features: int
+    activation: str = "linear"
+    lr_multiplier: float = 1.0
+    bias_init: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        fan_in = x.shape[-1]
+        weight = self.param("weight", nn.initializers.normal(1.0 / self.lr_multiplier), (fan_in, self.features))
+        bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
+        x = x @ (weight * (self.lr_multiplier / np.sqrt(fan_in))).astype(x.dtype)
+        return bias_act(x, bias * self.lr_multiplier, self.activation)
+
+
+def modulated_conv2d(
+    x: jax.Array,
+    weight: jax.Array,
+    styles: jax.Array,
+    *,
+    noise: jax.Array | None = None,
+    up: int = 1,
+    down: int = 1,
+    padding: int = 0,
+    resample_filter: np.ndarray | None = None,
+    demodulate: bool = True,
+    flip_weight: bool = True,
+) -> jax.Array:
+    """Modulated convolution with one shared weight: scale the inputs, convolve, scale the outputs.
+
+    conv(x, w · s) with demodulation equals conv(x · s, w) · rsqrt(Σ (w · s)² + 1e-8), and Σ (w · s)² = s² · Σ_kk w²: no weights per sample, no
+    grouped convolution (StyleGAN2, §2.2).
+
+    Args:
+        x: [B, H, W, Cin].
+        weight: [kh, kw, Cin, Cout], without the equalised scale (demodulation cancels it).
+        styles: [B, Cin].
+        noise: [B | 1, H', W', 1] added to the result, or None.
+    """
+    x = x * styles[:, None, None, :].astype(x.dtype)
+    x = conv2d_resample(x, weight, resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight)
+    if demodulate:
+        energy = jnp.square(styles) @ jnp.sum(jnp.square(weight), axis=(0, 1))
+        x = x * jax.lax.rsqrt(energy + 1e-8)[:, None, None, :].astype(x.dtype)
+    return x if noise is None else x + noise.astype(x.dtype)
+
+
+class Conv2d(nn.Module):
+    """Equalised convolution of the discriminator and of residual skips: weight · 1/√(Cin·k²), optional resampling, bias_act."""
+
+    features: int
+    kernel_size: int
+    use_bias: bool = True
+    activation: str = "linear"
+    up: int = 1
+    down: int = 1
+    resample_filter: tuple = (0.125, 0.375, 0.375, 0.125)
+    conv_clamp: float | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, gain: float = 1.0) -> jax.Array:
+        k, fan_in = self.kernel_size, x.shape[-1]
+        weight = self.param("weight", nn.initializers.normal(1.0), (k, k, fan_in, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else None
+        weight = weight * float(1 / np.sqrt(fan_in * k * k))
+        f = np.asarray(self.resample_filter) if self.up > 1 or self.down > 1 else None
+        x = conv2d_resample(x, weight, f, up=self.up, down=self.down, padding=k // 2, flip_weight=self.up == 1)
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        return bias_act(x, bias, self.activation, gain=ACTIVATIONS[self.activation][2] * gain, clamp=clamp)

@@ -1,0 +1,58 @@
+"""Fake CPU devices, strict numerics, and where the reference vectors are."""
+
+import os
+
+# Before jax starts: two devices on one processor, so that every test crosses the device axis.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+settings.register_profile("suite", deadline=None, derandomize=True, max_examples=25)
+settings.load_profile("suite")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """golden("nv_g32") -> arrays of that reference file; the test is skipped where the folder is absent."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        path = SHARED / "golden" / f"{name}.npz"
+        if not path.is_file():
+            pytest.skip(f"reference vectors {path.name} are not here (they are not part of a user's checkout)")
+        with np.load(path) as file:
+            return {key: file[key] for key in file.files}
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def shared_file() -> Callable[[str], Path]:
+    """shared_file("golden/x.pt") -> path; the test is skipped where it is absent."""
+
+    def find(name: str) -> Path:
+        path = SHARED / name
+        if not path.is_file():
+            pytest.skip(f"{name} is not here (it is not part of a user's checkout)")
+        return path
+
+    return find
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The largest deviation from each group of reference vectors, relative to the group's largest value."""
+    from parity import deviations
+
+    if deviations:
+        terminalreporter.section("largest deviation from the reference vectors, relative to the largest value")
+        for group, (deviation, name) in sorted(deviations.items()):
+            terminalreporter.write_line(f"{group:24s} {deviation:.1e}  {name}")
