@@ -9,12 +9,15 @@ All arrays are [B, H, W, C]. Filters are static: numpy arrays, 1-D (separable ta
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 Factor = int | tuple[int, int]  # of both axes, or (x, y)
+_Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]  # left (x0), right (x1), top (y0), bottom (y1); negative crops
 
 
@@ -46,48 +49,66 @@ def separable_terms(f: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(u[:, k] * math.sqrt(s[k]), vt[k] * math.sqrt(s[k])) for k in range(rank)]
 
 
-def _filter_axis(x: jax.Array, taps: np.ndarray, up: int, down: int, pad: tuple[int, int], axis: int) -> jax.Array:
-    """Zero-stuff by `up`, pad, convolve with `taps` and keep every `down`-th sample, along one axis."""
-    n, k = x.shape[axis], len(taps)
+class _Axis(NamedTuple):
+    """Plan of one axis: which strided slices of the padded input, times which taps, make each output phase."""
+
+    low: int  # zeros to put before the input (negative: samples to drop)
+    high: int  # and after it
+    stride: int
+    length: int  # of the output
+    phases: list[tuple[int, list[tuple[int, float]]]]  # (samples, [(start in the padded input, tap)])
+
+
+def _plan(n: int, taps: np.ndarray, up: int, down: int, pad: tuple[int, int]) -> _Axis:
+    """Zero-stuff n samples by `up`, pad, convolve with `taps`, keep every `down`-th: without touching a stuffed zero."""
+    k = len(taps)
     length = (n * up + pad[0] + pad[1] - k) // down + 1
     if length < 1:
         raise ValueError(f"a filter of {k} taps does not fit {n} samples with padding {pad}")
-    phases = up // math.gcd(up, down)  # output samples p, p + phases, ... see the same taps
+    count = up // math.gcd(up, down)  # output samples p, p + count, ... see the same taps
+    stride = count * down // up
+    phases = []
+    for phase in range(count):
+        samples = -(-(length - phase) // count)
+        positions = [(phase * down + t - pad[0], float(taps[k - 1 - t])) for t in range(k)]
+        phases.append((samples, [(p // up, tap) for p, tap in positions if p % up == 0 and tap != 0]))
+    starts = [start for _, terms in phases for start, _ in terms] or [0]
+    last = max(starts) + (max(samples for samples, _ in phases) - 1) * stride
+    low = -min(starts)
+    moved = [(samples, [(start + low, tap) for start, tap in terms]) for samples, terms in phases]
+    return _Axis(low, last - (n - 1), stride, length, moved)
+
+
+def _apply(x: jax.Array, plan: _Axis, axis: int) -> jax.Array:
+    """The weighted slices of a padded x, phases interleaved."""
+    longest = plan.phases[0][0]
     outputs = []
-    for phase in range(phases):
-        count = -(-(length - phase) // phases)
+    for _, terms in plan.phases:
         total = None
-        for t in range(k):
-            # Output sample j reads the stuffed sample j * down + t - pad[0]; true convolution reverses the taps.
-            position = phase * down + t - pad[0]
-            if position % up or taps[k - 1 - t] == 0:
-                continue
-            start, stride = position // up, phases * down // up
-            term = _strided(x, start, stride, count, axis) * np.float32(taps[k - 1 - t]).astype(x.dtype)
+        for start, tap in terms:
+            stop = start + (longest - 1) * plan.stride + 1
+            term = jax.lax.slice_in_dim(x, start, stop, stride=plan.stride, axis=axis) * jnp.asarray(tap, x.dtype)
             total = term if total is None else total + term
-        shape = list(x.shape)
-        shape[axis] = count
-        outputs.append(jnp.zeros(shape, x.dtype) if total is None else total)
-    if phases == 1:
+        if total is None:
+            total = jnp.zeros_like(jax.lax.slice_in_dim(x, 0, longest, axis=axis))
+        outputs.append(total)
+    if len(outputs) == 1:
         return outputs[0]
-    longest = outputs[0].shape[axis]
-    outputs = [_strided(o, 0, 1, longest, axis) for o in outputs]
     merged = jnp.stack(outputs, axis + 1)
-    shape = list(x.shape)
-    shape[axis] = longest * phases
-    return jax.lax.slice_in_dim(merged.reshape(shape), 0, length, axis=axis)
+    merged = merged.reshape(*x.shape[:axis], longest * len(outputs), *x.shape[axis + 1 :])
+    return jax.lax.slice_in_dim(merged, 0, plan.length, axis=axis)
 
 
-def _strided(x: jax.Array, start: int, stride: int, count: int, axis: int) -> jax.Array:
-    """x[start], x[start + stride], ... (count samples) along `axis`; samples outside are 0."""
-    n = x.shape[axis]
-    last = start + (count - 1) * stride
-    low, high = max(0, -start), max(0, last - (n - 1))
-    if low or high:
-        config = [(0, 0, 0)] * x.ndim
-        config[axis] = (low, high, 0)
-        x = jax.lax.pad(x, jnp.zeros((), x.dtype), config)
-    return jax.lax.slice_in_dim(x, start + low, last + low + 1, stride=stride, axis=axis)
+def _separable(
+    x: jax.Array, rows: np.ndarray, columns: np.ndarray, up: _Pair, down: _Pair, padding: Padding
+) -> jax.Array:
+    """One separable term. Both axes are padded before any slice is taken: XLA fuses slices of one padded copy, not padded slices."""
+    x0, x1, y0, y1 = padding
+    vertical = _plan(x.shape[1], rows, up[1], down[1], (y0, y1))
+    horizontal = _plan(x.shape[2], columns, up[0], down[0], (x0, x1))
+    edges = [(0, 0, 0), (vertical.low, vertical.high, 0), (horizontal.low, horizontal.high, 0), (0, 0, 0)]
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
+    return _apply(_apply(x, vertical, 1), horizontal, 2)
 
 
 def upfirdn2d(
@@ -113,18 +134,57 @@ def upfirdn2d(
     Returns:
         [B, (H·up + y0 + y1 - fh) // down + 1, (W·up + x0 + x1 - fw) // down + 1, C].
     """
-    x0, x1, y0, y1 = padding
-    (up_x, up_y), (down_x, down_y) = _pair(up), _pair(down)
-    total = None
-    for rows, columns in separable_terms(f):
-        if flip_filter:
-            rows, columns = rows[::-1], columns[::-1]
-        root = math.sqrt(gain)
-        y = _filter_axis(x, rows * root, up_y, down_y, (y0, y1), 1)
-        y = _filter_axis(y, columns * root, up_x, down_x, (x0, x1), 2)
-        total = y if total is None else total + y
-    assert total is not None
-    return total
+    taps = np.asarray(f, np.float64)
+    taps = taps[(slice(None, None, -1),) * taps.ndim] if flip_filter else taps
+    return _upfirdn2d(x, _Static(taps * gain ** (taps.ndim / 2)), _pair(up), _pair(down), tuple(padding))  # type: ignore[arg-type]
+
+
+class _Static:
+    """A filter as a hashable, compared by value: custom_vjp wants its static arguments so."""
+
+    def __init__(self, taps: np.ndarray) -> None:
+        self.taps = taps
+        self.key = (taps.shape, taps.tobytes())
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and self.key == other.key
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _upfirdn2d(x: jax.Array, f: _Static, up: _Pair, down: _Pair, padding: Padding) -> jax.Array:
+    return sum(
+        (_separable(x, rows, columns, up, down, padding) for rows, columns in separable_terms(f.taps)),
+        start=jnp.zeros((), x.dtype),
+    )
+
+
+def _upfirdn2d_fwd(
+    x: jax.Array, f: _Static, up: _Pair, down: _Pair, padding: Padding
+) -> tuple[jax.Array, tuple[int, int]]:
+    return _upfirdn2d(x, f, up, down, padding), x.shape[1:3]  # type: ignore[return-value]
+
+
+def _upfirdn2d_bwd(
+    f: _Static, up: _Pair, down: _Pair, padding: Padding, shape: tuple[int, int], dy: jax.Array
+) -> tuple[jax.Array]:
+    """The adjoint is the same operation with the factors swapped and the filter flipped."""
+    x0, _, y0, _ = padding
+    fw, fh = filter_size(f.taps)
+    height, width = shape
+    edges = (
+        fw - x0 - 1,
+        width * up[0] - dy.shape[2] * down[0] + x0 - up[0] + 1,
+        fh - y0 - 1,
+        height * up[1] - dy.shape[1] * down[1] + y0 - up[1] + 1,
+    )
+    flipped = _Static(np.ascontiguousarray(f.taps[(slice(None, None, -1),) * f.taps.ndim]))
+    return (_upfirdn2d(dy, flipped, down, up, edges),)
+
+
+_upfirdn2d.defvjp(_upfirdn2d_fwd, _upfirdn2d_bwd)
 
 
 def _pair(factor: Factor) -> tuple[int, int]:
@@ -200,7 +260,7 @@ def conv2d_resample(
         x = conv2d(x, w, groups=groups, flip_weight=flip_weight)
         return upfirdn2d(x, f, up=up, padding=(px0, px1, py0, py1), gain=up * up, flip_filter=flip_filter)
     if up > 1:  # the kernel over stuffed zeros, its full support; then the filter
-        x = conv2d(x, w, up=up, padding=(kh - 1, kw - 1), groups=groups, flip_weight=flip_weight)
+        x = transposed_conv2d(x, w if flip_weight else w[::-1, ::-1], up, groups)
         # The stuffed signal ends at its last sample here, so the filter's padding replaces the up - 1 zeros that would follow it.
         inner = (px0 - (kw - 1), px1 - (kw - up), py0 - (kh - 1), py1 - (kh - up))
         x = upfirdn2d(x, f, padding=inner, gain=up * up, flip_filter=flip_filter)
@@ -219,12 +279,12 @@ def conv2d(
     w: jax.Array,
     *,
     stride: int = 1,
-    up: int = 1,
     padding: tuple[int, int] = (0, 0),
+    up: int = 1,
     groups: int = 1,
     flip_weight: bool = True,
 ) -> jax.Array:
-    """Plain convolution, [B, H, W, Cin] with [kh, kw, Cin / groups, Cout]; `up` stuffs zeros between samples."""
+    """Plain convolution, [B, H, W, Cin] with [kh, kw, Cin / groups, Cout]; `up` puts up - 1 zeros between samples."""
     if not flip_weight:
         w = w[::-1, ::-1]
     return jax.lax.conv_general_dilated(
@@ -236,3 +296,38 @@ def conv2d(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def transposed_conv2d(x: jax.Array, w: jax.Array, up: int, groups: int = 1) -> jax.Array:
+    """Full correlation of the zero-stuffed x with w: [B, (H - 1)·up + kh, (W - 1)·up + kw, Cout].
+
+    Its gradient is spelled out because XLA's CPU backend takes ten times as long for the weights' part.
+    """
+    return conv2d(x, w, up=up, padding=(w.shape[0] - 1, w.shape[1] - 1), groups=groups)
+
+
+def _transposed_conv2d_fwd(x: jax.Array, w: jax.Array, up: int, groups: int) -> tuple[jax.Array, tuple]:
+    return transposed_conv2d(x, w, up, groups), (x, w)
+
+
+def _transposed_conv2d_bwd(up: int, groups: int, saved: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, w = saved
+    if groups > 1:
+        _, pullback = jax.vjp(
+            lambda x, w: conv2d(x, w, up=up, padding=(w.shape[0] - 1, w.shape[1] - 1), groups=groups), x, w
+        )
+        return pullback(dy)
+    kh, kw = w.shape[:2]
+    dx = conv2d(dy, w[::-1, ::-1].transpose(0, 1, 3, 2), stride=up)
+    h, width = x.shape[1:3]
+
+    def tap(i: int, j: int) -> jax.Array:  # sample s of x meets weight (i, j) in output up·s + k - 1 - (i, j)
+        seen = dy[:, kh - 1 - i : kh - i + (h - 1) * up : up, kw - 1 - j : kw - j + (width - 1) * up : up]
+        return jnp.einsum("bhwi,bhwo->io", x, seen)
+
+    dw = jnp.stack([jnp.stack([tap(i, j) for j in range(kw)]) for i in range(kh)])
+    return dx, dw.astype(w.dtype)
+
+
+transposed_conv2d.defvjp(_transposed_conv2d_fwd, _transposed_conv2d_bwd)

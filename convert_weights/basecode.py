@@ -1,0 +1,68 @@
+"""The base-code encoder of BDInvert (arXiv 2306.00241 and 2307.08995 use it as E): one sequential `model`.
+
+Per width three times convolution, batch norm and leaky ReLU, then average pooling; at the end a convolution with
+batch norm and a plain convolution. Indices count every one of these, so width k starts at 10·k.
+"""
+
+import re
+from collections.abc import Mapping
+
+from convert_weights.checkpoint import Checkpoint, ConversionError
+from convert_weights.match import Rule, fill, match
+from convert_weights.tensors import Tensor
+
+STATISTICS = ("weight", "bias", "running_mean", "running_var")
+RULES: list[Rule] = [
+    (r"model\.\d{1,3}\.num_batches_tracked", None, "a counter of training steps"),
+    (rf"model\.\d{{1,3}}\.({'|'.join(STATISTICS)})", lambda m: m[0], ""),
+]
+
+
+def encoder_shapes(config: dict) -> dict[str, tuple[int, ...]]:
+    """Every tensor of the encoder with this config: name -> shape."""
+    table: dict[str, tuple[int, ...]] = {}
+    before = config["in_channels"]
+    for k, width in enumerate(config["widths"]):
+        for i in (0, 3, 6):
+            table |= _conv(10 * k + i, before, width) | {f"model.{10 * k + i + 1}.{s}": (width,) for s in STATISTICS}
+            before = width
+    end = 10 * len(config["widths"])
+    table |= _conv(end, before, before) | {f"model.{end + 1}.{s}": (before,) for s in STATISTICS}
+    return table | _conv(end + 3, before, config["out_channels"])
+
+
+def _conv(i: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
+    return {f"model.{i}.weight": (fan_out, fan_in, 3, 3), f"model.{i}.bias": (fan_out,)}
+
+
+def encoder(tensors: Mapping[str, Tensor], ignored: dict[str, str]) -> Checkpoint:
+    """The encoder's state dict as a checkpoint.
+
+    Raises:
+        ConversionError: where its layers are not those of BDInvert's encoder.
+    """
+    found, more = match(tensors, RULES, "the base-code encoder")
+    last = max((int(m[1]) for n in found if (m := re.fullmatch(r"model\.(\d{1,3})\.weight", n))), default=0)
+    if last < 13 or last % 10 != 3:
+        raise ConversionError(
+            f"its encoder ends with layer {last}, not with 10·n + 3 as BDInvert's base-code encoder does; it is "
+            "not supported"
+        )
+    try:
+        config = {
+            "widths": [found[f"model.{10 * k}.weight"].shape[0] for k in range(last // 10)],
+            "out_channels": found[f"model.{last}.weight"].shape[0],
+            "in_channels": found["model.0.weight"].shape[1],
+        }
+    except (KeyError, IndexError):
+        raise ConversionError(
+            "its encoder lacks convolutions of BDInvert's base-code encoder; it is not supported"
+        ) from None
+    return Checkpoint(
+        kind="basecode_encoder",
+        format="BDInvert base-code encoder",
+        config=config,
+        arrays=fill(found, encoder_shapes(config), "the base-code encoder"),
+        ignored=ignored | more,
+        licence="AGPL-3.0 where the weights are BDInvert's own",
+    )

@@ -1,0 +1,107 @@
+"""NVlabs dialect (stylegan2-ada-pytorch, the StyleGAN2 of stylegan3): its names are the canonical ones.
+
+A network arrives as flat tensors (`.npz`, state dicts) or as passive module nodes of a pickle, whose attributes also
+say what shapes cannot: clamp, learning-rate multipliers, minibatch-stddev group.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from convert_weights import stylegan2
+from convert_weights.checkpoint import ConversionError, shown
+from convert_weights.match import Rule, fill, match
+from convert_weights.tensors import Tensor, as_float32
+from convert_weights.w_avg import SAMPLES, estimate_w_avg
+
+N = r"(\d{1,5})"
+GENERATOR_RULES: list[Rule] = [
+    (r".*\.resample_filter", None, "resampling filter, kept in the config"),
+    (rf"mapping\.(w_avg|(embed|fc{N})\.(weight|bias))", lambda m: m[0], ""),
+    (rf"synthesis\.b{N}\.(const|skip\.weight)", lambda m: m[0], ""),
+    (rf"synthesis\.b{N}\.(conv0|conv1|torgb)\.(affine\.)?(weight|bias)", lambda m: m[0], ""),
+    (rf"synthesis\.b{N}\.(conv0|conv1)\.noise_(const|strength)", lambda m: m[0], ""),
+]
+DISCRIMINATOR_RULES: list[Rule] = [
+    (r".*\.resample_filter", None, "resampling filter, kept in the config"),
+    (rf"mapping\.(embed|fc{N})\.(weight|bias)", lambda m: m[0], ""),
+    (rf"b{N}\.(fromrgb|conv0|conv1)\.(weight|bias)", lambda m: m[0], ""),
+    (rf"b{N}\.skip\.weight", lambda m: m[0], ""),
+    (r"b4\.(conv|fc|out)\.(weight|bias)", lambda m: m[0], ""),
+]
+# config entries that shapes do not tell
+FREE = ("mapping_lr_multiplier", "w_avg_beta", "conv_clamp", "mbstd_group_size", "resample_filter")
+Network = tuple[dict[str, np.ndarray], dict, list[str]]
+
+
+def generator(tensors: Mapping[str, Tensor], what: str, known: Mapping | None = None) -> Network:
+    """A generator from flat NVlabs tensors.
+
+    Args:
+        tensors: name -> tensor.
+        what: where they come from, for messages.
+        known: config entries that the file states elsewhere; they must agree with the shapes.
+    Returns:
+        canonical arrays, config, notes.
+    """
+    found, _ = match(tensors, GENERATOR_RULES, what)
+    config = merged(stylegan2.generator_config({n: m.shape for n, m in found.items()}), known, what)
+    config["resample_filter"] = _taps(tensors, config)
+    expected = stylegan2.generator_shapes(config)
+    return finish_generator(found, expected, config, what)
+
+
+def finish_generator(found: Mapping, expected: dict, config: dict, what: str) -> Network:
+    """Reads the tensors and estimates w_avg where the file has none; for every dialect."""
+    if "mapping.w_avg" in found:
+        return fill(found, expected, what), config, []
+    arrays = fill(found, {n: s for n, s in expected.items() if n != "mapping.w_avg"}, what)
+    arrays["mapping.w_avg"] = estimate_w_avg(arrays, config)
+    return (
+        arrays,
+        config,
+        [f"w_avg is not in the file: estimated from {SAMPLES} samples of the mapping network (fixed seed)"],
+    )
+
+
+def discriminator(tensors: Mapping[str, Tensor], what: str, known: Mapping | None = None) -> Network:
+    """A discriminator from flat NVlabs tensors; see `generator`."""
+    found, _ = match(tensors, DISCRIMINATOR_RULES, what)
+    config = merged(stylegan2.discriminator_config({n: m.shape for n, m in found.items()}), known, what)
+    config["resample_filter"] = _taps(tensors, config)
+    return fill(found, stylegan2.discriminator_shapes(config), what), config, []
+
+
+def merged(config: dict, known: Mapping | None, what: str) -> dict:
+    """The config from shapes with what the file states; where both speak of a shape they must agree."""
+    for key, value in (known or {}).items():
+        if key not in FREE and (not isinstance(value, (int, str)) or config.get(key) != value):
+            raise ConversionError(
+                f"{what}: states {key} {shown(value)} but its tensors have {config.get(key)}; the file is damaged"
+            )
+        config[key] = value
+    return config
+
+
+def _taps(tensors: Mapping[str, Tensor], config: dict) -> list:
+    filters = {n: as_float32(t) for n, t in tensors.items() if n.rpartition(".")[2] == "resample_filter"}
+    return stylegan2.filter_taps(filters) if filters else config["resample_filter"]
+
+
+def state_dicts(tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
+    """Splits "G_ema/…", "G/…", "D/…" (npz) into networks; everything else is ignored with a reason.
+
+    Returns:
+        {"G_ema" or "G": …, "D": …} and source name -> reason.
+    """
+    networks: dict[str, dict[str, Tensor]] = {}
+    ignored = {}
+    for name, tensor in tensors.items():
+        prefix, _, rest = name.partition("/")
+        if rest and prefix in ("G_ema", "G", "D"):
+            networks.setdefault(prefix, {})[rest] = tensor
+        else:
+            ignored[name] = "not a tensor of G_ema, G or D"
+    if "G_ema" in networks and networks.pop("G", {}):
+        ignored["G/*"] = "G_ema, its moving average, is used"
+    return networks, ignored

@@ -1,0 +1,164 @@
+"""NVlabs networks as passive module nodes: their tensors under state_dict names, and the facts their attributes "
+"state."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from convert_weights.checkpoint import ConversionError, listed, shown
+from convert_weights.pickle_machine import Node
+from convert_weights.tensors import Tensor
+
+MAX_DEPTH = 12
+Modules = dict[str, tuple[str, dict]]  # path -> class name, state
+Scalar = int | float | str | bool | None
+
+
+def modules(root: Node) -> Modules:
+    """Every module below (and including) `root`: dotted path -> class name and state."""
+    return dict(_walk(root, "", 0))
+
+
+def _walk(node: object, path: str, depth: int) -> Iterator[tuple[str, tuple[str, dict]]]:
+    if depth > MAX_DEPTH or type(node) is not Node or type(node.state) is not dict:
+        raise ConversionError(
+            f"module {shown(path) or 'G'} is not a persistent module of NVlabs; the file is damaged or of "
+            "another network"
+        )
+    yield path, (node.name, node.state)
+    for name, child in _dict(node.state, "_modules", path).items():
+        if child is not None:
+            yield from _walk(child, f"{path}.{name}" if path else str(name), depth + 1)
+
+
+def _dict(state: dict, key: str, path: str) -> dict:
+    value = state.get(key)
+    if type(value) is not dict:
+        raise ConversionError(f"module {shown(path)} has no {key}; the file is damaged")
+    return value
+
+
+def tensors(found: Modules) -> dict[str, Tensor]:
+    """The network's state_dict: parameters and persistent buffers (frozen layers keep their weights in the latter)."""
+    result: dict[str, Tensor] = {}
+    for path, (_, state) in found.items():
+        skipped = state.get("_non_persistent_buffers_set", set())
+        if type(skipped) is not set:
+            raise ConversionError(f"module {shown(path)} is damaged; fetch the file again")
+        buffers = {n: t for n, t in _dict(state, "_buffers", path).items() if n not in skipped}
+        for name, tensor in [*_dict(state, "_parameters", path).items(), *buffers.items()]:
+            full = f"{path}.{name}" if path else str(name)
+            if tensor is None:
+                continue
+            if type(tensor) is not Tensor or full in result:
+                raise ConversionError(f"{shown(full)} is no tensor or is there twice; the file is damaged")
+            result[full] = tensor
+    return result
+
+
+def generator_facts(found: Modules) -> dict:
+    """What the attributes of a generator state: sizes, clamp, architecture, learning-rate multiplier, activation.
+
+    Raises:
+        ConversionError: naming a network that is no StyleGAN2, or layers that disagree.
+    """
+    _check_generator(found)
+    root, layers = found[""][1], r"synthesis\.b\d+\.(conv0|conv1)"
+    facts = {
+        key: _scalar(root, key, "")
+        for key in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")
+        if key in root
+    }
+    facts["conv_clamp"] = _clamp(_common(found, rf"{layers}|synthesis\.b\d+\.torgb", "conv_clamp"))
+    facts["architecture"] = _common(found, r"synthesis\.b\d+", "architecture")
+    facts["use_noise"] = _common(found, layers, "use_noise")
+    facts["activation"] = _common(found, rf"{layers}|mapping\.fc\d+", "activation")
+    facts["mapping_lr_multiplier"] = _common(found, r"mapping\.fc\d+", "bias_gain")
+    beta = _scalar(found["mapping"][1], "w_avg_beta", "mapping")
+    if beta is not None:
+        facts["w_avg_beta"] = beta
+    return _checked(facts)
+
+
+def _check_generator(found: Modules) -> None:
+    name = found[""][0]
+    inside = sorted(path for path in found if path and "." not in path)
+    if "synthesis.input" in found:
+        raise ConversionError("this is a StyleGAN3 generator, whose networks are different; use a StyleGAN2 checkpoint")
+    if name != "Generator" or inside != ["mapping", "synthesis"]:
+        raise ConversionError(
+            f"its generator is of class {shown(name)} with parts {listed(inside)}, not the Generator of "
+            "StyleGAN2; use a StyleGAN2 checkpoint"
+        )
+
+
+def discriminator_facts(found: Modules) -> dict:
+    """What the attributes of a discriminator state; see `generator_facts`."""
+    root = found[""][1]
+    blocks = r"b\d+"
+    layers = r"b(?!4\.)\d+\.(fromrgb|conv0|conv1)|b4\.conv"
+    facts = {key: _scalar(root, key, "") for key in ("c_dim", "img_resolution", "img_channels") if key in root}
+    facts["architecture"] = _common(found, blocks, "architecture")
+    facts["conv_clamp"] = _clamp(_common(found, layers, "conv_clamp"))
+    facts["activation"] = _common(found, rf"{layers}|mapping\.fc\d+", "activation")
+    if "mapping.fc0" in found:
+        facts["mapping_lr_multiplier"] = _common(found, r"mapping\.fc\d+", "bias_gain")
+    spread = found["b4.mbstd"][1] if "b4.mbstd" in found else {}
+    facts["mbstd_group_size"] = _scalar(spread, "group_size", "b4.mbstd") if spread else None
+    facts["mbstd_num_channels"] = _scalar(spread, "num_channels", "b4.mbstd") if spread else 0
+    return _checked(facts)
+
+
+def is_stylegan2_discriminator(found: Modules) -> bool:
+    """Whether this is the discriminator of StyleGAN2, not one of the networks that others put in its place."""
+    return found[""][0] == "Discriminator" and "b4.fc" in found
+
+
+def is_stylegan3_repository(found: Modules) -> bool:
+    """Whether the file was written by the stylegan3 repository: its synthesis network keeps `num_fp16_res`."""
+    return "num_fp16_res" in found["synthesis"][1]
+
+
+def _common(found: Modules, pattern: str, key: str) -> Scalar:
+    """The one value of an attribute in all modules whose path matches."""
+    values = {path: _scalar(state, key, path) for path, (_, state) in found.items() if re.fullmatch(pattern, path)}
+    if not values:
+        raise ConversionError(f"no module has {key}; the file is damaged or of another network")
+    path, first = next(iter(values.items()))
+    odd = next((p for p, v in values.items() if v != first), None)
+    if odd is not None:
+        raise ConversionError(
+            f"{shown(path)} has {key} {shown(str(first))} but {shown(odd)} has {shown(str(values[odd]))}; mixed "
+            "networks are not supported"
+        )
+    return first
+
+
+def _scalar(state: dict, key: str, path: str) -> Scalar:
+    value = state.get(key, ...)
+    if not isinstance(value, (int, float, str, type(None))):
+        raise ConversionError(
+            f"module {shown(path)} does not say {key}; the file is damaged or of a version that is not supported"
+        )
+    return value
+
+
+def _clamp(value: Scalar) -> float | None:
+    if value is not None and not (isinstance(value, (int, float)) and value > 0):
+        raise ConversionError(f"conv_clamp is {shown(str(value))}; the file is damaged")
+    return None if value is None else float(value)
+
+
+NUMBERS: dict[str, Callable[[Scalar], bool]] = {
+    "mapping_lr_multiplier": lambda v: isinstance(v, float | int) and 0 < v <= 10,
+    "w_avg_beta": lambda v: isinstance(v, float | int) and 0 <= v <= 1,
+    "activation": lambda v: v == "lrelu",
+    "architecture": lambda v: v in ("skip", "resnet", "orig"),
+    "mbstd_group_size": lambda v: v is None or (isinstance(v, int) and 0 < v < 2**16),
+}
+
+
+def _checked(facts: dict) -> dict:
+    for key, good in NUMBERS.items():
+        if key in facts and not good(facts[key]):
+            raise ConversionError(f"{key} is {shown(str(facts[key]))}, which is not supported by this converter")
+    return facts

@@ -1,0 +1,98 @@
+"""Perceptual weights: torchvision's VGG16, AlexNet and SqueezeNet 1.1 features, and LPIPS' linear layers on top.
+
+Sources: torchvision.models, PerceptualSimilarity v0.1 (Zhang et al., arXiv 1801.03924).
+"""
+
+from collections.abc import Mapping
+
+from convert_weights.checkpoint import Checkpoint, ConversionError
+from convert_weights.match import Rule, fill, match
+from convert_weights.tensors import Tensor
+
+
+def _plain(layers: dict[int, tuple[int, int, int]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of convolutions {index: (in, out, kernel)}."""
+    table: dict[str, tuple[int, ...]] = {}
+    for i, (fan_in, fan_out, k) in layers.items():
+        table |= {f"features.{i}.weight": (fan_out, fan_in, k, k), f"features.{i}.bias": (fan_out,)}
+    return table
+
+
+def _fires(layers: dict[int, tuple[int, int, int]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of SqueezeNet's fire modules {index: (in, squeeze, expand)}."""
+    table: dict[str, tuple[int, ...]] = {}
+    for i, (fan_in, squeeze, expand) in layers.items():
+        for part, a, b, k in (
+            ("squeeze", fan_in, squeeze, 1),
+            ("expand1x1", squeeze, expand, 1),
+            ("expand3x3", squeeze, expand, 3),
+        ):
+            table |= {f"features.{i}.{part}.weight": (b, a, k, k), f"features.{i}.{part}.bias": (b,)}
+    return table
+
+
+VGG_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+VGG_WIDTHS = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+BACKBONES: dict[str, dict[str, tuple[int, ...]]] = {
+    "vgg16": _plain({i: (a, b, 3) for i, a, b in zip(VGG_INDICES, VGG_WIDTHS, VGG_WIDTHS[1:], strict=False)}),
+    "alexnet": _plain({0: (3, 64, 11), 3: (64, 192, 5), 6: (192, 384, 3), 8: (384, 256, 3), 10: (256, 256, 3)}),
+    "squeezenet1_1": _plain({0: (3, 64, 3)})
+    | _fires({3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128)})
+    | _fires({9: (256, 48, 192), 10: (384, 48, 192), 11: (384, 64, 256), 12: (512, 64, 256)}),
+}
+LINEAR = {
+    (64, 128, 256, 512, 512): "vgg16",
+    (64, 192, 384, 256, 256): "alexnet",
+    (64, 128, 256, 384, 384, 512, 512): "squeezenet1_1",
+}
+BACKBONE_RULES: list[Rule] = [
+    (r"classifier\..*", None, "the classifier is not part of LPIPS"),
+    (r"features\.\d{1,3}(\.(squeeze|expand1x1|expand3x3))?\.(weight|bias)", lambda m: m[0], ""),
+]
+LINEAR_RULES: list[Rule] = [
+    (r"lin(\d{1,2})\.model\.1\.weight", lambda m: f"lin{int(m[1])}.weight", lambda x: x[0, :, 0, 0])
+]
+
+
+def backbone(tensors: Mapping[str, Tensor]) -> Checkpoint:
+    """torchvision's state dict of one of the three backbones; told apart by its convolutions.
+
+    Raises:
+        ConversionError: listing the closest difference for any other network (VGG19, batch-norm variants, SqueezeNet
+        1.0).
+    """
+    found, ignored = match(tensors, BACKBONE_RULES, "the image network")
+    shapes = {n: m.shape for n, m in found.items()}
+    name = next((n for n, table in BACKBONES.items() if table.keys() == shapes.keys()), None)
+    if name is None:
+        raise ConversionError(
+            "has the layers of none of VGG16, AlexNet and SqueezeNet 1.1; use torchvision's vgg16-397923af.pth"
+        )
+    arrays = fill(found, BACKBONES[name], name)
+    return Checkpoint(
+        kind="backbone",
+        format=f"torchvision {name} state dict",
+        config={"name": name},
+        arrays=arrays,
+        ignored=ignored,
+        licence="BSD-3-Clause (torchvision)",
+    )
+
+
+def linear(tensors: Mapping[str, Tensor]) -> Checkpoint:
+    """LPIPS' v0.1 linear layers, [1, C, 1, 1] each, as [C]."""
+    found, ignored = match(tensors, LINEAR_RULES, "the linear layers of LPIPS")
+    widths = tuple(found[n].shape[0] for n in (f"lin{k}.weight" for k in range(len(found))) if n in found)
+    if widths not in LINEAR or len(widths) != len(found):
+        raise ConversionError(
+            f"has linear layers of {list(widths)} channels, which fit none of VGG16, AlexNet and SqueezeNet 1.1"
+        )
+    arrays = fill(found, {f"lin{k}.weight": (c,) for k, c in enumerate(widths)}, "LPIPS")
+    return Checkpoint(
+        kind="lpips_lin",
+        format="LPIPS v0.1 linear layers",
+        config={"name": LINEAR[widths]},
+        arrays=arrays,
+        ignored=ignored,
+        licence="BSD-2-Clause (Zhang et al., PerceptualSimilarity)",
+    )

@@ -1,0 +1,155 @@
+"""rosinality/stylegan2-pytorch dialect, also inside pSp, e4e and HyperStyle files (their `decoder.`)."""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from convert_weights import stylegan2
+from convert_weights.match import Matched, Rule, fill, match
+from convert_weights.nvlabs import Network, finish_generator
+from convert_weights.tensors import Tensor, as_float32, from_numpy
+
+N = r"(\d{1,5})"
+KERNEL = "resampling filter, kept in the config"
+
+
+def first(x: np.ndarray) -> np.ndarray:
+    """[1, ...] without its leading axis."""
+    return x[0] if x.shape[0] == 1 else _refuse()
+
+
+def first_two(x: np.ndarray) -> np.ndarray:
+    """[1, 1, h, w] as [h, w]."""
+    return x[0, 0] if x.shape[:2] == (1, 1) else _refuse()
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    return x.reshape(-1)
+
+
+def _refuse() -> np.ndarray:
+    raise ValueError("a leading axis is not 1")
+
+
+def _conv(index: str) -> str:
+    """convs.{k} counts two convolutions per block from 8 px on."""
+    k = int(index)
+    return f"synthesis.b{8 * 2 ** min(k // 2, 20)}.conv{k % 2}"
+
+
+def noise_name(index: str) -> str:
+    """Noise buffers are counted in the order of the convolutions, as in TensorFlow."""
+    k = int(index)
+    return "synthesis.b4.conv1.noise_const" if k == 0 else f"{_conv(str(k - 1))}.noise_const"
+
+
+def _torgb(index: str) -> str:
+    return f"synthesis.b{8 * 2 ** min(int(index), 20)}.torgb"
+
+
+def _style(m: re.Match) -> str:
+    return f"mapping.fc{int(m[1]) - 1}.{m[2]}"
+
+
+# Unlike TensorFlow and GenForce, up-sampling kernels are in NVlabs orientation and style biases include their 1.
+GENERATOR_RULES: list[Rule] = [
+    (r".*\.kernel", None, KERNEL),
+    (rf"style\.{N}\.(weight|bias)", _style, ""),
+    (r"latent_avg", lambda m: "mapping.w_avg", ""),
+    (r"input\.input", lambda m: "synthesis.b4.const", first),
+    (r"conv1\.conv\.weight", lambda m: "synthesis.b4.conv1.weight", first),
+    (r"conv1\.conv\.modulation\.(weight|bias)", lambda m: f"synthesis.b4.conv1.affine.{m[1]}", ""),
+    (r"conv1\.activate\.bias", lambda m: "synthesis.b4.conv1.bias", ""),
+    (r"conv1\.noise\.weight", lambda m: "synthesis.b4.conv1.noise_strength", first),
+    (rf"convs\.{N}\.conv\.weight", lambda m: f"{_conv(m[1])}.weight", first),
+    (rf"convs\.{N}\.conv\.modulation\.(weight|bias)", lambda m: f"{_conv(m[1])}.affine.{m[2]}", ""),
+    (rf"convs\.{N}\.activate\.bias", lambda m: f"{_conv(m[1])}.bias", ""),
+    (rf"convs\.{N}\.noise\.weight", lambda m: f"{_conv(m[1])}.noise_strength", first),
+    (rf"noises\.noise_{N}", lambda m: noise_name(m[1]), first_two),
+    (r"to_rgb1\.conv\.weight", lambda m: "synthesis.b4.torgb.weight", first),
+    (r"to_rgb1\.conv\.modulation\.(weight|bias)", lambda m: f"synthesis.b4.torgb.affine.{m[1]}", ""),
+    (r"to_rgb1\.bias", lambda m: "synthesis.b4.torgb.bias", _flat),
+    (rf"to_rgbs\.{N}\.conv\.weight", lambda m: f"{_torgb(m[1])}.weight", first),
+    (rf"to_rgbs\.{N}\.conv\.modulation\.(weight|bias)", lambda m: f"{_torgb(m[1])}.affine.{m[2]}", ""),
+    (rf"to_rgbs\.{N}\.bias", lambda m: f"{_torgb(m[1])}.bias", _flat),
+]
+
+
+def generator(tensors: Mapping[str, Tensor], latent_avg: Tensor | None, what: str) -> Network:
+    """A generator from rosinality's `g_ema`; `latent_avg` is stored beside it, or not at all.
+
+    Returns:
+        canonical arrays, config, notes.
+    """
+    notes: list[str] = []
+    average = None if latent_avg is None else _average(latent_avg)
+    if latent_avg is not None and average is None:
+        notes.append("latent_avg differs from layer to layer and is not used")
+    source = dict(tensors) | ({} if average is None else {"latent_avg": average})
+    found, _ = match(source, GENERATOR_RULES, what)
+    if not any(name.startswith("noises.") for name in tensors):
+        found |= _drawn_noise(found)
+        notes.append("noise buffers are not in the file: drawn from a fixed seed")
+    config = stylegan2.generator_config({n: m.shape for n, m in found.items()})
+    config["resample_filter"] = _taps(tensors, 0.25, config)  # up-sampling kernels are stored times 4
+    arrays, config, more = finish_generator(found, stylegan2.generator_shapes(config), config, what)
+    return arrays, config, notes + more
+
+
+def _average(tensor: Tensor) -> Tensor | None:
+    """latent_avg as [w_dim]; pSp and e4e repeat it per layer. None where the rows differ."""
+    values = as_float32(tensor)
+    rows = values.reshape(-1, values.shape[-1]) if values.ndim else values
+    if (
+        rows.ndim != 2
+        or not len(rows)
+        or not np.array_equal(rows, np.broadcast_to(rows[:1], rows.shape), equal_nan=True)
+    ):
+        return None
+    return from_numpy(np.array(rows[0]))
+
+
+def _drawn_noise(found: Mapping[str, Matched]) -> dict[str, Matched]:
+    """Noise buffers of old files, which drew them anew on every start."""
+    rng = np.random.RandomState(0)
+    drawn = {}
+    for name in sorted(n for n in found if n.endswith(".noise_strength")):
+        size = min(int(re.findall(r"\.b(\d+)\.", name)[0]), 4096)
+        values = rng.standard_normal((size, size)).astype(np.float32)
+        target = name.replace("noise_strength", "noise_const")
+        drawn[target] = Matched(target, from_numpy(values), values.shape, None)
+    return drawn
+
+
+def _taps(tensors: Mapping[str, Tensor], scale: float, config: dict) -> list:
+    kernels = {n: as_float32(t) for n, t in tensors.items() if n.endswith(".kernel")}
+    return stylegan2.symmetric_taps(kernels, scale, config["resample_filter"])
+
+
+def discriminator(tensors: Mapping[str, Tensor], what: str) -> Network:
+    """A discriminator from rosinality's `d`: convs.0 is fromrgb, convs.k the blocks from the image's resolution "
+    "down."""
+    blocks = {int(m[1]) for n in tensors if (m := re.match(rf"convs\.{N}\.conv1\.", n))}
+    top = 4 * 2 ** min(max(blocks, default=0), 20)
+
+    def block(m: re.Match) -> str:
+        return f"b{top >> (int(m[1]) - 1) if 0 < int(m[1]) <= 20 else 0}"
+
+    rules: list[Rule] = [
+        (r".*\.kernel", None, KERNEL),
+        (r"convs\.0\.0\.weight", lambda m: f"b{top}.fromrgb.weight", ""),
+        (r"convs\.0\.1\.bias", lambda m: f"b{top}.fromrgb.bias", ""),
+        (rf"convs\.{N}\.conv1\.0\.weight", lambda m: f"{block(m)}.conv0.weight", ""),
+        (rf"convs\.{N}\.conv1\.1\.bias", lambda m: f"{block(m)}.conv0.bias", ""),
+        (rf"convs\.{N}\.conv2\.1\.weight", lambda m: f"{block(m)}.conv1.weight", ""),
+        (rf"convs\.{N}\.conv2\.2\.bias", lambda m: f"{block(m)}.conv1.bias", ""),
+        (rf"convs\.{N}\.skip\.1\.weight", lambda m: f"{block(m)}.skip.weight", ""),
+        (r"final_conv\.0\.weight", lambda m: "b4.conv.weight", ""),
+        (r"final_conv\.1\.bias", lambda m: "b4.conv.bias", ""),
+        (r"final_linear\.([01])\.(weight|bias)", lambda m: f"b4.{('fc', 'out')[int(m[1])]}.{m[2]}", ""),
+    ]
+    found, _ = match(tensors, rules, what)
+    config = stylegan2.discriminator_config({n: m.shape for n, m in found.items()})
+    config["resample_filter"] = _taps(tensors, 1.0, config)
+    return fill(found, stylegan2.discriminator_shapes(config), what), config, []

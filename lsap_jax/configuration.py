@@ -1,0 +1,90 @@
+"""Configurations by name or by file: `ml_collections` files in the package's `configs/`, overridden key by key."""
+
+import importlib.util
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lsap_jax.errors import LsapError
+
+
+def config_folder() -> Path:
+    """The folder of the packaged configurations."""
+    return Path(str(resources.files("lsap_jax.configs")))
+
+
+def config_names() -> list[str]:
+    """Names that `--config` takes."""
+    return sorted(path.stem for path in config_folder().glob("*.py") if not path.stem.startswith("_"))
+
+
+def preset_name(space: str) -> str:
+    """Name of the configuration of a space or preset: "f/z+" is `f_zplus`, "f/z+:code" is `f_zplus_code`."""
+    return space.replace("+", "plus").replace("/", "_").replace(":", "_")
+
+
+def find_config(name: str | Path) -> Path:
+    """The file of a configuration given by name, by space or by path.
+
+    Raises:
+        LsapError: there is none; lists the names.
+    """
+    if str(name).endswith(".py"):
+        path = Path(name)
+        if path.is_file():
+            return path
+    else:
+        path = config_folder() / f"{preset_name(str(name))}.py"
+        if path.is_file() and not path.stem.startswith("_"):
+            return path
+    raise LsapError(f"{name}: neither a configuration file (.py) nor one of {', '.join(config_names())}")
+
+
+def load_config(name: str | Path, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
+    """The configuration `get_config()` of a named or given file, with dotted keys overridden.
+
+    Args:
+        name: "f_zplus", "f/z+", "f/z+:code" or the path of a .py file. A file is Python and is executed: use only files you trust.
+        overrides: e.g. {"loss.perceptual": 5.0}; a value must have the type of what it replaces (an int may become a float).
+
+    Raises:
+        LsapError: no such configuration, an unknown key (the nearest are named) or a value of the wrong type.
+    """
+    path = find_config(name)
+    spec = importlib.util.spec_from_file_location(f"lsap_jax_config_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return override(module.get_config(), overrides or {})
+
+
+def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+    """config with dotted keys replaced, in place; strict about keys and types."""
+    known = flat(config)
+    for key, value in overrides.items():
+        if key not in known:
+            group = key.split(".")[0]
+            near = [k for k in known if k.split(".")[0] == group] or list(known)
+            raise LsapError(f"unknown configuration key {key!r}; there are {', '.join(sorted(near))}")
+        old = known[key]
+        if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if old is not None and value is not None and not isinstance(value, type(old)):
+            raise LsapError(f"{key}={value!r} is of type {type(value).__name__}; it needs {type(old).__name__}, as in {old!r}")
+        with config.ignore_type():
+            config.update_from_flattened_dict({key: value})
+    return config
+
+
+def flat(config: ConfigDict) -> dict[str, Any]:
+    """Dotted key -> value."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            found |= {f"{key}.{k}": v for k, v in flat(value).items()}
+        else:
+            found[key] = value
+    return found

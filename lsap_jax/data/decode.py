@@ -1,0 +1,171 @@
+"""The bytes of one image file, or one array, as a picture in grey or RGB with eight bits per channel.
+
+Every kind of picture that people have is taken as it is meant: transparent ones are laid on white, sixteen bits are
+scaled (x / 257) and not cut off, cameras' rotation is applied. Embedded colour profiles are not applied.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from lsap_jax.data.pixels import to_uint8
+from lsap_jax.errors import LsapError
+
+# An allow-list: Pillow's other readers start programs (EPS), have no signature (TGA takes text for a picture) or are
+# hardly tested. Each name here has a signature; JPEG covers the multi-picture files of phones.
+READABLE = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_NAMES = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, JPEG 2000, AVIF"
+
+# A JPEG 2000 file that is cut off between its header and its first tile decodes to a black picture without complaint.
+# Its packets never hold these two markers (ISO 15444-1, annex A), so the last ones tell whether it is whole.
+_JP2_DATA, _JP2_END = b"\xff\x93", b"\xff\xd9"
+
+_EXIF_ORIENTATION = 0x0112
+_ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(LsapError):
+    """One image cannot be used; the others can. `reason` is the message without the name of the input."""
+
+    def __init__(self, reason: str, source: str | None = None):
+        super().__init__(f"{source}: {reason}" if source else reason)
+        self.reason = reason
+
+
+def picture_from_bytes(data: bytes) -> tuple[Image.Image, list[str]]:
+    """Decodes one file.
+
+    Args:
+        data: the whole file.
+    Returns:
+        the picture in mode L (grey sources) or RGB, upright, without alpha; and what was done, in words.
+    Raises:
+        ImageError: empty, cut off, damaged, not an image, or so large that decoding it would exhaust the memory.
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    notes: list[str] = []
+    try:
+        with Image.open(io.BytesIO(data), formats=READABLE) as opened:
+            notes += _frames_note(opened)
+            opened.load()
+            if opened.format == "JPEG2000" and data.rfind(_JP2_END) <= data.rfind(_JP2_DATA):
+                raise ImageError("damaged or cut off: the end of the JPEG 2000 data is missing")
+            return _grey_or_rgb(_upright(opened, notes), notes), notes
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise ImageError(f"not an image in a readable format ({_NAMES}), or cut off in its header") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"too large to decode safely: {error}; scale it down first") from None
+    except MemoryError:
+        raise ImageError("too large for this machine's memory; scale it down first") from None
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        raise ImageError(f"damaged or cut off: {error or type(error).__name__}") from None
+
+
+def picture_from_array(array: np.ndarray) -> tuple[Image.Image, list[str]]:
+    """One image held as an array.
+
+    Args:
+        array: [H, W, C] with C of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA); uint8, uint16 (scaled by 1/257) or
+            float in [-1, 1]. Floats beyond that up to 2, as generators produce them, are clipped.
+    Returns:
+        as `picture_from_bytes`.
+    Raises:
+        ImageError: another shape or dtype, NaN, or floats in another range.
+    """
+    array = np.asarray(array)
+    notes: list[str] = []
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or 0 in array.shape:
+        raise ImageError(f"an array of shape {list(array.shape)} is no image: [H, W, C] with 1 to 4 channels")
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all():
+            raise ImageError("the array has NaN or infinite values")
+        low, high = float(array.min()), float(array.max())
+        if max(-low, high) > 2:
+            raise ImageError(f"values from {low:.4g} to {high:.4g} are not in [-1, 1]: rescale them, or pass uint8")
+        if max(-low, high) > 1.0001:
+            notes.append(f"clipped to [-1, 1] from {low:.4g} to {high:.4g}")
+        array = to_uint8(array)
+    elif array.dtype == np.uint16:
+        array = _scaled_16(array)
+        notes.append("16 bits scaled to 8")
+    elif array.dtype != np.uint8:
+        raise ImageError(f"an array of {array.dtype} is no image: uint8, uint16, or float in [-1, 1]")
+    picture = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
+    return _grey_or_rgb(picture, notes), notes
+
+
+def _frames_note(opened: ImageFile.ImageFile) -> list[str]:
+    if not getattr(opened, "is_animated", False):
+        return []
+    return [f"first of {getattr(opened, 'n_frames', 'several')} frames"]
+
+
+def _upright(picture: Image.Image, notes: list[str]) -> Image.Image:
+    try:
+        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # the pixels are whole, only the camera's block is damaged, in whatever way
+        notes.append("EXIF block unreadable, taken as upright")
+        return picture
+    if orientation not in _ORIENTATIONS:
+        return picture
+    notes.append(f"turned upright (EXIF orientation {orientation})")
+    turned = picture.transpose(_ORIENTATIONS[orientation])
+    turned.info = dict(picture.info)  # a colour that means "transparent" would be lost
+    return turned
+
+
+def _grey_or_rgb(picture: Image.Image, notes: list[str]) -> Image.Image:
+    if picture.mode.startswith("I;16"):
+        notes.append("16 bits scaled to 8")
+        return Image.fromarray(_scaled_16(np.asarray(picture)))
+    if picture.mode == "I":
+        return Image.fromarray(_from_integers(np.asarray(picture), notes))
+    if picture.mode == "F":
+        return Image.fromarray(_from_floats(np.asarray(picture), notes))
+    grey = picture.mode in ("1", "L", "LA", "La")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        if picture.getchannel("A").getextrema() != (255, 255):
+            notes.append("alpha laid on white")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    elif picture.mode == "CMYK":
+        notes.append("CMYK converted to RGB without a colour profile")
+    return picture.convert("L" if grey else "RGB")
+
+
+def _scaled_16(array: np.ndarray) -> np.ndarray:
+    """round(x / 257): 65535 is 255, and every 8-bit level comes back from level * 257."""
+    return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _from_integers(array: np.ndarray, notes: list[str]) -> np.ndarray:
+    """32-bit greys. PNM and older PNG readers deliver 16-bit files this way, so the range is taken as 16 bits."""
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > 65535:
+        raise ImageError(f"32-bit values from {low} to {high} have no agreed range: convert it to 8 or 16 bits first")
+    notes.append("16 bits scaled to 8")
+    return _scaled_16(array)
+
+
+def _from_floats(array: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Float greys: the usual ranges are 0 to 1 and 0 to 255; the picture's own values decide, and the note says so."""
+    if not np.isfinite(array).all():
+        raise ImageError("the file has NaN or infinite values")
+    low, high = float(array.min()), float(array.max())
+    if low < 0 or high > 255:
+        raise ImageError(f"float values from {low:.4g} to {high:.4g} have no agreed range: convert it to 8 bits first")
+    top = 1 if high <= 1 else 255
+    notes.append(f"floats scaled from [0, {top}]")
+    return np.floor(array * (255 / top) + 0.5).astype(np.uint8)

@@ -1,0 +1,124 @@
+"""Grey levels and floats, and how a picture of any size becomes a square one of the generator's resolution.
+
+The two conversions are the project's only ones: every target, saved picture and metric goes through them, so that
+what is measured is what is shown.
+"""
+
+import numpy as np
+from PIL import Image
+
+from lsap_jax.errors import LsapError
+
+FITS = ("crop", "pad")
+PAD_GREY_LEVEL = 255  # white, as the ground under transparent pictures
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+    """Grey levels to floats: x / 127.5 - 1.
+
+    Args:
+        image: uint8 array of any shape, 0 to 255.
+    Returns:
+        float32 array of the same shape, -1 to 1.
+    Raises:
+        TypeError: for any other dtype, whose range would have to be guessed.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8:
+        raise TypeError(f"to_float takes uint8 grey levels, not {image.dtype}")
+    return image.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Floats to the nearest grey level: clip(floor(x * 127.5 + 127.5 + 0.5), 0, 255), as BDInvert saves its images
+    (image_tools, arXiv 2109.02899); the inverse of `to_float` on every grey level.
+
+    Args:
+        image: float array of any shape, nominally -1 to 1; values outside are clipped.
+    Returns:
+        uint8 array of the same shape.
+    Raises:
+        ValueError: for NaN or infinite values, which have no grey level.
+    """
+    image = np.asarray(image, dtype=np.float32)
+    if not np.isfinite(image).all():
+        raise ValueError("an image with NaN or infinite values has no grey levels")
+    half = np.float32(127.5)
+    return np.clip(np.floor(image * half + half + np.float32(0.5)), 0, 255).astype(np.uint8)
+
+
+def check_target(resolution: int, channels: int, fit: str) -> None:
+    """Raises LsapError unless images of that shape can be made."""
+    if resolution < 1:
+        raise LsapError(f"resolution {resolution} is not a positive number of pixels")
+    if channels not in (1, 3):
+        raise LsapError(f"{channels} image channels are not supported: 1 (grey) or 3 (RGB)")
+    if fit not in FITS:
+        raise LsapError(f"fit {fit!r} is unknown: {' or '.join(FITS)}")
+
+
+def fit_picture(picture: Image.Image, *, resolution: int, channels: int, fit: str) -> tuple[np.ndarray, list[str]]:
+    """One picture as the generator's square target.
+
+    "crop" cuts the largest centred square (an odd remainder goes right and below); "pad" keeps everything and fills
+    the rest with white. Then Lanczos (antialiased, Pillow's) to the resolution. A square picture that already has the
+    resolution keeps its pixels as they are.
+
+    Args:
+        picture: mode L or RGB, any size.
+        resolution: R, the generator's.
+        channels: 1 or 3.
+    Returns:
+        uint8 [R, R, channels], and what was done, in words.
+    """
+    notes = []
+    if channels == 3 and picture.mode == "L":
+        picture, note = picture.convert("RGB"), "grey repeated over 3 channels"
+        notes.append(note)
+    elif channels == 1 and picture.mode == "RGB":
+        picture, note = picture.convert("L"), "colours reduced to grey (ITU-R 601)"
+        notes.append(note)
+    if fit == "crop":
+        picture, more = _cropped(picture)
+        inside = (resolution, resolution)
+    else:
+        inside, more = _inside(picture.size, resolution)
+    notes += more
+    if picture.size != inside:
+        direction = "upscaled" if max(picture.size) < resolution else "downscaled"
+        notes.append(f"{direction} from {_size(picture.size)} to {_size(inside)}")
+        picture = picture.resize(inside, Image.Resampling.LANCZOS)
+    if inside != (resolution, resolution):
+        picture = _on_white(picture, resolution)
+    return np.asarray(picture, dtype=np.uint8).reshape(resolution, resolution, channels), notes
+
+
+def _cropped(picture: Image.Image) -> tuple[Image.Image, list[str]]:
+    width, height = picture.size
+    side = min(width, height)
+    if width == height:
+        return picture, []
+    left, top = (width - side) // 2, (height - side) // 2
+    note = f"cropped {_size(picture.size)} to {side}x{side}"
+    return picture.crop((left, top, left + side, top + side)), [note]
+
+
+def _inside(size: tuple[int, int], resolution: int) -> tuple[tuple[int, int], list[str]]:
+    """The size at which a picture fits the square. It is scaled first and padded then: a strip of 100000x1 pixels
+    would not fit into memory as a square."""
+    width, height = size
+    side = max(size)
+    inside = (max(1, round(width * resolution / side)), max(1, round(height * resolution / side)))
+    notes = [] if width == height else [f"padded {_size(size)} to {side}x{side} with white"]
+    return inside, notes
+
+
+def _on_white(picture: Image.Image, resolution: int) -> Image.Image:
+    white = PAD_GREY_LEVEL if picture.mode == "L" else (PAD_GREY_LEVEL,) * 3
+    ground = Image.new(picture.mode, (resolution, resolution), white)
+    ground.paste(picture, ((resolution - picture.width) // 2, (resolution - picture.height) // 2))
+    return ground
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,209 @@
+"""Where images come from: a folder, a glob, files, a dataset or arrays, all behind one small sequence.
+
+Ids are known before anything is opened; pictures are loaded one by one, each with the SHA-256 of its input and with
+notes of what was done to it. A picture that cannot be used raises `ImageError` and leaves the others alone.
+"""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lsap_jax.data.decode import ImageError, picture_from_array, picture_from_bytes
+from lsap_jax.data.files import list_files
+from lsap_jax.data.ids import assign_ids, check_ids
+from lsap_jax.data.pixels import check_target, fit_picture
+from lsap_jax.data.tfds import PREFIX, open_tfds
+from lsap_jax.errors import LsapError
+
+_MOST_FILE_BYTES = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One loaded image.
+
+    Attributes:
+        id: its name in the results.
+        image: uint8 [R, R, C], the preprocessed target.
+        notes: what was done to the input ("cropped 640x480 to 480x480"), in order; empty where it was taken as it is.
+        sha256: of the input: of the file's bytes, or of an array's dtype, shape and bytes.
+    """
+
+    id: str
+    image: np.ndarray
+    notes: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A sequence of images that are loaded when asked for.
+
+    Attributes:
+        ids: unique, safe as relative paths.
+        inputs: where each comes from, for people (a path, "array 3").
+        resolution, channels, fit: of the targets.
+        skipped: files in a folder that are hidden or have no image suffix.
+        read: from an index to the input, a file's bytes or an array [H, W, C].
+    """
+
+    ids: tuple[str, ...]
+    inputs: tuple[str, ...]
+    resolution: int
+    channels: int
+    fit: str
+    skipped: tuple[str, ...] = ()
+    read: Callable[[int], bytes | np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self, index: int) -> Item:
+        """Loads and preprocesses one image.
+
+        Raises:
+            ImageError: unreadable, cut off, empty, not an image, …; the message names the input, `.reason` says why.
+        """
+        try:
+            data = self.read(index)
+            picture, done = picture_from_bytes(data) if isinstance(data, bytes) else picture_from_array(data)
+        except ImageError as error:
+            raise ImageError(error.reason, self.inputs[index]) from None
+        image, fitted = fit_picture(picture, resolution=self.resolution, channels=self.channels, fit=self.fit)
+        return Item(id=self.ids[index], image=image, notes=(*done, *fitted), sha256=_digest(data))
+
+    def select(self, indices: Sequence[int]) -> "Source":
+        """The source of some of the images, in that order (a shard, the unfinished ones)."""
+        chosen = tuple(indices)
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in chosen),
+            inputs=tuple(self.inputs[i] for i in chosen),
+            read=lambda index: self.read(chosen[index]),
+        )
+
+    def stream(
+        self, indices: Sequence[int] | None = None, *, workers: int = 2
+    ) -> Iterator[tuple[int, "Item | ImageError"]]:
+        """Loads images ahead of their use, in threads, and yields (index, item or its error) in order."""
+        waiting: deque[tuple[int, Future[Item | ImageError]]] = deque()
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="lsap-load")
+        try:
+            for index in range(len(self)) if indices is None else indices:
+                waiting.append((index, pool.submit(self._try, index)))
+                if len(waiting) > 2 * workers:
+                    index, future = waiting.popleft()
+                    yield index, future.result()
+            while waiting:
+                index, future = waiting.popleft()
+                yield index, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _try(self, index: int) -> "Item | ImageError":
+        try:
+            return self.load(index)
+        except ImageError as error:
+            return error
+
+
+def open_images(
+    spec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    resolution: int,
+    channels: int,
+    fit: str = "crop",
+) -> Source:
+    """Opens a folder (searched through), a glob, one or several files, or `tfds:NAME/SPLIT`.
+
+    The id of a file is its path relative to the folder named (of a glob: to the part before the first wildcard; of
+    several: to their common folder) without its suffix. Order is that of the names, whatever the file system's.
+
+    Args:
+        spec: one of the above, or a list of folders, globs and files.
+        resolution: R, of the targets, in pixels.
+        channels: 1 or 3.
+        fit: "crop" (centred square) or "pad" (with white).
+    Raises:
+        LsapError: nothing found, names that cannot be told apart, or an unknown option.
+    """
+    check_target(resolution, channels, fit)
+    specs = [spec] if isinstance(spec, str | os.PathLike) else list(spec)
+    if len(specs) == 1 and str(specs[0]).startswith(PREFIX):
+        ids, read = open_tfds(str(specs[0]))
+        inputs = tuple(f"{specs[0]} {text}" for text in ids)
+        return Source(ids=tuple(ids), inputs=inputs, resolution=resolution, channels=channels, fit=fit, read=read)
+    if any(str(one).startswith(PREFIX) for one in specs):
+        raise LsapError(f"a {PREFIX} dataset is opened alone, not in a list with others")
+    listing = list_files(specs)
+    return Source(
+        ids=tuple(assign_ids(listing.names)),
+        inputs=listing.paths,
+        resolution=resolution,
+        channels=channels,
+        fit=fit,
+        skipped=listing.skipped,
+        read=lambda index: _read_file(listing.paths[index]),
+    )
+
+
+def from_arrays(
+    images: np.ndarray,
+    ids: Sequence[str] | None = None,
+    *,
+    resolution: int,
+    channels: int,
+    fit: str = "crop",
+) -> Source:
+    """Images in memory.
+
+    Args:
+        images: [N, H, W, C]; uint8, uint16, or float in [-1, 1] (rounded to the nearest of 256 grey levels, like every
+            target); C of 1 to 4, with alpha last.
+        ids: one per image; the index as text by default.
+    Raises:
+        LsapError: another shape, ids that are unsafe, equal, or not as many as images.
+    """
+    check_target(resolution, channels, fit)
+    images = np.asarray(images)
+    if images.ndim != 4 or not len(images):
+        raise LsapError(f"images of shape {list(images.shape)}: [N, H, W, C] with at least one image is needed")
+    names = [str(index) for index in range(len(images))] if ids is None else list(ids)
+    if len(names) != len(images):
+        raise LsapError(f"{len(names)} ids for {len(images)} images: one each is needed")
+    check_ids(names)
+    return Source(
+        ids=tuple(names),
+        inputs=tuple(f"array {index}" for index in range(len(images))),
+        resolution=resolution,
+        channels=channels,
+        fit=fit,
+        read=lambda index: images[index],
+    )
+
+
+def _read_file(path: str) -> bytes:
+    file = Path(path)
+    try:
+        if not file.exists():
+            raise ImageError("no longer there" if not file.is_symlink() else "a link to a file that is not there")
+        if not file.is_file():  # reading a pipe or a device would never end
+            raise ImageError("not a regular file")
+        if file.stat().st_size > _MOST_FILE_BYTES:
+            raise ImageError(f"larger than {_MOST_FILE_BYTES // 2**20} MiB; scale it down first")
+        return file.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be read ({error.strerror})") from None
+
+
+def _digest(data: bytes | np.ndarray) -> str:
+    if isinstance(data, bytes):
+        return hashlib.sha256(data).hexdigest()
+    array = np.asarray(data)
+    return hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes()).hexdigest()

@@ -1,0 +1,216 @@
+"""Files that are whole or absent, lines that are whole or ignored, and one writer per folder.
+
+A file is written under a temporary name, synced and renamed; a line is appended and synced, and a torn one at the end
+is recognised and cut off. So a process may be killed, or the machine lose power, between any two instructions.
+"""
+
+import errno
+import hashlib
+import itertools
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lsap_jax.errors import LsapError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+_TEMPORARY = (".lsap-", ".tmp")
+_serial = itertools.count()
+_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota used up", errno.EFBIG: "file size limit reached"}
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Writes files so that each is, at every moment and after a power loss, either absent (or as it was) or whole.
+
+    When the function returns, all of them are on the disk. Folders are made as needed.
+
+    Raises:
+        LsapError: the disk is full or a file cannot be written; nothing partial is left and no old file is touched
+            unless its own new one was complete.
+    """
+    pending: dict[Path, Path] = {}
+    try:
+        for path, data in files.items():
+            make_folder(path.parent)
+            pending[path] = path.parent / f"{_TEMPORARY[0]}{os.getpid()}-{next(_serial)}{_TEMPORARY[1]}"
+            _write_synced(pending[path], data)
+        for path in files:
+            os.replace(pending[path], path)
+            del pending[path]
+        for folder in sorted({path.parent for path in files}):
+            sync_folder(folder)
+    except OSError as error:
+        raise explained(error, path) from error
+    finally:
+        for temporary in pending.values():
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, so that they survive a power loss."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with suppress(FileExistsError):  # another thread was faster; where it is a file, what follows says so
+        os.mkdir(folder)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes new names in a folder durable, where the file system can do that for folders."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def append_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Appends one JSON object as a line with its checksum, and syncs it. A failed line is taken back.
+
+    Raises:
+        LsapError: the disk is full or the file cannot be written; it is as it was before.
+    """
+    try:
+        new = not path.exists()
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            before = os.fstat(descriptor).st_size
+            try:
+                _write_all(descriptor, encode_record(record))
+                os.fsync(descriptor)
+            except BaseException:
+                os.ftruncate(descriptor, before)
+                raise
+        finally:
+            os.close(descriptor)
+        if new:
+            sync_folder(path.parent)
+    except OSError as error:
+        raise explained(error, path) from error
+
+
+def encode_record(record: Mapping[str, Any]) -> bytes:
+    """A record as a line of ASCII JSON that ends with a checksum of the rest."""
+    return (json.dumps({**record, "check": _check(record)}, allow_nan=False) + "\n").encode("ascii")
+
+
+def read_records(path: Path, *, cut: bool = False) -> list[dict[str, Any]]:
+    """Reads a file of `append_record`; an absent one is empty.
+
+    Args:
+        path: the file.
+        cut: also remove a torn last line (what a power loss or SIGKILL left of it) from the file, as its writer must.
+    Raises:
+        LsapError: a line has changed since it was written.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise explained(error, path) from error
+    records, good = [], 0
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            if number == len(lines) - 1 and not lines[-1]:  # torn on the medium, its end before its middle
+                break
+            raise LsapError(_damaged_line(path, number)) from None
+        if not isinstance(record, dict) or record.pop("check", None) != _check(record):
+            raise LsapError(_damaged_line(path, number))
+        records.append(record)
+        good += len(line) + 1
+    if cut and good < len(data):
+        os.truncate(path, good)
+    return records
+
+
+def lock_folder(folder: Path) -> int:
+    """Takes the folder's lock, which the kernel releases when the process ends, however it ends; close the returned
+    descriptor to release it before.
+
+    Raises:
+        LsapError: another process (or another writer in this one) has it.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise explained(error, folder / LOCK) from error
+    if fcntl is None:
+        return descriptor
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise LsapError(f"{folder}: another process is writing there; wait for it, or choose another folder") from None
+    except OSError as error:  # some network file systems have no locks
+        warnings.warn(
+            f"{folder}: no lock ({error.strerror}); make sure that only one process writes there", stacklevel=2
+        )
+    return descriptor
+
+
+def remove_leftovers(folders: Iterable[Path]) -> None:
+    """Deletes temporary files that a killed writer left below these folders. Only for who holds the lock."""
+    for top in folders:
+        for folder, _, names in os.walk(top):
+            for name in filter(is_temporary, names):
+                os.unlink(os.path.join(folder, name))
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file name is one that `write_files` uses on the way."""
+    return name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1])
+
+
+def explained(error: OSError, path: Path) -> LsapError:
+    """The message of a failed write for people."""
+    if error.errno in _FULL:
+        return LsapError(
+            f"{path}: {_FULL[error.errno]}; what is finished is kept: make room and run the same command again"
+        )
+    return LsapError(f"{path}: cannot be read or written ({error.strerror or error})")
+
+
+def _damaged_line(path: Path, number: int) -> str:
+    return f"{path}: line {number} has changed since it was written; restore it, or delete it to have it done again"
+
+
+def _check(record: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(record, sort_keys=True, allow_nan=False).encode("ascii"))[:16]
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        _write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:  # a nearly full disk takes a part first and says so at the next call
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,345 @@
+"""The run folder: what an inversion leaves on the disk, how it is resumed, and how it is read.
+
+    run.json         what was run: config, seed, space, generator, versions, devices; no times
+    manifest.jsonl   a line per finished image, written last, with the SHA-256 of its input and of each of its files
+    failures.jsonl   a line per image that could not be done; the last one of an id counts, unless it is in the manifest
+    codes/ID.npz  images/ID.png  targets/ID.png  curves/ID.npz
+    metrics.csv      a row per finished image, by id
+
+Bytes depend on the contents only, so that a resumed run leaves the same files as an uninterrupted one.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsap_jax.data.ids import id_problem
+from lsap_jax.data.pixels import to_uint8
+from lsap_jax.errors import LsapError
+from lsap_jax.inversion import atomic
+from lsap_jax.inversion.encoding import arrays_from_npz, image_from_png, metrics_csv, npz_bytes, png_bytes
+
+FORMAT = "lsap_jax run 1"
+RESUME_KEYS = ("config", "seed", "space", "generator.sha256")
+FREE_KEYS = ("config.batch_size", "config.devices")
+_SUFFIXES = {"codes": ".npz", "images": ".png", "targets": ".png", "curves": ".npz"}
+
+Record = dict[str, Any]
+
+
+class RunFolder:
+    """The one writer of a run folder. Use `open`, then `write` or `fail` per image (from any thread), then `finish`.
+
+    Attributes:
+        path: the folder.
+        run: the contents of run.json; of a resumed run, those of its first start.
+    """
+
+    def __init__(self, path: Path, run: Record, lock: int):
+        self.path, self.run = path, run
+        self._lock: int | None = lock
+        self._mutex = threading.Lock()
+        self._manifest = _by_id(atomic.read_records(path / "manifest.jsonl", cut=True))
+        self._failures = _by_id(atomic.read_records(path / "failures.jsonl", cut=True))
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        run: Mapping[str, Any],
+        *,
+        resume_keys: Sequence[str] = RESUME_KEYS,
+        free_keys: Sequence[str] = FREE_KEYS,
+    ) -> "RunFolder":
+        """Starts a run in a new or empty folder, or resumes the one that is there. Takes the folder's lock, cuts a torn
+        line off and deletes temporary files of a killed run.
+
+        Args:
+            path: the folder.
+            run: what run.json holds (JSON values, no times).
+            resume_keys: dotted keys of `run` that a resumed run must share, each with everything beneath it.
+            free_keys: dotted keys beneath those that may differ all the same.
+        Raises:
+            LsapError: a key differs (each is named with both values), the folder holds something else, another process
+                is writing there, or it cannot be written.
+        """
+        folder = Path(path)
+        wanted: Record = json.loads(json.dumps({"format": FORMAT, **run}, allow_nan=False))
+        _refuse_foreign(folder)
+        try:
+            atomic.make_folder(folder)
+        except OSError as error:
+            raise atomic.explained(error, folder) from error
+        lock = atomic.lock_folder(folder)
+        try:
+            if (folder / "run.json").exists():
+                kept = read_run(folder)
+                _refuse_differing(folder, kept, wanted, resume_keys, free_keys)
+            else:
+                kept = wanted
+                atomic.write_files({folder / "run.json": _json_bytes(wanted)})
+            atomic.remove_leftovers([folder])
+            return cls(folder, kept, lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def close(self) -> None:
+        """Releases the lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def finished(self, *, check: bool = True) -> dict[str, Record]:
+        """The manifest: a record per finished image, by id.
+
+        Args:
+            check: read every file that it lists and compare the SHA-256.
+        Raises:
+            LsapError: a file is missing or has changed.
+        """
+        if check:
+            for text in self._manifest:
+                for part in self._manifest[text]["sha256"]:
+                    _checked_bytes(self.path, text, part, self._manifest)
+        return dict(self._manifest)
+
+    def failures(self) -> dict[str, Record]:
+        """Images that could not be done so far, by id: {"id", "input", "reason"}."""
+        return {text: record for text, record in self._failures.items() if text not in self._manifest}
+
+    def check_input(self, id: str, sha256: str, name: str | None = None) -> None:
+        """Raises LsapError if this image is finished and its input (named `name`) was another one then."""
+        record = self._manifest.get(id)
+        if record is not None and record["input_sha256"] != sha256:
+            raise LsapError(
+                f"{name or id}: has changed since it was inverted (SHA-256 {record['input_sha256'][:12]}… then, "
+                f"{sha256[:12]}… now): restore it, or choose another folder than {self.path}"
+            )
+
+    def write(
+        self,
+        id: str,
+        *,
+        codes: Mapping[str, np.ndarray],
+        image: np.ndarray,
+        target: np.ndarray,
+        curve: Mapping[str, np.ndarray],
+        metrics: Mapping[str, float],
+        input_sha256: str,
+        flags: Sequence[str] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Saves one finished image: its files, each whole or absent, and then its line in the manifest.
+
+        Args:
+            id: a safe relative path (see `lsap_jax.data.ids`), not finished before.
+            codes: the code's arrays by name, without the batch axis.
+            image: float [H, W, C] in [-1, 1], the reconstruction.
+            target: uint8 [H, W, C], the preprocessed target.
+            curve: loss terms over the steps, by name; no file is written for none.
+            metrics: numbers by name.
+            input_sha256: of the input that the target was made from.
+            flags, notes: texts for the report.
+        Raises:
+            LsapError: the disk is full or cannot be written; the image counts as unfinished and nothing is damaged.
+            ValueError: a NaN or infinite value in a code or the image (use `fail`), an unsafe or finished id.
+        """
+        if problem := id_problem(id):
+            raise ValueError(f"id {id!r} {problem}")
+        if id in self._manifest:
+            raise ValueError(f"{id!r} is finished already; its files must not change beneath its line")
+        for name, array in codes.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"code {name!r} of {id!r} has NaN or infinite values")
+        parts = {
+            "codes": npz_bytes(codes),
+            "images": png_bytes(to_uint8(image)),
+            "targets": png_bytes(target),
+            **({"curves": npz_bytes(curve)} if curve else {}),
+        }
+        record = {
+            "id": id,
+            "input_sha256": input_sha256,
+            "sha256": {part: atomic.sha256(data) for part, data in parts.items()},
+            "metrics": {name: float(value) for name, value in metrics.items()},
+            "flags": list(flags),
+            "notes": list(notes),
+        }
+        atomic.write_files({self.path / _file(id, part): data for part, data in parts.items()})
+        with self._mutex:
+            atomic.append_record(self.path / "manifest.jsonl", _as_json(record))
+            self._manifest[id] = record
+
+    def fail(self, id: str, reason: str, input: str) -> None:
+        """Records that an image could not be done. A later `write` of the same id overrides it.
+
+        Args:
+            id: of the image.
+            reason: why, in words.
+            input: where it came from (a path).
+        Raises:
+            LsapError: as for `write`.
+        """
+        record = {"id": id, "input": input, "reason": reason}
+        with self._mutex:
+            if self._failures.get(id) != record:
+                atomic.append_record(self.path / "failures.jsonl", record)
+                self._failures[id] = record
+
+    def finish(self) -> None:
+        """Writes metrics.csv, and failures.jsonl anew: by id, one line each, without those that succeeded later."""
+        with self._mutex:
+            rows = {text: record["metrics"] for text, record in self._manifest.items()}
+            self._failures = self.failures()
+            lines = b"".join(atomic.encode_record(self._failures[text]) for text in sorted(self._failures))
+            files = {self.path / "metrics.csv": metrics_csv(rows)}
+            if lines or (self.path / "failures.jsonl").exists():
+                files[self.path / "failures.jsonl"] = lines
+            atomic.write_files(files)
+
+
+def read_run(path: str | os.PathLike[str]) -> Record:
+    """Contents of run.json.
+
+    Raises:
+        LsapError: it is not a run folder, or one of another version of the format.
+    """
+    file = Path(path) / "run.json"
+    try:
+        run = json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise LsapError(f"{path}: is not a run folder, it has no run.json") from None
+    except OSError as error:
+        raise atomic.explained(error, file) from error
+    except ValueError:
+        raise LsapError(f"{file}: is damaged; restore it, or invert into another folder") from None
+    if not isinstance(run, dict) or run.get("format") != FORMAT:
+        found = run.get("format") if isinstance(run, dict) else None
+        raise LsapError(f"{file}: format is {found!r}, this version reads {FORMAT!r}")
+    return run
+
+
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Record]:
+    """Records of finished images by id, as `RunFolder.finished`, also during the run; files are not checked."""
+    return _by_id(atomic.read_records(Path(path) / "manifest.jsonl"))
+
+
+def read_failures(path: str | os.PathLike[str]) -> dict[str, Record]:
+    """Records of images that could not be done, by id: {"id", "input", "reason"}."""
+    failures = _by_id(atomic.read_records(Path(path) / "failures.jsonl"))
+    done = read_manifest(path)
+    return {text: record for text, record in failures.items() if text not in done}
+
+
+def read_arrays(
+    path: str | os.PathLike[str], id: str, part: str, *, manifest: Mapping[str, Record] | None = None
+) -> dict[str, np.ndarray]:
+    """The arrays in codes/ID.npz or curves/ID.npz (`part` names the folder), after comparing the SHA-256.
+
+    Args:
+        manifest: from `read_manifest`, to read it once for many images.
+    Raises:
+        LsapError: no such image, a file is missing or has changed.
+    """
+    data = _checked_bytes(Path(path), id, part, read_manifest(path) if manifest is None else manifest)
+    return arrays_from_npz(data)
+
+
+def read_code(
+    path: str | os.PathLike[str], id: str, *, manifest: Mapping[str, Record] | None = None
+) -> dict[str, np.ndarray]:
+    """`read_arrays` of "codes": the code's arrays by name, without the batch axis."""
+    return read_arrays(path, id, "codes", manifest=manifest)
+
+
+def read_image(
+    path: str | os.PathLike[str], id: str, part: str = "images", *, manifest: Mapping[str, Record] | None = None
+) -> np.ndarray:
+    """The picture in images/ID.png or targets/ID.png as uint8 [H, W, C]; arguments and errors as `read_arrays`."""
+    data = _checked_bytes(Path(path), id, part, read_manifest(path) if manifest is None else manifest)
+    return image_from_png(data)
+
+
+def _file(id: str, part: str) -> str:
+    return f"{part}/{id}{_SUFFIXES[part]}"
+
+
+def _checked_bytes(folder: Path, id: str, part: str, manifest: Mapping[str, Record]) -> bytes:
+    if id not in manifest or part not in manifest[id]["sha256"]:
+        raise LsapError(f"{folder}: has no finished {part}/{id}; `manifest.jsonl` lists what there is")
+    file = folder / _file(id, part)
+    remedy = f"restore it, or delete the line of {id!r} from manifest.jsonl and resume the run"
+    try:
+        data = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise LsapError(f"{file}: is missing though the manifest lists it; {remedy}") from None
+    except OSError as error:
+        raise atomic.explained(error, file) from error
+    if atomic.sha256(data) != manifest[id]["sha256"][part]:
+        raise LsapError(f"{file}: has changed since it was written (its SHA-256 is another); {remedy}")
+    return data
+
+
+def _by_id(records: Sequence[Record]) -> dict[str, Record]:
+    """The last record of each id, with the numbers of `_as_json` as floats again."""
+    for record in records:
+        if "metrics" in record:
+            record["metrics"] = {name: float(value) for name, value in record["metrics"].items()}
+    return {record["id"]: record for record in records}
+
+
+def _as_json(record: Record) -> Record:
+    """JSON has no infinity, which the PSNR of a perfect image is: it is written as the text "inf"."""
+    metrics = {name: value if np.isfinite(value) else repr(value) for name, value in record["metrics"].items()}
+    return {**record, "metrics": metrics}
+
+
+def _json_bytes(value: Record) -> bytes:
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """A folder of other things is not touched, not even to lock it."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise LsapError(f"{folder}: is a file; choose a folder")
+    names = {name for name in os.listdir(folder) if name != atomic.LOCK and not atomic.is_temporary(name)}
+    if names and "run.json" not in names:
+        raise LsapError(f"{folder}: holds {sorted(names)[0]!r} but no run.json, so it is no run; choose another folder")
+
+
+def _refuse_differing(
+    folder: Path, kept: Record, wanted: Record, resume_keys: Sequence[str], free_keys: Sequence[str]
+) -> None:
+    there, here = _flat(kept), _flat(wanted)
+    keys = [
+        key
+        for key in sorted(there.keys() | here.keys())
+        if _beneath(key, resume_keys) and not _beneath(key, free_keys) and there.get(key) != here.get(key)
+    ]
+    if keys:
+        listed = "; ".join(f"{key} was {there.get(key, 'absent')!r}, is {here.get(key, 'absent')!r}" for key in keys)
+        raise LsapError(f"{folder}: was started otherwise ({listed}): repeat its settings, or choose another folder")
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {key: value}
+    return {name: leaf for k, v in value.items() for name, leaf in _flat(v, f"{key}.{k}" if key else k).items()}
+
+
+def _beneath(key: str, tops: Sequence[str]) -> bool:
+    return any(key == top or key.startswith(top + ".") for top in tops)

@@ -1,0 +1,286 @@
+"""The parts of a run's report as HTML fragments; every text that comes from the run is escaped here."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lsap_jax.report.charts import band, histogram, sparkline
+from lsap_jax.report.page import breakable, count, escape, number, section
+
+DIFFERENCE_FACTOR = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One finished image: its id, its metrics by name, and what was noted about it."""
+
+    id: str
+    metrics: Mapping[str, float]
+    flags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What the gallery shows of a row: pictures as ``data:`` addresses, None where there is none, and the loss."""
+
+    row: int
+    pictures: Mapping[str, str | None]
+    pixelated: bool
+    curve: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All that a report shows, read and chosen beforehand."""
+
+    name: str
+    run: Mapping
+    rows: Sequence[Row]
+    failures: Sequence[tuple[str, str]]
+    metrics: Sequence[str]
+    cards: Sequence[Card]
+    choice: str
+    curves: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
+    curve_images: int = 0
+
+
+def body(contents: Contents) -> str:
+    """The whole page between its head and its script."""
+    parts = [
+        ("metrics", "Metrics", _metrics(contents)),
+        ("images", "Images", _images(contents)),
+        ("loss", "Loss", _loss(contents)),
+        ("failures", "Failures", _failures(contents)),
+        ("setup", "Setup", _setup(contents)),
+    ]
+    shown = [(anchor, title, html) for anchor, title, html in parts if html]
+    links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in shown)
+    return f"{_head(contents, links)}<main>{''.join(html for _, _, html in shown)}</main>"
+
+
+def _head(contents: Contents, links: str) -> str:
+    run = contents.run
+    generator = _mapping(run.get("generator"))
+    resolution = generator.get("img_resolution")
+    model = str(generator.get("name") or generator.get("path") or "not recorded")
+    facts = [
+        ("space", run.get("space")),
+        ("steps", run.get("steps")),
+        ("generator", model + (f", {resolution}×{resolution}" if resolution else "")),
+        ("perceptual", _mapping(run.get("perceptual")).get("network") or run.get("perceptual")),
+        ("seed", run.get("seed")),
+    ]
+    for name in contents.metrics:
+        values = _finite(contents.rows, name)
+        facts.append((f"mean {name}", number(float(values.mean())) if len(values) else "–"))
+    listed = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts if v not in (None, ""))
+    failed = f"{len(contents.failures):,} failed"
+    if contents.failures:
+        failed = f'<a class="failed" href="#failures">{failed}</a>'
+    return (
+        f'<header><div class="inner"><p class="over">Inversion report</p><h1>{escape(contents.name)}</h1>'
+        f'<p class="tally"><strong>{len(contents.rows):,} done</strong>, {failed}</p>'
+        f'<dl class="facts">{listed}</dl><nav aria-label="Parts of this page">{links}</nav></div></header>'
+    )
+
+
+def _metrics(contents: Contents) -> str:
+    tiles = []
+    for name in contents.metrics:
+        values = _finite(contents.rows, name)
+        missing = len(contents.rows) - len(values)
+        aside = f'<p class="aside">{count(missing, "image")} without a finite value</p>' if missing else ""
+        if not len(values):
+            tiles.append(f'<article class="tile"><h3>{_metric_name(contents, name)}</h3>{aside}</article>')
+            continue
+        tiles.append(
+            f'<article class="tile"><h3>{_metric_name(contents, name)}</h3><p class="figures">'
+            f'<span><b>{number(float(values.mean()))}</b> <i class="key mean"></i>mean</span> '
+            f'<span><b>{number(float(np.median(values)))}</b> <i class="key median"></i>median</span></p>'
+            f"{histogram(values, name)}{aside}</article>"
+        )
+    if not tiles:
+        return ""
+    lead = f"Over {count(len(contents.rows), 'finished image')}. How each metric is computed stands under “Setup”."
+    return section("metrics", "Metrics", f'<div class="tiles compact">{"".join(tiles)}</div>', lead)
+
+
+def _images(contents: Contents) -> str:
+    if not contents.rows:
+        return section("images", "Images", '<p class="empty">No image of this run is finished yet.</p>')
+    columns = enumerate(["id", *contents.metrics], -1)
+    options = "".join(f'<option value="{index}">{escape(name)}</option>' for index, name in columns)
+    toolbar = (
+        '<div class="toolbar" role="search"><label class="grow"><span>Filter</span><input id="filter" type="search" '
+        'placeholder="id, flag, or mse&gt;0.01" autocomplete="off" spellcheck="false"></label>'
+        f'<label><span>Sort by</span><select id="sort">{options}</select></label>'
+        '<button id="direction" type="button" aria-label="Direction of sorting: ascending">↑</button>'
+        '<p id="matches" role="status"></p></div>'
+    )
+    cards = "".join(_card(contents, card) for card in contents.cards)
+    lead = (
+        f"Target, reconstruction, and their absolute difference in grey levels × {DIFFERENCE_FACTOR}, clipped. "
+        f"{escape(contents.choice)}"
+    )
+    gallery = (
+        f'<div id="gallery" class="gallery">{cards}</div>'
+        '<p class="more"><button id="more" type="button" hidden></button></p>'
+    )
+    zoom = (
+        '<dialog id="zoom" aria-label="Enlarged image"><div class="bar">'
+        '<button type="button" data-step="-1">← previous</button>'
+        '<button type="button" data-step="1">next →</button><button type="button" data-step="0">close</button></div>'
+        '<div class="body"></div></dialog>'
+    )
+    return section("images", "Images", f"{toolbar}{gallery}{_table(contents)}{zoom}", lead)
+
+
+def _card(contents: Contents, card: Card) -> str:
+    row = contents.rows[card.row]
+    figures = []
+    for title, address in card.pictures.items():
+        kind = ' class="pixels"' if card.pixelated else ""
+        picture = f'<img{kind} src="{address}" alt="{escape(f"{title} of {row.id}")}" decoding="async">'
+        if address is None:
+            picture = '<span class="absent">missing or changed</span>'
+        caption = f"{title} × {DIFFERENCE_FACTOR}" if title == "difference" else title
+        figures.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
+    values = "".join(f"<div><dt>{escape(n)}</dt><dd>{number(row.metrics.get(n))}</dd></div>" for n in contents.metrics)
+    spark = sparkline(card.curve, "loss over the steps") if card.curve is not None else ""
+    spark = f'<div class="course"><span>loss</span>{spark}</div>' if spark else ""
+    return (
+        f'<article class="card" id="image-{card.row}" data-row="{card.row}">'
+        f'<h3><button type="button" class="open">{breakable(row.id)}</button></h3>'
+        f'<div class="triptych">{"".join(figures)}</div><dl class="values">{values}</dl>{spark}'
+        f"{_remarks(row)}</article>"
+    )
+
+
+def _table(contents: Contents) -> str:
+    remarks = any(row.flags or row.notes for row in contents.rows)
+    shown = {card.row for card in contents.cards}
+    heads = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button" data-column="{index}">{escape(name)}</button></th>'
+        for index, name in enumerate(["id", *contents.metrics], -1)
+    )
+    rows = []
+    for index, row in enumerate(contents.rows):
+        label = f'<a href="#image-{index}">{breakable(row.id)}</a>' if index in shown else breakable(row.id)
+        # The script sorts by these unrounded values; what is not finite sorts last.
+        values = " ".join("NaN" if (v := row.metrics.get(n)) is None else repr(float(v)) for n in contents.metrics)
+        cells = "".join(f"<td>{number(row.metrics.get(n))}</td>" for n in contents.metrics)
+        rows.append(
+            f'<tr data-values="{values}"><th scope="row">{label}</th>{cells}'
+            f"{f'<td class=remarks>{_remarks(row)}</td>' if remarks else ''}</tr>"
+        )
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Metrics of every finished image"><table id="table">'
+        f"<thead><tr>{heads}{'<th scope=col>flags and notes</th>' if remarks else ''}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        '<p class="pages" hidden><button id="back" type="button">← back</button><span id="page"></span>'
+        '<button id="forth" type="button">forth →</button></p>'
+    )
+
+
+def _loss(contents: Contents) -> str:
+    charts = []
+    for name, curves in contents.curves.items():
+        svg, sentence = band(curves, name)
+        aside = f'<p class="aside">{escape(sentence)}</p>'
+        charts.append(f'<article class="tile"><h3>{escape(name)}</h3>{svg}{aside}</article>')
+    if not charts:
+        return ""
+    of = "" if contents.curve_images == len(contents.rows) else f" of {len(contents.rows):,}"
+    lead = f"Each term over the steps: median (line) and 10–90 % band over {count(contents.curve_images, 'image')}{of}."
+    if contents.curve_images == 1:
+        lead = "Each term over the steps."
+    return section("loss", "Loss", f'<div class="tiles">{"".join(charts)}</div>', lead)
+
+
+def _failures(contents: Contents) -> str:
+    if not contents.failures:
+        return ""
+    table = _text_table(["id", "reason"], contents.failures)
+    if len(contents.failures) > 30:
+        table = f"<details><summary>All {len(contents.failures):,} failures</summary>{table}</details>"
+    return section("failures", "Failures", table, "These images could not be inverted; all others are unaffected.")
+
+
+def _setup(contents: Contents) -> str:
+    run = dict(contents.run)
+    config, metrics = run.pop("config", None), _mapping(run.pop("metrics", None))
+    described = {name: _mapping(value) or {"description": value} for name, value in metrics.items()}
+    columns = list(dict.fromkeys(key for value in described.values() for key in value))
+    parts = []
+    if described:
+        heads = [key.replace("_", " ") for key in ["metric", *columns]]
+        table = [(name, *(_text(value.get(key)) for key in columns)) for name, value in described.items()]
+        parts.append(_details("Metrics", _text_table(heads, table)))
+    parts.append(_details("Provenance", _flat(run), opened=True))
+    if config:
+        parts.append(_details("Configuration", _flat(config)))
+    return section("setup", "Setup", "".join(parts))
+
+
+def _text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    lines = "".join(
+        f'<tr><th scope="row">{breakable(name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
+        for name, *cells in rows
+    )
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(", ".join(heads))}"><table class="text">'
+        f"<thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _details(title: str, html: str, opened: bool = False) -> str:
+    return f"<details{' open' if opened else ''}><summary>{title}</summary>{html}</details>"
+
+
+def _flat(tree: Mapping) -> str:
+    """Nested settings as dotted keys, the way they are given on the command line."""
+    leaves = _leaves(tree, "")
+    rows = "".join(f"<div><dt>{breakable(key)}</dt><dd>{escape(_text(value))}</dd></div>" for key, value in leaves)
+    return f'<dl class="settings">{rows}</dl>' if rows else '<p class="empty">Nothing recorded.</p>'
+
+
+def _leaves(value: object, prefix: str) -> list[tuple[str, object]]:
+    if isinstance(value, Mapping) and value:
+        start = f"{prefix}." if prefix else ""
+        return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{start}{key}")]
+    return [(prefix, value)]
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _remarks(row: Row) -> str:
+    flags = "".join(f'<span class="flag">{escape(flag)}</span>' for flag in row.flags)
+    notes = f'<span class="note">{escape("; ".join(row.notes))}</span>' if row.notes else ""
+    return f'<p class="remarks">{flags}{notes}</p>' if flags or notes else ""
+
+
+def _metric_name(contents: Contents, name: str) -> str:
+    also_loss = _mapping(_mapping(contents.run.get("metrics")).get(name)).get("also_loss")
+    return escape(name) + (' <span class="mark">also the loss</span>' if also_loss else "")
+
+
+def _mapping(value: object) -> Mapping:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _finite(rows: Sequence[Row], name: str) -> np.ndarray:
+    values = (row.metrics.get(name) for row in rows)
+    return np.array([value for value in values if value is not None and math.isfinite(value)], float)

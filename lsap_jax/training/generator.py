@@ -1,0 +1,163 @@
+"""Training a generator from images: batches, steps, checkpoints, logs, sample grids (`lsap-jax train-generator`)."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from lsap_jax.data import to_uint8
+from lsap_jax.errors import LsapError
+from lsap_jax.generator import Discriminator, Generator, load_generator
+from lsap_jax.networks import discriminator, stylegan2
+from lsap_jax.report.pictures import grid, save_png
+from lsap_jax.training.dataset import batch, load_training_images
+from lsap_jax.training.stylegan2 import TrainConfig, TrainState, initial_state, train_step
+
+Log = Callable[[str], None]
+
+
+def build(config: ConfigDict) -> Generator:
+    """Untrained generator and discriminator of a configuration, or those of `config.init` (a file or a bundled name)."""
+    if config.init:
+        G = load_generator(config.init)
+        if G.discriminator is None:
+            raise LsapError(f"{config.init}: has no discriminator to go on training with; choose a file that has one")
+        return G
+    g_config = stylegan2.GeneratorConfig(**config.generator)
+    d_config = discriminator.DiscriminatorConfig(**config.discriminator)
+    g_rng, d_rng = jax.random.split(jax.random.key(config.seed))
+    critic = Discriminator(config=d_config, params=discriminator.initial_params(d_config, d_rng))
+    return Generator(config=g_config, params=stylegan2.initial_params(g_config, g_rng), discriminator=critic)
+
+
+def train_generator(config: ConfigDict, out: str | Path, log: Log = print) -> Path:
+    """Train until `config.total_images` were seen, or go on from the newest checkpoint in `out`.
+
+    Args:
+        config: see `configs/toonhead64.py`.
+        out: folder for `checkpoints/`, `samples/`, `log.jsonl` and the final `generator.safetensors`.
+        log: takes a line of progress.
+
+    Returns:
+        The path of the weights: the moving average of the generator, with the discriminator.
+
+    Raises:
+        LsapError: data, weights and configuration do not fit together.
+    """
+    out = Path(out).resolve()
+    G = build(config)
+    train = TrainConfig(**config.train)
+    images, heldout = load_training_images(
+        config.data, config.extra_data, config.heldout, G.img_resolution, G.img_channels
+    )
+    log(f"{len(images)} training and {len(heldout)} held-out images, batches of {train.batch_size}")
+    step_fn = jax.jit(partial(train_step, G, train), static_argnames=("r1", "path_length"), donate_argnums=0)
+    with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
+        state, step = restore(manager, initial_state(G, train))
+        if step:
+            log(f"going on from {step * train.batch_size} images")
+        total, every = config.total_images // train.batch_size, max(config.snapshot_images // train.batch_size, 1)
+        for logs, state, step in run(step_fn, state, step, total, every, images, train, config):
+            snapshot(G, state, step, logs, images, heldout, config, out, log)
+            manager.save(step, args=ocp.args.StandardSave(state))
+            manager.wait_until_finished()
+    return finish(G, state, config, out)
+
+
+def run(
+    step_fn: Callable[..., Any],
+    state: TrainState,
+    step: int,
+    total: int,
+    every: int,
+    images: np.ndarray,
+    train: TrainConfig,
+    config: ConfigDict,
+) -> Iterator[tuple[dict[str, float], TrainState, int]]:
+    """Steps from `step` to `total`; yields (mean logs, state, step) after every `every` and at the end."""
+    rng = jax.random.key(config.seed)
+    sums: dict[str, Any] = {}
+    started, since = time.monotonic(), step
+    while step < total:
+        real = jnp.asarray(batch(images, step, train.batch_size, config.seed, config.mirror))
+        state, logs = step_fn(
+            state,
+            real,
+            jax.random.fold_in(rng, step),
+            r1=bool(train.r1_gamma) and step % train.r1_interval == 0,
+            path_length=bool(train.path_length_weight) and step % train.path_length_interval == 0,
+        )
+        step += 1
+        sums = {k: sums.get(k, 0.0) + v for k, v in logs.items()}
+        if step % every == 0 or step == total:
+            means = {k: float(v) / (step - since) for k, v in sums.items()}
+            means["images_per_second"] = (step - since) * train.batch_size / (time.monotonic() - started)
+            yield means, state, step
+            sums, started, since = {}, time.monotonic(), step
+
+
+def restore(manager: ocp.CheckpointManager, state: TrainState) -> tuple[TrainState, int]:
+    """(state, step) of the newest checkpoint, or what was given and 0."""
+    newest = manager.latest_step()
+    if newest is None:
+        return state, 0
+    return manager.restore(newest, args=ocp.args.StandardRestore(state)), newest
+
+
+def snapshot(
+    G: Generator, state: TrainState, step: int, logs: dict[str, float], images: np.ndarray, heldout: np.ndarray, config: ConfigDict,
+    out: Path, log: Log,
+) -> None:  # fmt: skip
+    """A line in log.jsonl, a line of progress, a grid of samples of the moving average."""
+    seen = step * config.train.batch_size
+    count = min(len(heldout), 64)
+    trained = mean_logit(G, state.discriminator, images[:count])
+    unseen = mean_logit(G, state.discriminator, heldout[:count])
+    line = {"images": seen, **logs, "logit_training": trained, "logit_heldout": unseen}
+    save_png(
+        out / "samples" / f"{seen:08d}.png", grid(samples(G.replace(params=state.ema), 32, config.seed), columns=8)
+    )
+    with open(out / "log.jsonl", "a") as file:
+        file.write(json.dumps({k: round(v, 5) for k, v in line.items()}) + "\n")
+    log(" ".join(f"{k}={v:.4g}" for k, v in line.items()))
+
+
+def mean_logit(G: Generator, params: Any, images: np.ndarray) -> float:
+    """Mean logit of uint8 images [N, R, R, C]: training above held-out images tells of overfitting."""
+    assert G.discriminator is not None
+    logits = jax.jit(G.discriminator.replace(params=params).__call__)(jnp.asarray(images, jnp.float32) / 127.5 - 1)
+    return float(logits.mean())
+
+
+def samples(G: Generator, count: int, seed: int, truncation_psi: float = 1.0) -> np.ndarray:
+    """uint8 images [count, R, R, C] of seeded z."""
+
+    @jax.jit
+    def draw(G: Generator, z: jax.Array) -> jax.Array:
+        return G.synthesis(G.mapping(z, truncation_psi=truncation_psi))
+
+    return to_uint8(np.asarray(draw(G, jax.random.normal(jax.random.key(seed), (count, G.z_dim)))))
+
+
+def finish(G: Generator, state: TrainState, config: ConfigDict, out: Path) -> Path:
+    """Write the moving average and the discriminator, with how they came about."""
+    assert G.discriminator is not None
+    provenance = {
+        "name": config.name, "licence": config.licence, "images_seen": int(state.images_seen), "init": config.init, "config": config.to_dict(),
+    }  # fmt: skip
+    trained = G.replace(
+        params=state.ema,
+        discriminator=G.discriminator.replace(params=state.discriminator),
+        provenance_json=json.dumps(provenance, sort_keys=True),
+    )
+    path = out / "generator.safetensors"
+    trained.save(path)
+    return path

@@ -1,0 +1,204 @@
+"""One training step of StyleGAN2: non-saturating loss, lazy R1 and path length, style mixing, EMA (Karras et al., CVPR 2020)."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from lsap_jax.generator import Discriminator, Generator
+from lsap_jax.training.augment import adapt, augment
+
+Params = Any
+BUFFERS = ("w_avg", "noise_const")  # live among the params, never trained by gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Hyper-parameters of a step; images count, never steps, so that they mean the same at any batch size."""
+
+    batch_size: int = 32
+    lr: float = 0.0025
+    r1_gamma: float = 1.0
+    r1_interval: int = 16
+    path_length_weight: float = 0.0
+    path_length_interval: int = 4
+    ema_halflife: float = 10_000.0
+    style_mixing: float = 0.5
+    augment_p: float = 0.0
+    augment_target: float | None = None
+    augment_images_to_one: float = 500_000.0
+    decay_start: int = 0
+    decay_images: int = 0
+
+
+@struct.dataclass(kw_only=True)
+class TrainState:
+    """Everything a run needs to go on: a pytree, saved whole."""
+
+    generator: Params
+    discriminator: Params
+    ema: Params
+    g_optimizer: optax.OptState
+    d_optimizer: optax.OptState
+    images_seen: jax.Array
+    augment_p: jax.Array
+    path_length_mean: jax.Array
+
+
+def trainable(params: Params) -> Params:
+    """The same tree with "train" or "buffer" for every leaf."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: "buffer" if path[-1].key in BUFFERS else "train", params)
+
+
+def optimizer(config: TrainConfig, interval: int) -> optax.GradientTransformation:
+    """Adam(β 0, 0.99) corrected for lazy regularisation every `interval` steps (§3.1 and appendix B), the rate decaying at the end."""
+    ratio = interval / (interval + 1) if interval else 1.0
+    rate: Any = config.lr * ratio
+    if config.decay_images:
+        start, length = config.decay_start // config.batch_size, config.decay_images // config.batch_size
+        decay = optax.cosine_decay_schedule(config.lr * ratio, length, alpha=0.02)
+        rate = optax.join_schedules([optax.constant_schedule(config.lr * ratio), decay], [start])
+    adam = optax.adam(rate, b1=0.0, b2=0.99**ratio, eps=1e-8)
+    return optax.multi_transform({"train": adam, "buffer": optax.set_to_zero()}, trainable)
+
+
+def optimizers(config: TrainConfig) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
+    """(generator's, discriminator's)."""
+    g_interval = config.path_length_interval if config.path_length_weight else 0
+    return optimizer(config, g_interval), optimizer(config, config.r1_interval if config.r1_gamma else 0)
+
+
+def initial_state(G: Generator, config: TrainConfig) -> TrainState:
+    """State that starts from the weights of G and its discriminator."""
+    assert G.discriminator is not None
+    g_tx, d_tx = optimizers(config)
+    own = partial(jax.tree.map, lambda a: jnp.array(a, copy=True))
+    return TrainState(
+        generator=own(G.params),
+        discriminator=own(G.discriminator.params),
+        ema=own(G.params),
+        g_optimizer=g_tx.init(G.params),
+        d_optimizer=d_tx.init(G.discriminator.params),
+        images_seen=jnp.zeros((), jnp.int32),
+        augment_p=jnp.float32(config.augment_p),
+        path_length_mean=jnp.zeros(()),
+    )
+
+
+def sample_ws(G: Generator, rng: jax.Array, batch: int, mixing: float) -> tuple[jax.Array, jax.Array]:
+    """(ws [B, num_ws, w_dim], w [2B, w_dim]): with probability `mixing` an image takes the styles above a random layer from a second z."""
+    z_rng, chance_rng, cut_rng = jax.random.split(rng, 3)
+    w = G.map_w(jax.random.normal(z_rng, (2 * batch, G.z_dim)))
+    cut = jax.random.randint(cut_rng, (batch, 1, 1), 1, G.num_ws)
+    cut = jnp.where(jax.random.bernoulli(chance_rng, mixing, (batch, 1, 1)), cut, G.num_ws)
+    first, second = w[:batch, None], w[batch:, None]
+    return jnp.where(jnp.arange(G.num_ws)[None, :, None] < cut, first, second), w
+
+
+def train_step(
+    G: Generator,
+    config: TrainConfig,
+    state: TrainState,
+    real: jax.Array,
+    rng: jax.Array,
+    *,
+    r1: bool,
+    path_length: bool,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of the generator, then one of the discriminator.
+
+    Args:
+        G: gives the configurations; its params are ignored.
+        real: [B, R, R, C] in [-1, 1].
+        r1, path_length: whether this step's turn of the lazy regularisers has come (static).
+    """
+    assert G.discriminator is not None
+    g_tx, d_tx = optimizers(config)
+    g_rng, d_rng, pl_rng = jax.random.split(rng, 3)
+
+    def generate(params: Params, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
+        ws_rng, noise_rng = jax.random.split(rng)
+        g = G.replace(params=params)
+        ws, w = sample_ws(g, ws_rng, real.shape[0], config.style_mixing)
+        return g.synthesis(ws, "random", noise_rng), w
+
+    def critic(params: Params, images: jax.Array, rng: jax.Array) -> jax.Array:
+        return G.discriminator.replace(params=params)(augment(images, rng, state.augment_p))  # type: ignore[union-attr]
+
+    def g_loss(params: Params) -> tuple[jax.Array, Any]:
+        fake, w = generate(params, g_rng)
+        loss = jax.nn.softplus(-critic(state.discriminator, fake, jax.random.fold_in(g_rng, 1))).mean()
+        mean = state.path_length_mean
+        if path_length:
+            penalty, mean = path_length_penalty(G.replace(params=params), config, pl_rng, real.shape[0] // 2, mean)
+            loss = loss + penalty
+        return loss, (w, mean)
+
+    def d_loss(params: Params) -> tuple[jax.Array, Any]:
+        fake, _ = generate(state.generator, d_rng)
+        fake_logits = critic(params, jax.lax.stop_gradient(fake), jax.random.fold_in(d_rng, 1))
+        augmented = augment(real, jax.random.fold_in(d_rng, 2), state.augment_p)
+        plain = Discriminator(config=G.discriminator.config, params=params)  # type: ignore[union-attr]
+        real_logits = plain(augmented)
+        loss = jax.nn.softplus(fake_logits).mean() + jax.nn.softplus(-real_logits).mean()
+        penalty = r1_penalty(plain, augmented, config) if r1 else jnp.zeros(())
+        return loss + penalty, (real_logits, fake_logits, penalty)
+
+    (g_value, (w, path_mean)), g_grads = jax.value_and_grad(g_loss, has_aux=True)(state.generator)
+    (d_value, (real_logits, fake_logits, penalty)), d_grads = jax.value_and_grad(d_loss, has_aux=True)(
+        state.discriminator
+    )
+    updates, g_optimizer = g_tx.update(g_grads, state.g_optimizer, state.generator)
+    generator = optax.apply_updates(state.generator, updates)
+    generator = track_w_avg(generator, w, G.config.w_avg_beta)
+    updates, d_optimizer = d_tx.update(d_grads, state.d_optimizer, state.discriminator)
+    beta = 0.5 ** (config.batch_size / config.ema_halflife)
+    p = state.augment_p
+    if config.augment_target is not None:
+        p = adapt(p, real_logits, target=config.augment_target, images_to_one=config.augment_images_to_one)
+    new = TrainState(
+        generator=generator,
+        discriminator=optax.apply_updates(state.discriminator, updates),
+        ema=jax.tree.map(lambda e, g: e * beta + g * (1 - beta), state.ema, generator),
+        g_optimizer=g_optimizer,
+        d_optimizer=d_optimizer,
+        images_seen=state.images_seen + real.shape[0],
+        augment_p=p,
+        path_length_mean=path_mean,
+    )
+    logs = {
+        "g_loss": g_value, "d_loss": d_value, "real": real_logits.mean(), "fake": fake_logits.mean(), "r1": penalty, "augment_p": p,
+    }  # fmt: skip
+    return new, logs
+
+
+def r1_penalty(D: Discriminator, real: jax.Array, config: TrainConfig) -> jax.Array:
+    """γ/2 · E|∇D(x)|² (Mescheder et al., ICML 2018), times the interval at which it is evaluated."""
+    grads = jax.grad(lambda x: D(x).sum())(real)
+    return jnp.square(grads).sum(axis=(1, 2, 3)).mean() * (config.r1_gamma / 2 * config.r1_interval)
+
+
+def path_length_penalty(
+    G: Generator, config: TrainConfig, rng: jax.Array, batch: int, mean: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """E(|Jᵀy| - a)² with the running mean a (§3.2); returns the weighted penalty and the new mean."""
+    ws_rng, noise_rng, y_rng = jax.random.split(rng, 3)
+    ws, _ = sample_ws(G, ws_rng, batch, config.style_mixing)
+    shape = (batch, G.img_resolution, G.img_resolution, G.img_channels)
+    y = jax.random.normal(y_rng, shape) / G.img_resolution
+    grads = jax.grad(lambda ws: jnp.sum(G.synthesis(ws, "random", noise_rng) * y))(ws)
+    lengths = jnp.sqrt(jnp.square(grads).sum(axis=2).mean(axis=1))
+    mean = mean + 0.01 * (jax.lax.stop_gradient(lengths).mean() - mean)
+    penalty = jnp.square(lengths - mean).mean() * config.path_length_weight * config.path_length_interval
+    return penalty, mean
+
+
+def track_w_avg(params: Params, w: jax.Array, beta: float) -> Params:
+    """params with the running mean of w moved towards this batch's."""
+    mapping = dict(params["mapping"])
+    mapping["w_avg"] = beta * mapping["w_avg"] + (1 - beta) * jax.lax.stop_gradient(w).mean(axis=0)
+    return {**params, "mapping": mapping}
