@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
             perceptual=dict(network="auto", weights="", resolution=256),
             optimizer=dict(name="adam", lr=0.01, b1=0.9, b2=0.999, eps=1e-8),
             # How codes stay on the sphere: "project" (eq. 5, after every step), "normalise" (inside the graph, as the authors' code),
-            # "riemannian" (with optimizer.name="riemannian_adam") or "none".
+            # "riemannian" (Adam on the sphere: tangent steps, one second moment per z_i).
             retraction="project",
             # psi 1 is no truncation; cutoff -1 is all rows. The authors' code has psi 0.7, cutoff 8 (preset f/z+:code).
             truncation=dict(psi=1.0, cutoff=-1),

@@ -41,6 +41,7 @@ class Archive:
             raise ConversionError(
                 f"its zip directory cannot be read ({shown(str(error))}); the download is incomplete, fetch it again"
             ) from None
+        _check_count(file, size, len(self._zip.infolist()))
         self._members: dict[str, zipfile.ZipInfo] = {}
         for info in self._zip.infolist():
             if info.filename in self._members:
@@ -85,3 +86,17 @@ class Archive:
             raise ConversionError(
                 f"zip member {shown(name, 80)} is damaged ({shown(str(error))}); fetch the file again"
             ) from None
+
+
+def _check_count(file: BinaryIO, size: int, count: int) -> None:
+    """Compares the members found with the number that the end of the directory states, which zipfile does not."""
+    file.seek(max(size - 98, 0))
+    tail = file.read(98)
+    end, big = tail[-22:], tail[:56]
+    stated = struct.unpack("<H", end[10:12])[0] if end[:4] == b"PK\x05\x06" else -1
+    if stated == 0xFFFF and big[:4] == b"PK\x06\x06":
+        stated = struct.unpack("<Q", big[32:40])[0]
+    if stated != count:
+        raise ConversionError(
+            f"its zip directory states {stated} members but lists {count}, or has bytes after it; the file is damaged"
+        )

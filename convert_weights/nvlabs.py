@@ -4,6 +4,7 @@ A network arrives as flat tensors (`.npz`, state dicts) or as passive module nod
 say what shapes cannot: clamp, learning-rate multipliers, minibatch-stddev group.
 """
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,19 +17,22 @@ from convert_weights.w_avg import SAMPLES, estimate_w_avg
 
 N = r"(\d{1,5})"
 GENERATOR_RULES: list[Rule] = [
-    (r".*\.resample_filter", None, "resampling filter, kept in the config"),
+    (rf"synthesis\.b{N}\.((conv0|conv1|torgb|skip)\.)?resample_filter", None, "resampling filter, kept in the config"),
     (rf"mapping\.(w_avg|(embed|fc{N})\.(weight|bias))", lambda m: m[0], ""),
     (rf"synthesis\.b{N}\.(const|skip\.weight)", lambda m: m[0], ""),
     (rf"synthesis\.b{N}\.(conv0|conv1|torgb)\.(affine\.)?(weight|bias)", lambda m: m[0], ""),
     (rf"synthesis\.b{N}\.(conv0|conv1)\.noise_(const|strength)", lambda m: m[0], ""),
 ]
 DISCRIMINATOR_RULES: list[Rule] = [
-    (r".*\.resample_filter", None, "resampling filter, kept in the config"),
+    (rf"b{N}\.((fromrgb|conv0|conv1|skip|conv)\.)?resample_filter", None, "resampling filter, kept in the config"),
     (rf"mapping\.(embed|fc{N})\.(weight|bias)", lambda m: m[0], ""),
     (rf"b{N}\.(fromrgb|conv0|conv1)\.(weight|bias)", lambda m: m[0], ""),
     (rf"b{N}\.skip\.weight", lambda m: m[0], ""),
     (r"b4\.(conv|fc|out)\.(weight|bias)", lambda m: m[0], ""),
 ]
+# Filters of layers that resample: the others carry one too, of the default taps, and never use it.
+GENERATOR_FILTERS = rf"synthesis\.b{N}\.((conv0|skip)\.)?resample_filter"
+DISCRIMINATOR_FILTERS = rf"b{N}\.((conv1|skip)\.)?resample_filter"
 # config entries that shapes do not tell
 FREE = ("mapping_lr_multiplier", "w_avg_beta", "conv_clamp", "mbstd_group_size", "resample_filter")
 Network = tuple[dict[str, np.ndarray], dict, list[str]]
@@ -46,7 +50,7 @@ def generator(tensors: Mapping[str, Tensor], what: str, known: Mapping | None = 
     """
     found, _ = match(tensors, GENERATOR_RULES, what)
     config = merged(stylegan2.generator_config({n: m.shape for n, m in found.items()}), known, what)
-    config["resample_filter"] = _taps(tensors, config)
+    config["resample_filter"] = _taps(tensors, GENERATOR_FILTERS, config)
     expected = stylegan2.generator_shapes(config)
     return finish_generator(found, expected, config, what)
 
@@ -68,7 +72,7 @@ def discriminator(tensors: Mapping[str, Tensor], what: str, known: Mapping | Non
     """A discriminator from flat NVlabs tensors; see `generator`."""
     found, _ = match(tensors, DISCRIMINATOR_RULES, what)
     config = merged(stylegan2.discriminator_config({n: m.shape for n, m in found.items()}), known, what)
-    config["resample_filter"] = _taps(tensors, config)
+    config["resample_filter"] = _taps(tensors, DISCRIMINATOR_FILTERS, config)
     return fill(found, stylegan2.discriminator_shapes(config), what), config, []
 
 
@@ -83,8 +87,8 @@ def merged(config: dict, known: Mapping | None, what: str) -> dict:
     return config
 
 
-def _taps(tensors: Mapping[str, Tensor], config: dict) -> list:
-    filters = {n: as_float32(t) for n, t in tensors.items() if n.rpartition(".")[2] == "resample_filter"}
+def _taps(tensors: Mapping[str, Tensor], pattern: str, config: dict) -> list:
+    filters = {n: as_float32(t) for n, t in tensors.items() if re.fullmatch(pattern, n)}
     return stylegan2.filter_taps(filters) if filters else config["resample_filter"]
 
 

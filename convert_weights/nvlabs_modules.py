@@ -109,8 +109,8 @@ def discriminator_facts(found: Modules) -> dict:
 
 
 def is_stylegan2_discriminator(found: Modules) -> bool:
-    """Whether this is the discriminator of StyleGAN2, not one of the networks that others put in its place."""
-    return found[""][0] == "Discriminator" and "b4.fc" in found
+    """Whether this is (or calls itself) the discriminator of StyleGAN2, not one that others put in its place."""
+    return found[""][0] == "Discriminator" or "b4.fc" in found
 
 
 def is_stylegan3_repository(found: Modules) -> bool:

@@ -91,16 +91,18 @@ def load(data: memoryview, rules: Rules, start: int = 0) -> tuple[object, int]:
 
 class _Machine:
     def __init__(self, data: memoryview, rules: Rules, start: int):
-        self.data, self.rules, self.at = data, rules, start
+        self.data, self.rules, self.at, self.start = data, rules, start, start
         self.stack: list = []
         self.marks: list[list] = []
         self.memo: dict[int, object] = {}
+        self.frame_end, self.memo_from = start, 0
 
     def run(self) -> object:
         for _ in range(MAX_STEPS):
+            inside = self.at < self.frame_end
             code = self.take(1)[0]
             if code == 0x2E:  # STOP
-                if len(self.stack) != 1 or self.marks:
+                if len(self.stack) != 1 or self.marks or self.at < self.frame_end:
                     raise ValueError("objects left over")
                 return self.stack[0]
             step = OPCODES.get(code)
@@ -110,6 +112,8 @@ class _Machine:
                     "the file is damaged"
                 )
             step(self)
+            if inside and self.at > self.frame_end:
+                raise ValueError("an object crosses the end of its frame")
         raise ConversionError(f"its pickle has more than {MAX_STEPS} steps; refused as hostile")
 
     def take(self, count: int) -> memoryview:
@@ -122,6 +126,17 @@ class _Machine:
             )
         self.at += count
         return part
+
+    def protocol(self, version: int) -> None:
+        if not 2 <= version <= 5 or self.at != self.start + 2:
+            raise ConversionError(f"its pickle has protocol {version} at byte {self.at - 1}; the file is damaged")
+
+    def frame(self, count: int) -> None:
+        if self.at - 9 < self.frame_end or count > len(self.data) - self.at:
+            raise ConversionError(
+                f"its pickle has a frame of {count} bytes that does not fit at byte {self.at}; fetch it again"
+            )
+        self.frame_end = self.at + count
 
     def number(self, count: int) -> int:
         return int.from_bytes(self.take(count), "little")
@@ -251,6 +266,12 @@ class _Machine:
         self.stack[-count:] = [tuple(self.stack[-count:])]
 
     def remember(self, index: int) -> None:
+        # writers count from 0 (Python 2: from 1); a gap means that bytes are missing or too many before
+        if index != len(self.memo) + self.memo_from and not (index == 1 and not self.memo):
+            raise ConversionError(
+                f"its pickle skips an object before byte {self.at}; the file is damaged, fetch it again"
+            )
+        self.memo_from = index - len(self.memo)
         self.memo[index] = self.stack[-1]
 
 
@@ -267,8 +288,8 @@ def refusal(name: str, at: int, advice: Mapping[str, str]) -> str:
 
 
 OPCODES: dict[int, Callable[[_Machine], object]] = {
-    0x80: lambda m: m.take(1),  # PROTO
-    0x95: lambda m: m.take(8),  # FRAME
+    0x80: lambda m: m.protocol(m.number(1)),
+    0x95: lambda m: m.frame(m.number(8)),
     0x28: _Machine.mark,
     0x30: lambda m: m.pop(),
     0x31: lambda m: m.pop_mark(),

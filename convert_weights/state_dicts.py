@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from convert_weights import genforce, nvlabs_file, rosinality
-from convert_weights.checkpoint import Checkpoint, ConversionError
+from convert_weights.checkpoint import Checkpoint, ConversionError, shown
 from convert_weights.nvlabs import Network
 from convert_weights.tensors import Tensor
 
@@ -15,6 +15,7 @@ UNUSED = {
     "d_optim": "optimiser state",
     "optimizer": "optimiser state",
     "scheduler": "training state",
+    "discriminator_state_dict": "discriminator of the encoder's training",
 }
 
 
@@ -110,12 +111,25 @@ def _checkpoint(network: Network, d: Network | None, title: str, ignored: dict[s
 
 
 def leftovers(root: Mapping, used: set[str]) -> dict[str, str]:
-    """Parts of a training snapshot that are not weights: name -> reason."""
-    return {
-        f"{k}/*" if isinstance(v, dict) else str(k): UNUSED.get(str(k), "not part of the networks")
-        for k, v in root.items()
-        if k not in used and isinstance(v, (dict, list, Tensor))
-    }
+    """Parts of a training snapshot that are not weights: name -> reason.
+
+    Raises:
+        ConversionError: for tensors under an unknown name, which could be a part of the network under a damaged one.
+    """
+    ignored = {}
+    for key, value in root.items():
+        if key in used:
+            continue
+        inside = value.values() if isinstance(value, dict) else [value]
+        if key not in UNUSED and any(isinstance(v, Tensor) for v in inside):
+            raise ConversionError(
+                f"has tensors under {shown(key)}, which is not known; the file is damaged or of another project"
+            )
+        if isinstance(value, (dict, list, Tensor)):
+            ignored[f"{key}/*" if isinstance(value, dict) else str(key)] = UNUSED.get(
+                str(key), "not part of the networks"
+            )
+    return ignored
 
 
 def _refuse_by_name(own: Flat, parts: Mapping[str, Flat]) -> None:

@@ -11,6 +11,11 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Generator": "lsap_jax.generator",
     "load_generator": "lsap_jax.generator",
+    "Inversion": "lsap_jax.inversion.invert",
+    "invert": "lsap_jax.inversion.invert",
+    "render": "lsap_jax.inversion.rendering",
+    "Space": "lsap_jax.spaces",
+    "parse_space": "lsap_jax.spaces",
     "LsapError": "lsap_jax.errors",
 }
 

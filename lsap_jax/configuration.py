@@ -73,7 +73,9 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
         if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if old is not None and value is not None and not isinstance(value, type(old)):
-            raise LsapError(f"{key}={value!r} is of type {type(value).__name__}; it needs {type(old).__name__}, as in {old!r}")
+            raise LsapError(
+                f"{key}={value!r} is of type {type(value).__name__}; it needs {type(old).__name__}, as in {old!r}"
+            )
         with config.ignore_type():
             config.update_from_flattened_dict({key: value})
     return config

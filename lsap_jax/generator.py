@@ -269,13 +269,13 @@ def from_file(path: str | Path) -> Generator:
 
 def _check(generator: Generator, path: str | Path) -> None:
     """The tensors of a file have the shapes that its configuration asks for."""
-    expected = {f"generator/{k}": v for k, v in _flat_shapes(generator_shapes(generator.config)).items()}
+    shapes = {"generator": generator_shapes(generator.config)}
     if generator.discriminator is not None:
-        expected |= {
-            f"discriminator/{k}": v
-            for k, v in _flat_shapes(discriminator_shapes(generator.discriminator.config)).items()
-        }
-    found = {name: a.shape for name, a in generator.arrays().items() if not name.startswith("basecode/")}
+        shapes["discriminator"] = discriminator_shapes(generator.discriminator.config)
+    if generator.basecode is not None:
+        shapes["basecode"] = basecode.variable_shapes(generator.basecode.config)
+    expected = _flat_shapes(shapes)
+    found = {name: a.shape for name, a in generator.arrays().items()}
     wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
     if wrong:
         name = wrong[0]

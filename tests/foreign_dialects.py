@@ -103,9 +103,15 @@ def rosinality_discriminator(sd):
     out = {"convs.0.0.weight": sd[f"b{top}.fromrgb.weight"], "convs.0.1.bias": sd[f"b{top}.fromrgb.bias"]}
     k, r = 1, top
     while r > 4:
-        out |= {f"convs.{k}.conv1.0.weight": sd[f"b{r}.conv0.weight"], f"convs.{k}.conv1.1.bias": sd[f"b{r}.conv0.bias"]}
+        out |= {
+            f"convs.{k}.conv1.0.weight": sd[f"b{r}.conv0.weight"],
+            f"convs.{k}.conv1.1.bias": sd[f"b{r}.conv0.bias"],
+        }
         out |= {f"convs.{k}.conv2.0.kernel": FILTER, f"convs.{k}.skip.0.kernel": FILTER}
-        out |= {f"convs.{k}.conv2.1.weight": sd[f"b{r}.conv1.weight"], f"convs.{k}.conv2.2.bias": sd[f"b{r}.conv1.bias"]}
+        out |= {
+            f"convs.{k}.conv2.1.weight": sd[f"b{r}.conv1.weight"],
+            f"convs.{k}.conv2.2.bias": sd[f"b{r}.conv1.bias"],
+        }
         out[f"convs.{k}.skip.1.weight"] = sd[f"b{r}.skip.weight"]
         k, r = k + 1, r // 2
     out |= {"final_conv.0.weight": sd["b4.conv.weight"], "final_conv.1.bias": sd["b4.conv.bias"]}

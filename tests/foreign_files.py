@@ -1,7 +1,8 @@
-"""Writers of foreign checkpoint files, byte for byte as torch, dnnlib and numpy lay them out, without any of those classes.
+"""Writers of foreign checkpoint files, byte for byte as torch, dnnlib and numpy lay them out, without any of those
+classes.
 
-`_Pickler` of the standard library is taught to write globals that do not exist here; tensors become numpy arrays marked by
-`T`. The containers: `plain` (NVlabs, TensorFlow), `torch_zip`, `torch_legacy`.
+`_Pickler` of the standard library is taught to write globals that do not exist here; tensors become numpy arrays
+marked by `T`. The containers: `plain` (NVlabs, TensorFlow), `torch_zip`, `torch_legacy`.
 """
 
 import io
@@ -61,7 +62,9 @@ class Pickler(pickle._Pickler):
     def persistent_id(self, value):
         if not isinstance(value, Storage):
             return None
-        return ("storage", self.keep(Ref("torch", value.name)), value.key, "cuda:0", value.numel)[:5] + self.legacy_tail()
+        return ("storage", self.keep(Ref("torch", value.name)), value.key, "cuda:0", value.numel)[
+            :5
+        ] + self.legacy_tail()
 
     def legacy_tail(self):
         return ()

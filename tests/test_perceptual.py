@@ -20,6 +20,7 @@ from lsap_jax.losses.perceptual import (
     unit_normalise,
 )
 from lsap_jax.networks import discriminator, stylegan2
+from lsap_jax.networks.convolution import conv2d
 from lsap_jax.networks.perceptual import STACKS, backbone_params, max_pool, tap_channels
 
 NAMES = {"lpips_vgg": "vgg16", "lpips_alex": "alexnet", "lpips_squeeze": "squeezenet1_1"}
@@ -219,6 +220,13 @@ def _checkpoints():
     return Checkpoint(kind="backbone", arrays=arrays, **shared), Checkpoint(kind="lpips_lin", arrays=lins, **shared)
 
 
+def test_lpips_straight_from_the_two_original_files(monkeypatch):
+    backbone, lin = _checkpoints()
+    monkeypatch.setattr("convert_weights.read", {"vgg.pth": backbone, "lin.pth": lin}.__getitem__)
+    found = lpips_file.lpips_from_files("vgg.pth", "lin.pth", resolution=128)
+    assert found.name == "lpips_squeeze" and found.resolution == 128
+
+
 def test_one_file_holds_lpips(tmp_path):
     path = tmp_path / "lpips.safetensors"
     backbone, lin = _checkpoints()
@@ -300,3 +308,21 @@ def test_the_discriminator_distance_is_the_documented_formula(tiny):
         from_discriminator(same)
     with pytest.raises(LsapError, match="without its discriminator"):
         from_discriminator(tiny.replace(discriminator=None))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "size"), [(3, 1, 1, 7), (1, 1, 0, 5), (11, 4, 2, 23), (3, 2, 0, 8)]
+)
+def test_the_fast_gradient_is_the_gradient(kernel, stride, padding, size):
+    r = np.random.RandomState(7)
+    x, w = (jnp.asarray(r.randn(*s), jnp.float32) for s in ((2, size, size, 3), (kernel, kernel, 3, 4)))
+
+    def plain(x, w):
+        edges = [(padding, padding)] * 2
+        return jax.lax.conv_general_dilated(x, w, (stride,) * 2, edges, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    expected, pull = jax.vjp(plain, x, w)
+    found, fast_pull = jax.vjp(lambda x, w: conv2d(x, w, stride, padding), x, w)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    for a, b in zip(fast_pull(jnp.sin(found)), pull(jnp.sin(found)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)

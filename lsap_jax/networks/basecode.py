@@ -1,24 +1,33 @@
-"""Base-code encoder E of F/Z+ and BDInvert: a small convolutional network from an image of 8s x 8s to a feature map of s x s.
+"""Base-code encoder E of F/Z+ and BDInvert: a small convolutional network from an image of 8s x 8s to a feature map of
+s x s.
 
-Three stages of three convolutions, batch normalisation and leaky ReLU, each followed by 2x2 average pooling; one more such convolution and a linear one
-(`stylegan_basecode_encoder` of BDInvert, arXiv 2307.08995 §3.2).
+Three stages of three convolutions, batch normalisation and leaky ReLU, each followed by 2x2 average pooling; one more
+such convolution and a plain one (BDInvert's encoder, used as E in arXiv 2307.08995 §3.2).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-# Depth of the encoder in each resolution stage; the names of the params follow the indices of BDInvert's nn.Sequential.
+from lsap_jax.errors import LsapError
+
+# Convolutions of each stage, the last with normalisation, and the plain one: their places in BDInvert's nn.Sequential.
 STAGES = ((0, 3, 6), (10, 13, 16), (20, 23, 26))
 LAST, OUTPUT = 30, 33
 
 
 @dataclass(frozen=True, kw_only=True)
 class BasecodeConfig:
-    """`base_resolution` s: input [B, 8s, 8s, in_channels], output [B, s, s, out_channels]. Paper: s 16, widths (128, 256, 512), 512 out."""
+    """Shape of an encoder; the defaults are the paper's, whose s is 16 and whose out_channels are 512.
+
+    `base_resolution` s: input [B, 8s, 8s, in_channels], output [B, s, s, out_channels].
+    """
 
     base_resolution: int
     out_channels: int
@@ -34,15 +43,11 @@ class ConvNormAct(nn.Module):
     """3x3 convolution, batch normalisation, leaky ReLU 0.2."""
 
     features: int
-    index: int
 
     def setup(self) -> None:
-        self.conv = nn.Conv(
-            self.features,
-            (3, 3),
-            padding=1,
-            kernel_init=nn.initializers.variance_scaling(2 / 1.04, "fan_out", "normal"),
-        )
+        # Kaiming's variance for a leaky ReLU of 0.2, by fan-out, as BDInvert starts.
+        init = nn.initializers.variance_scaling(2 / 1.04, "fan_out", "normal")
+        self.conv = nn.Conv(self.features, (3, 3), padding=1, kernel_init=init)
         self.norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5)
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -50,22 +55,81 @@ class ConvNormAct(nn.Module):
 
 
 class BasecodeNetwork(nn.Module):
-    """Image in [-1, 1] to the base code f."""
+    """Image in [-1, 1] to the base code f. With `train`, the batch itself normalises, and the running statistics move."""
 
     config: BasecodeConfig
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         cfg = self.config
-        for width, indices in zip(cfg.widths, STAGES, strict=True):
-            for i in indices:
-                x = ConvNormAct(width, i, name=f"model{i}")(x, train)
+        for width, places in zip(cfg.widths, STAGES, strict=True):
+            for i in places:
+                x = ConvNormAct(width, name=f"model{i}")(x, train)
             x = nn.avg_pool(x, (2, 2), (2, 2))
-        x = ConvNormAct(cfg.widths[-1], LAST, name=f"model{LAST}")(x, train)
+        x = ConvNormAct(cfg.widths[-1], name=f"model{LAST}")(x, train)
         return nn.Conv(cfg.out_channels, (3, 3), padding=1, name=f"model{OUTPUT}")(x)
+
+
+def resize_input(images: jax.Array, config: BasecodeConfig) -> jax.Array:
+    """Images [B, R, R, C] in [-1, 1] as the encoder takes them, [B, 8s, 8s, C]: antialiased Lanczos.
+
+    BDInvert's code resizes with Pillow, through uint8; this differs from it by the rounding, and stays differentiable.
+    """
+    size = config.input_resolution
+    if images.shape[1:3] == (size, size):
+        return images
+    return jax.image.resize(images, (images.shape[0], size, size, images.shape[3]), "lanczos3", antialias=True)
 
 
 def initial_variables(config: BasecodeConfig, rng: jax.Array) -> dict[str, Any]:
     """{"params": ..., "batch_stats": ...} before training."""
-    r = config.input_resolution
-    return dict(BasecodeNetwork(config).init(rng, jnp.zeros((1, r, r, config.in_channels))))
+    x = jnp.zeros((1, 8, 8, config.in_channels))  # fully convolutional: any size makes the same variables
+    return dict(BasecodeNetwork(config).init(rng, x))
+
+
+def variable_shapes(config: BasecodeConfig) -> dict[str, Any]:
+    """Variables tree of an encoder as ShapeDtypeStructs."""
+    return jax.eval_shape(lambda: initial_variables(config, jax.random.key(0)))
+
+
+def canonical_names(config: BasecodeConfig) -> dict[tuple[str, ...], str]:
+    """Path of every variable -> its canonical name "model.{place}.{tensor}", as in BDInvert's state dict."""
+    table = {}
+    for path in flatten_dict(variable_shapes(config)):
+        place = int(path[1].removeprefix("model"))
+        if "norm" in path:
+            leaf = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}[path[-1]]
+            table[path] = f"model.{place + 1}.{leaf}"
+        else:
+            table[path] = f"model.{place}.{'weight' if path[-1] == 'kernel' else 'bias'}"
+    return table
+
+
+def variables_from_canonical(config: BasecodeConfig, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """{"params", "batch_stats"} from canonical arrays (convolutions OIHW): every array used once, every leaf filled.
+
+    Raises:
+        LsapError: lists with - what is missing, with + what nothing asks for, with ! what has another shape.
+    """
+    table, shapes = canonical_names(config), flatten_dict(variable_shapes(config))
+    lines = [f"- {name}" for name in table.values() if name not in arrays]
+    lines += [f"+ {name} {arrays[name].shape}" for name in arrays if name not in table.values()]
+    filled = {}
+    for path, name in table.items():
+        if name not in arrays:
+            continue
+        a = np.asarray(arrays[name], np.float32)
+        filled[path] = np.ascontiguousarray(a.transpose(2, 3, 1, 0) if a.ndim == 4 else a)
+        if filled[path].shape != shapes[path].shape:
+            lines.append(f"! {name} is {filled[path].shape}, expected {shapes[path].shape}")
+    if lines:
+        more = f" and {len(lines) - 12} more" if len(lines) > 12 else ""
+        raise LsapError(f"the weights do not fit a base-code encoder {config}: {'; '.join(lines[:12])}{more}")
+    return unflatten_dict(filled)
+
+
+def canonical_from_variables(config: BasecodeConfig, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The inverse of `variables_from_canonical`."""
+    flat = flatten_dict(dict(variables))
+    arrays = {name: np.asarray(flat[path]) for path, name in canonical_names(config).items()}
+    return {n: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a for n, a in arrays.items()}

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.errors import LsapError
+from lsap_jax.networks.convolution import conv2d
 from lsap_jax.networks.parameters import params_from_canonical
 
 
@@ -136,13 +137,7 @@ class Convolution(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
         if min(x.shape[1:3]) + 2 * self.padding < self.kernel:
             raise LsapError("the image is too small for this perceptual network; use a larger image or another network")
-        y = jax.lax.conv_general_dilated(
-            x,
-            weight.astype(x.dtype),
-            (self.stride,) * 2,
-            [(self.padding,) * 2] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = conv2d(x, weight.astype(x.dtype), self.stride, self.padding)
         return nn.relu(y + bias.astype(x.dtype)[None, None, None, :])
 
 

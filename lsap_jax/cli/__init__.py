@@ -1,0 +1,128 @@
+"""The command line: `lsap-jax COMMAND ...`.
+
+One thin module per command, imported when it is chosen, so that `--help` and `--version` need nothing heavy. A command's module has a docstring (its
+help), `flags()`, its absl flags, and `run(args)`, which returns the exit status:
+
+    0 all done    1 some images failed, or a mismatch was found    2 unusable arguments or input    130 after Ctrl-C
+"""
+
+import difflib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from lsap_jax.errors import LsapError
+
+COMMANDS = {
+    "demo": "the bundled generator and sample images, end to end, with a report",
+    "invert": "images to latent codes",
+    "generate": "samples of a generator, by seed",
+    "convert": "an official checkpoint to one file of this package",
+    "verify": "render the codes of a run again and compare with its pictures",
+    "report": "write report.html of a run anew",
+    "export": "the codes of a run as .npy, .npz or .pt",
+    "train-generator": "train a StyleGAN2 on a folder or archive of images",
+    "train-basecode": "train the base-code encoder of a generator",
+}
+OK, INCOMPLETE, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status and raises nothing but SystemExit from elsewhere.
+
+    Args:
+        argv: arguments without the program's name; those of the process by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in ("--version", "-V"):
+        from lsap_jax import __version__
+
+        print(f"lsap-jax {__version__}")
+        return OK
+    if arguments and arguments[0] in ("--help", "-h", "help"):
+        print(overview())
+        return OK
+    if not arguments:
+        print(overview(), file=sys.stderr)
+        return UNUSABLE
+    name, *rest = arguments
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        return complain("lsap-jax", f"unknown command {name!r}{hint} there are {', '.join(COMMANDS)}")
+    return guarded(f"lsap-jax {name}", name, rest)
+
+
+def overview() -> str:
+    """The text of `lsap-jax --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "GAN inversion in JAX: real images to latent codes of a pretrained StyleGAN2.",
+            "",
+            "usage: lsap-jax COMMAND ...",
+            "",
+            *lines,
+            "",
+            "`lsap-jax COMMAND --help` says more; `lsap-jax --version` prints the version.",
+        ]
+    )
+
+
+def guarded(program: str, name: str, argv: list[str]) -> int:
+    """A command with every exception turned into one line and an exit status; `--debug` lets them pass instead."""
+    from lsap_jax.cli.arguments import parse
+
+    debug = "--debug" in argv or "-debug" in argv
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print(f"{program}: {one_line(message)}", file=sys.stderr)
+            module = import_module(f"lsap_jax.cli.{name.replace('-', '_')}")
+            args = parse(module, argv)
+            return OK if args is None else int(module.run(args))
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `| head` has seen enough; the interpreter must not try to flush again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INCOMPLETE
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+            return UNUSABLE
+        return complain(program, explanation(error))
+
+
+def explanation(error: Exception) -> str:
+    """What to tell the user about an exception."""
+    if is_expected(error):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: cannot be read or written ({error.strerror})"
+    if "RESOURCE_EXHAUSTED" in str(error):
+        return f"the device ran out of memory; use a smaller --batch_size ({one_line(error)[:200]})"
+    return f"unexpected error ({type(error).__name__}: {one_line(error)[:300]}); run again with --debug to see where"
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether the message is written for users."""
+    from convert_weights import ConversionError
+
+    return isinstance(error, LsapError | ConversionError)
+
+
+def complain(program: str, message: Any) -> int:
+    """One line on stderr; returns the status of unusable input."""
+    print(f"{program}: {one_line(message)}", file=sys.stderr)
+    return UNUSABLE
+
+
+def one_line(message: Any) -> str:
+    """Text without line breaks and control characters, safe for a terminal."""
+    text = " ".join(str(message).split())
+    return "".join(character if character.isprintable() else "?" for character in text)

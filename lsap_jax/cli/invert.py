@@ -1,0 +1,164 @@
+"""Images to latent codes.
+
+usage: lsap-jax invert IMAGES ... --generator G --space f/z+ --out DIR [--config NAME|FILE] [--config.key=value ...] [--steps N]
+
+IMAGES is a folder (searched through), a glob, files, or tfds:NAME/SPLIT. G is a bundled name, a converted file, or an official checkpoint. Spaces: z, z+,
+f/z, f/z+, and the preset f/z+:code. DIR gets codes, pictures, curves, metrics.csv and report.html. Run the same command again to finish an interrupted run.
+Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C.
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl.flags import FlagValues
+
+from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK, one_line
+from lsap_jax.cli.arguments import Arguments, choice, configuration, new_flags, number, text
+from lsap_jax.errors import LsapError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from lsap_jax.data import Source
+    from lsap_jax.generator import Generator
+    from lsap_jax.inversion.run import Summary
+
+SHOWN_FAILURES = 5
+
+
+def flags() -> FlagValues:
+    values = new_flags()
+    text(values, "generator", "a bundled name, a converted file or an official checkpoint")
+    text(values, "space", "z, z+, f/z, f/z+ or a preset as f/z+:code (default: that of --config, else f/z+)")
+    text(values, "out", "folder of the run")
+    text(values, "config", "name or file of a configuration (default: that of --space)")
+    number(values, "steps", "short for --config.steps")
+    number(values, "batch_size", "short for --config.batch_size, over all devices")
+    number(values, "seed", "short for --config.seed")
+    text(values, "init", "codes to start from: a file (.npy, .npz, .pt) in the order of the ids, a folder with a file per id, or a run")
+    choice(values, "init_kind", ("auto", "z", "w"), "what the codes of --init are; auto goes by the array's name", "auto")
+    text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote")
+    text(values, "basecode", "base-code encoder to use instead of the generator's own")
+    return values
+
+
+def run(args: Arguments) -> int:
+    if not args.positional:
+        raise LsapError("no images; name a folder, a glob or files before the flags")
+    out, name = Path(args.required("out")), args.required("generator")
+    config = choose_config(args)
+    from lsap_jax.cli.runs import attached
+    from lsap_jax.data import open_images
+    from lsap_jax.generator import load_generator
+
+    G = attached(load_generator(name), config.init.get("basecode", ""))
+    source = open_images(args.positional, resolution=G.img_resolution, channels=G.img_channels, fit=config.fit)
+    if source.skipped:
+        print(f"{len(source.skipped)} other files beside the images are left out", file=sys.stderr)
+    start = starts(args, G, source, config) if args.flags.init else None
+    return invert(G, source, config, out, generator_name=name, start=start)
+
+
+def choose_config(args: Arguments) -> "ConfigDict":
+    """The configuration of `--config` or `--space`, with shorthands and the files named beside it.
+
+    Raises:
+        LsapError: a preset and a configuration at once, an unknown space, key or file.
+    """
+    space = args.flags.space
+    shorthands: dict[str, Any] = {name: args.flags[name].value for name in ("steps", "batch_size", "seed")}
+    shorthands["perceptual.weights"] = args.flags.perceptual
+    if args.flags.config is not None and space is not None:
+        if ":" in space:
+            raise LsapError(f"--space={space} is a preset of its own; give it or --config")
+        shorthands["space"] = space
+    elif space is not None:
+        from lsap_jax.spaces import parse_space
+
+        parse_space(space)  # an unknown one is told by the spaces there are, not by the configurations
+    config = configuration(args, space or "f/z+", shorthands)
+    if args.flags.basecode:
+        config.init.basecode = args.flags.basecode
+    return config
+
+
+def starts(args: Arguments, G: "Generator", source: "Source", config: "ConfigDict") -> dict[str, dict[str, np.ndarray]]:
+    """Codes of `--init` by id; their digest goes into the configuration, so that a resumed run starts from the same."""
+    from lsap_jax.inversion.start import read_start, starting_codes
+    from lsap_jax.spaces import space_from_config
+    from lsap_jax.weights_file import digest
+
+    space = space_from_config(config, G)
+    kind, given = read_start(args.flags.init, source.ids, args.flags.init_kind)
+    start, residuals = starting_codes(G, space, kind, given)
+    config.init.codes = digest({f"{id}/{key}": a for id, code in given.items() for key, a in code.items()})
+    if len(start) < len(source):
+        print(f"{len(source) - len(start)} of {len(source)} images have no code in {args.flags.init}; they start as usual", file=sys.stderr)
+    if residuals is not None:
+        print(
+            f"w codes are fitted by {space.name}: |mapping(z) - w| / |w - w_avg| is {residuals.mean():.3g} on average, "
+            f"{residuals.max():.3g} at most",
+            file=sys.stderr,
+        )
+    return start
+
+
+def invert(
+    G: "Generator",
+    source: "Source",
+    config: "ConfigDict",
+    out: Path,
+    *,
+    generator_name: str,
+    start: dict[str, dict[str, np.ndarray]] | None = None,
+) -> int:
+    """Runs with progress, writes the report, prints the summary; returns the exit status."""
+    from lsap_jax.cli.progress import reporter
+    from lsap_jax.inversion.results import read_manifest
+    from lsap_jax.inversion.run import run as run_inversion
+    from lsap_jax.report.run_report import write_run_report
+
+    try:
+        with reporter() as progress:
+            summary = run_inversion(
+                G, source, config, out, generator_name=generator_name, start=start, progress=progress
+            )
+        report = write_run_report(out)
+    except KeyboardInterrupt:
+        done = len(read_manifest(out)) if (out / "run.json").exists() else 0
+        print(f"interrupted: {done} of {len(source)} images are finished in {out}; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
+    print_failures(out)
+    print(summary_line(summary))
+    print(f"report: {report}")
+    return INCOMPLETE if summary.failed else OK
+
+
+def print_failures(out: Path) -> None:
+    """The first few images that could not be done, and why."""
+    from lsap_jax.inversion.results import read_failures
+
+    failures = read_failures(out)
+    for record in list(failures.values())[:SHOWN_FAILURES]:
+        print(f"failed: {one_line(record['input'])}: {one_line(record['reason'])}", file=sys.stderr)
+    if len(failures) > SHOWN_FAILURES:
+        print(f"... and {len(failures) - SHOWN_FAILURES} more, in {out / 'failures.jsonl'}", file=sys.stderr)
+
+
+def summary_line(summary: "Summary") -> str:
+    """What came of a run, with the mean of every metric."""
+    from lsap_jax.inversion.results import read_manifest
+
+    records = read_manifest(summary.out).values()
+    sums, counts = Counter[str](), Counter[str]()
+    for record in records:
+        for name, value in record["metrics"].items():
+            sums[name] += value  # type: ignore[assignment]
+            counts[name] += 1
+    means = "  ".join(f"{name} {sums[name] / counts[name]:.4g}" for name in counts)
+    earlier = f", {summary.skipped} of them earlier" if summary.skipped else ""
+    failed = f", {summary.failed} failed" if summary.failed else ""
+    return f"{summary.done} images done{earlier}{failed}; means: {means or 'none'}"

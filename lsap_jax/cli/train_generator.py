@@ -1,0 +1,31 @@
+"""Train a StyleGAN2 on a folder or archive of images, or go on from the newest checkpoint in DIR.
+
+usage: lsap-jax train-generator --config NAME|FILE [--config.key=value ...] --out DIR
+
+DIR gets checkpoints/, samples/ (grids on the way), log.jsonl and at the end generator.safetensors. Interrupted or killed, it goes on when the same
+command is run again.
+"""
+
+from pathlib import Path
+
+from absl.flags import FlagValues
+
+from lsap_jax.cli.arguments import Arguments, configuration, new_flags, number, text
+
+
+def flags() -> FlagValues:
+    values = new_flags()
+    text(values, "config", "name or file of a training configuration", "toonhead64")
+    text(values, "out", "folder for checkpoints, samples and weights")
+    number(values, "seed", "short for --config.seed")
+    return values
+
+
+def run(args: Arguments) -> int:
+    args.only()
+    out = Path(args.required("out"))
+    config = configuration(args, "toonhead64", {"seed": args.flags.seed})
+    from lsap_jax.training.generator import train_generator
+
+    print(train_generator(config, out))
+    return 0

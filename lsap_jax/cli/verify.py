@@ -1,0 +1,97 @@
+"""Render the codes of a run again and compare with its pictures.
+
+usage: lsap-jax verify RUN [--generator G]
+
+Every file is compared with the SHA-256 in the manifest, and every code is rendered and compared with its PNG: they may differ by one grey level, where
+rounding on another device falls to the other side. Mismatches are listed, and the exit status is 1.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from absl.flags import FlagValues
+
+from lsap_jax.cli.arguments import Arguments, new_flags, number, text
+from lsap_jax.errors import LsapError
+
+if TYPE_CHECKING:
+    from lsap_jax.generator import Generator
+    from lsap_jax.inversion.results import Record
+    from lsap_jax.spaces import Space
+
+TOLERANCE = 1
+
+
+def flags() -> FlagValues:
+    values = new_flags()
+    text(values, "generator", "where the generator is, if not where run.json says")
+    number(values, "batch_size", "images at a time", 16, lower=1)
+    return values
+
+
+def run(args: Arguments) -> int:
+    args.no_config()
+    (folder,) = args.only("RUN")
+    return verify(Path(folder), args.flags.generator, args.flags.batch_size)
+
+
+def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> int:
+    """Prints mismatches and a summary; returns the exit status.
+
+    Raises:
+        LsapError: not a run folder, nothing finished in it, or another generator.
+    """
+    from lsap_jax.cli.runs import generator_of, space_of
+    from lsap_jax.inversion.results import read_manifest, read_run
+
+    record, manifest = read_run(folder), read_manifest(folder)
+    if not manifest:
+        raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax invert` command again")
+    G = generator_of(folder, record, generator)
+    space = space_of(record, G)
+    ids, wrong, largest = list(manifest), 0, 0
+    for start in range(0, len(ids), batch_size):
+        for name, problem, gap in check(G, space, folder, ids[start : start + batch_size], manifest, batch_size):
+            largest = max(largest, gap)
+            if problem:
+                wrong += 1
+                print(f"{name}: {problem}")
+    verdict = "all match" if not wrong else f"{wrong} do not match"
+    print(f"{len(ids)} images of {folder} rendered again: {verdict}; largest difference {largest} grey levels (up to {TOLERANCE} allowed)")
+    return 1 if wrong else 0
+
+
+def check(
+    G: "Generator", space: "Space", folder: Path, ids: Sequence[str], manifest: Mapping[str, "Record"], batch_size: int
+) -> Iterator[tuple[str, str, int]]:
+    """(id, what is wrong or "", largest difference in grey levels) of each image of a batch."""
+    from lsap_jax.data import to_uint8
+    from lsap_jax.inversion.rendering import render
+    from lsap_jax.inversion.results import read_arrays, read_code, read_image
+
+    codes: dict[str, dict[str, np.ndarray]] = {}
+    pictures: dict[str, np.ndarray] = {}
+    for name in ids:
+        try:
+            code, picture = read_code(folder, name, manifest=manifest), read_image(folder, name, manifest=manifest)
+            for part in manifest[name]["sha256"].keys() - {"codes", "images"}:
+                (read_image if part == "targets" else read_arrays)(folder, name, part, manifest=manifest)
+        except LsapError as error:
+            yield name, str(error), 0
+            continue
+        if set(code) != set(space.keys):
+            yield name, f"its code has arrays {', '.join(sorted(code))}, the space {space.name} has {', '.join(space.keys)}", 0
+            continue
+        codes[name], pictures[name] = code, picture
+    if not codes:
+        return
+    stacked = {key: np.stack([code[key] for code in codes.values()]) for key in space.keys}
+    images = to_uint8(render(G, space, stacked, batch_size))
+    for (name, picture), image in zip(pictures.items(), images, strict=True):
+        if picture.shape != image.shape:
+            yield name, f"is {list(picture.shape)}, its code renders to {list(image.shape)}", 0
+            continue
+        gap = int(np.abs(picture.astype(np.int16) - image).max())
+        yield name, f"its code renders up to {gap} grey levels off the picture" if gap > TOLERANCE else "", gap

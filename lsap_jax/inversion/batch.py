@@ -1,0 +1,277 @@
+"""One batch, from uint8 images to codes, images, metrics and curves: the only road to an inversion, for arrays and for folders."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from lsap_jax.data import to_float
+from lsap_jax.errors import LsapError
+from lsap_jax.generator import Generator
+from lsap_jax.inversion import loop
+from lsap_jax.inversion.devices import merge, over_devices, padded_size, replicate, shard
+from lsap_jax.inversion.objective import Targets, loss_weights, make_perceptual
+from lsap_jax.inversion.optimizers import make_optimizer
+from lsap_jax.losses.perceptual import Perceptual
+from lsap_jax.spaces import Space, feature, space_from_config
+
+StepReport = Callable[[int, int, float], None]  # step, steps, mean loss of the images still moving
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inverted:
+    """One image's result.
+
+    Attributes:
+        codes: by name, without the batch axis.
+        image: float32 [R, R, C], clipped to [-1, 1].
+        metrics: by name.
+        curve: loss terms and "loss", the weighted total, [steps] each: the value before every step.
+        flags: "non-finite after step k" where the image was frozen.
+    """
+
+    codes: dict[str, np.ndarray]
+    image: np.ndarray
+    metrics: dict[str, float]
+    curve: dict[str, np.ndarray]
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One image to invert.
+
+    Attributes:
+        id: folds the rng, so that the result does not depend on the neighbours.
+        image: uint8 [R, R, C].
+        mask: float [R, R] in [0, 1], or None.
+        start: codes to begin from, by name; what is missing starts as always.
+    """
+
+    id: str
+    image: np.ndarray
+    mask: np.ndarray | None = None
+    start: Mapping[str, np.ndarray] | None = None
+
+
+class Inverter:
+    """A configuration made ready on the devices: the generator's copies and three compiled functions. Call it with up to `batch_size` jobs."""
+
+    def __init__(
+        self, G: Generator, config: ConfigDict, devices: Sequence[jax.Device] | None = None, masked: bool = False
+    ) -> None:
+        """Raises LsapError where configuration and generator do not go together."""
+        check(config)
+        self.config = config
+        self.devices = list(devices or jax.local_devices())
+        self.batch_size = padded_size(config.batch_size, len(self.devices))
+        self.space: Space = space_from_config(config, G)
+        self.perceptual, self.perceptual_record = make_perceptual(config, G)
+        self.encoder_input = self._encoder_input(G)
+        self.masked = masked
+        self.chunks = -(-config.steps // config.chunk)
+        self.chunk_length = -(-config.steps // max(self.chunks, 1))
+        self.shape = (G.img_resolution, G.img_resolution, G.img_channels)
+        problem = loop.Problem(
+            space=self.space,
+            weights=tuple(loss_weights(config).items()),
+            optimizer=make_optimizer(config, self.space),
+            keep_best=config.keep == "best",
+        )
+        # The discriminator and the encoder are used through `perceptual` and `f0` only: the loop's copy goes without them.
+        self._networks = replicate((G.replace(discriminator=None), self.perceptual), self.devices)
+        self._prepare = over_devices(partial(prepare, problem, config.init.f, config.seed), self.devices)
+        self._chunk = over_devices(partial(loop.chunk, problem, self.chunk_length), self.devices, donate=(2,))
+        self._finish = over_devices(partial(loop.finish, problem), self.devices)
+
+    def _encoder_input(self, G: Generator) -> int:
+        """Resolution at which the base-code encoder wants the image, or 0 without one."""
+        if not self.space.has_base or not feature.uses_encoder(G, self.space.base_resolution, self.config.init.f):
+            return 0
+        assert G.basecode is not None
+        return G.basecode.config.input_resolution
+
+    def __call__(self, jobs: Sequence[Job | None], report: StepReport | None = None) -> list[Inverted | None]:
+        """Results in the order of the jobs; None for an empty slot, and for an image without a single finite step."""
+        slots = self._fill(jobs)
+        parallel = len(self.devices)
+        state, targets = self._prepare(*self._networks, shard(self._inputs(slots), parallel))
+        steps = np.full(parallel, self.config.steps, np.int32)
+        curves = []
+        for i in range(self.chunks):
+            state, curve = self._chunk(*self._networks, state, targets, steps)
+            curves.append(curve)
+            if report is not None:  # waits for the chunk; without a listener the device runs on
+                report(
+                    min((i + 1) * self.chunk_length, self.config.steps), self.config.steps, _last_loss(curve, len(jobs))
+                )
+        outcome = merge(self._finish(*self._networks, state, targets))
+        return self._unpack(jobs, outcome, self._join(curves))
+
+    def _fill(self, jobs: Sequence[Job | None]) -> list[Job]:
+        """`batch_size` jobs: empty slots are copies of a job, computed and thrown away, so that shapes never change."""
+        if len(jobs) > self.batch_size:
+            raise ValueError(f"{len(jobs)} jobs do not fit a batch of {self.batch_size}")
+        filler = next(job for job in jobs if job is not None)
+        padded = [*jobs, *[None] * (self.batch_size - len(jobs))]
+        return [filler if job is None else job for job in padded]
+
+    def _inputs(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        images = np.stack([job.image for job in jobs])
+        inputs: dict[str, Any] = {"images": to_float(images), "words": np.stack([id_words(job.id) for job in jobs])}
+        reduce_to = self.perceptual.resolution if self.perceptual is not None else 0
+        if reduce_to and reduce_to < images.shape[1]:
+            inputs["perceptual_images"] = to_float(lanczos(images, reduce_to))
+        if self.encoder_input:
+            inputs["encoder_images"] = to_float(lanczos(images, self.encoder_input))
+        if self.masked:
+            inputs["mask"] = np.stack([_mask(job, self.shape) for job in jobs])
+        starts = {key for job in jobs if job.start for key in job.start}
+        if starts:
+            inputs["start"], inputs["has_start"] = self._starts(jobs)
+        return inputs
+
+    def _starts(self, jobs: Sequence[Job]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """(codes [B, ...], whether each image has them [B]), by name."""
+        shapes = jax.eval_shape(
+            lambda n: loop_codes_shape(self.space, n), jax.tree.map(lambda a: a[0], self._networks[0])
+        )
+        codes, given = {}, {}
+        for key in self.space.keys:
+            shape = tuple(shapes[key].shape[1:])
+            rows = []
+            for job in jobs:
+                code = None if not job.start else job.start.get(key)
+                if code is not None and code.shape != shape:
+                    raise LsapError(f"{job.id}: the start code {key!r} has shape {code.shape}, this run needs {shape}")
+                rows.append(np.zeros(shape, np.float32) if code is None else np.asarray(code, np.float32))
+            codes[key] = np.stack(rows)
+            given[key] = np.array([bool(job.start) and key in job.start for job in jobs])
+        return codes, given
+
+    def _join(self, curves: list[Any]) -> dict[str, np.ndarray]:
+        """Term -> [steps, B]."""
+        if not curves:
+            return {}
+        whole = jax.tree.map(lambda *parts: np.concatenate([np.moveaxis(np.asarray(p), 1, 0) for p in parts]), *curves)
+        return {k: v.reshape(v.shape[0], -1)[: self.config.steps] for k, v in whole.items()}
+
+    def _unpack(
+        self, jobs: Sequence[Job | None], outcome: loop.Outcome, curves: Mapping[str, np.ndarray]
+    ) -> list[Inverted | None]:
+        results: list[Inverted | None] = []
+        for i, job in enumerate(jobs):
+            if job is None or not outcome.found[i]:
+                results.append(None)
+                continue
+            flags = () if outcome.active[i] else (f"non-finite loss or gradient; kept step {int(outcome.step[i])}",)
+            results.append(
+                Inverted(
+                    codes={k: v[i] for k, v in outcome.codes.items()},
+                    image=outcome.images[i],
+                    metrics={k: float(v[i]) for k, v in outcome.metrics.items()},
+                    curve={k: v[:, i] for k, v in curves.items()},
+                    flags=flags,
+                )
+            )
+        return results
+
+    def batches(self, count: int) -> Iterator[range]:
+        """Indices of each batch of `count` images."""
+        size = self.config.batch_size
+        return (range(i, min(i + size, count)) for i in range(0, count, size))
+
+
+def loop_codes_shape(space: Space, G: Generator) -> dict[str, jax.Array]:
+    """Codes of one image as this space has them, for their shapes."""
+    f0 = feature.own_feature(G, space.base_resolution) if space.has_base else None
+    return space.init(G, jax.random.split(jax.random.key(0), 1), f0)
+
+
+def check(config: ConfigDict) -> None:
+    """LsapError for a number that cannot be."""
+    for key, least in (("steps", 1), ("batch_size", 1), ("chunk", 1)):
+        if config[key] < least:
+            raise LsapError(f"{key}={config[key]}: needs to be {least} or more")
+    if config.keep not in ("best", "last"):
+        raise LsapError(f"keep={config.keep!r}: choose best or last")
+    if config.noise_mode not in ("const", "none"):
+        raise LsapError(
+            f"noise_mode={config.noise_mode!r}: an inversion needs const or none, random noise would not come back"
+        )
+
+
+def prepare(
+    problem: loop.Problem,
+    f_source: str,
+    seed: int,
+    G: Generator,
+    perceptual: Perceptual | None,
+    inputs: Mapping[str, Any],
+) -> tuple[loop.State, Targets]:
+    """Starting state and targets of a batch; see `Inverter._inputs`."""
+    images, space = inputs["images"], problem.space
+    f0 = None
+    if space.has_base:
+        f0 = feature.start(G, inputs.get("encoder_images", images), space.base_resolution, f_source)
+    features = None
+    if perceptual is not None:
+        features = perceptual.features(inputs.get("perceptual_images", images))
+    targets = Targets(images=images, features=features, f0=f0, mask=inputs.get("mask"))
+    codes = space.init(G, image_rng(seed, inputs["words"]), f0)
+    if "start" in inputs:
+        given = space.retract(inputs["start"])
+        codes = {key: loop.select(inputs["has_start"][key], given[key], codes[key]) for key in codes}
+    return loop.initial_state(problem, codes), targets
+
+
+def id_words(id: str) -> np.ndarray:
+    """uint32 [2] of an image's id, the same on every machine."""
+    return np.frombuffer(hashlib.sha256(id.encode()).digest()[:8], "<u4").copy()
+
+
+def image_rng(seed: int, words: jax.Array) -> jax.Array:
+    """A key per image [B] from the seed and the words [B, 2] of its id."""
+    key = jax.random.key(seed)
+    return jax.vmap(lambda w: jax.random.fold_in(jax.random.fold_in(key, w[0]), w[1]))(words)
+
+
+def lanczos(images: np.ndarray, size: int) -> np.ndarray:
+    """uint8 images [B, R, R, C] resized to `size` by Pillow's Lanczos filter, as the authors' code prepares targets."""
+    if images.shape[1] == size:
+        return images
+    squeezed = images[..., 0] if images.shape[-1] == 1 else images
+    resized = [np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)) for image in squeezed]
+    return np.stack(resized).reshape(len(images), size, size, images.shape[-1])
+
+
+def _mask(job: Job, shape: tuple[int, ...]) -> np.ndarray:
+    if job.mask is None:
+        return np.ones(shape[:2], np.float32)
+    return np.asarray(job.mask, np.float32)
+
+
+def _last_loss(curve: Mapping[str, jax.Array], count: int) -> float:
+    losses = np.moveaxis(np.asarray(curve["loss"]), 1, 0).reshape(curve["loss"].shape[1], -1)[-1, :count]
+    finite = losses[np.isfinite(losses)]
+    return float(finite.mean()) if finite.size else float("nan")
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide results."""
+    import optax
+
+    import lsap_jax
+
+    return {
+        "lsap_jax": lsap_jax.__version__,
+        "jax": jax.__version__,
+        "optax": optax.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,85 @@
+"""Optimisers on the hypersphere, as optax transformations: the retraction of eq. 5 ends the chain, so `apply_updates` lands on the sphere."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from lsap_jax.errors import LsapError
+from lsap_jax.spaces import Space
+from lsap_jax.spaces.hypersphere import tangent
+
+RETRACTIONS = ("project", "normalise", "riemannian")
+
+
+def retraction(space: Space) -> optax.GradientTransformation:
+    """Changes updates u of codes p so that p + u lies where `space.retract` puts it (eq. 5 of arXiv 2307.08995)."""
+
+    def update(updates: optax.Updates, state: optax.EmptyState, params: Any = None) -> tuple[optax.Updates, Any]:
+        landed = space.retract(optax.apply_updates(params, updates))
+        return jax.tree.map(jnp.subtract, landed, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # type: ignore[arg-type]
+
+
+class RiemannianAdamState(NamedTuple):
+    """Step count, momentum (tangent where it was last used), and one second moment per z_i."""
+
+    count: jax.Array
+    mu: Any
+    nu: Any
+
+
+def scale_by_riemannian_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+    """Adam on a product of spheres (after Bécigneul and Ganea, ICLR 2019), for leaves [..., d] with z_i in the last axis.
+
+    Gradients are projected to the tangent space at z; the momentum is transported by projecting it there too; the second moment is one scalar
+    per z_i, the mean square of its gradient, so that the step does not depend on the coordinates and keeps Adam's length: at most about lr · √d.
+    """
+
+    def init(params: Any) -> RiemannianAdamState:
+        nu = jax.tree.map(lambda p: jnp.zeros((*p.shape[:-1], 1), p.dtype), params)
+        return RiemannianAdamState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params), nu)
+
+    def update(updates: Any, state: RiemannianAdamState, params: Any = None) -> tuple[Any, RiemannianAdamState]:
+        count = state.count + 1
+        grads = jax.tree.map(tangent, params, updates)
+        mu = jax.tree.map(lambda p, m, g: b1 * tangent(p, m) + (1 - b1) * g, params, state.mu, grads)
+        nu = jax.tree.map(
+            lambda v, g: b2 * v + (1 - b2) * jnp.mean(jnp.square(g), axis=-1, keepdims=True), state.nu, grads
+        )
+        c1, c2 = 1 - b1**count, 1 - b2**count
+        steps = jax.tree.map(lambda m, v: (m / c1) / (jnp.sqrt(v / c2) + eps), mu, nu)
+        return steps, RiemannianAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+
+
+def make_optimizer(config: ConfigDict, space: Space) -> optax.GradientTransformation:
+    """The optax chain of a configuration, its retraction last.
+
+    `config.retraction`: "project" is Adam, then eq. 5; "normalise" is Adam alone, the space normalises inside the graph;
+    "riemannian" is Riemannian Adam for z and Adam for f, then eq. 5.
+
+    Raises:
+        LsapError: an unknown optimiser or retraction.
+    """
+    options = config.optimizer
+    if config.retraction not in RETRACTIONS:
+        raise LsapError(f"retraction={config.retraction!r}: choose one of {', '.join(RETRACTIONS)}")
+    if options.name != "adam":
+        raise LsapError(
+            f"optimizer.name={options.name!r}: there is adam (retraction='riemannian' is its spherical form)"
+        )
+    moments = {"b1": options.b1, "b2": options.b2, "eps": options.eps}
+    adam = optax.scale_by_adam(**moments)
+    if config.retraction == "riemannian":
+        spherical = scale_by_riemannian_adam(**moments)
+        labels = {key: "sphere" if key == space.detail.key else "flat" for key in space.keys}
+        adam = optax.multi_transform({"sphere": spherical, "flat": adam}, labels)
+    chain = [adam, optax.scale_by_learning_rate(options.lr)]
+    if config.retraction != "normalise":
+        chain.append(retraction(space))
+    return optax.chain(*chain)

@@ -1,0 +1,206 @@
+"""A run: a source of images into a run folder, batch by batch, resumable."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from lsap_jax.configuration import flat
+from lsap_jax.data import ImageError, Item, Source
+from lsap_jax.generator import Generator
+from lsap_jax.inversion.batch import Inverted, Inverter, Job, versions
+from lsap_jax.inversion.loop import metric_name
+from lsap_jax.inversion.results import RunFolder
+from lsap_jax.metrics.distortion import DESCRIPTIONS
+
+Start = Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands. `loss` is the mean of the batch under way; `eta_seconds` is None until a chunk was timed."""
+
+    done: int
+    failed: int
+    total: int
+    step: int
+    steps: int
+    images_per_second: float
+    loss: float
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What came of a run: images done (earlier ones included), failed, skipped because finished earlier."""
+
+    done: int
+    failed: int
+    skipped: int
+    out: Path
+
+
+def run(
+    G: Generator,
+    source: Source,
+    config: ConfigDict,
+    out: str | Path,
+    *,
+    generator_name: str,
+    start: Start | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Invert every image of a source into the run folder `out`, or finish the run that is there.
+
+    Batches are formed from the source's order; one with an unfinished image is computed again as it was, so that a resumed run gives the same
+    bytes as an uninterrupted one.
+
+    Args:
+        generator_name: name or path to record.
+        start: codes by id to begin from.
+        progress: called after every chunk of steps.
+
+    Raises:
+        LsapError: the folder belongs to another run, a result or an input has changed, the disk is full, ….
+    """
+    inverter = Inverter(G, config)
+    with RunFolder.open(out, describe(G, inverter, generator_name, start)) as folder:
+        finished = folder.finished()
+        skipped = sum(id in finished for id in source.ids)
+        clock = Clock(total=len(source), done=skipped, report=progress)
+        pending = [list(b) for b in inverter.batches(len(source)) if any(source.ids[i] not in finished for i in b)]
+        stream = source.stream([i for indices in pending for i in indices])
+        with ThreadPoolExecutor(2, thread_name_prefix="lsap-write") as writers:
+            for indices in pending:
+                items = [next(stream)[1] for _ in indices]
+                _batch(inverter, folder, source, indices, items, start or {}, clock, writers)
+        folder.finish()
+        failed = sum(id in folder.failures() for id in source.ids)
+        return Summary(done=len(source) - failed, failed=failed, skipped=skipped, out=Path(out))
+
+
+def _batch(
+    inverter: Inverter,
+    folder: RunFolder,
+    source: Source,
+    indices: list[int],
+    items: list[Item | ImageError],
+    start: Start,
+    clock: "Clock",
+    writers: ThreadPoolExecutor,
+) -> None:
+    """One batch: failures noted, the rest inverted, what is not finished yet saved."""
+    finished = folder.finished(check=False)
+    jobs: list[Job | None] = []
+    for index, item in zip(indices, items, strict=True):
+        if isinstance(item, ImageError):
+            folder.fail(source.ids[index], item.reason, source.inputs[index])
+            clock.failed += 1
+            jobs.append(None)
+        else:
+            folder.check_input(item.id, item.sha256, source.inputs[index])
+            jobs.append(Job(id=item.id, image=item.image, start=start.get(item.id)))
+    if all(job is None for job in jobs):
+        return
+    results = inverter(jobs, clock.chunk)
+    saved = []
+    for index, item, result in zip(indices, items, results, strict=True):
+        if isinstance(item, ImageError) or item.id in finished:
+            continue
+        if result is None:
+            folder.fail(item.id, "the loss was not finite at any step", source.inputs[index])
+            clock.failed += 1
+        else:
+            saved.append(writers.submit(_save, folder, item, result))
+    for future in saved:
+        future.result()
+        clock.done += 1
+    clock.tell()
+
+
+def _save(folder: RunFolder, item: Item, result: Inverted) -> None:
+    folder.write(
+        item.id,
+        codes=result.codes,
+        image=result.image,
+        target=item.image,
+        curve=result.curve,
+        metrics=result.metrics,
+        input_sha256=item.sha256,
+        flags=result.flags,
+        notes=item.notes,
+    )
+
+
+class Clock:
+    """Counts images and steps of a run and tells a listener about it."""
+
+    def __init__(self, total: int, done: int, report: Callable[[Progress], None] | None) -> None:
+        self.total, self.done, self.failed, self.report = total, done, 0, report
+        self.before = done
+        self.started = time.monotonic()
+        self.step, self.steps, self.loss = 0, 0, float("nan")
+
+    def chunk(self, step: int, steps: int, loss: float) -> None:
+        """A chunk of the batch under way is over."""
+        self.step, self.steps, self.loss = step, steps, loss
+        self.tell()
+
+    def tell(self) -> None:
+        """Report where the run stands."""
+        if self.report is None:
+            return
+        rate = (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)
+        left = self.total - self.done - self.failed
+        self.report(
+            Progress(
+                done=self.done,
+                failed=self.failed,
+                total=self.total,
+                step=self.step,
+                steps=self.steps,
+                images_per_second=rate,
+                loss=self.loss,
+                eta_seconds=left / rate if rate > 0 else None,
+            )
+        )
+
+
+def describe(G: Generator, inverter: Inverter, generator_name: str, start: Start | None) -> dict[str, Any]:
+    """run.json: everything that decides the results, and no times."""
+    config = inverter.config
+    weights = flat(config.loss)
+    metrics: dict[str, dict[str, Any]] = {
+        name: {**DESCRIPTIONS[name], "network": None, "also_loss": name == "mse" and weights["mse"] > 0}
+        for name in ("mse", "psnr", "ssim")
+    }
+    if inverter.perceptual is not None:
+        record = {"formula": inverter.perceptual.description, "network": inverter.perceptual.name}
+        also = weights["perceptual"] > 0
+        metrics[metric_name(inverter.perceptual)] = {
+            "range": "[-1, 1], clipped",
+            "quantisation": "none",
+            **record,
+            "also_loss": also,
+        }
+    plain = config.to_dict()
+    return {
+        "config": plain,
+        "space": inverter.space.name,
+        "base_resolution": inverter.space.base_resolution if inverter.space.has_base else None,
+        "f_start": None if not inverter.space.has_base else "encoder" if inverter.encoder_input else "w_avg",
+        "steps": config.steps,
+        "seed": config.seed,
+        "batch_size": inverter.batch_size,
+        "devices": [str(device) for device in inverter.devices],
+        "versions": versions(),
+        "generator": {"name": generator_name, "sha256": G.sha256, "img_resolution": G.img_resolution},
+        "perceptual": inverter.perceptual_record,
+        "metrics": metrics,
+        "start": "given codes" if start else None,
+    }

@@ -1,0 +1,71 @@
+"""F: the base code f, a feature map of the generator that carries the spatial layout (BDInvert; F/Z+, arXiv 2307.08995 §3.2)."""
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from lsap_jax.errors import LsapError
+
+if TYPE_CHECKING:
+    from lsap_jax.generator import Generator
+
+
+def default_resolution(G: "Generator") -> int:
+    """An eighth of the image, at most the paper's 16: 16 from 128 px on, 8 for 64 px."""
+    return max(4, min(16, G.img_resolution // 8))
+
+
+def check_resolution(G: "Generator", resolution: int) -> int:
+    """The resolution, or the default for 0; LsapError where f cannot enter there."""
+    resolution = resolution or default_resolution(G)
+    if G.config.architecture != "skip":
+        raise LsapError(
+            f"base codes need a generator of architecture 'skip', this one is '{G.config.architecture}'; use z or z+"
+        )
+    if resolution not in G.config.resolutions:
+        raise LsapError(f"base_resolution {resolution} is none of this generator's {G.config.resolutions}")
+    return resolution
+
+
+def own_feature(G: "Generator", resolution: int) -> jax.Array:
+    """[1, s, s, C]: the generator's own output of the injected layer at the mean w, where no encoder gives a start.
+
+    The layer is the first conv of the block of that resolution; the 4-px block has only conv1.
+    """
+    layer = f"b{resolution}.conv0" if resolution > 4 else "b4.conv1"
+    ws = jnp.broadcast_to(G.w_avg[None, None], (1, G.num_ws, G.w_dim))
+    return G.features(ws)[1][layer]
+
+
+def uses_encoder(G: "Generator", resolution: int, source: str) -> bool:
+    """Whether f starts at the base-code encoder's output.
+
+    Args:
+        source: "encoder" insists, "w_avg" is `own_feature`, "auto" takes the encoder where there is one for this resolution.
+
+    Raises:
+        LsapError: "encoder", and there is none; or another word.
+    """
+    if source not in ("auto", "encoder", "w_avg"):
+        raise LsapError(f"init.f={source!r}: choose auto, encoder or w_avg")
+    fits = G.basecode is not None and G.basecode.config.base_resolution == resolution
+    if source == "encoder" and not fits:
+        has = "none" if G.basecode is None else f"one for base resolution {G.basecode.config.base_resolution}"
+        raise LsapError(
+            f"init.f='encoder' needs a base-code encoder for resolution {resolution}; this generator has {has}"
+        )
+    return fits and source != "w_avg"
+
+
+def start(G: "Generator", images: jax.Array, resolution: int, source: str) -> jax.Array:
+    """Start f0 [B, s, s, C] of the base code (`uses_encoder` says from where).
+
+    Args:
+        images: [B, 8s, 8s, C] in [-1, 1] for the encoder; of any size where only their number counts.
+    """
+    if uses_encoder(G, resolution, source):
+        assert G.basecode is not None
+        return G.basecode(images)
+    f = own_feature(G, resolution)
+    return jnp.broadcast_to(f, (images.shape[0], *f.shape[1:]))

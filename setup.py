@@ -1,0 +1,70 @@
+"""Packaging of lsap_jax. Tool settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "lsap_jax/__init__.py").read_text(encoding="utf-8"), re.M)
+assert VERSION is not None
+
+setup(
+    name="lsap_jax",
+    version=VERSION[1],
+    description="GAN inversion in JAX: real images to latent codes of a pretrained StyleGAN2, in batches of thousands",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["lsap_jax", "lsap_jax.*", "convert_weights"]), "lsap_jax.configs"],
+    # The experiments lie beside the code, where people look for them, and are installed inside it.
+    package_dir={"lsap_jax.configs": "configs"},
+    package_data={
+        "lsap_jax.report": ["*.html", "*.css", "*.js"],
+        "lsap_jax": ["assets/*", "assets/**/*"],
+    },
+    include_package_data=False,
+    install_requires=[
+        "absl-py>=2",
+        "flax>=0.12",
+        "jax>=0.8",
+        "ml-collections>=1",
+        "numpy>=2",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.20",
+        "pillow>=11",
+        "rich>=13",
+        "safetensors>=0.5",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda12]>=0.8"],
+        "tpu": ["jax[tpu]>=0.8"],
+        "tfds": ["array_record", "tensorflow-datasets"],
+        "dev": [
+            "build",
+            "hypothesis>=6.100",
+            "ipykernel",
+            "mypy>=1.15",
+            "nbclient",
+            "nbformat",
+            "pytest>=8.3",
+            "pytest-cov>=6",
+            "pytest-xdist>=3.6",
+            "ruff>=0.12",
+            "scipy",
+            "selenium>=4.20",
+            "setuptools>=77",  # the test of the wheel builds without a network
+        ],
+    },
+    entry_points={"console_scripts": ["lsap-jax = lsap_jax.cli:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: GPU",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
+)
