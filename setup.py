@@ -53,7 +53,6 @@ setup(
             "pytest-cov>=6",
             "pytest-xdist>=3.6",
             "ruff>=0.12",
-            "scipy",
             "selenium>=4.20",
             "setuptools>=77",  # the test of the wheel builds without a network
         ],

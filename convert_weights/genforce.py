@@ -1,5 +1,4 @@
-"""GenForce (and BDInvert) dialect of StyleGAN2: up-sampling kernels in TensorFlow orientation, style biases "
-"without their 1."""
+"""GenForce (and BDInvert) dialect of StyleGAN2: TensorFlow's up-sampling kernels, style biases without their 1."""
 
 import re
 from collections.abc import Mapping

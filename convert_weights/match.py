@@ -1,5 +1,4 @@
-"""Strict matching of source tensors with canonical names (DESIGN 4.7): each is used exactly once or listed as "
-"ignored."""
+"""Strict matching of source tensors with canonical names (DESIGN 4.7): each used exactly once or listed as ignored."""
 
 import dataclasses
 import re

@@ -47,8 +47,10 @@ def read_npy(head: bytes | memoryview, size: int) -> tuple[tuple[int, ...], np.d
     order, kind, width = found[1].decode(), found[2].decode(), int(found[3])
     if width not in KINDS.get(kind, ()):
         raise ConversionError(f"holds values of type {kind}{width}; save a numeric array instead")
+    if order == ">":
+        raise ConversionError("holds big-endian values; save it again on a little-endian machine")
     shape = tuple(int(n) for n in found[5].split(b",") if n.strip())
-    dtype = np.dtype(f"{order}{kind}{width}")
+    dtype = np.dtype(f"<{kind}{width}")
     if len(shape) > MAX_DIMS or math.prod(shape) * dtype.itemsize != size - start - length:
         raise ConversionError(
             f"claims shape {list(shape)} but holds {size - start - length} bytes; the file is damaged or truncated"
@@ -59,7 +61,7 @@ def read_npy(head: bytes | memoryview, size: int) -> tuple[tuple[int, ...], np.d
 def npy_tensor(data: bytes | memoryview) -> Tensor:
     """A whole .npy file in memory as a Tensor."""
     shape, dtype, fortran, start = read_npy(data, len(data))
-    return Tensor(shape, dtype.newbyteorder("=").name, lambda: _values(data, shape, dtype, fortran, start))
+    return Tensor(shape, dtype.name, lambda: _values(data, shape, dtype, fortran, start))
 
 
 def npz_tensors(archive: Archive) -> dict[str, Tensor]:
@@ -82,11 +84,10 @@ def npz_tensors(archive: Archive) -> dict[str, Tensor]:
         def load(member=member, shape=shape, dtype=dtype, fortran=fortran, start=start) -> np.ndarray:
             return _values(archive.read(member), shape, dtype, fortran, start)
 
-        tensors[member.removesuffix(".npy")] = Tensor(shape, dtype.newbyteorder("=").name, load)
+        tensors[member.removesuffix(".npy")] = Tensor(shape, dtype.name, load)
     return tensors
 
 
 def _values(data: bytes | memoryview, shape: tuple[int, ...], dtype: np.dtype, fortran: bool, start: int) -> np.ndarray:
     flat = np.frombuffer(data, dtype, count=math.prod(shape), offset=start)
-    values = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
-    return values.astype(dtype.newbyteorder("="), copy=False)
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)

@@ -1,5 +1,4 @@
-"""NVlabs networks as passive module nodes: their tensors under state_dict names, and the facts their attributes "
-"state."""
+"""NVlabs networks as passive module nodes: tensors under state_dict names, and what attributes state."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 from convert_weights.checkpoint import ConversionError, shown
 
-MAX_STEPS = 3_000_000
+MAX_STEPS = 1_000_000
 MAX_MARKS = 500
 MAX_INTEGER_BYTES = 16
 MAX_TEXT = 2**24

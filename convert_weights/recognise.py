@@ -143,7 +143,7 @@ def _from_dict(root: dict, container: str) -> Checkpoint:
     found = state_dicts.generator_file(root, own, parts, container)
     if found is not None:
         return found
-    if own and all(len(t.shape) <= 3 for t in own.values()):
+    if own and not parts and all(len(t.shape) <= 3 for t in own.values()):
         return codes.codes(own, f"a {container}")
     raise ConversionError(
         f"holds {listed([str(k) for k in root])}, which is no checkpoint known here; see the list of supported formats"

@@ -128,8 +128,7 @@ def _taps(tensors: Mapping[str, Tensor], scale: float, config: dict) -> list:
 
 
 def discriminator(tensors: Mapping[str, Tensor], what: str) -> Network:
-    """A discriminator from rosinality's `d`: convs.0 is fromrgb, convs.k the blocks from the image's resolution "
-    "down."""
+    """A discriminator from rosinality's `d`: convs.0 is fromrgb, convs.k are the blocks, highest resolution first."""
     blocks = {int(m[1]) for n in tensors if (m := re.match(rf"convs\.{N}\.conv1\.", n))}
     top = 4 * 2 ** min(max(blocks, default=0), 20)
 

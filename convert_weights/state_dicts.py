@@ -33,12 +33,14 @@ def generator_file(root: Mapping, own: Flat, parts: Mapping[str, Flat], containe
     state = parts.get("state_dict", {})
     if "decoder.input.input" in state:
         return _decoder(root, state, container)
-    for name, flat in (*((n, parts[n]) for n in ("g_ema", "g") if n in parts), ("", own)):
-        if "input.input" in flat:
-            return _rosinality(root, name, flat, parts, container)
-    for name, flat in (*((n, parts[n]) for n in ("generator_smooth", "generator") if n in parts), ("", own)):
-        if any(n.startswith("mapping.dense") for n in flat):
-            return _genforce(root, name, flat, parts, container)
+    # the dialect shows in any part, the part is chosen by name: a damaged average must not give way to the plain one
+    candidates = [parts[n] for n in ("g_ema", "g") if n in parts] or [own]
+    if any("input.input" in flat for flat in candidates):
+        return _rosinality(root, next((n for n in ("g_ema", "g") if n in parts), ""), candidates[0], parts, container)
+    candidates = [parts[n] for n in ("generator_smooth", "generator") if n in parts] or [own]
+    if any(n.startswith("mapping.dense") for flat in candidates for n in flat):
+        name = next((n for n in ("generator_smooth", "generator") if n in parts), "")
+        return _genforce(root, name, candidates[0], parts, container)
     named = {n: parts[n] for n in ("G_ema", "G", "D") if n in parts} or {"G_ema": own}
     if any("synthesis.b4.const" in flat for flat in named.values()):
         return _nvlabs(root, named, container)
@@ -87,8 +89,7 @@ def _nvlabs(root: Mapping, named: Mapping[str, Flat], container: str) -> Checkpo
 
 
 def _check_average(root: Mapping, used: str, average: str, plain: str) -> None:
-    """A plain generator is taken only where nothing else in the file could be its moving average under a "
-    "damaged name."""
+    """A plain generator is taken only where nothing else in the file could be its average under a damaged name."""
     expected = {"d", "D", "discriminator", "latent_avg", "args", *UNUSED}
     odd = [str(k) for k, v in root.items() if k not in expected and k != plain and isinstance(v, dict)]
     if used == plain and odd:

@@ -159,8 +159,7 @@ def generator(variables: Mapping[str, Tensor], kwargs: Mapping) -> Network:
 
 
 def discriminator(variables: Mapping[str, Tensor], kwargs: Mapping, version: int) -> Network:
-    """The discriminator's variables in canonical form; the minibatch-stddev group is 4 in version 4, the batch "
-    "later."""
+    """The discriminator's variables in canonical form; minibatch-stddev groups are 4 in version 4, else the batch."""
     found, _ = match(variables, _discriminator_rules(_resolution(variables, "")), "D")
     facts = _facts(kwargs, {"mbstd_group_size"})
     facts["mapping_lr_multiplier"] = _number(kwargs, "mapping_lrmul", 0.1)

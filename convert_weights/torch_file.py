@@ -1,5 +1,4 @@
-"""torch's containers without torch: the zip of torch ≥ 1.6, the legacy format before it, and the blobs inside "
-"NVlabs pickles."""
+"""torch's containers without torch: the zip of torch ≥ 1.6, the legacy format, and the blobs in NVlabs pickles."""
 
 from convert_weights.archive import Archive
 from convert_weights.builders import ADVICE, ALLOWED, STORAGE_CLASSES, storage_dtype

@@ -118,7 +118,7 @@ def _check(name, damaged, place, intact, at=None):
     assert not different and arrays.keys() == expected.keys(), (at, different)
 
 
-FUZZ = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=70, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -133,7 +133,7 @@ def test_a_flipped_bit(name, data, place, intact):
 
 
 @pytest.mark.parametrize("name", SOURCES)
-@settings(FUZZ, max_examples=60)
+@settings(FUZZ, max_examples=40)
 @given(data=st.data())
 def test_truncation_is_always_noticed(name, data, place, intact):
     source = SOURCES[name]
@@ -143,7 +143,7 @@ def test_truncation_is_always_noticed(name, data, place, intact):
 
 
 @pytest.mark.parametrize("name", SOURCES)
-@settings(FUZZ, max_examples=60)
+@settings(FUZZ, max_examples=40)
 @given(data=st.data())
 def test_inserted_and_overwritten_bytes(name, data, place, intact):
     source = SOURCES[name]

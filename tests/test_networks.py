@@ -62,6 +62,13 @@ def discriminator(file: dict) -> Discriminator:
     )
 
 
+# Compiled once per network and shape: op by op, jax would compile every operation of every network by itself.
+mapping = jax.jit(Generator.mapping, static_argnames=("truncation_psi", "truncation_cutoff"))
+synthesis = jax.jit(Generator.synthesis, static_argnames="noise_mode")
+features_of = jax.jit(Generator.features, static_argnames="noise_mode")
+judge = jax.jit(Discriminator.apply)
+
+
 def test_generator_images_and_latents(golden):
     file = golden("nv_g32")
     G = generator(file)
@@ -71,18 +78,18 @@ def test_generator_images_and_latents(golden):
         "ws_psi0p7": {"truncation_psi": 0.7},
         "ws_psi0p7_cut3": {"truncation_psi": 0.7, "truncation_cutoff": 3},
     }.items():
-        assert_parity("nv_g32", name, G.mapping(z, **kwargs), file[name])
+        assert_parity("nv_g32", name, mapping(G, z, **kwargs), file[name])
     for source in ("ws_psi1", "ws_psi0p7", "wplus"):
         for mode in ("const", "none"):
             name = f"img_{source.removeprefix('ws_')}_{mode}"
-            img = jax.jit(lambda ws, mode=mode: G.synthesis(ws, noise_mode=mode))(jnp.asarray(file[source]))
+            img = synthesis(G, jnp.asarray(file[source]), noise_mode=mode)
             assert_parity("nv_g32", name, img, nhwc(file[name]))
 
 
 def test_generator_intermediate_features(golden):
     file = golden("nv_g32")
     G = generator(file)
-    _, features = G.features(jnp.asarray(file["wplus"]))
+    _, features = features_of(G, jnp.asarray(file["wplus"]))
     for key, reference in file.items():
         group, _, name = key.partition("/")
         if group == "wplus_const":
@@ -107,12 +114,14 @@ def test_generator_gradients(golden):
     def loss_z(z, mode, psi):
         return loss_ws(G.mapping(z, truncation_psi=psi), mode)
 
+    by_ws = jax.jit(jax.value_and_grad(loss_ws), static_argnums=1)
+    by_z = jax.jit(jax.value_and_grad(loss_z), static_argnums=(1, 2))
     for mode in ("const", "none"):
-        value, grad = jax.value_and_grad(loss_ws)(jnp.asarray(file["wplus"]), mode)
+        value, grad = by_ws(jnp.asarray(file["wplus"]), mode)
         assert_parity("nv_g32_grads", f"loss_wplus_{mode}", value, file[f"loss_wplus_{mode}"])
         assert_parity("nv_g32_grads", f"dL_dwplus_{mode}", grad, file[f"dL_dwplus_{mode}"])
         for label, psi in (("psi1", 1.0), ("psi0p7", 0.7)):
-            value, grad = jax.value_and_grad(loss_z)(jnp.asarray(file["z"]), mode, psi)
+            value, grad = by_z(jnp.asarray(file["z"]), mode, psi)
             assert_parity("nv_g32_grads", f"loss_z_{label}_{mode}", value, file[f"loss_z_{label}_{mode}"])
             assert_parity("nv_g32_grads", f"dL_dz_{label}_{mode}", grad, file[f"dL_dz_{label}_{mode}"])
 
@@ -125,7 +134,7 @@ def test_gradient_to_the_noise_maps(golden):
     def loss(params):
         return jnp.sum(G.replace(params=params).synthesis(ws) * R)
 
-    grads = jax.grad(loss)(G.params)["synthesis"]
+    grads = jax.jit(jax.grad(loss))(G.params)["synthesis"]
     for key, reference in file.items():
         if key.startswith("dL_dnoise/"):
             _, block, layer, _ = key.removeprefix("dL_dnoise/").split(".")
@@ -135,12 +144,12 @@ def test_gradient_to_the_noise_maps(golden):
 def test_clamp_and_half_precision_variants(golden):
     file, weights = golden("nv_g32_variants"), golden("nv_g32")
     ws = jnp.asarray(file["wplus"])
-    img, features = generator(weights, conv_clamp=0.75).features(ws)
+    img, features = features_of(generator(weights, conv_clamp=0.75), ws)
     assert_parity("nv_g32_variants", "clamp0p75", img, nhwc(file["img_clamp0p75_const"]))
     for r in (4, 8, 16, 32):
         assert_parity("nv_g32_variants", f"x_b{r}", features[f"b{r}"], nhwc(file[f"clamp0p75/x_b{r}"]))
         assert_parity("nv_g32_variants", f"img_b{r}", features[f"b{r}.img"], nhwc(file[f"clamp0p75/img_b{r}"]))
-    clamped = generator(weights, conv_clamp=256.0).synthesis(ws)
+    clamped = synthesis(generator(weights, conv_clamp=256.0), ws)
     assert_parity("nv_g32_variants", "fp32", clamped, nhwc(file["img_fp16res2_clamp256_const_forcefp32"]))
     half = nhwc(file["img_fp16res2_clamp256_const"])  # real half precision moves images of ±7.7 by up to 9e-3
     np.testing.assert_allclose(clamped, half, atol=2e-2)
@@ -150,9 +159,9 @@ def test_clamp_and_half_precision_variants(golden):
 def test_generator_variants(golden, name):
     file = golden(f"nv_g16_{name}")
     G = generator(file)
-    assert_parity(f"nv_g16_{name}", "ws", G.mapping(jnp.asarray(file["z"])), file["ws"])
-    assert_parity(f"nv_g16_{name}", "img", G.synthesis(jnp.asarray(file["ws"])), nhwc(file["img"]))
-    img, features = G.features(jnp.asarray(file["wplus"]))
+    assert_parity(f"nv_g16_{name}", "ws", mapping(G, jnp.asarray(file["z"])), file["ws"])
+    assert_parity(f"nv_g16_{name}", "img", features_of(G, jnp.asarray(file["ws"]))[0], nhwc(file["img"]))
+    img, features = features_of(G, jnp.asarray(file["wplus"]))
     assert_parity(f"nv_g16_{name}", "img_wplus", img, nhwc(file["img_wplus"]))
     for key, reference in file.items():
         if key.startswith("wplus_const/"):
@@ -164,18 +173,19 @@ def test_generator_variants(golden, name):
 def test_grey_generator(golden):
     file = golden("nv_g8_gray")
     G = generator(file)
-    assert_parity("nv_g8_gray", "ws", G.mapping(jnp.asarray(file["z"])), file["ws"])
-    assert_parity("nv_g8_gray", "img", G.synthesis(G.mapping(jnp.asarray(file["z"]))), nhwc(file["img"]))
+    ws = mapping(G, jnp.asarray(file["z"]))
+    assert_parity("nv_g8_gray", "ws", ws, file["ws"])
+    assert_parity("nv_g8_gray", "img", synthesis(G, ws), nhwc(file["img"]))
 
 
 def test_conditional_generator(golden):
     file = golden("nv_g16_cond")
     G = generator(file)
     z, c = jnp.asarray(file["z"]), jnp.asarray(file["c"])
-    assert_parity("nv_g16_cond", "ws", G.mapping(z, c), file["ws"])
-    assert_parity("nv_g16_cond", "ws_soft", G.mapping(z, jnp.asarray(file["c_soft"])), file["ws_soft"])
-    assert_parity("nv_g16_cond", "ws_psi0p5", G.mapping(z, c, truncation_psi=0.5), file["ws_psi0p5"])
-    assert_parity("nv_g16_cond", "img", G.synthesis(G.mapping(z, c)), nhwc(file["img"]))
+    assert_parity("nv_g16_cond", "ws", mapping(G, z, c), file["ws"])
+    assert_parity("nv_g16_cond", "ws_soft", mapping(G, z, jnp.asarray(file["c_soft"])), file["ws_soft"])
+    assert_parity("nv_g16_cond", "ws_psi0p5", mapping(G, z, c, truncation_psi=0.5), file["ws_psi0p5"])
+    assert_parity("nv_g16_cond", "img", synthesis(G, mapping(G, z, c)), nhwc(file["img"]))
 
 
 @pytest.mark.parametrize("name", ["nv_d32", "nv_d16_clamp_asym", "nv_d16_cond", "nv_d16_orig", "nv_d16_skip"])
@@ -184,27 +194,27 @@ def test_discriminator(golden, name):
     D = discriminator(file)
     img = jnp.asarray(nhwc(file["img"]))
     c = jnp.asarray(file["c"]) if "c" in file else None
-    logits, features = D.apply(img, c)
+    logits, features = judge(D, img, c)
     assert_parity(name, "logits", logits, file["logits"])
     for n in (1, 2):
         if f"logits_first{n}" in file:
-            part = D(img[:n], None if c is None else c[:n])
+            part = judge(D, img[:n], None if c is None else c[:n])[0]
             assert_parity(name, f"logits_first{n}", part, file[f"logits_first{n}"])
     for x in features:
         key = f"x_b{2 * x.shape[1]}"
         if key in file:
             assert_parity(name, key, x, nhwc(file[key]))
-    assert_parity(name, "dsum_dimg", jax.grad(lambda x: jnp.sum(D(x, c)))(img), nhwc(file["dsum_dimg"]))
+    assert_parity(name, "dsum_dimg", jax.jit(jax.grad(lambda x: jnp.sum(D(x, c))))(img), nhwc(file["dsum_dimg"]))
 
 
 def test_base_code_is_bdinverts(golden):
     file = golden("genforce_g32_bdinvert")
     G = generator(golden("nv_g32"))
     ws = jnp.asarray(file["wplus"])
-    img, features = G.features(ws)
+    img, features = features_of(G, ws)
     assert_parity("genforce_g32_bdinvert", "img", img, nhwc(file["img"]))
     f = jnp.asarray(nhwc(file["basecode_x03"]))
-    injected = G.synthesis(ws, f=f)
+    injected = synthesis(G, ws, f=f)
     assert_parity("genforce_g32_bdinvert", "img_basecode_x03", injected, nhwc(file["img_basecode_x03"]))
     assert_parity("genforce_g32_bdinvert", "full_x02", features["b8.conv1"], nhwc(file["full_x02"]))
     assert_parity("genforce_g32_bdinvert", "full_x03", features["b16.conv0"], nhwc(file["full_x03"]))
@@ -220,15 +230,15 @@ def test_base_code_is_bdinverts(golden):
 def test_a_base_code_drops_the_coarse_image_and_the_layers_below(golden):
     G = generator(golden("nv_g32"))
     ws = jnp.asarray(golden("nv_g32")["wplus"])
-    full, features = G.features(ws)
-    own = G.synthesis(ws, f=features["b16.conv0"])
+    full, features = features_of(G, ws)
+    own = synthesis(G, ws, f=features["b16.conv0"])
     from lsap_jax.networks.resample import upsample2d
 
     coarse = upsample2d(upsample2d(features["b8.img"], G.config.filter), G.config.filter)
     np.testing.assert_allclose(own, full - coarse, atol=2e-5)
     assert np.abs(own - full).max() > 0.1  # the coarse image matters, so it is really dropped
     moved = ws.at[:, :4].add(1.0)
-    np.testing.assert_array_equal(G.synthesis(moved, f=features["b16.conv0"]), own)
+    np.testing.assert_array_equal(synthesis(G, moved, f=features["b16.conv0"]), own)
 
 
 def test_base_code_refusals(golden):
@@ -244,19 +254,19 @@ def test_styles_given_instead_of_ws(golden):
     file = golden("nv_g32")
     G = generator(file)
     ws = jnp.asarray(file["wplus"])
-    styles = G.styles(ws)
-    assert list(styles) == list(G.config.style_layers())
-    np.testing.assert_allclose(G.synthesis(None, styles=styles), G.synthesis(ws), atol=1e-5)
+    styles = jax.jit(Generator.styles)(G, ws)
+    assert styles.keys() == G.config.style_layers().keys()
+    np.testing.assert_allclose(synthesis(G, None, styles=styles), synthesis(G, ws), atol=1e-5)
 
 
 def test_random_noise_is_per_key_and_per_layer(golden):
     G = generator(golden("nv_g32"))
     ws = jnp.asarray(golden("nv_g32")["wplus"])
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), jnp.arange(3))
-    images = G.synthesis(ws, "random", keys)
-    alone = G.synthesis(ws[1:2], "random", keys[1:2])
+    images = synthesis(G, ws, "random", keys)
+    alone = synthesis(G, ws[1:2], "random", keys[1:2])
     np.testing.assert_allclose(images[1:2], alone, atol=2e-5)
-    assert np.abs(images - G.synthesis(ws)).max() > 1e-3
+    assert np.abs(images - synthesis(G, ws)).max() > 1e-3
     with pytest.raises(ValueError, match="needs rng"):
         G.synthesis(ws, "random")
     with pytest.raises(ValueError, match="'const', 'random' or 'none'"):

@@ -1,6 +1,7 @@
 """Resampling, bias_act and modulated convolution against the original operators, and their algebra."""
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,11 @@ from parity import assert_parity, nhwc
 
 from lsap_jax.networks import resample
 from lsap_jax.networks.layers import bias_act, modulated_conv2d
+
+
+def compiled(function, *arrays, **static):
+    """function(*arrays, **static) as one program: op by op, jax would compile every slice and every sum by itself."""
+    return jax.jit(partial(function, **static))(*arrays)
 
 
 def cases(file: dict) -> list[dict]:
@@ -38,13 +44,13 @@ def test_resample_goldens(golden):
             if isinstance(options.get(key), list):
                 options[key] = tuple(options[key])
         if case["op"] == "upfirdn2d":
-            y = resample.upfirdn2d(x, f, **{**options, "padding": padding(options["padding"])})
+            y = compiled(resample.upfirdn2d, x, f=f, **{**options, "padding": padding(options["padding"])})
         elif case["op"] == "conv2d_resample":
-            y = resample.conv2d_resample(x, jnp.asarray(hwio(file[case["w"]])), f, **options)
+            y = compiled(resample.conv2d_resample, x, jnp.asarray(hwio(file[case["w"]])), f=f, **options)
         elif "padding" in options:  # the named resamplers with extra padding are upfirdn2d with the sum of both
             y = with_extra_padding(case["op"], x, f, dict(options))
         else:
-            y = getattr(resample, case["op"])(x, f, **options)
+            y = compiled(getattr(resample, case["op"]), x, f=f, **options)
         assert_parity("nv_ops_resample", f"{i} {case['op']}", y, nhwc(file[f"y{i:03d}"]))
 
 
@@ -59,7 +65,7 @@ def with_extra_padding(op: str, x, f, options: dict):
     }[op]
     gain = options.pop("gain", 1) * up * up
     total = tuple(a + b for a, b in zip(own, extra, strict=True))
-    return resample.upfirdn2d(x, f, up=up, down=down, padding=total, gain=gain, **options)
+    return compiled(resample.upfirdn2d, x, f=f, up=up, down=down, padding=total, gain=gain, **options)
 
 
 def test_bias_act_goldens(golden):
@@ -67,7 +73,7 @@ def test_bias_act_goldens(golden):
     x = jnp.asarray(nhwc(file["x"]))
     for i, case in enumerate(cases(file)):
         bias = jnp.asarray(file["b"]) if case.pop("bias") else None
-        assert_parity("nv_ops_bias_act", str(case), bias_act(x, bias, **case), nhwc(file[f"y{i:03d}"]))
+        assert_parity("nv_ops_bias_act", str(case), compiled(bias_act, x, bias, **case), nhwc(file[f"y{i:03d}"]))
 
 
 def test_modulated_conv_goldens(golden):
@@ -78,11 +84,11 @@ def test_modulated_conv_goldens(golden):
         if case["noise"]:
             n = jnp.asarray(file[case["noise"]])
             noise = n[None, :, :, None] if n.ndim == 2 else jnp.moveaxis(n, 1, -1)
-        y = modulated_conv2d(
+        y = compiled(
+            lambda x, weight, styles, noise=noise, **static: modulated_conv2d(x, weight, styles, noise=noise, **static),
             x,
             jnp.asarray(hwio(file[case["weight"]])),
             styles,
-            noise=noise,
             up=case["up"],
             down=case["down"],
             padding=case["padding"],
@@ -122,7 +128,7 @@ def test_upfirdn_is_its_definition(up, down, pad, fh, fw, seed):
     r = np.random.default_rng(seed)
     x, f = r.standard_normal((1, 5, 6, 2)), r.standard_normal((fh, fw))
     reference = plain_upfirdn(x, f, up, down, pad)
-    found = resample.upfirdn2d(jnp.asarray(x, jnp.float32), f, up=up, down=down, padding=pad)
+    found = compiled(resample.upfirdn2d, jnp.asarray(x, jnp.float32), f=f, up=up, down=down, padding=pad)
     np.testing.assert_allclose(found, reference, atol=2e-5)
 
 

@@ -1,7 +1,8 @@
 """The command line: `lsap-jax COMMAND ...`.
 
-One thin module per command, imported when it is chosen, so that `--help` and `--version` need nothing heavy. A command's module has a docstring (its
-help), `flags()`, its absl flags, and `run(args)`, which returns the exit status:
+One thin module per command, imported when it is chosen, so that `--help` and `--version` need nothing heavy. A
+command's module has a docstring (its help), `flags()`, its absl flags, and `run(args)`, which returns the exit
+status:
 
     0 all done    1 some images failed, or a mismatch was found    2 unusable arguments or input    130 after Ctrl-C
 """

@@ -105,7 +105,7 @@ def parse(module: ModuleType, argv: Sequence[str]) -> Arguments | None:
     if any(a in ("--help", "-h", "-help", "--helpfull") for a in argv[: _end(argv)]):
         print(usage(module, values))
         return None
-    rest, config = _take_config(argv)
+    rest, config = _take_config([_underscored(a, values) for a in argv])
     try:
         positional = values(["lsap-jax", *rest])[1:]
     except absl_flags.UnrecognizedFlagError as error:
@@ -128,29 +128,32 @@ def usage(module: ModuleType, values: FlagValues) -> str:
     return "\n".join(lines)
 
 
-def configuration(args: Arguments, default: str, shorthands: Mapping[str, Any] | None = None) -> "ConfigDict":
+def configuration(args: Arguments, default: str, shorthands: Mapping[str, Any], key: str) -> "ConfigDict":
     """The configuration of `--config` (or `default`) with `--config.key=value` and shorthand flags applied.
 
     Args:
         default: name where `--config` is absent.
         shorthands: dotted key -> value of a flag that stands for it; None is not given.
+        key: one that every configuration of this command has.
 
     Raises:
-        LsapError: no such configuration or key, a value of the wrong type, or a key that is given twice.
+        LsapError: no such configuration or key, one of another command, a wrong type, or a key that is given twice.
     """
     from lsap_jax.configuration import flat, load_config, override
 
     config = load_config(args.flags.config or default)
+    if key not in config:
+        raise LsapError(f"--config={args.flags.config}: is a configuration of another command, it has no {key!r}")
     known = flat(config)
     values: dict[str, Any] = {}
-    for key, value in args.config.items():
-        values[key] = literal(key, value, known[key]) if key in known else value
-    for key, value in (shorthands or {}).items():
+    for name, typed in args.config.items():
+        values[name] = literal(name, typed, known[name]) if name in known else typed
+    for name, value in shorthands.items():
         if value is None:
             continue
-        if values.get(key, value) != value:
-            raise LsapError(f"--config.{key}={values[key]} and its shorthand say different things ({value}); give one")
-        values[key] = value
+        if values.get(name, value) != value:
+            raise LsapError(f"--config.{name}={values[name]} and its shorthand say different things ({value}); give one")
+        values[name] = value
     return override(config, values)
 
 
@@ -179,6 +182,13 @@ def literal(key: str, value: str, old: Any) -> Any:
     if isinstance(old, int) and isinstance(found, float) and found.is_integer():
         return int(found)  # 1e6
     return found
+
+
+def _underscored(item: str, values: FlagValues) -> str:
+    """`--batch-size=4` as `--batch_size=4`, where there is such a flag."""
+    name, equals, value = item.partition("=")
+    known = name.lstrip("-").replace("-", "_")
+    return f"--{known}{equals}{value}" if item.startswith("--") and known in values else item
 
 
 def _end(argv: Sequence[str]) -> int:

@@ -2,9 +2,10 @@
 
 usage: lsap-jax export RUN --format npy|pt|npz DST [--array NAME] [--ws]
 
-npz: an array per name of the code (z, f, ...) with the images on the first axis, and `ids`, in the order of the ids. pt: a dict of tensors with the same names
-and the list `ids`, for `torch.load(DST, weights_only=True)`. npy: one array, and the ids as lines of DST.ids.txt. Every code's SHA-256 is checked.
-`--ws` adds the W+ codes [N, num_ws, w_dim] that the z codes stand for, after the truncation that the run used.
+npz: an array per name of the code (z, f, ...) with the images on the first axis, and `ids`, in the order of the ids.
+pt: a dict of tensors with the same names and the list `ids`, for `torch.load(DST, weights_only=True)`. npy: one
+array, and the ids as lines of DST.ids.txt. Every code's SHA-256 is checked. `--ws` adds the W+ codes [N, num_ws,
+w_dim] that the z codes stand for, after the truncation that the run used.
 """
 
 import io
@@ -115,7 +116,7 @@ def write(kind: str, target: Path, parts: Mapping[str, Part], ids: Sequence[str]
     """
     if kind == "npy":
         if len(parts) != 1:
-            raise LsapError(f"an .npy file holds one array, this run has {', '.join(parts)}; say --array=NAME, or use npz")
+            raise LsapError(f"an .npy file holds one array, this run has {', '.join(parts)}; say --array=NAME")
         with whole_file(target) as file:
             (part,) = parts.values()
             file.write(npy_header(part))
@@ -155,7 +156,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise LsapError(f"{path}: cannot be written ({error.strerror or error}); make room, or choose another place") from error
+        raise LsapError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, or choose another place"
+        ) from error
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)

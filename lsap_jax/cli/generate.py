@@ -2,8 +2,8 @@
 
 usage: lsap-jax generate --generator G --seeds 0-15 --out DIR [--truncation_psi X]
 
-z of seed s is `numpy.random.RandomState(s).randn(z_dim)`, as in NVlabs' generate.py, so that the same seed shows the same picture as there. Writes
-seedNNNN.png per seed and grid.png. A conditional generator is given the label zero.
+z of seed s is `numpy.random.RandomState(s).randn(z_dim)`, as in NVlabs' generate.py, so that the same seed shows the
+same picture as there. Writes seedNNNN.png per seed and grid.png. A conditional generator is given the label zero.
 """
 
 import re
@@ -57,7 +57,7 @@ def run(args: Arguments) -> int:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """"1,5,10-12" as [1, 5, 10, 11, 12], each once.
+    """ "1,5,10-12" as [1, 5, 10, 11, 12], each once.
 
     Raises:
         LsapError: it is no such list.
@@ -67,7 +67,9 @@ def parse_seeds(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last or last >= 2**32:
-            raise LsapError(f"--seeds={text}: {part!r} is no seed; write numbers from 0 to 4294967295 and ranges, as in 0-15,20")
+            raise LsapError(
+                f"--seeds={text}: {part!r} is no seed; write numbers from 0 to 4294967295 and ranges, as in 0-15,20"
+            )
         if last - first >= MOST_SEEDS or len(seeds) > MOST_SEEDS:
             raise LsapError(f"--seeds={text}: more than {MOST_SEEDS} images; generate them in several commands")
         seeds |= dict.fromkeys(range(first, last + 1))

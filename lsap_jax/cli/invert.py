@@ -1,10 +1,13 @@
 """Images to latent codes.
 
-usage: lsap-jax invert IMAGES ... --generator G --space f/z+ --out DIR [--config NAME|FILE] [--config.key=value ...] [--steps N]
+usage: lsap-jax invert IMAGES ... --generator G --space f/z+ --out DIR [--config NAME|FILE] [--config.key=value ...]
 
-IMAGES is a folder (searched through), a glob, files, or tfds:NAME/SPLIT. G is a bundled name, a converted file, or an official checkpoint. Spaces: z, z+,
-f/z, f/z+, and the preset f/z+:code. DIR gets codes, pictures, curves, metrics.csv and report.html. Run the same command again to finish an interrupted run.
-Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C.
+IMAGES is a folder (searched through), a glob, files, or tfds:NAME/SPLIT. G is a bundled name, a converted file, or an
+official checkpoint. Spaces: z, z+, f/z, f/z+, and the preset f/z+:code. DIR gets codes, pictures, curves, metrics.csv
+and report.html. Run the same command again to finish an interrupted run.
+
+Exit status: 0 all done, 1 some images
+failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C.
 """
 
 import sys
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from lsap_jax.inversion.run import Summary
 
 SHOWN_FAILURES = 5
+FIRST = ("mse", "psnr", "ssim")
 
 
 def flags() -> FlagValues:
@@ -38,8 +42,14 @@ def flags() -> FlagValues:
     number(values, "steps", "short for --config.steps")
     number(values, "batch_size", "short for --config.batch_size, over all devices")
     number(values, "seed", "short for --config.seed")
-    text(values, "init", "codes to start from: a file (.npy, .npz, .pt) in the order of the ids, a folder with a file per id, or a run")
-    choice(values, "init_kind", ("auto", "z", "w"), "what the codes of --init are; auto goes by the array's name", "auto")
+    text(
+        values,
+        "init",
+        "codes to start from: a file (.npy, .npz, .pt) in the order of the ids, a folder with a file per id, or a run",
+    )
+    choice(
+        values, "init_kind", ("auto", "z", "w"), "what the codes of --init are; auto goes by the array's name", "auto"
+    )
     text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote")
     text(values, "basecode", "base-code encoder to use instead of the generator's own")
     return values
@@ -79,7 +89,7 @@ def choose_config(args: Arguments) -> "ConfigDict":
         from lsap_jax.spaces import parse_space
 
         parse_space(space)  # an unknown one is told by the spaces there are, not by the configurations
-    config = configuration(args, space or "f/z+", shorthands)
+    config = configuration(args, space or "f/z+", shorthands, key="space")
     if args.flags.basecode:
         config.init.basecode = args.flags.basecode
     return config
@@ -96,7 +106,10 @@ def starts(args: Arguments, G: "Generator", source: "Source", config: "ConfigDic
     start, residuals = starting_codes(G, space, kind, given)
     config.init.codes = digest({f"{id}/{key}": a for id, code in given.items() for key, a in code.items()})
     if len(start) < len(source):
-        print(f"{len(source) - len(start)} of {len(source)} images have no code in {args.flags.init}; they start as usual", file=sys.stderr)
+        print(
+            f"{len(source) - len(start)} of {len(source)} images have no code in {args.flags.init} and start as usual",
+            file=sys.stderr,
+        )
     if residuals is not None:
         print(
             f"w codes are fitted by {space.name}: |mapping(z) - w| / |w - w_avg| is {residuals.mean():.3g} on average, "
@@ -129,7 +142,10 @@ def invert(
         report = write_run_report(out)
     except KeyboardInterrupt:
         done = len(read_manifest(out)) if (out / "run.json").exists() else 0
-        print(f"interrupted: {done} of {len(source)} images are finished in {out}; run the same command again to go on", file=sys.stderr)
+        print(
+            f"interrupted: {done} of {len(source)} images are finished in {out}; run the same command again to go on",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     print_failures(out)
     print(summary_line(summary))
@@ -158,7 +174,8 @@ def summary_line(summary: "Summary") -> str:
         for name, value in record["metrics"].items():
             sums[name] += value  # type: ignore[assignment]
             counts[name] += 1
-    means = "  ".join(f"{name} {sums[name] / counts[name]:.4g}" for name in counts)
+    names = sorted(counts, key=lambda name: (name not in FIRST, name))
+    means = "  ".join(f"{name} {sums[name] / counts[name]:.4g}" for name in names)
     earlier = f", {summary.skipped} of them earlier" if summary.skipped else ""
     failed = f", {summary.failed} failed" if summary.failed else ""
     return f"{summary.done} images done{earlier}{failed}; means: {means or 'none'}"

@@ -34,8 +34,8 @@ def generator_of(folder: Path, run: dict[str, Any], other: str | None) -> "Gener
     G = attached(load_generator(name), run.get("config", {}).get("init", {}).get("basecode", ""))
     if G.sha256 != recorded.get("sha256"):
         raise LsapError(
-            f"{name}: has SHA-256 {G.sha256[:16]}…, the run {folder} was made with {str(recorded.get('sha256'))[:16]}…; "
-            "name the right file with --generator"
+            f"{name}: has SHA-256 {G.sha256[:16]}…, the run {folder} had {str(recorded.get('sha256'))[:16]}…; name the "
+            "right file with --generator"
         )
     return G
 

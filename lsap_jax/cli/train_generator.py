@@ -2,8 +2,8 @@
 
 usage: lsap-jax train-generator --config NAME|FILE [--config.key=value ...] --out DIR
 
-DIR gets checkpoints/, samples/ (grids on the way), log.jsonl and at the end generator.safetensors. Interrupted or killed, it goes on when the same
-command is run again.
+DIR gets checkpoints/, samples/ (grids on the way), log.jsonl and at the end generator.safetensors. Interrupted or
+killed, it goes on when the same command is run again.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ def flags() -> FlagValues:
 def run(args: Arguments) -> int:
     args.only()
     out = Path(args.required("out"))
-    config = configuration(args, "toonhead64", {"seed": args.flags.seed})
+    config = configuration(args, "toonhead64", {"seed": args.flags.seed}, key="discriminator")
     from lsap_jax.training.generator import train_generator
 
     print(train_generator(config, out))

@@ -2,8 +2,9 @@
 
 usage: lsap-jax verify RUN [--generator G]
 
-Every file is compared with the SHA-256 in the manifest, and every code is rendered and compared with its PNG: they may differ by one grey level, where
-rounding on another device falls to the other side. Mismatches are listed, and the exit status is 1.
+Every file is compared with the SHA-256 in the manifest, and every code is rendered and compared with its PNG: they
+may differ by one grey level, where rounding on another device falls to the other side. Mismatches are listed, and the
+exit status is 1.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +60,10 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
                 wrong += 1
                 print(f"{name}: {problem}")
     verdict = "all match" if not wrong else f"{wrong} do not match"
-    print(f"{len(ids)} images of {folder} rendered again: {verdict}; largest difference {largest} grey levels (up to {TOLERANCE} allowed)")
+    print(
+        f"{len(ids)} images of {folder} rendered again: {verdict}; the largest difference is {largest} grey levels "
+        f"(up to {TOLERANCE} is allowed)"
+    )
     return 1 if wrong else 0
 
 
@@ -82,7 +86,11 @@ def check(
             yield name, str(error), 0
             continue
         if set(code) != set(space.keys):
-            yield name, f"its code has arrays {', '.join(sorted(code))}, the space {space.name} has {', '.join(space.keys)}", 0
+            yield (
+                name,
+                f"its code has arrays {', '.join(sorted(code))}, the space {space.name} has {', '.join(space.keys)}",
+                0,
+            )
             continue
         codes[name], pictures[name] = code, picture
     if not codes:

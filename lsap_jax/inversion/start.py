@@ -1,7 +1,8 @@
 """Codes of other tools, or of an earlier run, as the start of an inversion (`--init`).
 
-Z and Z+ codes are put on the sphere and used as they are. W and W+ codes have no exact place in a z-space, because the mapping network is not invertible
-in practice: `fit_z` looks for the z whose mapping output is nearest, and says how near it came.
+Z and Z+ codes are put on the sphere and used as they are. W and W+ codes have no exact place in a z-space, because
+the mapping network is not invertible in practice: `fit_z` looks for the z whose mapping output is nearest, and says
+how near it came.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,7 @@ from lsap_jax.spaces.hypersphere import retract
 
 SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 # What tools call the array; other names (latent, codes, ...) may mean either, and the user has to say.
-KINDS = dict.fromkeys(("z", "zs"), "z") | dict.fromkeys(
-    ("w", "ws", "wp", "w_plus", "dlatents", "projected_w"), "w"
-)
+KINDS = dict.fromkeys(("z", "zs"), "z") | dict.fromkeys(("w", "ws", "wp", "w_plus", "dlatents", "projected_w"), "w")
 FIT_STEPS = 300
 FIT_CANDIDATES = 1024
 FIT_ROWS = 256  # at a time
@@ -36,16 +35,18 @@ def read_start(path: str | Path, ids: Sequence[str], kind: str = "auto") -> tupl
     """Codes by image id, from a file, a folder of files, or a run folder.
 
     Args:
-        path: a file with codes [N, D] or [N, L, D] in the order of the ids (one image: also [L, D]); a folder with ID.npy, .npz or .pt, each [D], [L, D]
-            or [1, L, D]; or a run folder.
+        path: a file with codes [N, D] or [N, L, D] in the order of the ids (one image: also [L, D]); a folder with
+            ID.npy, .npz or .pt, each [D], [L, D] or [1, L, D]; or a run folder.
         ids: of the images.
         kind: "z", "w", or "auto", which goes by the array's name in the file.
 
     Returns:
-        kind: "run", "z" or "w"; and for each image that has a code the arrays "z" and "f" of a run, or its code [L, D] under the kind's name.
+        kind: "run", "z" or "w"; and for each image that has a code the arrays "z" and "f" of a run, or its code [L,
+            D] under the kind's name.
 
     Raises:
-        LsapError, ConversionError: nothing for these images, not as many codes as images, or a kind that has to be said.
+        LsapError, ConversionError: nothing for these images, not as many codes as images, or a kind that has to be
+            said.
     """
     path = Path(path)
     if (path / "run.json").is_file():
@@ -64,7 +65,7 @@ def read_start(path: str | Path, ids: Sequence[str], kind: str = "auto") -> tupl
         codes = codes[None]
     if len(codes) != len(ids):
         raise LsapError(
-            f"{path}: holds {len(codes)} codes for {len(ids)} images; give as many, or a folder with one file per image id"
+            f"{path}: holds {len(codes)} codes for {len(ids)} images; give as many, or a folder with a file per id"
         )
     rows = codes if codes.ndim == 3 else codes[:, None]
     return found_kind, {id: {found_kind: code} for id, code in zip(ids, rows, strict=True)}
@@ -80,7 +81,9 @@ def _read(path: Path, kind: str) -> tuple[str, np.ndarray]:
     name = checkpoint.config["source_name"]
     found = KINDS.get(name) if kind == "auto" else kind
     if found is None:
-        raise LsapError(f"{path}: does not say whether its codes are z or w (the array is called {name!r}); add --init_kind=z or --init_kind=w")
+        raise LsapError(
+            f"{path}: does not say whether its codes are z or w (the array is called {name!r}); add --init_kind=z or w"
+        )
     return found, checkpoint.arrays["codes"]
 
 
@@ -123,7 +126,9 @@ def starting_codes(
         residuals = None
     else:
         found, residuals = _fit_all(G, space, rows)
-    wide = {id: np.repeat(z, G.num_ws, axis=0) if space.detail.extended and len(z) == 1 else z for id, z in found.items()}
+    wide = {
+        id: np.repeat(z, G.num_ws, axis=0) if space.detail.extended and len(z) == 1 else z for id, z in found.items()
+    }
     return {id: {"z": z if space.detail.extended else z[0]} for id, z in wide.items()}, residuals
 
 
@@ -132,7 +137,10 @@ def _check_rows(G: Generator, space: Space, kind: str, id: str, code: np.ndarray
     allowed = {1, G.num_ws} if kind == "w" or space.detail.extended else {1}
     if code.ndim != 2 or code.shape[1] != dim or len(code) not in allowed or not np.isfinite(code).all():
         wanted = " or ".join(f"[{rows}, {dim}]" for rows in sorted(allowed))
-        raise LsapError(f"--init: the {kind} code of {id!r} is {list(code.shape)}; space {space.name} of this generator starts from finite {wanted}")
+        raise LsapError(
+            f"--init: the {kind} code of {id!r} is {list(code.shape)}; space {space.name} of this generator takes "
+            f"finite numbers {wanted}"
+        )
 
 
 def _fit_all(G: Generator, space: Space, rows: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -146,7 +154,7 @@ def _fit_all(G: Generator, space: Space, rows: Mapping[str, np.ndarray]) -> tupl
     for id, w in wanted.items():
         count = len(targets[id])
         found[id] = z[at : at + count]
-        residuals.append(np.linalg.norm(reached[at : at + count] - w) / max(np.linalg.norm(w - mean), 1e-12))
+        residuals.append(np.linalg.norm(reached[at : at + count] - w) / max(float(np.linalg.norm(w - mean)), 1e-12))
         at += count
     return found, np.array(residuals)
 
@@ -164,8 +172,8 @@ def _untruncated(space: Space, w: np.ndarray, mean: np.ndarray) -> np.ndarray:
 def fit_z(G: Generator, w: np.ndarray, steps: int = FIT_STEPS) -> tuple[np.ndarray, np.ndarray]:
     """z [M, z_dim] on the sphere whose mapping outputs are near w [M, w_dim], and those outputs [M, w_dim].
 
-    From the nearest of 1,024 fixed random samples, `steps` steps of Adam with a cosine schedule and the retraction of eq. 5 (arXiv 2307.08995) after
-    each. Rows do not influence each other.
+    From the nearest of 1,024 fixed random samples, `steps` steps of Adam with a cosine schedule and the retraction of
+    eq. 5 (arXiv 2307.08995) after each. Rows do not influence each other.
     """
     candidates = retract(jax.random.normal(jax.random.key(0), (FIT_CANDIDATES, G.z_dim)))
     size = min(FIT_ROWS, len(w))

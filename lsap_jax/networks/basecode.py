@@ -55,7 +55,7 @@ class ConvNormAct(nn.Module):
 
 
 class BasecodeNetwork(nn.Module):
-    """Image in [-1, 1] to the base code f. With `train`, the batch itself normalises, and the running statistics move."""
+    """Image in [-1, 1] to the base code f; `train` normalises by the batch itself and moves the running statistics."""
 
     config: BasecodeConfig
 

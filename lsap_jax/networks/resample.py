@@ -10,11 +10,13 @@ All arrays are [B, H, W, C]. Filters are static: numpy arrays, 1-D (separable ta
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from lsap_jax.networks.convolution import conv2d, transposed_conv2d
 
 Factor = int | tuple[int, int]  # of both axes, or (x, y)
 _Pair = tuple[int, int]
@@ -252,82 +254,37 @@ def conv2d_resample(
         py0, py1 = py0 + (fh - down + 1) // 2, py1 + (fh - down) // 2
     if up == down == 1:  # without resampling the filter is not applied
         f = np.ones((1, 1))
+    shared: dict[str, Any] = {"groups": groups, "flip": not flip_weight}
     if kh == kw == 1 and up == 1:  # pointwise: filter first, where there are fewer samples left to convolve
-        if down > 1:
+        if down > 1 or (px0, px1, py0, py1) != (0, 0, 0, 0):
             x = upfirdn2d(x, f, down=down, padding=(px0, px1, py0, py1), flip_filter=flip_filter)
-        return conv2d(x, w, groups=groups, flip_weight=flip_weight)
+        return _convolve(x, w, **shared)
     if kh == kw == 1 and down == 1:
-        x = conv2d(x, w, groups=groups, flip_weight=flip_weight)
+        x = _convolve(x, w, **shared)
         return upfirdn2d(x, f, up=up, padding=(px0, px1, py0, py1), gain=up * up, flip_filter=flip_filter)
     if up > 1:  # the kernel over stuffed zeros, its full support; then the filter
-        x = transposed_conv2d(x, w if flip_weight else w[::-1, ::-1], up, groups)
-        # The stuffed signal ends at its last sample here, so the filter's padding replaces the up - 1 zeros that would follow it.
+        x = _convolve(x, w, up=up, **shared)
+        # The stuffed signal ends at its last sample here: the filter's padding replaces the up - 1 zeros after it.
         inner = (px0 - (kw - 1), px1 - (kw - up), py0 - (kh - 1), py1 - (kh - up))
         x = upfirdn2d(x, f, padding=inner, gain=up * up, flip_filter=flip_filter)
         return x if down == 1 else upfirdn2d(x, f, down=down, flip_filter=flip_filter)
     if down > 1:
         x = upfirdn2d(x, f, padding=(px0, px1, py0, py1), flip_filter=flip_filter)
-        return conv2d(x, w, stride=down, groups=groups, flip_weight=flip_weight)
-    if f.size == 1 and px0 == px1 >= 0 and py0 == py1 >= 0:
-        return conv2d(x, w, padding=(py0, px0), groups=groups, flip_weight=flip_weight)
+        return _convolve(x, w, stride=down, **shared)
+    if px0 == px1 == py0 == py1 >= 0:
+        return _convolve(x, w, padding=px0, **shared)
     x = upfirdn2d(x, f, padding=(px0, px1, py0, py1), flip_filter=flip_filter)
-    return conv2d(x, w, groups=groups, flip_weight=flip_weight)
+    return _convolve(x, w, **shared)
 
 
-def conv2d(
-    x: jax.Array,
-    w: jax.Array,
-    *,
-    stride: int = 1,
-    padding: tuple[int, int] = (0, 0),
-    up: int = 1,
-    groups: int = 1,
-    flip_weight: bool = True,
+def _convolve(
+    x: jax.Array, w: jax.Array, *, stride: int = 1, padding: int = 0, up: int = 1, groups: int = 1, flip: bool = False
 ) -> jax.Array:
-    """Plain convolution, [B, H, W, Cin] with [kh, kw, Cin / groups, Cout]; `up` puts up - 1 zeros between samples."""
-    if not flip_weight:
+    """Convolution or, with `up`, full transposed convolution; grouped ones, which no network here has, group by group."""
+    if flip:
         w = w[::-1, ::-1]
-    return jax.lax.conv_general_dilated(
-        x,
-        w.astype(x.dtype),
-        (stride, stride),
-        [(padding[0],) * 2, (padding[1],) * 2],
-        lhs_dilation=(up, up),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def transposed_conv2d(x: jax.Array, w: jax.Array, up: int, groups: int = 1) -> jax.Array:
-    """Full correlation of the zero-stuffed x with w: [B, (H - 1)·up + kh, (W - 1)·up + kw, Cout].
-
-    Its gradient is spelled out because XLA's CPU backend takes ten times as long for the weights' part.
-    """
-    return conv2d(x, w, up=up, padding=(w.shape[0] - 1, w.shape[1] - 1), groups=groups)
-
-
-def _transposed_conv2d_fwd(x: jax.Array, w: jax.Array, up: int, groups: int) -> tuple[jax.Array, tuple]:
-    return transposed_conv2d(x, w, up, groups), (x, w)
-
-
-def _transposed_conv2d_bwd(up: int, groups: int, saved: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, w = saved
+    w = w.astype(x.dtype)
     if groups > 1:
-        _, pullback = jax.vjp(
-            lambda x, w: conv2d(x, w, up=up, padding=(w.shape[0] - 1, w.shape[1] - 1), groups=groups), x, w
-        )
-        return pullback(dy)
-    kh, kw = w.shape[:2]
-    dx = conv2d(dy, w[::-1, ::-1].transpose(0, 1, 3, 2), stride=up)
-    h, width = x.shape[1:3]
-
-    def tap(i: int, j: int) -> jax.Array:  # sample s of x meets weight (i, j) in output up·s + k - 1 - (i, j)
-        seen = dy[:, kh - 1 - i : kh - i + (h - 1) * up : up, kw - 1 - j : kw - j + (width - 1) * up : up]
-        return jnp.einsum("bhwi,bhwo->io", x, seen)
-
-    dw = jnp.stack([jnp.stack([tap(i, j) for j in range(kw)]) for i in range(kh)])
-    return dx, dw.astype(w.dtype)
-
-
-transposed_conv2d.defvjp(_transposed_conv2d_fwd, _transposed_conv2d_bwd)
+        pieces = zip(jnp.split(x, groups, axis=3), jnp.split(w, groups, axis=3), strict=True)
+        return jnp.concatenate([_convolve(a, b, stride=stride, padding=padding, up=up) for a, b in pieces], axis=3)
+    return transposed_conv2d(x, w, up) if up > 1 else conv2d(x, w, stride, padding)

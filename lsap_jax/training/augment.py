@@ -1,7 +1,8 @@
 """Differentiable augmentation of what the discriminator sees, against overfitting on small sets.
 
-The transformations are those of DiffAugment (Zhao et al., NeurIPS 2020): colour, translation, cutout. Each is applied to an image with
-probability p, which ADA's heuristic steers (Karras et al., NeurIPS 2020, §3.1), so that nothing leaks while p stays below about 0.8.
+The transformations are those of DiffAugment (Zhao et al., NeurIPS 2020): colour, translation, cutout. Each is applied
+to an image with probability p, which ADA's heuristic steers (Karras et al., NeurIPS 2020, §3.1), so that nothing leaks
+while p stays below about 0.8.
 """
 
 import jax
@@ -55,6 +56,9 @@ def _cutout(x: jax.Array, rng: jax.Array) -> jax.Array:
 
 
 def adapt(p: jax.Array, real_logits: jax.Array, *, target: float, images_to_one: float) -> jax.Array:
-    """ADA's step: p grows where the mean sign of D(real) is above `target`, else it shrinks, by batch / images_to_one, within [0, 0.8]."""
+    """ADA's step: p grows where the mean sign of D(real) is above `target`, else it shrinks, by batch / images_to_one.
+
+    It stays within [0, 0.8].
+    """
     sign = jnp.sign(jnp.sign(real_logits).mean() - target)
     return jnp.clip(p + sign * (real_logits.shape[0] / images_to_one), 0.0, 0.8)

@@ -200,7 +200,7 @@ def train_basecode(config: ConfigDict, generator: Generator, out: str | Path, lo
 
 
 def check_source(out: Path, G: Generator, config: ConfigDict) -> None:
-    """Note in `out` what is trained there; LsapError where another generator or configuration was, but for its length."""
+    """Note in `out` what is trained there; LsapError where it was something else. Only its length may change."""
     lengths = ("total_images", "snapshot_images", "generator", "name")
     source = {"generator_sha256": G.sha256, **{k: v for k, v in flat(config).items() if k not in lengths}}
     source = json.loads(json.dumps(source))  # tuples as lists

@@ -1,4 +1,4 @@
-"""Image sets for training: packed arrays or folders, held in memory as uint8, served in an order that a resumed run repeats."""
+"""Image sets for training: packed arrays or folders, in memory as uint8, in an order that a resumed run repeats."""
 
 import io
 from collections.abc import Sequence
@@ -58,13 +58,13 @@ def split_heldout(images: np.ndarray, heldout: int) -> tuple[np.ndarray, np.ndar
 def load_training_images(
     data: str, extra: Sequence[str], heldout: int, resolution: int, channels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(training, held-out): the held-out images are the last of `data`; those of the `extra` packs are all trained on."""
+    """(training, held-out): held out are the last images of `data`; those of the `extra` packs are all trained on."""
     images, apart = split_heldout(load_pack(data, resolution, channels), heldout)
     return np.concatenate([images, *(load_pack(path, resolution, channels) for path in extra)]), apart
 
 
 def batch(images: np.ndarray, step: int, batch_size: int, seed: int, mirror: bool) -> np.ndarray:
-    """Batch number `step` as float32 in [-1, 1]: every epoch in a new order that depends on the seed and the epoch alone."""
+    """Batch number `step` as float32 in [-1, 1]: an epoch's order depends on the seed and the epoch alone."""
     per_epoch = len(images) // batch_size
     if per_epoch == 0:
         raise LsapError(f"{len(images)} training images do not fill a batch of {batch_size}; lower train.batch_size")

@@ -25,17 +25,36 @@ Log = Callable[[str], None]
 
 
 def build(config: ConfigDict) -> Generator:
-    """Untrained generator and discriminator of a configuration, or those of `config.init` (a file or a bundled name)."""
+    """Untrained networks of a configuration, or those of `config.init` (a file or a bundled name).
+
+    Raises:
+        LsapError: they cannot be trained here.
+    """
     if config.init:
         G = load_generator(config.init)
         if G.discriminator is None:
             raise LsapError(f"{config.init}: has no discriminator to go on training with; choose a file that has one")
-        return G
+        return _trainable(G)
     g_config = stylegan2.GeneratorConfig(**config.generator)
     d_config = discriminator.DiscriminatorConfig(**config.discriminator)
     g_rng, d_rng = jax.random.split(jax.random.key(config.seed))
     critic = Discriminator(config=d_config, params=discriminator.initial_params(d_config, d_rng))
-    return Generator(config=g_config, params=stylegan2.initial_params(g_config, g_rng), discriminator=critic)
+    return _trainable(
+        Generator(config=g_config, params=stylegan2.initial_params(g_config, g_rng), discriminator=critic)
+    )
+
+
+def _trainable(G: Generator) -> Generator:
+    """G, where its networks fit each other and need no labels."""
+    assert G.discriminator is not None
+    ours, theirs = ((c.img_resolution, c.img_channels) for c in (G.config, G.discriminator.config))
+    if ours != theirs:
+        raise LsapError(
+            f"the generator makes images of (px, channels) {ours}, the discriminator takes {theirs}; set both alike"
+        )
+    if G.c_dim or G.discriminator.config.c_dim:
+        raise LsapError(f"conditional generators (c_dim {G.c_dim}) can be inverted, not trained; set c_dim to 0")
+    return G.replace(basecode=None)
 
 
 def train_generator(config: ConfigDict, out: str | Path, log: Log = print) -> Path:
@@ -61,11 +80,12 @@ def train_generator(config: ConfigDict, out: str | Path, log: Log = print) -> Pa
     log(f"{len(images)} training and {len(heldout)} held-out images, batches of {train.batch_size}")
     step_fn = jax.jit(partial(train_step, G, train), static_argnames=("r1", "path_length"), donate_argnums=0)
     with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
-        state, step = restore(manager, initial_state(G, train))
-        if step:
-            log(f"going on from {step * train.batch_size} images")
+        state, begun = restore(manager, initial_state(G, train))
+        if begun:
+            log(f"going on from {begun * train.batch_size} images")
         total, every = config.total_images // train.batch_size, max(config.snapshot_images // train.batch_size, 1)
-        for logs, state, step in run(step_fn, state, step, total, every, images, train, config):
+        for logs, newest, step in run(step_fn, state, begun, total, every, images, train, config):
+            state = newest
             snapshot(G, state, step, logs, images, heldout, config, out, log)
             manager.save(step, args=ocp.args.StandardSave(state))
             manager.wait_until_finished()
@@ -113,14 +133,15 @@ def restore(manager: ocp.CheckpointManager, state: TrainState) -> tuple[TrainSta
 
 
 def snapshot(
-    G: Generator, state: TrainState, step: int, logs: dict[str, float], images: np.ndarray, heldout: np.ndarray, config: ConfigDict,
-    out: Path, log: Log,
+    G: Generator, state: TrainState, step: int, logs: dict[str, float], images: np.ndarray, heldout: np.ndarray,
+    config: ConfigDict, out: Path, log: Log,
 ) -> None:  # fmt: skip
     """A line in log.jsonl, a line of progress, a grid of samples of the moving average."""
     seen = step * config.train.batch_size
-    count = min(len(heldout), 64)
-    trained = mean_logit(G, state.discriminator, images[:count])
-    unseen = mean_logit(G, state.discriminator, heldout[:count])
+    assert G.discriminator is not None
+    D = G.discriminator.replace(params=state.discriminator)
+    count = min(len(heldout), len(images), 64)
+    trained, unseen = mean_logit(D, images[:count]), mean_logit(D, heldout[:count])
     line = {"images": seen, **logs, "logit_training": trained, "logit_heldout": unseen}
     save_png(
         out / "samples" / f"{seen:08d}.png", grid(samples(G.replace(params=state.ema), 32, config.seed), columns=8)
@@ -130,28 +151,36 @@ def snapshot(
     log(" ".join(f"{k}={v:.4g}" for k, v in line.items()))
 
 
-def mean_logit(G: Generator, params: Any, images: np.ndarray) -> float:
+def mean_logit(D: Discriminator, images: np.ndarray) -> float:
     """Mean logit of uint8 images [N, R, R, C]: training above held-out images tells of overfitting."""
-    assert G.discriminator is not None
-    logits = jax.jit(G.discriminator.replace(params=params).__call__)(jnp.asarray(images, jnp.float32) / 127.5 - 1)
-    return float(logits.mean())
+    group = min(D.config.mbstd_group_size or len(images), len(images))
+    whole = images[: len(images) // group * group]
+    return float(_logits(D, jnp.asarray(whole, jnp.float32) / 127.5 - 1).mean())
+
+
+# Compiled once for all snapshots: the networks are arguments.
+@jax.jit
+def _logits(D: Discriminator, images: jax.Array) -> jax.Array:
+    return D(images)
+
+
+@partial(jax.jit, static_argnames="truncation_psi")
+def _draw(G: Generator, z: jax.Array, truncation_psi: float) -> jax.Array:
+    return G.synthesis(G.mapping(z, truncation_psi=truncation_psi))
 
 
 def samples(G: Generator, count: int, seed: int, truncation_psi: float = 1.0) -> np.ndarray:
     """uint8 images [count, R, R, C] of seeded z."""
-
-    @jax.jit
-    def draw(G: Generator, z: jax.Array) -> jax.Array:
-        return G.synthesis(G.mapping(z, truncation_psi=truncation_psi))
-
-    return to_uint8(np.asarray(draw(G, jax.random.normal(jax.random.key(seed), (count, G.z_dim)))))
+    z = jax.random.normal(jax.random.key(seed), (count, G.z_dim))
+    return to_uint8(np.asarray(_draw(G, z, truncation_psi)))
 
 
 def finish(G: Generator, state: TrainState, config: ConfigDict, out: Path) -> Path:
     """Write the moving average and the discriminator, with how they came about."""
     assert G.discriminator is not None
     provenance = {
-        "name": config.name, "licence": config.licence, "images_seen": int(state.images_seen), "init": config.init, "config": config.to_dict(),
+        "name": config.name, "licence": config.licence, "images_seen": int(state.images_seen), "init": config.init,
+        "config": config.to_dict(),
     }  # fmt: skip
     trained = G.replace(
         params=state.ema,

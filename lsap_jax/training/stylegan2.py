@@ -1,4 +1,7 @@
-"""One training step of StyleGAN2: non-saturating loss, lazy R1 and path length, style mixing, EMA (Karras et al., CVPR 2020)."""
+"""One training step of StyleGAN2 (Karras et al., CVPR 2020).
+
+Non-saturating loss, lazy R1 and path length regularisation, style mixing, and a moving average of the weights.
+"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -55,7 +58,10 @@ def trainable(params: Params) -> Params:
 
 
 def optimizer(config: TrainConfig, interval: int) -> optax.GradientTransformation:
-    """Adam(β 0, 0.99) corrected for lazy regularisation every `interval` steps (§3.1 and appendix B), the rate decaying at the end."""
+    """Adam(β 0, 0.99) corrected for lazy regularisation every `interval` steps (§3.1 and appendix B).
+
+    The rate decays at the end, by `decay_start` and `decay_images`.
+    """
     ratio = interval / (interval + 1) if interval else 1.0
     rate: Any = config.lr * ratio
     if config.decay_images:
@@ -90,7 +96,10 @@ def initial_state(G: Generator, config: TrainConfig) -> TrainState:
 
 
 def sample_ws(G: Generator, rng: jax.Array, batch: int, mixing: float) -> tuple[jax.Array, jax.Array]:
-    """(ws [B, num_ws, w_dim], w [2B, w_dim]): with probability `mixing` an image takes the styles above a random layer from a second z."""
+    """(ws [B, num_ws, w_dim], w [2B, w_dim]) of random z.
+
+    With probability `mixing` an image takes the styles from a random layer upward from a second z.
+    """
     z_rng, chance_rng, cut_rng = jax.random.split(rng, 3)
     w = G.map_w(jax.random.normal(z_rng, (2 * batch, G.z_dim)))
     cut = jax.random.randint(cut_rng, (batch, 1, 1), 1, G.num_ws)
@@ -134,7 +143,9 @@ def train_step(
         loss = jax.nn.softplus(-critic(state.discriminator, fake, jax.random.fold_in(g_rng, 1))).mean()
         mean = state.path_length_mean
         if path_length:
-            penalty, mean = path_length_penalty(G.replace(params=params), config, pl_rng, real.shape[0] // 2, mean)
+            penalty, mean = path_length_penalty(
+                G.replace(params=params), config, pl_rng, max(real.shape[0] // 2, 1), mean
+            )
             loss = loss + penalty
         return loss, (w, mean)
 
@@ -163,7 +174,8 @@ def train_step(
     new = TrainState(
         generator=generator,
         discriminator=optax.apply_updates(state.discriminator, updates),
-        ema=jax.tree.map(lambda e, g: e * beta + g * (1 - beta), state.ema, generator),
+        # In this form the average of what does not change is exactly that, noise_const for one.
+        ema=jax.tree.map(lambda e, g: g + (e - g) * beta, state.ema, generator),
         g_optimizer=g_optimizer,
         d_optimizer=d_optimizer,
         images_seen=state.images_seen + real.shape[0],
@@ -171,7 +183,8 @@ def train_step(
         path_length_mean=path_mean,
     )
     logs = {
-        "g_loss": g_value, "d_loss": d_value, "real": real_logits.mean(), "fake": fake_logits.mean(), "r1": penalty, "augment_p": p,
+        "g_loss": g_value, "d_loss": d_value, "real": real_logits.mean(), "fake": fake_logits.mean(), "r1": penalty,
+        "augment_p": p,
     }  # fmt: skip
     return new, logs
 
