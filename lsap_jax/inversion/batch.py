@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from lsap_jax.generator import Generator
 from lsap_jax.inversion import loop
 from lsap_jax.inversion.devices import merge, over_devices, padded_size, replicate, shard
 from lsap_jax.inversion.objective import Targets, loss_weights, make_perceptual
-from lsap_jax.inversion.optimizers import make_optimizer
+from lsap_jax.inversion.optimizers import RETRACTIONS
 from lsap_jax.losses.perceptual import Perceptual
 from lsap_jax.spaces import Space, feature, space_from_config
 
@@ -32,7 +32,7 @@ class Inverted:
         codes: by name, without the batch axis.
         image: float32 [R, R, C], clipped to [-1, 1].
         metrics: by name.
-        curve: loss terms and "loss", the weighted total, [steps] each: the value before every step.
+        curve: loss terms and "loss", the weighted total, [steps + 1] each: before the first step, …, after the last.
         flags: "non-finite after step k" where the image was frozen.
     """
 
@@ -75,20 +75,25 @@ class Inverter:
         self.perceptual, self.perceptual_record = make_perceptual(config, G)
         self.encoder_input = self._encoder_input(G)
         self.masked = masked
-        self.chunks = -(-config.steps // config.chunk)
-        self.chunk_length = -(-config.steps // max(self.chunks, 1))
+        evaluations = config.steps + 1  # the last one of the final codes
+        self.chunks = -(-evaluations // config.chunk)
         self.shape = (G.img_resolution, G.img_resolution, G.img_channels)
+        options = config.optimizer
         problem = loop.Problem(
             space=self.space,
             weights=tuple(loss_weights(config).items()),
-            optimizer=make_optimizer(config, self.space),
+            retraction=config.retraction,
+            lr=options.lr,
+            b1=options.b1,
+            b2=options.b2,
+            eps=options.eps,
             keep_best=config.keep == "best",
         )
-        # The discriminator and the encoder are used through `perceptual` and `f0` only: the loop's copy goes without them.
-        self._networks = replicate((G.replace(discriminator=None), self.perceptual), self.devices)
-        self._prepare = over_devices(partial(prepare, problem, config.init.f, config.seed), self.devices)
-        self._chunk = over_devices(partial(loop.chunk, problem, self.chunk_length), self.devices, donate=(2,))
-        self._finish = over_devices(partial(loop.finish, problem), self.devices)
+        # The loop reaches the discriminator through `perceptual` alone: one copy on a device is enough.
+        self._networks = replicate((G.replace(discriminator=None, provenance_json="{}"), self.perceptual), self.devices)
+        self._codes = jax.eval_shape(partial(_one_code, self.space), G)
+        length = -(-evaluations // self.chunks)
+        self._prepare, self._chunk, self._finish = compiled(problem, config.init.f, length, tuple(self.devices))
 
     def _encoder_input(self, G: Generator) -> int:
         """Resolution at which the base-code encoder wants the image, or 0 without one."""
@@ -101,17 +106,16 @@ class Inverter:
         """Results in the order of the jobs; None for an empty slot, and for an image without a single finite step."""
         slots = self._fill(jobs)
         parallel = len(self.devices)
-        state, targets = self._prepare(*self._networks, shard(self._inputs(slots), parallel))
-        steps = np.full(parallel, self.config.steps, np.int32)
+        seeds, steps = (np.full(parallel, n, np.int32) for n in (self.config.seed, self.config.steps))
+        state, targets = self._prepare(*self._networks, shard(self._inputs(slots), parallel), seeds)
         curves = []
         for i in range(self.chunks):
             state, curve = self._chunk(*self._networks, state, targets, steps)
             curves.append(curve)
             if report is not None:  # waits for the chunk; without a listener the device runs on
-                report(
-                    min((i + 1) * self.chunk_length, self.config.steps), self.config.steps, _last_loss(curve, len(jobs))
-                )
-        outcome = merge(self._finish(*self._networks, state, targets))
+                taken = min((i + 1) * curve["loss"].shape[1], self.config.steps)
+                report(taken, self.config.steps, _last_loss(curve, len(jobs)))
+        outcome = merge(self._finish(*self._networks, state, targets, steps))
         return self._unpack(jobs, outcome, self._join(curves))
 
     def _fill(self, jobs: Sequence[Job | None]) -> list[Job]:
@@ -139,12 +143,9 @@ class Inverter:
 
     def _starts(self, jobs: Sequence[Job]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """(codes [B, ...], whether each image has them [B]), by name."""
-        shapes = jax.eval_shape(
-            lambda n: loop_codes_shape(self.space, n), jax.tree.map(lambda a: a[0], self._networks[0])
-        )
         codes, given = {}, {}
         for key in self.space.keys:
-            shape = tuple(shapes[key].shape[1:])
+            shape = tuple(self._codes[key].shape[1:])
             rows = []
             for job in jobs:
                 code = None if not job.start else job.start.get(key)
@@ -156,18 +157,16 @@ class Inverter:
         return codes, given
 
     def _join(self, curves: list[Any]) -> dict[str, np.ndarray]:
-        """Term -> [steps, B]."""
-        if not curves:
-            return {}
+        """Term -> [steps + 1, B]."""
         whole = jax.tree.map(lambda *parts: np.concatenate([np.moveaxis(np.asarray(p), 1, 0) for p in parts]), *curves)
-        return {k: v.reshape(v.shape[0], -1)[: self.config.steps] for k, v in whole.items()}
+        return {k: v.reshape(v.shape[0], -1)[: self.config.steps + 1] for k, v in whole.items()}
 
     def _unpack(
         self, jobs: Sequence[Job | None], outcome: loop.Outcome, curves: Mapping[str, np.ndarray]
     ) -> list[Inverted | None]:
         results: list[Inverted | None] = []
         for i, job in enumerate(jobs):
-            if job is None or not outcome.found[i]:
+            if job is None or outcome.step[i] < 0:
                 results.append(None)
                 continue
             flags = () if outcome.active[i] else (f"non-finite loss or gradient; kept step {int(outcome.step[i])}",)
@@ -188,8 +187,20 @@ class Inverter:
         return (range(i, min(i + size, count)) for i in range(0, count, size))
 
 
-def loop_codes_shape(space: Space, G: Generator) -> dict[str, jax.Array]:
-    """Codes of one image as this space has them, for their shapes."""
+@lru_cache(maxsize=32)
+def compiled(
+    problem: loop.Problem, f_source: str, length: int, devices: tuple[jax.Device, ...]
+) -> tuple[Any, Any, Any]:
+    """(prepare, chunk, finish) over the devices; equal problems share them, and so their compilations."""
+    return (
+        over_devices(partial(prepare, problem, f_source), devices),
+        over_devices(partial(loop.chunk, problem, length), devices, donate=(2,)),
+        over_devices(partial(loop.finish, problem), devices),
+    )
+
+
+def _one_code(space: Space, G: Generator) -> dict[str, jax.Array]:
+    """Codes of one image in this space, for their shapes."""
     f0 = feature.own_feature(G, space.base_resolution) if space.has_base else None
     return space.init(G, jax.random.split(jax.random.key(0), 1), f0)
 
@@ -199,6 +210,11 @@ def check(config: ConfigDict) -> None:
     for key, least in (("steps", 1), ("batch_size", 1), ("chunk", 1)):
         if config[key] < least:
             raise LsapError(f"{key}={config[key]}: needs to be {least} or more")
+    if config.retraction not in RETRACTIONS:
+        raise LsapError(f"retraction={config.retraction!r}: choose one of {', '.join(RETRACTIONS)}")
+    if config.optimizer.name != "adam":
+        known = "there is adam (retraction='riemannian' is its spherical form)"
+        raise LsapError(f"optimizer.name={config.optimizer.name!r}: {known}")
     if config.keep not in ("best", "last"):
         raise LsapError(f"keep={config.keep!r}: choose best or last")
     if config.noise_mode not in ("const", "none"):
@@ -210,10 +226,10 @@ def check(config: ConfigDict) -> None:
 def prepare(
     problem: loop.Problem,
     f_source: str,
-    seed: int,
     G: Generator,
     perceptual: Perceptual | None,
     inputs: Mapping[str, Any],
+    seed: jax.Array,
 ) -> tuple[loop.State, Targets]:
     """Starting state and targets of a batch; see `Inverter._inputs`."""
     images, space = inputs["images"], problem.space
@@ -236,7 +252,7 @@ def id_words(id: str) -> np.ndarray:
     return np.frombuffer(hashlib.sha256(id.encode()).digest()[:8], "<u4").copy()
 
 
-def image_rng(seed: int, words: jax.Array) -> jax.Array:
+def image_rng(seed: int | jax.Array, words: jax.Array) -> jax.Array:
     """A key per image [B] from the seed and the words [B, 2] of its id."""
     key = jax.random.key(seed)
     return jax.vmap(lambda w: jax.random.fold_in(jax.random.fold_in(key, w[0]), w[1]))(words)

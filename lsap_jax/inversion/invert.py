@@ -24,7 +24,7 @@ class Inversion:
         codes: "z" and, in F spaces, "f".
         images: float32 [N, R, R, C], clipped to [-1, 1], rendered from the codes.
         metrics: name -> [N]; on the clipped, unquantised images.
-        curves: loss term -> [N, steps].
+        curves: loss term -> [N, steps + 1], from the start to the final codes.
         flags: per image, e.g. a loss that was not finite; empty where all went well.
         perceptual: which perceptual distance was minimised and measured.
     """

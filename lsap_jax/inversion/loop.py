@@ -10,6 +10,7 @@ from flax import struct
 
 from lsap_jax.generator import Generator
 from lsap_jax.inversion.objective import Targets, terms, weighted
+from lsap_jax.inversion.optimizers import make_optimizer
 from lsap_jax.losses.perceptual import Perceptual
 from lsap_jax.metrics import distortion
 from lsap_jax.spaces import Space
@@ -19,12 +20,21 @@ Codes = dict[str, jax.Array]
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What stays the same over a run and is compiled in: the space, the weights of the loss and the optimiser."""
+    """What stays the same over a run and is compiled in; hashable, so that equal problems share one compilation."""
 
     space: Space
     weights: tuple[tuple[str, float], ...]
-    optimizer: optax.GradientTransformation
+    retraction: str
+    lr: float
+    b1: float
+    b2: float
+    eps: float
     keep_best: bool
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optax chain, its retraction last."""
+        return make_optimizer(self.space, self.retraction, self.lr, b1=self.b1, b2=self.b2, eps=self.eps)
 
     def loss(
         self, G: Generator, perceptual: Perceptual | None, codes: Codes, targets: Targets
@@ -54,7 +64,7 @@ def initial_state(problem: Problem, codes: Codes) -> State:
         codes=codes,
         optimizer=problem.optimizer.init(codes),
         best=codes,
-        best_loss=jnp.full((batch,), jnp.inf),
+        best_loss=jnp.full((batch,), jnp.inf, jnp.float32),
         best_step=jnp.full((batch,), -1, jnp.int32),
         active=jnp.ones((batch,), bool),
         step=jnp.zeros((), jnp.int32),
@@ -81,7 +91,11 @@ def finite(tree: Any) -> jax.Array:
 def step(
     problem: Problem, G: Generator, perceptual: Perceptual | None, state: State, targets: Targets, steps: jax.Array
 ) -> tuple[State, dict[str, jax.Array]]:
-    """One step of every image; the losses returned are those of the codes before it. Past `steps` nothing moves."""
+    """Evaluate every image's codes, note the best, take one step.
+
+    The losses returned are those before the step. Call it steps + 1 times: the last call evaluates the final codes and moves
+    nothing, and so does any further one.
+    """
 
     def total(codes: Codes) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
         value, found = problem.loss(G, perceptual, codes, targets)
@@ -89,18 +103,17 @@ def step(
 
     (_, (value, found)), grads = jax.value_and_grad(total, has_aux=True)(state.codes)
     active = state.active & finite((value, grads))
-    better = active & (value < state.best_loss)
-    running = state.step < steps
+    better = active & (value < state.best_loss) & (state.step <= steps)
+    moving = active & (state.step < steps)
     grads = select(active, grads, jax.tree.map(jnp.zeros_like, grads))
     updates, optimizer = problem.optimizer.update(grads, state.optimizer, state.codes)
-    moved = optax.apply_updates(state.codes, updates)
     new = State(
-        codes=select(active & running, moved, state.codes),
+        codes=select(moving, optax.apply_updates(state.codes, updates), state.codes),
         optimizer=optimizer,
-        best=select(better & running, state.codes, state.best),
-        best_loss=jnp.where(better & running, value, state.best_loss),
-        best_step=jnp.where(better & running, state.step, state.best_step),
-        active=jnp.where(running, active, state.active),
+        best=select(better, state.codes, state.best),
+        best_loss=jnp.where(better, value, state.best_loss),
+        best_step=jnp.where(better, state.step, state.best_step),
+        active=jnp.where(state.step <= steps, active, state.active),
         step=state.step + 1,
     )
     return new, {"loss": value, **found}
@@ -115,7 +128,7 @@ def chunk(
     targets: Targets,
     steps: jax.Array,
 ) -> tuple[State, dict[str, jax.Array]]:
-    """`length` steps in one scan; the curves are [length, B] per term."""
+    """`length` calls of `step` in one scan; the curves are [length, B] per term."""
 
     def body(state: State, _: None) -> tuple[State, dict[str, jax.Array]]:
         return step(problem, G, perceptual, state, targets, steps)
@@ -125,32 +138,36 @@ def chunk(
 
 @struct.dataclass(kw_only=True)
 class Outcome:
-    """A finished batch: codes on the sphere, images [B, R, R, C] clipped to [-1, 1], metrics by name, each [B]."""
+    """A finished batch.
+
+    Attributes:
+        codes: on the sphere.
+        images: [B, R, R, C], clipped to [-1, 1], rendered from these codes.
+        metrics: by name, each [B].
+        step: [B], how many steps made these codes; -1 where no loss was finite.
+        active: [B], False where an image was frozen on the way.
+    """
 
     codes: Codes
     images: jax.Array
     metrics: dict[str, jax.Array]
     step: jax.Array
     active: jax.Array
-    found: jax.Array
 
 
-def finish(problem: Problem, G: Generator, perceptual: Perceptual | None, state: State, targets: Targets) -> Outcome:
-    """Choose each image's codes (the last, or the best so far; the best where it became non-finite), retract, render, measure."""
-    value, _ = problem.loss(G, perceptual, state.codes, targets)
-    last = state.active & jnp.isfinite(value)
-    if problem.keep_best:
-        last = last & (value < state.best_loss)
+def finish(
+    problem: Problem, G: Generator, perceptual: Perceptual | None, state: State, targets: Targets, steps: jax.Array
+) -> Outcome:
+    """Choose each image's codes (the last, or the best; the best where it was frozen), retract, render, measure."""
+    last = state.active & (not problem.keep_best)
     codes = problem.space.retract(select(last, state.codes, state.best))
     images = jnp.clip(G.synthesis(**problem.space.decode(G, codes)), -1, 1)
-    metrics = measure(perceptual, images, targets)
     return Outcome(
         codes=codes,
         images=images,
-        metrics=metrics,
-        step=jnp.where(last, state.step, state.best_step),
+        metrics=measure(perceptual, images, targets),
+        step=jnp.where(last, steps, state.best_step),
         active=state.active,
-        found=last | (state.best_step >= 0),
     )
 
 

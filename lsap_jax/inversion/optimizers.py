@@ -5,9 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
-from lsap_jax.errors import LsapError
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.hypersphere import tangent
 
@@ -57,29 +55,20 @@ def scale_by_riemannian_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 
 
-def make_optimizer(config: ConfigDict, space: Space) -> optax.GradientTransformation:
-    """The optax chain of a configuration, its retraction last.
+def make_optimizer(
+    space: Space, retraction_name: str, lr: float, *, b1: float, b2: float, eps: float
+) -> optax.GradientTransformation:
+    """The optax chain of an inversion, its retraction last.
 
-    `config.retraction`: "project" is Adam, then eq. 5; "normalise" is Adam alone, the space normalises inside the graph;
-    "riemannian" is Riemannian Adam for z and Adam for f, then eq. 5.
-
-    Raises:
-        LsapError: an unknown optimiser or retraction.
+    Args:
+        retraction_name: "project" is Adam, then eq. 5; "normalise" is Adam alone, the space normalises inside the graph; "riemannian"
+            is Riemannian Adam for z and Adam for f, then eq. 5.
     """
-    options = config.optimizer
-    if config.retraction not in RETRACTIONS:
-        raise LsapError(f"retraction={config.retraction!r}: choose one of {', '.join(RETRACTIONS)}")
-    if options.name != "adam":
-        raise LsapError(
-            f"optimizer.name={options.name!r}: there is adam (retraction='riemannian' is its spherical form)"
-        )
-    moments = {"b1": options.b1, "b2": options.b2, "eps": options.eps}
-    adam = optax.scale_by_adam(**moments)
-    if config.retraction == "riemannian":
-        spherical = scale_by_riemannian_adam(**moments)
+    adam = optax.scale_by_adam(b1, b2, eps)
+    if retraction_name == "riemannian":
         labels = {key: "sphere" if key == space.detail.key else "flat" for key in space.keys}
-        adam = optax.multi_transform({"sphere": spherical, "flat": adam}, labels)
-    chain = [adam, optax.scale_by_learning_rate(options.lr)]
-    if config.retraction != "normalise":
+        adam = optax.multi_transform({"sphere": scale_by_riemannian_adam(b1, b2, eps), "flat": adam}, labels)
+    chain = [adam, optax.scale_by_learning_rate(lr)]
+    if retraction_name != "normalise":
         chain.append(retraction(space))
     return optax.chain(*chain)

@@ -25,6 +25,7 @@ SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 KINDS = dict.fromkeys(("z", "zs"), "z") | dict.fromkeys(("w", "ws", "wp", "w_plus", "dlatents", "projected_w"), "w")
 FIT_STEPS = 300
 FIT_CANDIDATES = 1024
+FIT_STARTS = 3  # of each row: the mapping folds, and a single descent may end in a local minimum
 FIT_ROWS = 256  # at a time
 FIT_RATE = 0.1
 
@@ -172,7 +173,7 @@ def _untruncated(space: Space, w: np.ndarray, mean: np.ndarray) -> np.ndarray:
 def fit_z(G: Generator, w: np.ndarray, steps: int = FIT_STEPS) -> tuple[np.ndarray, np.ndarray]:
     """z [M, z_dim] on the sphere whose mapping outputs are near w [M, w_dim], and those outputs [M, w_dim].
 
-    From the nearest of 1,024 fixed random samples, `steps` steps of Adam with a cosine schedule and the retraction of
+    From each of the three nearest of 1,024 fixed random samples, `steps` steps of Adam with a cosine schedule and the retraction of
     eq. 5 (arXiv 2307.08995) after each. Rows do not influence each other.
     """
     candidates = retract(jax.random.normal(jax.random.key(0), (FIT_CANDIDATES, G.z_dim)))
@@ -191,14 +192,16 @@ def _fit(G: Generator, candidates: jax.Array, w: jax.Array, steps: int) -> tuple
     known = G.map_w(candidates)
     # |a - b|² without the [M, candidates, w_dim] array of differences
     distance = jnp.square(known).sum(axis=-1)[None, :] - 2 * w @ known.T
-    z = candidates[jnp.argmin(distance, axis=1)]
+    z = candidates[jax.lax.top_k(-distance, FIT_STARTS)[1]]  # [M, starts, z_dim]
     tx = optax.adam(optax.cosine_decay_schedule(FIT_RATE, steps))
 
     def step(carry: tuple[jax.Array, Any], _: None) -> tuple[tuple[jax.Array, Any], None]:
         z, state = carry
-        gradient = jax.grad(lambda z: jnp.square(G.map_w(z) - w).sum())(z)
+        gradient = jax.grad(lambda z: jnp.square(G.map_rows(z) - w[:, None]).sum())(z)
         updates, state = tx.update(gradient, state)
         return (retract(optax.apply_updates(z, updates)), state), None
 
     (z, _), _ = jax.lax.scan(step, (z, tx.init(z)), length=steps)
-    return z, G.map_w(z)
+    reached = G.map_rows(z)
+    best = jnp.argmin(jnp.square(reached - w[:, None]).sum(axis=-1), axis=1)[:, None, None]
+    return jnp.take_along_axis(z, best, axis=1)[:, 0], jnp.take_along_axis(reached, best, axis=1)[:, 0]
