@@ -1,12 +1,13 @@
 """F/Z+ inversion with retraction, the paper's setting.
 
-Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995), eq. 1-5; also 2306.00241.
+Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995), eq. 1-5; also
+    2306.00241.
 Expected: on FFHQ 1024 px and 50 CelebA-HQ images MSE 0.0174, SSIM 0.815 (Table 1).
 Cost: 1200 steps; 0.02 s per image-step for the bundled 64-px generator on 2 CPU cores.
 Command: lsap-jax invert IMAGES --generator G --space f/z+ --out runs/f_zplus
 
-Losses are means, as in the authors' code: with sums the weight 10 of the base code would have no meaning (the paper writes squared norms).
-"""
+Losses are means, as in the authors' code: with sums the weight 10 of the base code would have no meaning (the paper
+writes squared norms)."""
 
 from ml_collections import ConfigDict
 
@@ -21,17 +22,19 @@ def get_config() -> ConfigDict:
             # Resolution of f: 0 is an eighth of the image, at most 16 (the paper's 16 at 1024 px, 8 at 64 px).
             base_resolution=0,
             loss=dict(mse=1.0, perceptual=10.0, base=10.0),
-            # network: "auto" takes LPIPS where perceptual.weights names a converted file, else the discriminator's features, else none.
-            # Images above `resolution` are reduced to it, the reconstruction by torch's bicubic filter and the target by Lanczos.
+            # network: "auto" takes LPIPS where perceptual.weights names a converted file, else the discriminator's
+            # features, else none. Images above `resolution` are reduced to it, the reconstruction by torch's bicubic
+            # filter and the target by Lanczos.
             perceptual=dict(network="auto", weights="", resolution=256),
             optimizer=dict(name="adam", lr=0.01, b1=0.9, b2=0.999, eps=1e-8),
-            # How codes stay on the sphere: "project" (eq. 5, after every step), "normalise" (inside the graph, as the authors' code),
-            # "riemannian" (Adam on the sphere: tangent steps, one second moment per z_i).
+            # How codes stay on the sphere: "project" (eq. 5, after every step), "normalise" (inside the graph, as the
+            # authors' code), "riemannian" (Adam on the sphere: tangent steps, one second moment per z_i).
             retraction="project",
             # psi 1 is no truncation; cutoff -1 is all rows. The authors' code has psi 0.7, cutoff 8 (preset f/z+:code).
             truncation=dict(psi=1.0, cutoff=-1),
-            # Start of f: "auto" takes the base-code encoder where there is one, else "w_avg", the generator's own feature at the mean w.
-            init=dict(f="auto"),
+            # Start of f: "auto" takes the base-code encoder where there is one, else "w_avg", the generator's own
+            # feature at the mean w.
+            init=dict(f="auto", basecode=""),
             noise_mode="const",
             # "best" keeps each image's best step, "last" the last one, as the authors do.
             keep="best",

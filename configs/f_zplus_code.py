@@ -1,15 +1,14 @@
 """F/Z+ inversion as the authors' released code does it, where it differs from the paper.
 
-Code: invert_zp.py of the F/Z+ repository. Normalisation inside the graph instead of a retraction after the step, truncation psi 0.7 of the
-first 8 rows inside the loop, last iterate kept.
+Code: invert_zp.py of the F/Z+ repository. Normalisation inside the graph instead of a retraction after the step,
+    truncation psi 0.7 of the first 8 rows inside the loop, last iterate kept.
 Expected: close to `f_zplus`; truncation limits how far the first rows move.
 Cost: as `f_zplus`.
 Command: lsap-jax invert IMAGES --generator G --space f/z+:code --out runs/f_zplus_code
 """
 
-from ml_collections import ConfigDict
-
 from lsap_jax.configs import f_zplus
+from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:

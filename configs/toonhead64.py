@@ -1,6 +1,7 @@
 """toonhead64: the bundled generator, a small StyleGAN2 of drawn 64-px faces.
 
-Paper: Karras et al., Analyzing and Improving the Image Quality of StyleGAN (CVPR 2020); R1 (Mescheder et al., ICML 2018).
+Paper: Karras et al., Analyzing and Improving the Image Quality of StyleGAN (CVPR 2020); R1 (Mescheder et al., ICML
+    2018).
 Data: "ToonHead" by Johan Melin (CC BY 4.0) rendered with DiceBear 9.4.3; the last 200 images of `data` are held out.
 Expected: clean faces, hair, eyes and mouths; see the model card beside the weights.
 Cost: 20-40 images per second on 2 CPU cores; minutes on one GPU.

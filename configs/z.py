@@ -6,9 +6,8 @@ Cost: as `f_zplus`.
 Command: lsap-jax invert IMAGES --generator G --space z --out runs/z
 """
 
-from ml_collections import ConfigDict
-
 from lsap_jax.configs import f_zplus
+from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:

@@ -79,7 +79,8 @@ def load_basecode(path: str | Path, base_resolution: int = PAPER_RESOLUTION) -> 
     if kind != KIND:
         raise LsapError(f"{path}: holds {kind!r} weights, not a base-code encoder; choose the encoder's file")
     try:
-        shape = BasecodeConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        shape = BasecodeConfig(**fields)
         return BasecodeEncoder(config=shape, variables=variables_from_canonical(shape, arrays))
     except (LsapError, TypeError, ValueError) as error:
         raise LsapError(

@@ -47,8 +47,10 @@ def load_config(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """The configuration `get_config()` of a named or given file, with dotted keys overridden.
 
     Args:
-        name: "f_zplus", "f/z+", "f/z+:code" or the path of a .py file. A file is Python and is executed: use only files you trust.
-        overrides: e.g. {"loss.perceptual": 5.0}; a value must have the type of what it replaces (an int may become a float).
+        name: "f_zplus", "f/z+", "f/z+:code" or the path of a .py file. A file is Python and is executed: use only
+            files you trust.
+        overrides: e.g. {"loss.perceptual": 5.0}; a value must have the type of what it replaces (an int may become a
+            float).
 
     Raises:
         LsapError: no such configuration, an unknown key (the nearest are named) or a value of the wrong type.

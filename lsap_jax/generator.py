@@ -1,7 +1,8 @@
-"""What a user holds: a generator (configuration and params), with the discriminator and the base-code encoder where the file has them.
+"""What a user holds: a generator (configuration and params), with the discriminator and the base-code encoder where
+the file has them.
 
-`Generator` is frozen and a JAX pytree whose leaves are the params: pass it through `jit`, `grad`, `vmap` and `pmap` like any array.
-"""
+`Generator` is frozen and a JAX pytree whose leaves are the params: pass it through `jit`, `grad`, `vmap` and `pmap`
+    like any array."""
 
 import json
 from collections.abc import Mapping
@@ -20,35 +21,36 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from lsap_jax import weights_file
 from lsap_jax.errors import LsapError
 from lsap_jax.networks import basecode, discriminator, stylegan2
-from lsap_jax.networks.layers import normalize_2nd_moment
 from lsap_jax.networks.parameters import params_from_canonical
 
 Params = Mapping[str, Any]
 
 
-@struct.dataclass(kw_only=True)
-class Discriminator:
+class Discriminator(struct.PyTreeNode, kw_only=True):
     """StyleGAN2 discriminator."""
 
     config: discriminator.DiscriminatorConfig = struct.field(pytree_node=False)
     params: Params
 
     def __call__(self, img: jax.Array, c: jax.Array | None = None) -> jax.Array:
-        """Images [B, R, R, C] (and labels [B, c_dim]) to logits [B, 1]. The minibatch-stddev layer makes them depend on the batch."""
+        """Images [B, R, R, C] (and labels [B, c_dim]) to logits [B, 1]. The minibatch-stddev layer makes them depend
+        on the batch.
+        """
         return self.apply(img, c)[0]
 
     def features(self, img: jax.Array) -> list[jax.Array]:
-        """Block outputs before the minibatch-stddev layer, [B, R/2, R/2, .], [B, R/4, R/4, .], ...: independent of batch mates."""
-        c = jnp.zeros((img.shape[0], self.config.c_dim)) if self.config.c_dim else None
-        return self.apply(img, c)[1]
+        """Block outputs before the minibatch-stddev layer, [B, R/2, R/2, .], [B, R/4, R/4, .], ...: independent of
+        batch mates.
+        """
+        network = discriminator.DiscriminatorNetwork(self.config)
+        return network.apply({"params": self.params}, img, logits=False)[1]  # type: ignore[return-value]
 
     def apply(self, img: jax.Array, c: jax.Array | None = None) -> tuple[jax.Array, list[jax.Array]]:
         """(logits, features) of one pass."""
         return discriminator.DiscriminatorNetwork(self.config).apply({"params": self.params}, img, c)  # type: ignore[return-value]
 
 
-@struct.dataclass(kw_only=True)
-class BasecodeEncoder:
+class BasecodeEncoder(struct.PyTreeNode, kw_only=True):
     """Base-code encoder E of F/Z+: image to f."""
 
     config: basecode.BasecodeConfig = struct.field(pytree_node=False)
@@ -59,8 +61,7 @@ class BasecodeEncoder:
         return basecode.BasecodeNetwork(self.config).apply(self.variables, x)  # type: ignore[return-value]
 
 
-@struct.dataclass(kw_only=True)
-class Generator:
+class Generator(struct.PyTreeNode, kw_only=True):
     """StyleGAN2 generator: `mapping`, `synthesis`, and the networks that came with it."""
 
     config: stylegan2.GeneratorConfig = struct.field(pytree_node=False)
@@ -117,7 +118,7 @@ class Generator:
         return self.map_w(z.reshape(b * rows, -1), c, normalize=normalize).reshape(b, rows, self.w_dim)
 
     def truncate(self, ws: jax.Array, psi: float, cutoff: int | None = None) -> jax.Array:
-        """w_avg + psi · (ws - w_avg) for the first `cutoff` rows of ws [B, num_ws, w_dim]; all rows where it is None."""
+        """w_avg + psi · (ws - w_avg) for the first `cutoff` rows of ws [B, num_ws, w_dim], for all where it is None."""
         if psi == 1 or cutoff == 0:
             return ws
         mean = self.w_avg[None, None]
@@ -140,7 +141,8 @@ class Generator:
         """ws [B, num_ws, w_dim] to images [B, R, R, img_channels], nominally in [-1, 1], unclipped.
 
         Args:
-            noise_mode: "const" (the noise stored with the weights), "none", "random" (needs rng: one key, or a key per image).
+            noise_mode: "const" (the noise stored with the weights), "none", "random" (needs rng: one key, or a key
+                per image).
             f: base code [B, r, r, C(r)] at which the synthesis starts; skip architecture only.
             styles: layer name -> [B, Cin], used instead of ws (StyleSpace); names as in `config.style_layers()`.
             noise: layer name -> [B | 1, r, r], used instead of the stored noise.
@@ -160,7 +162,8 @@ class Generator:
         styles: Mapping[str, jax.Array] | None = None,
         noise: Mapping[str, jax.Array] | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """`synthesis`, and every intermediate by name: `b8.conv0`, `b8.conv1`, `b8.torgb`, `b8` (block output), `b8.img`, `b8.conv0.styles`.
+        """`synthesis`, and every intermediate by name: `b8.conv0`, `b8.conv1`, `b8.torgb`, `b8` (block output),
+        `b8.img`, `b8.conv0.styles`.
 
         Under `jit` only what is used is computed.
         """
@@ -205,11 +208,6 @@ def radius(dim: int) -> float:
     return float(np.sqrt(dim))
 
 
-def random_z(rng: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Uniform points on the sphere of radius √shape[-1]: normal draws, normalised."""
-    return normalize_2nd_moment(jax.random.normal(rng, shape))
-
-
 def bundled() -> dict[str, Path]:
     """Name -> file of the generators inside the package."""
     folder = Path(str(resources.files("lsap_jax") / "assets"))
@@ -220,7 +218,8 @@ def load_generator(source: str | Path) -> Generator:
     """A bundled generator by name, a converted file, or an official checkpoint converted on the fly.
 
     Args:
-        source: "toonhead64", the path of a file written by `Generator.save`, or of a .pkl, .pt or .pth that `convert_weights` reads.
+        source: "toonhead64", the path of a file written by `Generator.save`, or of a .pkl, .pt or .pth that
+            `convert_weights` reads.
 
     Raises:
         LsapError, ConversionError: there is no such file, it is damaged, or it holds something else; says what to do.
@@ -280,7 +279,8 @@ def _check(generator: Generator, path: str | Path) -> None:
     if wrong:
         name = wrong[0]
         raise LsapError(
-            f"{path}: {name} is {found.get(name)}, its configuration asks for {expected.get(name)} ({len(wrong)} such); convert it again"
+            f"{path}: {name} is {found.get(name)}, its configuration asks for {expected.get(name)} "
+            f"({len(wrong)} such); convert it again"
         )
 
 
@@ -302,7 +302,8 @@ def from_checkpoint(checkpoint: Any) -> Generator:
     """Generator of a `convert_weights.Checkpoint`: every tensor used once, every parameter filled.
 
     Raises:
-        LsapError: the file holds something else than a StyleGAN2 generator, or tensors are missing, left over or of another shape.
+        LsapError: the file holds something else than a StyleGAN2 generator, or tensors are missing, left over or of
+            another shape.
     """
     if checkpoint.kind != "stylegan2":
         raise LsapError(f"this file holds {checkpoint.kind!r} weights ({checkpoint.format}), not a StyleGAN2 generator")

@@ -12,7 +12,8 @@ from lsap_jax.networks import stylegan2
 def tiny_generator(
     seed: int = 0, img_resolution: int = 16, discriminator: bool = True, basecode: bool = False, img_channels: int = 3
 ) -> Generator:
-    """A StyleGAN2 of 8 channels with z = w = 16 and two mapping layers, untrained but with noise and a w_avg that matter.
+    """A StyleGAN2 of 8 channels with z = w = 16 and two mapping layers, untrained but with noise and a w_avg that
+    matter.
 
     Args:
         basecode: with an encoder for base resolution `img_resolution` / 8, at least 4.

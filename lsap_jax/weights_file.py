@@ -1,8 +1,7 @@
 """One converted file: safetensors with the kind, the configuration, the provenance and a digest in its header.
 
-The header's metadata has one entry, "lsap_jax", a JSON object {format_version, kind, config, provenance, sha256}; `sha256` covers names, types, shapes
-and bytes of all tensors, so a flipped bit anywhere is noticed.
-"""
+The header's metadata has one entry, "lsap_jax", a JSON object {format_version, kind, config, provenance, sha256};
+`sha256` covers names, types, shapes and bytes of all tensors, so a flipped bit anywhere is noticed."""
 
 import hashlib
 import json
@@ -71,7 +70,8 @@ def is_weights_file(path: str | Path) -> bool:
 
 
 def read_weights(path: str | Path) -> tuple[str, dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
-    """(kind, arrays, config, provenance) of a file written by `write_weights`; provenance gains "sha256", the checked digest.
+    """(kind, arrays, config, provenance) of a file written by `write_weights`; provenance gains "sha256", the checked
+    digest.
 
     Raises:
         LsapError: the file is damaged, truncated, or was not written by this package.
@@ -81,7 +81,7 @@ def read_weights(path: str | Path) -> tuple[str, dict[str, np.ndarray], dict[str
             metadata = (file.metadata() or {}).get("lsap_jax")
             if metadata is None:
                 raise LsapError(
-                    f"{path}: a safetensors file without lsap_jax metadata; convert the original with `lsap-jax convert`"
+                    f"{path}: safetensors without lsap_jax metadata; convert the original with `lsap-jax convert`"
                 )
             header = json.loads(metadata)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -99,6 +99,7 @@ def read_weights(path: str | Path) -> tuple[str, dict[str, np.ndarray], dict[str
     found = digest(arrays)
     if found != expected:
         raise LsapError(
-            f"{path}: its tensors have SHA-256 {found[:16]}…, its header says {str(expected)[:16]}…; the file is damaged, copy it again"
+            f"{path}: its tensors have SHA-256 {found[:16]}…, its header says {str(expected)[:16]}…; "
+            "the file is damaged, copy it again"
         )
     return kind, arrays, config, {**provenance, "sha256": expected}

@@ -152,7 +152,9 @@ def configuration(args: Arguments, default: str, shorthands: Mapping[str, Any], 
         if value is None:
             continue
         if values.get(name, value) != value:
-            raise LsapError(f"--config.{name}={values[name]} and its shorthand say different things ({value}); give one")
+            raise LsapError(
+                f"--config.{name}={values[name]} and its shorthand say different things ({value}); give one"
+            )
         values[name] = value
     return override(config, values)
 

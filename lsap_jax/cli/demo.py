@@ -2,7 +2,8 @@
 
 usage: lsap-jax demo --out DIR [--steps N]
 
-DIR gets one run folder per space. Run again, it finishes what is missing.
+DIR is the run folder of f/z+, with its report; DIR/zplus is that of z+, for comparison. Run again, it finishes what is
+missing.
 """
 
 from importlib import resources
@@ -47,7 +48,7 @@ def run(args: Arguments) -> int:
     spaces = SPACES if args.flags.spaces == "both" else (args.flags.spaces,)
     worst, folders = 0, []
     for space in spaces:
-        folders.append(out / preset_name(space))
+        folders.append(out if space == spaces[0] else out / preset_name(space))
         print(f"== {len(source)} images into {space}, {args.flags.steps} steps ==")
         config = load_config(space, {"steps": args.flags.steps, "batch_size": min(16, len(source))})
         status = invert(G, source, config, folders[-1], generator_name=name)
@@ -55,7 +56,7 @@ def run(args: Arguments) -> int:
             return status
         worst = max(worst, status, verify(folders[-1], name))
     print_comparison(dict(zip(spaces, folders, strict=True)))
-    print(f"open in a browser: {(folders[0] / 'report.html').resolve()}")
+    print(f"open in a browser: {(out / 'report.html').resolve()}")
     return worst
 
 

@@ -1,4 +1,6 @@
-"""One batch, from uint8 images to codes, images, metrics and curves: the only road to an inversion, for arrays and for folders."""
+"""One batch, from uint8 images to codes, images, metrics and curves: the only road to an inversion, for arrays and
+for folders.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,7 +63,9 @@ class Job:
 
 
 class Inverter:
-    """A configuration made ready on the devices: the generator's copies and three compiled functions. Call it with up to `batch_size` jobs."""
+    """A configuration made ready on the devices: the generator's copies and three compiled functions. Call it with up
+    to `batch_size` jobs.
+    """
 
     def __init__(
         self, G: Generator, config: ConfigDict, devices: Sequence[jax.Device] | None = None, masked: bool = False
@@ -148,12 +152,12 @@ class Inverter:
             shape = tuple(self._codes[key].shape[1:])
             rows = []
             for job in jobs:
-                code = None if not job.start else job.start.get(key)
+                code = (job.start or {}).get(key)
                 if code is not None and code.shape != shape:
                     raise LsapError(f"{job.id}: the start code {key!r} has shape {code.shape}, this run needs {shape}")
                 rows.append(np.zeros(shape, np.float32) if code is None else np.asarray(code, np.float32))
             codes[key] = np.stack(rows)
-            given[key] = np.array([bool(job.start) and key in job.start for job in jobs])
+            given[key] = np.array([key in (job.start or {}) for job in jobs])
         return codes, given
 
     def _join(self, curves: list[Any]) -> dict[str, np.ndarray]:
@@ -172,8 +176,8 @@ class Inverter:
             flags = () if outcome.active[i] else (f"non-finite loss or gradient; kept step {int(outcome.step[i])}",)
             results.append(
                 Inverted(
-                    codes={k: v[i] for k, v in outcome.codes.items()},
-                    image=outcome.images[i],
+                    codes={k: np.asarray(v[i]) for k, v in outcome.codes.items()},
+                    image=np.asarray(outcome.images[i]),
                     metrics={k: float(v[i]) for k, v in outcome.metrics.items()},
                     curve={k: v[:, i] for k, v in curves.items()},
                     flags=flags,

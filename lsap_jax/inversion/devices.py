@@ -1,4 +1,6 @@
-"""The device axis: every function of a batch runs through `pmap` over the local devices. Images are independent, so no device waits for another."""
+"""The device axis: every function of a batch runs through `pmap` over the local devices. Images are independent, so
+no device waits for another.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,5 +33,7 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
 def over_devices(
     function: Callable[..., Any], devices: Sequence[jax.Device], donate: tuple[int, ...] = ()
 ) -> Callable[..., Any]:
-    """`function` of sharded and replicated arguments, run on all devices at once; buffers of the donated arguments are reused."""
+    """`function` of sharded and replicated arguments, run on all devices at once; buffers of the donated arguments
+    are reused.
+    """
     return jax.pmap(function, devices=devices, donate_argnums=donate)

@@ -55,7 +55,8 @@ def invert(
 
     Args:
         G: the generator.
-        images: [N, H, W, C], uint8 or float in [-1, 1] (rounded to 256 levels); cropped and resized to the generator's resolution.
+        images: [N, H, W, C], uint8 or float in [-1, 1] (rounded to 256 levels); cropped and resized to the
+            generator's resolution.
         space: "z", "z+", "f/z", "f/z+" or a preset such as "f/z+:code".
         steps: of the optimisation; the preset's 1200 by default.
         seed: with the ids, it decides the random starts.

@@ -1,4 +1,6 @@
-"""The optimisation: one compiled scan of K steps for a batch of independent images, with no word from the host inside."""
+"""The optimisation: one compiled scan of K steps for a batch of independent images, with no word from the host
+inside.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -44,9 +46,10 @@ class Problem:
         return weighted(found, dict(self.weights)), found
 
 
-@struct.dataclass(kw_only=True)
-class State:
-    """An inversion under way. `active` [B] is False once an image's loss or gradient was not finite: it moves no more."""
+class State(struct.PyTreeNode, kw_only=True):
+    """An inversion under way. `active` [B] is False once an image's loss or gradient was not finite: it moves no
+    more.
+    """
 
     codes: Codes
     optimizer: Any
@@ -93,9 +96,8 @@ def step(
 ) -> tuple[State, dict[str, jax.Array]]:
     """Evaluate every image's codes, note the best, take one step.
 
-    The losses returned are those before the step. Call it steps + 1 times: the last call evaluates the final codes and moves
-    nothing, and so does any further one.
-    """
+    The losses returned are those before the step. Call it steps + 1 times: the last call evaluates the final codes
+    and moves nothing, and so does any further one."""
 
     def total(codes: Codes) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
         value, found = problem.loss(G, perceptual, codes, targets)
@@ -136,8 +138,7 @@ def chunk(
     return jax.lax.scan(body, state, None, length=length)
 
 
-@struct.dataclass(kw_only=True)
-class Outcome:
+class Outcome(struct.PyTreeNode, kw_only=True):
     """A finished batch.
 
     Attributes:
@@ -172,7 +173,9 @@ def finish(
 
 
 def measure(perceptual: Perceptual | None, images: jax.Array, targets: Targets) -> dict[str, jax.Array]:
-    """Metrics of clipped images against the whole targets, masks or not: mse, psnr, ssim and the perceptual distance by its name."""
+    """Metrics of clipped images against the whole targets, masks or not: mse, psnr, ssim and the perceptual distance
+    by its name.
+    """
     found = {
         "mse": distortion.mse(images, targets.images),
         "psnr": distortion.psnr(images, targets.images),

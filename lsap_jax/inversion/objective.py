@@ -17,8 +17,7 @@ from lsap_jax.spaces import Space
 NO_PERCEPTUAL = "neither LPIPS weights nor a discriminator: the perceptual term is left out, MSE alone is minimised"
 
 
-@struct.dataclass(kw_only=True)
-class Targets:
+class Targets(struct.PyTreeNode, kw_only=True):
     """What the terms compare with, computed once per batch.
 
     Attributes:
@@ -69,8 +68,8 @@ def loss_weights(config: ConfigDict) -> dict[str, float]:
 def make_perceptual(config: ConfigDict, G: Generator) -> tuple[Perceptual | None, dict[str, Any]]:
     """The perceptual distance of a configuration, and what results record about it.
 
-    `config.perceptual.network`: "auto" takes LPIPS where `perceptual.weights` names a converted file, else the generator's discriminator, else
-    nothing (noted under "warning"); "lpips", "discriminator" and "none" insist.
+    `config.perceptual.network`: "auto" takes LPIPS where `perceptual.weights` names a converted file, else the
+    generator's discriminator, else nothing (noted under "warning"); "lpips", "discriminator" and "none" insist.
 
     Raises:
         LsapError: what was asked for is not there.

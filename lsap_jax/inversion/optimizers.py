@@ -1,4 +1,6 @@
-"""Optimisers on the hypersphere, as optax transformations: the retraction of eq. 5 ends the chain, so `apply_updates` lands on the sphere."""
+"""Optimisers on the hypersphere, as optax transformations: the retraction of eq. 5 ends the chain, so `apply_updates`
+lands on the sphere.
+"""
 
 from typing import Any, NamedTuple
 
@@ -25,17 +27,18 @@ def retraction(space: Space) -> optax.GradientTransformation:
 class RiemannianAdamState(NamedTuple):
     """Step count, momentum (tangent where it was last used), and one second moment per z_i."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]
     mu: Any
     nu: Any
 
 
 def scale_by_riemannian_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
-    """Adam on a product of spheres (after Bécigneul and Ganea, ICLR 2019), for leaves [..., d] with z_i in the last axis.
+    """Adam on a product of spheres (after Bécigneul and Ganea, ICLR 2019), for leaves [..., d] with z_i in the last
+    axis.
 
-    Gradients are projected to the tangent space at z; the momentum is transported by projecting it there too; the second moment is one scalar
-    per z_i, the mean square of its gradient, so that the step does not depend on the coordinates and keeps Adam's length: at most about lr · √d.
-    """
+    Gradients are projected to the tangent space at z; the momentum is transported by projecting it there too; the
+    second moment is one scalar per z_i, the mean square of its gradient, so that the step does not depend on the
+    coordinates and keeps Adam's length: at most about lr · √d."""
 
     def init(params: Any) -> RiemannianAdamState:
         nu = jax.tree.map(lambda p: jnp.zeros((*p.shape[:-1], 1), p.dtype), params)
@@ -61,8 +64,8 @@ def make_optimizer(
     """The optax chain of an inversion, its retraction last.
 
     Args:
-        retraction_name: "project" is Adam, then eq. 5; "normalise" is Adam alone, the space normalises inside the graph; "riemannian"
-            is Riemannian Adam for z and Adam for f, then eq. 5.
+        retraction_name: "project" is Adam, then eq. 5; "normalise" is Adam alone, the space normalises inside the
+            graph; "riemannian" is Riemannian Adam for z and Adam for f, then eq. 5.
     """
     adam = optax.scale_by_adam(b1, b2, eps)
     if retraction_name == "riemannian":

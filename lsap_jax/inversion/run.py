@@ -57,8 +57,8 @@ def run(
 ) -> Summary:
     """Invert every image of a source into the run folder `out`, or finish the run that is there.
 
-    Batches are formed from the source's order; one with an unfinished image is computed again as it was, so that a resumed run gives the same
-    bytes as an uninterrupted one.
+    Batches are formed from the source's order; one with an unfinished image is computed again as it was, so that a
+    resumed run gives the same bytes as an uninterrupted one.
 
     Args:
         generator_name: name or path to record.
@@ -107,6 +107,7 @@ def _batch(
             jobs.append(Job(id=item.id, image=item.image, start=start.get(item.id)))
     if all(job is None for job in jobs):
         return
+    clock.under_way = sum(job is not None and job.id not in finished for job in jobs)
     results = inverter(jobs, clock.chunk)
     saved = []
     for index, item, result in zip(indices, items, results, strict=True):
@@ -120,6 +121,7 @@ def _batch(
     for future in saved:
         future.result()
         clock.done += 1
+    clock.under_way = 0
     clock.tell()
 
 
@@ -144,7 +146,7 @@ class Clock:
         self.total, self.done, self.failed, self.report = total, done, 0, report
         self.before = done
         self.started = time.monotonic()
-        self.step, self.steps, self.loss = 0, 0, float("nan")
+        self.step, self.steps, self.loss, self.under_way = 0, 0, float("nan"), 0
 
     def chunk(self, step: int, steps: int, loss: float) -> None:
         """A chunk of the batch under way is over."""
@@ -155,8 +157,10 @@ class Clock:
         """Report where the run stands."""
         if self.report is None:
             return
-        rate = (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)
-        left = self.total - self.done - self.failed
+        # The batch under way counts by its steps, so that there is an estimate before the first image is done.
+        done = self.done - self.before + self.under_way * self.step / max(self.steps, 1)
+        rate = done / max(time.monotonic() - self.started, 1e-9)
+        left = self.total - self.failed - self.before - done
         self.report(
             Progress(
                 done=self.done,

@@ -173,8 +173,8 @@ def _untruncated(space: Space, w: np.ndarray, mean: np.ndarray) -> np.ndarray:
 def fit_z(G: Generator, w: np.ndarray, steps: int = FIT_STEPS) -> tuple[np.ndarray, np.ndarray]:
     """z [M, z_dim] on the sphere whose mapping outputs are near w [M, w_dim], and those outputs [M, w_dim].
 
-    From each of the three nearest of 1,024 fixed random samples, `steps` steps of Adam with a cosine schedule and the retraction of
-    eq. 5 (arXiv 2307.08995) after each. Rows do not influence each other.
+    From each of the three nearest of 1,024 fixed random samples, `steps` steps of Adam with a cosine schedule and the
+    retraction of eq. 5 (arXiv 2307.08995) after each; the nearest result is kept. Rows do not influence each other.
     """
     candidates = retract(jax.random.normal(jax.random.key(0), (FIT_CANDIDATES, G.z_dim)))
     size = min(FIT_ROWS, len(w))

@@ -7,6 +7,7 @@ such convolution and a plain one (BDInvert's encoder, used as E in arXiv 2307.08
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -81,6 +82,7 @@ def resize_input(images: jax.Array, config: BasecodeConfig) -> jax.Array:
     return jax.image.resize(images, (images.shape[0], size, size, images.shape[3]), "lanczos3", antialias=True)
 
 
+@partial(jax.jit, static_argnums=0)
 def initial_variables(config: BasecodeConfig, rng: jax.Array) -> dict[str, Any]:
     """{"params": ..., "batch_stats": ...} before training."""
     x = jnp.zeros((1, 8, 8, config.in_channels))  # fully convolutional: any size makes the same variables

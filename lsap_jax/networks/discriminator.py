@@ -1,6 +1,7 @@
-"""StyleGAN2 discriminator (Karras et al., CVPR 2020): skip, resnet and orig architectures, conditional by projection."""
+"""StyleGAN2 discriminator (Karras et al., CVPR 2020): skip, resnet and orig, conditional by projection."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -40,8 +41,8 @@ class DiscriminatorConfig:
 def minibatch_stddev(x: jax.Array, group_size: int | None, num_channels: int) -> jax.Array:
     """Append `num_channels` channels with the standard deviation over groups of the batch to [B, H, W, C].
 
-    The group index is the slow axis: samples i, i + B/G, i + 2·B/G, ... form a group. B must be divisible by G = min(group_size, B).
-    """
+    The group index is the slow axis: samples i, i + B/G, i + 2·B/G, ... form a group. B must be divisible by G =
+        min(group_size, B)."""
     b, h, w, c = x.shape
     g = b if group_size is None else min(group_size, b)
     if b % g:
@@ -64,7 +65,9 @@ class DiscriminatorBlock(nn.Module):
     def __call__(self, x: jax.Array | None, img: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
         cfg = self.config
         width, below = cfg.channels[self.index], cfg.channels[self.index - 1]
-        shared = dict(activation=cfg.activation, resample_filter=cfg.resample_filter, conv_clamp=cfg.conv_clamp)
+        shared: dict[str, Any] = dict(
+            activation=cfg.activation, resample_filter=cfg.resample_filter, conv_clamp=cfg.conv_clamp
+        )
         if x is None or cfg.architecture == "skip":
             assert img is not None
             rgb = Conv2d(width, 1, name="fromrgb", **shared)(img)
@@ -123,14 +126,22 @@ class DiscriminatorNetwork(nn.Module):
     config: DiscriminatorConfig
 
     @nn.compact
-    def __call__(self, img: jax.Array, c: jax.Array | None = None) -> tuple[jax.Array, list[jax.Array]]:
-        """[B, R, R, img_channels] (and [B, c_dim]) to logits [B, 1] and features, highest resolution first."""
+    def __call__(
+        self, img: jax.Array, c: jax.Array | None = None, *, logits: bool = True
+    ) -> tuple[jax.Array | None, list[jax.Array]]:
+        """[B, R, R, img_channels] (and [B, c_dim]) to logits [B, 1] and features, highest resolution first.
+
+        `logits=False` stops before the minibatch-stddev layer, the only one that mixes images and wants whole groups.
+        """
         cfg = self.config
-        x, rgb = None, img
+        x: jax.Array | None = None
+        rgb: jax.Array | None = img
         features = []
         for i in range(len(cfg.channels) - 1, 0, -1):
             x, rgb = DiscriminatorBlock(cfg, i, name=f"b{cfg.resolutions[i]}")(x, rgb)
             features.append(x)
+        if not logits:
+            return None, features
         cmap = None
         if cfg.c_dim:
             if c is None:
@@ -140,6 +151,7 @@ class DiscriminatorNetwork(nn.Module):
         return DiscriminatorEpilogue(cfg, name="b4")(x, rgb, cmap), features
 
 
+@partial(jax.jit, static_argnums=0)
 def initial_params(config: DiscriminatorConfig, rng: jax.Array) -> dict[str, Any]:
     """Random params of a discriminator, as before training."""
     r = config.img_resolution

@@ -1,8 +1,7 @@
 """Layers of StyleGAN2 (Karras et al., CVPR 2020): bias_act, equalised dense layers, modulated convolution.
 
-Images and features are [B, H, W, C], convolution weights [kh, kw, Cin, Cout], dense weights [in, out]. Weights are stored unscaled; the
-equalised learning rate multiplies them at run time, as in the checkpoints.
-"""
+Images and features are [B, H, W, C], convolution weights [kh, kw, Cin, Cout], dense weights [in, out]. Weights are
+stored unscaled; the equalised learning rate multiplies them at run time, as in the checkpoints."""
 
 from collections.abc import Callable
 
@@ -97,8 +96,8 @@ def modulated_conv2d(
 ) -> jax.Array:
     """Modulated convolution with one shared weight: scale the inputs, convolve, scale the outputs.
 
-    conv(x, w · s) with demodulation equals conv(x · s, w) · rsqrt(Σ (w · s)² + 1e-8), and Σ (w · s)² = s² · Σ_kk w²: no weights per sample, no
-    grouped convolution (StyleGAN2, §2.2).
+    conv(x, w · s) with demodulation equals conv(x · s, w) · rsqrt(Σ (w · s)² + 1e-8), and Σ (w · s)² = s² · Σ_kk w²:
+    no weights per sample, no grouped convolution (StyleGAN2, §2.2).
 
     Args:
         x: [B, H, W, Cin].
@@ -115,7 +114,9 @@ def modulated_conv2d(
 
 
 class Conv2d(nn.Module):
-    """Equalised convolution of the discriminator and of residual skips: weight · 1/√(Cin·k²), optional resampling, bias_act."""
+    """Equalised convolution of the discriminator and of residual skips: weight · 1/√(Cin·k²), optional resampling,
+    bias_act.
+    """
 
     features: int
     kernel_size: int

@@ -1,6 +1,7 @@
 """From the converter's canonical arrays (NVIDIA's names, torch layouts) to Flax params, and back: strictly.
 
-The modules of `stylegan2`, `discriminator` and `basecode` name their params as the canonical arrays are named, so one rule per shape is all the
+The modules of `stylegan2`, `discriminator` and `basecode` name their params as the canonical arrays are named, so one
+rule per shape is all the
 table there is: dots become levels, convolutions turn from OIHW to HWIO, dense weights are transposed.
 """
 

@@ -1,8 +1,8 @@
 """FIR resampling (NVIDIA's `upfirdn2d` family) as shifted, strided adds.
 
-A 2-D filter is a short sum of separable ones (its singular value decomposition; one term for the usual [1, 3, 3, 1]), and a separable filter
-is a few shifted adds per axis, done per output phase so that inserted zeros are never multiplied. On CPUs this is up to 1.7 times as fast as a
-depthwise convolution; XLA fuses it on accelerators.
+A 2-D filter is a short sum of separable ones (its singular value decomposition; one term for the usual [1, 3, 3, 1]),
+and a separable filter is a few shifted adds per axis, done per output phase so that inserted zeros are never
+multiplied. On CPUs this is up to 1.7 times as fast as a depthwise convolution; XLA fuses it on accelerators.
 
 All arrays are [B, H, W, C]. Filters are static: numpy arrays, 1-D (separable taps) or 2-D, summing to 1 unless stated.
 """
@@ -62,7 +62,7 @@ class _Axis(NamedTuple):
 
 
 def _plan(n: int, taps: np.ndarray, up: int, down: int, pad: tuple[int, int]) -> _Axis:
-    """Zero-stuff n samples by `up`, pad, convolve with `taps`, keep every `down`-th: without touching a stuffed zero."""
+    """Zero-stuff n samples by `up`, pad, convolve with `taps`, keep every `down`-th; no stuffed zero is touched."""
     k = len(taps)
     length = (n * up + pad[0] + pad[1] - k) // down + 1
     if length < 1:
@@ -104,7 +104,9 @@ def _apply(x: jax.Array, plan: _Axis, axis: int) -> jax.Array:
 def _separable(
     x: jax.Array, rows: np.ndarray, columns: np.ndarray, up: _Pair, down: _Pair, padding: Padding
 ) -> jax.Array:
-    """One separable term. Both axes are padded before any slice is taken: XLA fuses slices of one padded copy, not padded slices."""
+    """One separable term. Both axes are padded before any slice is taken: XLA fuses slices of one padded copy, not
+    padded slices.
+    """
     x0, x1, y0, y1 = padding
     vertical = _plan(x.shape[1], rows, up[1], down[1], (y0, y1))
     horizontal = _plan(x.shape[2], columns, up[0], down[0], (x0, x1))
@@ -128,7 +130,8 @@ def upfirdn2d(
     Args:
         x: [B, H, W, C].
         f: static filter, 1-D or 2-D.
-        up, down: integer factors of both axes, or (x, y). Every sample is followed by up - 1 zeros, the last one included.
+        up, down: integer factors of both axes, or (x, y). Every sample is followed by up - 1 zeros, the last one
+            included.
         padding: (x0, x1, y0, y1), counted after upsampling; negative values crop.
         gain: magnitude of the result.
         flip_filter: correlate instead of convolve.
@@ -280,7 +283,9 @@ def conv2d_resample(
 def _convolve(
     x: jax.Array, w: jax.Array, *, stride: int = 1, padding: int = 0, up: int = 1, groups: int = 1, flip: bool = False
 ) -> jax.Array:
-    """Convolution or, with `up`, full transposed convolution; grouped ones, which no network here has, group by group."""
+    """Convolution or, with `up`, full transposed convolution; grouped ones, which no network here has, group by
+    group.
+    """
     if flip:
         w = w[::-1, ::-1]
     w = w.astype(x.dtype)

@@ -1,10 +1,12 @@
-"""StyleGAN2 mapping network, synthesis network and their configuration (Karras et al., CVPR 2020; NVIDIA's checkpoints decide details).
+"""StyleGAN2 mapping network, synthesis network and their configuration (Karras et al., CVPR 2020; NVIDIA's
+checkpoints decide details).
 
-Modules are stateless: `params` is a plain nested dict whose names are those of NVIDIA's state dicts (`synthesis/b8/conv0/affine/weight`). The buffers
-`w_avg` and `noise_const` live in the same tree; whoever trains leaves them out (`training`).
-"""
+Modules are stateless: `params` is a plain nested dict whose names are those of NVIDIA's state dicts
+    (`synthesis/b8/conv0/affine/weight`). The buffers `w_avg` and `noise_const` live in the same tree; whoever trains
+    leaves them out (`training`)."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -30,9 +32,8 @@ SQRT_HALF = float(np.sqrt(0.5))
 class GeneratorConfig:
     """Shape of a StyleGAN2 generator; everything that its weights do not say by themselves.
 
-    `channels[i]` is the number of feature channels at resolution 4·2^i. `resample_filter` holds normalised taps: 1-D for a separable filter, else
-    nested tuples.
-    """
+    `channels[i]` is the number of feature channels at resolution 4·2^i. `resample_filter` holds normalised taps: 1-D
+    for a separable filter, else nested tuples."""
 
     img_resolution: int
     channels: tuple[int, ...]
@@ -69,7 +70,8 @@ class GeneratorConfig:
         return self.architecture == "skip" or resolution == self.img_resolution
 
     def style_layers(self) -> dict[str, tuple[int, int]]:
-        """Layer name -> (index into ws, style channels), in StyleSpace order: the convs and torgb of each block, lowest resolution first.
+        """Layer name -> (index into ws, style channels), in StyleSpace order: the convs and torgb of each block,
+        lowest resolution first.
 
         A block's torgb shares its index with the first conv of the next block.
         """
@@ -181,7 +183,9 @@ def random_noise(rng: jax.Array, index: int, batch: int, resolution: int) -> jax
 
 
 class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to the image, without demodulation or noise; clamped before it is added to the skip image."""
+    """Modulated 1x1 convolution to the image, without demodulation or noise; clamped before it is added to the skip
+    image.
+    """
 
     config: GeneratorConfig
     layer: str
@@ -200,7 +204,9 @@ class ToRGB(nn.Module):
 
 
 def layer_styles(inputs: SynthesisInputs, layer: str, index: int, width: int) -> jax.Array:
-    """[B, Cin] styles of a layer: the affine of its w, or those given (StyleSpace). To be called inside the layer's module."""
+    """[B, Cin] styles of a layer: the affine of its w, or those given (StyleSpace). To be called inside the layer's
+    module.
+    """
     affine = FullyConnected(width, bias_init=1.0, name="affine")
     if inputs.styles is None:
         assert inputs.ws is not None
@@ -224,7 +230,7 @@ class SynthesisBlock(nn.Module):
         cfg = self.config
         resolution, width = cfg.resolutions[self.index], cfg.channels[self.index]
         name = f"b{resolution}"
-        layer = dict(config=cfg, features=width, resolution=resolution)
+        layer: dict[str, Any] = dict(config=cfg, features=width, resolution=resolution)
         conv1 = SynthesisLayer(layer=f"{name}.conv1", name="conv1", **layer)
         if self.index == 0:
             const = self.param("const", nn.initializers.normal(1.0), (4, 4, width))
@@ -282,8 +288,9 @@ class Synthesis(nn.Module):
         Args:
             ws: [B, num_ws, w_dim], or None where styles are given.
             styles: layer name -> [B, Cin] (StyleSpace).
-            f: [B, r, r, C(r)], replaces the output of the first conv of block r after noise, bias and activation. Lower layers are not
-                computed and the RGB of lower resolutions is dropped (BDInvert's base code). Skip architecture only.
+            f: [B, r, r, C(r)], replaces the output of the first conv of block r after noise, bias and activation.
+                Lower layers are not computed and the RGB of lower resolutions is dropped (BDInvert's base code). Skip
+                architecture only.
             noise: layer name -> [B | 1, r, r] instead of the constant noise of those layers.
         """
         cfg = self.config
@@ -303,12 +310,12 @@ def base_block(config: GeneratorConfig, shape: tuple[int, ...]) -> int:
         raise ValueError(f"a base code f needs a generator of architecture 'skip'; this one is '{config.architecture}'")
     wanted = {r: c for r, c in zip(config.resolutions, config.channels, strict=True)}
     if len(shape) != 4 or shape[1] != shape[2] or wanted.get(shape[1]) != shape[3]:
-        raise ValueError(
-            f"a base code f of shape {tuple(shape)} fits no block; (r, r, channels) can be {[(r, r, c) for r, c in wanted.items()]}"
-        )
+        shapes = [(r, r, c) for r, c in wanted.items()]
+        raise ValueError(f"a base code f of shape {tuple(shape)} fits no block; (r, r, channels) can be {shapes}")
     return config.resolutions.index(shape[1])
 
 
+@partial(jax.jit, static_argnums=0)
 def initial_params(config: GeneratorConfig, rng: jax.Array) -> dict[str, Any]:
     """Random params {"mapping": ..., "synthesis": ...} of a generator, as before training."""
     mapping_rng, synthesis_rng = jax.random.split(rng)

@@ -1,4 +1,6 @@
-"""F: the base code f, a feature map of the generator that carries the spatial layout (BDInvert; F/Z+, arXiv 2307.08995 §3.2)."""
+"""F: the base code f, a feature map of the generator that carries the spatial layout (BDInvert; F/Z+, arXiv
+2307.08995 §3.2).
+"""
 
 from typing import TYPE_CHECKING
 
@@ -42,7 +44,8 @@ def uses_encoder(G: "Generator", resolution: int, source: str) -> bool:
     """Whether f starts at the base-code encoder's output.
 
     Args:
-        source: "encoder" insists, "w_avg" is `own_feature`, "auto" takes the encoder where there is one for this resolution.
+        source: "encoder" insists, "w_avg" is `own_feature`, "auto" takes the encoder where there is one for this
+            resolution.
 
     Raises:
         LsapError: "encoder", and there is none; or another word.

@@ -61,7 +61,8 @@ class Space:
         return {**codes, self.detail.key: self.detail.retract(codes[self.detail.key])}
 
     def move(self, codes: Mapping[str, jax.Array], direction: jax.Array, strength: jax.Array) -> Codes:
-        """The detail code moved along a direction and retracted; f stays. Images of strength 0 keep their code bit for bit.
+        """The detail code moved along a direction and retracted; f stays. Images of strength 0 keep their code bit
+        for bit.
 
         Args:
             direction: [z_dim] for all rows, or the shape of one image's code.

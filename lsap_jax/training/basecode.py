@@ -7,7 +7,7 @@ RGB of the coarser blocks, so the f that is learned is not the generator's own f
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,16 @@ class EncoderLoss:
     truncation_cutoff: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncoderTraining:
+    """Schedule of Adam: the rate is multiplied by `decay_factor` after every `decay_images` images; 0 is never."""
+
+    batch_size: int = 16
+    lr: float = 1e-3
+    decay_images: int = 0
+    decay_factor: float = 0.1
+
+
 @struct.dataclass(kw_only=True)
 class EncoderState:
     """Everything a run needs to go on: a pytree, saved whole."""
@@ -57,9 +67,8 @@ class EncoderState:
     optimizer: optax.OptState
 
 
-def optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Adam whose rate falls by `decay_factor` after every `decay_images` images."""
-    train = config.train
+def optimizer(train: EncoderTraining) -> optax.GradientTransformation:
+    """Adam with the rate of a schedule."""
     if not train.decay_images:
         return optax.adam(train.lr)
     every = max(train.decay_images // train.batch_size, 1)
@@ -100,18 +109,18 @@ def encoder_losses(
     return loss, {"loss": loss, **logs}
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=5)
 def encoder_step(
     shape: BasecodeConfig,
     terms: EncoderLoss,
-    tx: optax.GradientTransformation,
-    batch: int,
+    train: EncoderTraining,
     G: Generator,
     perceptual: Perceptual | None,
     state: EncoderState,
     rng: jax.Array,
 ) -> tuple[EncoderState, dict[str, jax.Array]]:
     """One step of Adam on a fresh batch of samples; batch normalisation is by the batch, G stays as it is."""
-    ws, x = jax.lax.stop_gradient(sample_pairs(G, terms, rng, batch))
+    ws, x = jax.lax.stop_gradient(sample_pairs(G, terms, rng, train.batch_size))
     seen = resize_input(jnp.clip(x, -1, 1), shape)
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
@@ -121,7 +130,7 @@ def encoder_step(
         return value, (moved, logs)
 
     grads, (moved, logs) = jax.grad(loss, has_aux=True)(state.variables["params"])
-    updates, adam = tx.update(grads, state.optimizer, state.variables["params"])
+    updates, adam = optimizer(train).update(grads, state.optimizer, state.variables["params"])
     params = optax.apply_updates(state.variables["params"], updates)
     return EncoderState(variables={"params": params, **moved}, optimizer=adam), logs
 
@@ -165,38 +174,53 @@ def train_basecode(config: ConfigDict, generator: Generator, out: str | Path, lo
         LsapError: no base code can enter this generator there, or perceptual weights cannot be read.
     """
     out, G = Path(out).resolve(), generator.replace(basecode=None)
-    shape, perceptual, tx = encoder_config(G, config), perceptual_of(G, config, log), optimizer(config)
+    shape, train, perceptual = encoder_config(G, config), EncoderTraining(**config.train), perceptual_of(G, config, log)
     cutoff = config.truncation.cutoff
     terms = EncoderLoss(
         truncation_psi=config.truncation.psi, truncation_cutoff=None if cutoff < 0 else cutoff, **config.loss
     )
-    batch = config.train.batch_size
-    step_fn = jax.jit(partial(encoder_step, shape, terms, tx, batch), donate_argnums=2)
+    batch = train.batch_size
     total, every = max(config.total_images // batch, 1), max(config.snapshot_images // batch, 1)
     data_rng, init_rng, judge_rng = (jax.random.fold_in(jax.random.key(config.seed), i) for i in range(3))
-    variables = initial_variables(shape, init_rng)
-    state, step = EncoderState(variables=variables, optimizer=tx.init(variables["params"])), 0
     check_source(out, G, config)
+    state = initial_state(shape, train, init_rng)
     with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
-        newest = manager.latest_step()
-        if newest is not None:
-            state, step = manager.restore(newest, args=ocp.args.StandardRestore(state)), newest
-            log(f"going on from {step * batch} images")
-        started, since = time.monotonic(), step
-        sums: dict[str, Any] = {}
-        while step < total:
-            state, logs = step_fn(G, perceptual, state, jax.random.fold_in(data_rng, step))
-            step += 1
-            sums = {k: sums.get(k, 0.0) + v for k, v in logs.items()}
-            if step % every == 0 or step == total:
-                means = {k: float(v) / (step - since) for k, v in sums.items()}
-                means["images_per_second"] = (step - since) * batch / (time.monotonic() - started)
-                E = BasecodeEncoder(config=shape, variables=state.variables)
-                snapshot(G, E, perceptual, terms, judge_rng, step * batch, means, out, log)
-                manager.save(step, args=ocp.args.StandardSave(state))
-                manager.wait_until_finished()
-                sums, started, since = {}, time.monotonic(), step
-    return finish(G, BasecodeEncoder(config=shape, variables=state.variables), config, step * batch, out)
+        begun = manager.latest_step() or 0
+        if begun:
+            state = manager.restore(begun, args=ocp.args.StandardRestore(state))
+            log(f"going on from {begun * batch} images")
+        step_fn = partial(encoder_step, shape, terms, train, G, perceptual)
+        for means, newest, step in run(step_fn, state, begun, total, every, batch, data_rng):
+            state = newest
+            E = BasecodeEncoder(config=shape, variables=state.variables)
+            snapshot(G, E, perceptual, terms, judge_rng, step * batch, means, out, log)
+            manager.save(step, args=ocp.args.StandardSave(state))
+            manager.wait_until_finished()
+    E = BasecodeEncoder(config=shape, variables=state.variables)
+    return finish(G, E, config, max(begun, total) * batch, out)
+
+
+def initial_state(shape: BasecodeConfig, train: EncoderTraining, rng: jax.Array) -> EncoderState:
+    """State before the first step."""
+    variables = initial_variables(shape, rng)
+    return EncoderState(variables=variables, optimizer=optimizer(train).init(variables["params"]))
+
+
+def run(
+    step_fn: Callable[..., Any], state: EncoderState, step: int, total: int, every: int, batch: int, rng: jax.Array
+) -> Iterator[tuple[dict[str, float], EncoderState, int]]:
+    """Steps from `step` to `total`; yields (mean logs, state, step) after every `every` and at the end."""
+    sums: dict[str, Any] = {}
+    started, since = time.monotonic(), step
+    while step < total:
+        state, logs = step_fn(state, jax.random.fold_in(rng, step))
+        step += 1
+        sums = {k: sums.get(k, 0.0) + v for k, v in logs.items()}
+        if step % every == 0 or step == total:
+            means = {k: float(v) / (step - since) for k, v in sums.items()}
+            means["images_per_second"] = (step - since) * batch / (time.monotonic() - started)
+            yield means, state, step
+            sums, started, since = {}, time.monotonic(), step
 
 
 def check_source(out: Path, G: Generator, config: ConfigDict) -> None:

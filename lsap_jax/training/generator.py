@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,15 @@ def build(config: ConfigDict) -> Generator:
     g_config = stylegan2.GeneratorConfig(**config.generator)
     d_config = discriminator.DiscriminatorConfig(**config.discriminator)
     g_rng, d_rng = jax.random.split(jax.random.key(config.seed))
-    critic = Discriminator(config=d_config, params=discriminator.initial_params(d_config, d_rng))
+    critic = Discriminator(config=d_config, params=_init(discriminator.initial_params, d_config, d_rng))
     return _trainable(
-        Generator(config=g_config, params=stylegan2.initial_params(g_config, g_rng), discriminator=critic)
+        Generator(config=g_config, params=_init(stylegan2.initial_params, g_config, g_rng), discriminator=critic)
     )
+
+
+def _init(initial: Callable[..., Any], config: Any, rng: jax.Array) -> Any:
+    """initial(config, rng), compiled whole: operation by operation it takes several times as long."""
+    return jax.jit(partial(initial, config))(rng)
 
 
 def _trainable(G: Generator) -> Generator:
@@ -78,7 +83,8 @@ def train_generator(config: ConfigDict, out: str | Path, log: Log = print) -> Pa
         config.data, config.extra_data, config.heldout, G.img_resolution, G.img_channels
     )
     log(f"{len(images)} training and {len(heldout)} held-out images, batches of {train.batch_size}")
-    step_fn = jax.jit(partial(train_step, G, train), static_argnames=("r1", "path_length"), donate_argnums=0)
+    assert G.discriminator is not None
+    step_fn = compiled_step(G.config, G.discriminator.config, train)
     with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
         state, begun = restore(manager, initial_state(G, train))
         if begun:
@@ -90,6 +96,15 @@ def train_generator(config: ConfigDict, out: str | Path, log: Log = print) -> Pa
             manager.save(step, args=ocp.args.StandardSave(state))
             manager.wait_until_finished()
     return finish(G, state, config, out)
+
+
+@lru_cache(maxsize=4)
+def compiled_step(
+    g_config: stylegan2.GeneratorConfig, d_config: discriminator.DiscriminatorConfig, train: TrainConfig
+) -> Callable[..., Any]:
+    """`train_step` of networks of these shapes, compiled on its first call."""
+    G = Generator(config=g_config, params={}, discriminator=Discriminator(config=d_config, params={}))
+    return jax.jit(partial(train_step, G, train), static_argnames=("r1", "path_length"), donate_argnums=0)
 
 
 def run(

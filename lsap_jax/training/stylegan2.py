@@ -38,8 +38,7 @@ class TrainConfig:
     decay_images: int = 0
 
 
-@struct.dataclass(kw_only=True)
-class TrainState:
+class TrainState(struct.PyTreeNode, kw_only=True):
     """Everything a run needs to go on: a pytree, saved whole."""
 
     generator: Params

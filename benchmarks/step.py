@@ -1,0 +1,163 @@
+"""Seconds per image-step: generator, LPIPS-VGG16, Adam and retraction, beside two PyTorch formulations of the same step.
+
+    python benchmarks/step.py [--batch 1 8] [--rounds 5] [--steps 3] [--allocator default|tuned] [--resolution 256] [--no-torch]
+
+All variants run in turns within one process, so that whatever else the machine does meets all of them. Random weights, the same on all sides; their
+losses are compared. Target features are computed once. The allocator's settings decide the PyTorch side on CPUs: run both (see README.md here).
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+TUNED = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
+LR, WEIGHT = 0.01, 10.0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--rounds", type=int, default=5, help="turns per variant")
+    parser.add_argument("--steps", type=int, default=3, help="steps per turn, one scan on the JAX side")
+    parser.add_argument("--allocator", choices=("default", "tuned"), default="default")
+    parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--channel-base", type=int, default=16384)
+    parser.add_argument("--torch", action=argparse.BooleanOptionalAction, default=True)
+    return parser.parse_args()
+
+
+def allocate(kind: str) -> None:
+    """glibc reads these at start: the process begins again with them set as asked for."""
+    wanted = TUNED if kind == "tuned" else {}
+    if {key: os.environ[key] for key in TUNED if key in os.environ} != wanted:
+        environment = {key: value for key, value in os.environ.items() if key not in TUNED} | wanted
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+
+
+def networks(resolution: int, channel_base: int):
+    """(generator, LPIPS, its backbone's arrays, its lin arrays), random but of the scale of trained ones."""
+    import jax
+    import numpy as np
+
+    from lsap_jax.generator import Generator
+    from lsap_jax.losses.perceptual import lpips
+    from lsap_jax.networks.perceptual import STACKS, Conv, tap_channels
+    from lsap_jax.networks.stylegan2 import GeneratorConfig, initial_params
+
+    channels = tuple(min(channel_base // (4 << i), 512) for i in range(resolution.bit_length() - 2))
+    config = GeneratorConfig(img_resolution=resolution, channels=channels)
+    G = Generator(config=config, params=jax.jit(initial_params, static_argnums=0)(config, jax.random.key(0)))
+    rng, cin, backbone = np.random.default_rng(0), 3, {}
+    for step in STACKS["vgg16"]:
+        if isinstance(step, Conv):
+            shape = (step.width, cin, 3, 3)
+            backbone[f"features.{step.place}.weight"] = rng.normal(0, (2 / (9 * cin)) ** 0.5, shape).astype(np.float32)
+            backbone[f"features.{step.place}.bias"] = np.zeros(step.width, np.float32)
+            cin = step.width
+    lin = {f"lin{k}.weight": np.full(c, 1 / c, np.float32) for k, c in enumerate(tap_channels("vgg16"))}
+    return G, lpips("vgg16", backbone, lin, resolution=resolution), backbone, lin
+
+
+def jax_runner(G, perceptual, z, targets, steps: int) -> Callable[[], object]:
+    """A function that runs one scan and returns the losses [B] before its last step."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from lsap_jax.configuration import load_config
+    from lsap_jax.inversion import loop
+    from lsap_jax.inversion.objective import Targets
+    from lsap_jax.inversion.optimizers import make_optimizer
+    from lsap_jax.spaces import space_from_config
+
+    config = load_config("z+", {"optimizer.lr": LR, "loss.perceptual": WEIGHT})
+    space = space_from_config(config, G)
+    weights = (("mse", 1.0), ("perceptual", WEIGHT))
+    problem = loop.Problem(space=space, weights=weights, optimizer=make_optimizer(config, space), keep_best=True)
+    goal = Targets(images=jnp.asarray(targets), features=perceptual.features(jnp.asarray(targets)))
+    state = loop.initial_state(problem, {"z": jnp.asarray(z)})
+    chunk = jax.jit(partial(loop.chunk, problem, steps), donate_argnums=2)
+    started = time.perf_counter()
+    compiled = chunk.lower(G, perceptual, state, goal, np.int32(2**30)).compile()
+    memory = compiled.memory_analysis()
+    print(f"  jax: compiled in {time.perf_counter() - started:.1f} s, {memory.temp_size_in_bytes / 2**20:.0f} MiB temporary")
+
+    def run():
+        nonlocal state
+        state, curves = compiled(G, perceptual, state, goal, np.int32(2**30))
+        return np.asarray(curves["loss"][-1])
+
+    return run
+
+
+def torch_runners(G, backbone, lin, z, targets, steps: int) -> dict[str, Callable[[], object]]:
+    import torch_step as other
+
+    perceptual = other.Lpips(backbone, lin)
+    runners = {}
+    for name, convolution in other.FORMULATIONS.items():
+        network = other.Generator(G.params, G.config.channels, G.config.resample_filter, convolution)
+        runners[f"torch {name}"] = partial(other.Inversion(network, perceptual, z, targets, LR, WEIGHT).run, steps)
+    return runners
+
+
+def measure(runners: dict[str, Callable[[], object]], rounds: int, images: int) -> dict[str, list[float]]:
+    """Seconds per image-step of every turn; the first round, which warms up, is compared and not counted."""
+    import numpy as np
+
+    losses = {name: np.asarray(run()) for name, run in runners.items()}
+    reference = losses["jax"]
+    for name, found in losses.items():
+        print(f"  {name}: loss {found.mean():.6f}, largest relative difference {np.abs(found / reference - 1).max():.1e}")
+    times: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(rounds):
+        for name, run in runners.items():
+            started = time.perf_counter()
+            run()
+            times[name].append((time.perf_counter() - started) / images)
+    return times
+
+
+def main() -> None:
+    args = arguments()
+    allocate(args.allocator)
+    import jax
+    import numpy as np
+
+    from lsap_jax.spaces.hypersphere import retract
+
+    G, perceptual, backbone, lin = networks(args.resolution, args.channel_base)
+    versions = f"jax {jax.__version__} on {jax.devices()[0].device_kind}"
+    if args.torch:
+        try:
+            import torch
+
+            versions += f", torch {torch.__version__} with {torch.get_num_threads()} threads"
+        except ImportError:
+            args.torch = False
+            print("torch is not installed: the JAX side alone")
+    print(f"{versions}; {args.resolution} px, channel base {args.channel_base}, allocator {args.allocator}, load {os.getloadavg()[0]:.1f}")
+    rows = []
+    for batch in args.batch:
+        print(f"batch {batch}")
+        rng = np.random.default_rng(1)
+        z = np.asarray(retract(rng.standard_normal((batch, G.num_ws, G.z_dim)).astype(np.float32)))
+        targets = rng.uniform(-1, 1, (batch, args.resolution, args.resolution, 3)).astype(np.float32)
+        runners = {"jax": jax_runner(G, perceptual, z, targets, args.steps)}
+        if args.torch:
+            runners |= torch_runners(G, backbone, lin, z, targets, args.steps)
+        times = measure(runners, args.rounds, batch * args.steps)
+        best = min((np.median(t) for name, t in times.items() if name != "jax"), default=float("nan"))
+        for name, t in times.items():
+            rows.append((batch, name, np.median(t), min(t), max(t), best / np.median(t)))
+    print(f"\n| batch | variant | s per image-step, median of {args.rounds} | least | most | speed against the better torch |")
+    print("|---|---|---|---|---|---|")
+    for batch, name, median, least, most, ratio in rows:
+        print(f"| {batch} | {name} | {median:.3f} | {least:.3f} | {most:.3f} | {ratio:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Codes of other tools as the start of an inversion."""
+
+import foreign_files as files
+import jax
+import numpy as np
+import pytest
+
+from lsap_jax.errors import LsapError
+from lsap_jax.inversion.start import fit_z, read_start, starting_codes
+from lsap_jax.spaces import parse_space
+from lsap_jax.testing import tiny_generator
+
+IDS = ("a", "b/c", "d")
+
+
+@pytest.fixture(scope="module")
+def G():
+    return tiny_generator(discriminator=False)
+
+
+def rows(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def test_a_file_is_in_the_order_of_the_ids(tmp_path):
+    codes = rows(3, 6, 16)
+    np.savez(tmp_path / "codes.npz", ws=codes)
+    kind, found = read_start(tmp_path / "codes.npz", IDS)
+    assert kind == "w" and list(found) == list(IDS)
+    np.testing.assert_array_equal(found["b/c"]["w"], codes[1])
+    (tmp_path / "codes.pt").write_bytes(files.torch_zip({"z": files.T(codes[:, 0])}))
+    kind, found = read_start(tmp_path / "codes.pt", IDS)
+    assert kind == "z" and found["d"]["z"].shape == (1, 16)
+
+
+def test_a_folder_has_a_file_per_id(tmp_path):
+    (tmp_path / "b").mkdir()
+    np.savez(tmp_path / "a.npz", z=rows(6, 16))
+    np.savez(tmp_path / "b" / "c.npz", z=rows(1, 6, 16))
+    kind, found = read_start(tmp_path, IDS)
+    assert kind == "z" and {id: code["z"].shape for id, code in found.items()} == {"a": (6, 16), "b/c": (6, 16)}
+
+
+def test_a_single_image_takes_rows(tmp_path):
+    np.save(tmp_path / "w.npy", rows(6, 16))
+    kind, found = read_start(tmp_path / "w.npy", ["a"], "w")
+    assert kind == "w" and found["a"]["w"].shape == (6, 16)
+
+
+def test_what_cannot_be_told_is_asked_for(tmp_path):
+    np.save(tmp_path / "codes.npy", rows(3, 6, 16))
+    with pytest.raises(LsapError, match="add --init_kind=z or w"):
+        read_start(tmp_path / "codes.npy", IDS)
+    assert read_start(tmp_path / "codes.npy", IDS, "z")[0] == "z"
+    with pytest.raises(LsapError, match="3 codes for 2 images"):
+        read_start(tmp_path / "codes.npy", IDS[:2], "z")
+    with pytest.raises(LsapError, match="has no code of these images"):
+        read_start(tmp_path, IDS)
+
+
+def test_z_codes_are_put_on_the_sphere(G):
+    given = {"a": {"z": rows(6, 16)}, "d": {"z": rows(1, 16)}}
+    start, residuals = starting_codes(G, parse_space("f/z+"), "z", given)
+    assert residuals is None and {id: code["z"].shape for id, code in start.items()} == {"a": (6, 16), "d": (6, 16)}
+    np.testing.assert_allclose(np.linalg.norm(start["a"]["z"], axis=-1), 4, rtol=1e-5)
+    cosine = (start["a"]["z"] * given["a"]["z"]).sum(-1) / np.linalg.norm(given["a"]["z"], axis=-1) / 4
+    np.testing.assert_allclose(cosine, 1, rtol=1e-5)
+    one, _ = starting_codes(G, parse_space("z"), "z", {"d": given["d"]})
+    assert one["d"]["z"].shape == (16,)
+    with pytest.raises(LsapError, match=r"z code of 'a' is \[6, 16\]; space z "):
+        starting_codes(G, parse_space("z"), "z", given)
+
+
+def test_w_codes_of_the_generator_are_found_again(G):
+    """w = mapping(z) lies in the range of the mapping, so that the fit can reach it."""
+    z = jax.random.normal(jax.random.key(3), (2, 6, 16))
+    ws = np.asarray(G.map_rows(z))
+    start, residuals = starting_codes(G, parse_space("z+"), "w", {"a": {"w": ws[0]}, "b": {"w": ws[1]}})
+    assert residuals.shape == (2,) and residuals.max() < 0.05
+    reached = G.map_rows(np.stack([start["a"]["z"], start["b"]["z"]]))
+    assert np.linalg.norm(reached - ws) / np.linalg.norm(ws - G.w_avg[None, None]) < 0.05
+    np.testing.assert_allclose(np.linalg.norm(start["a"]["z"], axis=-1), 4, rtol=1e-5)
+
+
+def test_truncation_of_the_space_is_undone_before_the_fit(G):
+    space = parse_space("z+", truncation_psi=0.5, truncation_cutoff=2)
+    ws = np.asarray(G.truncate(G.map_rows(jax.random.normal(jax.random.key(4), (1, 6, 16))), 0.5, 2))
+    start, _ = starting_codes(G, space, "w", {"a": {"w": ws[0]}})
+    shown = space.decode(G, {"z": start["a"]["z"][None]})["ws"]
+    assert np.linalg.norm(shown - ws) / np.linalg.norm(ws) < 0.05
+
+
+def test_a_space_with_one_z_takes_the_mean_row(G):
+    ws = np.asarray(G.map_rows(jax.random.normal(jax.random.key(5), (1, 6, 16))))[0]
+    start, residuals = starting_codes(G, parse_space("f/z"), "w", {"a": {"w": ws}})
+    assert start["a"]["z"].shape == (16,) and 0.05 < residuals[0] < 2
+
+
+def test_rows_of_the_fit_do_not_influence_each_other(G):
+    ws = np.asarray(G.map_w(jax.random.normal(jax.random.key(6), (5, 16))))
+    whole, _ = fit_z(G, ws, steps=20)
+    alone, _ = fit_z(G, ws[2:3], steps=20)
+    np.testing.assert_allclose(whole[2], alone[0], rtol=1e-3, atol=1e-3)
+
+
+def test_codes_of_another_generator_are_refused(G):
+    with pytest.raises(LsapError, match=r"w code of 'a' is \[6, 32\].*\[1, 16\] or \[6, 16\]"):
+        starting_codes(G, parse_space("z+"), "w", {"a": {"w": rows(6, 32)}})
+    with pytest.raises(LsapError, match="finite"):
+        starting_codes(G, parse_space("z+"), "z", {"a": {"z": rows(6, 16) * np.nan}})

@@ -1,0 +1,36 @@
+"""The notebook runs from its first cell to its last."""
+
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+GENERATOR = ROOT / "lsap_jax" / "assets" / "toonhead64.safetensors"
+
+
+@pytest.fixture
+def notebook():
+    return nbformat.read(ROOT / "notebooks" / "quickstart.ipynb", as_version=4)
+
+
+def test_it_is_committed_without_outputs(notebook):
+    for cell in notebook.cells:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+@pytest.mark.skipif(not GENERATOR.is_file(), reason="this checkout has no bundled generator (lsap_jax/assets)")
+def test_quickstart(notebook, tmp_path, monkeypatch):
+    (cell,) = [cell for cell in notebook.cells if "\nSTEPS = 200\n" in cell.source]
+    cell.source = cell.source.replace("STEPS = 200", "STEPS = 2")
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")  # the old folders are deprecated, with a warning
+    client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    pictures = [
+        output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) == 1 + 2 + 2 * 3
+    assert (tmp_path / "generator.safetensors").is_file()
+    printed = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
+    assert "psnr" in printed and "f/z+" in printed
