@@ -67,18 +67,22 @@ def jax_runner(G, perceptual, z, targets, steps: int) -> Callable[[], object]:
     import jax.numpy as jnp
     import numpy as np
 
-    from lsap_jax.configuration import load_config
     from lsap_jax.inversion import loop
     from lsap_jax.inversion.objective import Targets
-    from lsap_jax.inversion.optimizers import make_optimizer
-    from lsap_jax.spaces import space_from_config
+    from lsap_jax.spaces import parse_space
 
-    config = load_config("z+", {"optimizer.lr": LR, "loss.perceptual": WEIGHT})
-    space = space_from_config(config, G)
-    weights = (("mse", 1.0), ("perceptual", WEIGHT))
-    problem = loop.Problem(space=space, weights=weights, optimizer=make_optimizer(config, space), keep_best=True)
+    problem = loop.Problem(
+        space=parse_space("z+"),
+        weights=(("mse", 1.0), ("perceptual", WEIGHT)),
+        retraction="project",
+        lr=LR,
+        b1=0.9,
+        b2=0.999,
+        eps=1e-8,
+        keep_best=True,
+    )
     goal = Targets(images=jnp.asarray(targets), features=perceptual.features(jnp.asarray(targets)))
-    state = loop.initial_state(problem, {"z": jnp.asarray(z)})
+    state = jax.tree.map(jnp.copy, loop.initial_state(problem, {"z": jnp.asarray(z)}))  # donated: no two leaves share memory
     chunk = jax.jit(partial(loop.chunk, problem, steps), donate_argnums=2)
     started = time.perf_counter()
     compiled = chunk.lower(G, perceptual, state, goal, np.int32(2**30)).compile()
