@@ -316,9 +316,11 @@ def test_training_refuses_what_cannot_be_trained(tmp_path, G):
         train_generator(run_config(tmp_path, init=str(tmp_path / "bare.safetensors")), tmp_path / "out")
     with pytest.raises(LsapError, match="neither a file nor a bundled generator"):
         train_generator(run_config(tmp_path, init="nowhere"), tmp_path / "out")
+    file = tmp_path / "whole.safetensors"
+    G.save(file)
     np.savez(tmp_path / "large.npz", images=tiny_images(24, 16))
     with pytest.raises(LsapError, match=r"large\.npz: images are"):
-        train_generator(run_config(tmp_path, data=str(tmp_path / "large.npz")), tmp_path / "out")
+        train_generator(run_config(tmp_path, data=str(tmp_path / "large.npz"), init=str(file)), tmp_path / "out")
     with pytest.raises(LsapError, match="set both alike"):
         build(run_config(tmp_path, **{"discriminator.img_resolution": 16, "discriminator.channels": (4, 4, 4)}))
     with pytest.raises(LsapError, match="c_dim"):

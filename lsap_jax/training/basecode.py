@@ -183,7 +183,8 @@ def train_basecode(config: ConfigDict, generator: Generator, out: str | Path, lo
     total, every = max(config.total_images // batch, 1), max(config.snapshot_images // batch, 1)
     data_rng, init_rng, judge_rng = (jax.random.fold_in(jax.random.key(config.seed), i) for i in range(3))
     check_source(out, G, config)
-    state = initial_state(shape, train, init_rng)
+    # Placed as a restored state is: a resumed run is the same program.
+    state = jax.device_put(initial_state(shape, train, init_rng), jax.local_devices()[0])
     with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
         begun = manager.latest_step() or 0
         if begun:

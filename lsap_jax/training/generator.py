@@ -24,6 +24,11 @@ from lsap_jax.training.stylegan2 import TrainConfig, TrainState, initial_state, 
 Log = Callable[[str], None]
 
 
+# Compiled whole: operation by operation, initialisation takes several times as long.
+_initial_generator = jax.jit(stylegan2.initial_params, static_argnums=0)
+_initial_discriminator = jax.jit(discriminator.initial_params, static_argnums=0)
+
+
 def build(config: ConfigDict) -> Generator:
     """Untrained networks of a configuration, or those of `config.init` (a file or a bundled name).
 
@@ -34,32 +39,25 @@ def build(config: ConfigDict) -> Generator:
         G = load_generator(config.init)
         if G.discriminator is None:
             raise LsapError(f"{config.init}: has no discriminator to go on training with; choose a file that has one")
-        return _trainable(G)
+        _check_trainable(G.config, G.discriminator.config)
+        return G.replace(basecode=None)
     g_config = stylegan2.GeneratorConfig(**config.generator)
     d_config = discriminator.DiscriminatorConfig(**config.discriminator)
+    _check_trainable(g_config, d_config)
     g_rng, d_rng = jax.random.split(jax.random.key(config.seed))
-    critic = Discriminator(config=d_config, params=_init(discriminator.initial_params, d_config, d_rng))
-    return _trainable(
-        Generator(config=g_config, params=_init(stylegan2.initial_params, g_config, g_rng), discriminator=critic)
-    )
+    critic = Discriminator(config=d_config, params=_initial_discriminator(d_config, d_rng))
+    return Generator(config=g_config, params=_initial_generator(g_config, g_rng), discriminator=critic)
 
 
-def _init(initial: Callable[..., Any], config: Any, rng: jax.Array) -> Any:
-    """initial(config, rng), compiled whole: operation by operation it takes several times as long."""
-    return jax.jit(partial(initial, config))(rng)
-
-
-def _trainable(G: Generator) -> Generator:
-    """G, where its networks fit each other and need no labels."""
-    assert G.discriminator is not None
-    ours, theirs = ((c.img_resolution, c.img_channels) for c in (G.config, G.discriminator.config))
-    if ours != theirs:
+def _check_trainable(g: stylegan2.GeneratorConfig, d: discriminator.DiscriminatorConfig) -> None:
+    """The two networks fit each other and need no labels."""
+    if (g.img_resolution, g.img_channels) != (d.img_resolution, d.img_channels):
         raise LsapError(
-            f"the generator makes images of (px, channels) {ours}, the discriminator takes {theirs}; set both alike"
+            f"the generator makes images of {g.img_resolution} px and {g.img_channels} channels, the discriminator "
+            f"takes {d.img_resolution} px and {d.img_channels}; set both alike"
         )
-    if G.c_dim or G.discriminator.config.c_dim:
-        raise LsapError(f"conditional generators (c_dim {G.c_dim}) can be inverted, not trained; set c_dim to 0")
-    return G.replace(basecode=None)
+    if g.c_dim or d.c_dim:
+        raise LsapError(f"conditional generators (c_dim {g.c_dim or d.c_dim}) are not trained here; set c_dim to 0")
 
 
 def train_generator(config: ConfigDict, out: str | Path, log: Log = print) -> Path:
@@ -86,7 +84,9 @@ def train_generator(config: ConfigDict, out: str | Path, log: Log = print) -> Pa
     assert G.discriminator is not None
     step_fn = compiled_step(G.config, G.discriminator.config, train)
     with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
-        state, begun = restore(manager, initial_state(G, train))
+        # Placed as a restored state is: both take one compilation, and a resumed run is the same program.
+        fresh = jax.device_put(initial_state(G, train), jax.local_devices()[0])
+        state, begun = restore(manager, fresh)
         if begun:
             log(f"going on from {begun * train.batch_size} images")
         total, every = config.total_images // train.batch_size, max(config.snapshot_images // train.batch_size, 1)

@@ -1,0 +1,43 @@
+"""Configurations by name and file, overrides, and their errors."""
+
+import pytest
+
+from lsap_jax.configuration import config_folder, config_names, find_config, flat, load_config, preset_name
+from lsap_jax.errors import LsapError
+
+
+def test_every_packaged_configuration_loads_and_has_its_header():
+    assert {"f_zplus", "f_zplus_code", "f_z", "zplus", "z", "toonhead64"} <= set(config_names())
+    for name in config_names():
+        assert flat(load_config(name))
+        header = (config_folder() / f"{name}.py").read_text().split('"""')[1]
+        for part in ("Paper:", "Expected:", "Cost:", "Command: lsap-jax"):
+            assert part in header or (part == "Paper:" and "Code:" in header), f"{name}: {part}"
+
+
+def test_spaces_and_presets_name_files():
+    assert preset_name("f/z+:code") == "f_zplus_code"
+    assert find_config("f/z+").name == "f_zplus.py"
+    assert load_config("z+").space == "z+" and load_config("f/z").space == "f/z"
+    paper, code = load_config("f/z+"), load_config("f/z+:code")
+    assert (paper.truncation.psi, paper.retraction, paper.keep) == (1.0, "project", "best")
+    assert (code.truncation.psi, code.truncation.cutoff, code.retraction, code.keep) == (0.7, 8, "normalise", "last")
+
+
+def test_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("from lsap_jax.configs import zplus\n\n\ndef get_config():\n    return zplus.get_config()\n")
+    assert load_config(path, {"steps": 7}).steps == 7
+    with pytest.raises(LsapError, match="neither a configuration file"):
+        load_config(tmp_path / "absent.py")
+
+
+def test_overrides_are_strict():
+    config = load_config("f/z+", {"loss.base": 5, "optimizer.lr": 0.1, "space": "z"})
+    assert config.loss.base == 5.0 and isinstance(config.loss.base, float)
+    with pytest.raises(LsapError, match="unknown configuration key 'loss.bse'; there are loss.base, loss.mse"):
+        load_config("f/z+", {"loss.bse": 1.0})
+    with pytest.raises(LsapError, match="steps='many' is of type str; it needs int"):
+        load_config("f/z+", {"steps": "many"})
+    with pytest.raises(LsapError, match="neither a configuration file .* nor one of"):
+        load_config("f/y")
