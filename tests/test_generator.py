@@ -1,7 +1,9 @@
-"""The generator a user holds: files, digests, strictness, the bundled one; converted checkpoints against the originals' images."""
+"""The generator a user holds: files, digests, strictness, the bundled one; checkpoints against the originals' images."""
 
 import json
 
+import foreign_dialects as dialects
+import foreign_files as files
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -184,3 +186,31 @@ def test_provenance_and_names_are_public(G):
     with pytest.raises(AttributeError, match="no attribute 'inverter'"):
         _ = lsap_jax.inverter
     assert "invert" in dir(lsap_jax)
+
+
+def test_rosinality_discriminator(golden, tmp_path):
+    g, d = golden("rosinality_g32"), golden("rosinality_d32")
+    parts = {name: dialects.state_dict(originals(file)) for name, file in (("g_ema", g), ("d", d))}
+    value = {**parts, "latent_avg": files.T(np.ascontiguousarray(g["latent_avg"]))}
+    (tmp_path / "r.pt").write_bytes(files.torch_zip(value))
+    D = from_checkpoint(read(tmp_path / "r.pt")).discriminator
+    img = jnp.asarray(nhwc(d["img"]))
+    assert_parity("rosinality_d32", "logits", D(img), d["logits"])
+    assert_parity("rosinality_d32", "logits_first2", D(img[:2]), d["logits_first2"])
+
+
+def test_a_tensorflow_pickle_renders_as_the_original(golden, tmp_path):
+    file, critic = golden("nv_g32"), golden("nv_d32")
+    options = {"resolution": 32, "num_channels": 3, "latent_size": 64, "dlatent_size": 64, "mapping_fmaps": 64}
+    made = dialects.tensorflow_generator(originals(file), fmap_base=512, fmap_max=64, **options)
+    (tmp_path / "tf.pkl").write_bytes(files.plain((made, dialects.tensorflow_discriminator(originals(critic)), made)))
+    G = from_checkpoint(read(tmp_path / "tf.pkl"))
+    logits = G.discriminator(jnp.asarray(nhwc(critic["img"])))
+    assert_parity("nv_d32", "through TensorFlow's pickle", logits, critic["logits"])
+    img = G.synthesis(G.mapping(jnp.asarray(file["z"])))
+    assert_parity("nv_g32", "through TensorFlow's pickle", img, nhwc(file["img_psi1_const"]))
+
+
+def originals(file: dict) -> dict:
+    """The state dict of a golden under its original names."""
+    return {k.removeprefix("sd/"): v for k, v in file.items() if k.startswith("sd/")}
