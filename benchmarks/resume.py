@@ -1,9 +1,10 @@
 """Resume equals uninterrupted: one run killed with SIGKILL between and during writes, against one left alone.
 
-    python benchmarks/resume.py [--generator toonhead64] [--images FOLDER] [--count 1000] [--steps 30] [--space z+] [--out FOLDER]
+    python benchmarks/resume.py [--generator toonhead64] [--images FOLDER] [--count 1000] [--steps 30] [--space z+]
+                                [--batch_size 16] [--out FOLDER]
 
-Without --images, samples of the generator are inverted. Prints both runs' times, where the kills fell, and whether codes, images, targets and
-metrics.csv are the same files byte for byte. Exit status 1 where they are not.
+Without --images, samples of the generator are inverted. Prints both runs' times, where the kills fell, and whether
+codes, images, targets, curves and metrics.csv are the same files byte for byte. Exit status 1 where they are not.
 """
 
 import argparse
@@ -40,7 +41,8 @@ def lines(run: Path) -> int:
 
 def writing(run: Path) -> bool:
     """Whether a file is being written: its temporary name is there."""
-    return any(name.startswith(".lsap-") for part in COMPARED if (run / part).is_dir() for name in os.listdir(run / part))
+    folders = [run / part for part in COMPARED if (run / part).is_dir()]
+    return any(name.startswith(".lsap-") for folder in folders for name in os.listdir(folder))
 
 
 def kill_when(command: list[str], condition: Callable[[], bool]) -> bool:
@@ -56,7 +58,7 @@ def kill_when(command: list[str], condition: Callable[[], bool]) -> bool:
 
 
 def kills(run: Path, total: int) -> list[tuple[str, Callable[[], bool]]]:
-    """(where, condition) of each kill: before anything is written, between writes and during them."""
+    """(where, condition) of each kill: between writes and during them, further on every time."""
     return [
         ("between batches", lambda: lines(run) >= total // 4 and not writing(run)),
         ("during a write", lambda: lines(run) > total // 4 and writing(run)),
@@ -74,7 +76,11 @@ def differences(a: Path, b: Path) -> tuple[int, list[str]]:
         for path in (run / part).rglob("*")
         if path.is_file()
     } | {"metrics.csv"}
-    wrong = [n for n in names if not ((a / n).is_file() and (b / n).is_file() and (a / n).read_bytes() == (b / n).read_bytes())]
+
+    def contents(path: Path) -> bytes | None:
+        return path.read_bytes() if path.is_file() else None
+
+    wrong = [n for n in names if contents(a / n) is None or contents(a / n) != contents(b / n)]
     return len(names), sorted(wrong)
 
 
@@ -85,10 +91,11 @@ def main() -> int:
         images = Path(args.images or folder / "inputs")
         if not args.images:
             seeds = f"0-{args.count - 1}"
-            subprocess.run([*COMMAND, "generate", "--generator", args.generator, "--seeds", seeds, "--out", images], check=True)
+            generate = [*COMMAND, "generate", "--generator", args.generator, "--seeds", seeds, "--out", str(images)]
+            subprocess.run(generate, check=True)
             (images / "grid.png").unlink()
-        flags = f"--generator={args.generator} --space={args.space} --steps={args.steps} --batch_size={args.batch_size}"
-        invert = [*COMMAND, "invert", str(images), *flags.split(), "--out"]
+        flags = [f"--{name}={getattr(args, name)}" for name in ("generator", "space", "steps", "batch_size")]
+        invert = [*COMMAND, "invert", str(images), *flags, "--out"]
         whole, killed = folder / "whole", folder / "killed"
         started = time.monotonic()
         subprocess.run([*invert, str(whole)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,9 +1,11 @@
-"""Seconds per image-step: generator, LPIPS-VGG16, Adam and retraction, beside two PyTorch formulations of the same step.
+"""Seconds per image-step: generator, LPIPS-VGG16, Adam and retraction, beside two PyTorch forms of the same step.
 
-    python benchmarks/step.py [--batch 1 8] [--rounds 5] [--steps 3] [--allocator default|tuned] [--resolution 256] [--no-torch]
+    python benchmarks/step.py [--batch 1 8] [--rounds 5] [--steps 3] [--allocator default|tuned] [--resolution 256]
+                              [--no-torch]
 
-All variants run in turns within one process, so that whatever else the machine does meets all of them. Random weights, the same on all sides; their
-losses are compared. Target features are computed once. The allocator's settings decide the PyTorch side on CPUs: run both (see README.md here).
+All variants run in turns within one process, so that whatever else the machine does meets all of them. Random weights,
+the same on all sides; their losses are compared. Target features are computed once. The allocator's settings decide the
+PyTorch side on CPUs: run both (see README.md here).
 """
 
 import argparse
@@ -82,12 +84,13 @@ def jax_runner(G, perceptual, z, targets, steps: int) -> Callable[[], object]:
         keep_best=True,
     )
     goal = Targets(images=jnp.asarray(targets), features=perceptual.features(jnp.asarray(targets)))
-    state = jax.tree.map(jnp.copy, loop.initial_state(problem, {"z": jnp.asarray(z)}))  # donated: no two leaves share memory
+    # Donated: no two leaves may share memory.
+    state = jax.tree.map(jnp.copy, loop.initial_state(problem, {"z": jnp.asarray(z)}))
     chunk = jax.jit(partial(loop.chunk, problem, steps), donate_argnums=2)
     started = time.perf_counter()
     compiled = chunk.lower(G, perceptual, state, goal, np.int32(2**30)).compile()
-    memory = compiled.memory_analysis()
-    print(f"  jax: compiled in {time.perf_counter() - started:.1f} s, {memory.temp_size_in_bytes / 2**20:.0f} MiB temporary")
+    mebibytes = compiled.memory_analysis().temp_size_in_bytes / 2**20
+    print(f"  jax: compiled in {time.perf_counter() - started:.1f} s, {mebibytes:.0f} MiB temporary")
 
     def run():
         nonlocal state
@@ -115,7 +118,8 @@ def measure(runners: dict[str, Callable[[], object]], rounds: int, images: int) 
     losses = {name: np.asarray(run()) for name, run in runners.items()}
     reference = losses["jax"]
     for name, found in losses.items():
-        print(f"  {name}: loss {found.mean():.6f}, largest relative difference {np.abs(found / reference - 1).max():.1e}")
+        off = np.abs(found / reference - 1).max()
+        print(f"  {name}: loss {found.mean():.6f}, largest relative difference {off:.1e}")
     times: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(rounds):
         for name, run in runners.items():
@@ -143,7 +147,8 @@ def main() -> None:
         except ImportError:
             args.torch = False
             print("torch is not installed: the JAX side alone")
-    print(f"{versions}; {args.resolution} px, channel base {args.channel_base}, allocator {args.allocator}, load {os.getloadavg()[0]:.1f}")
+    size = f"{args.resolution} px, channel base {args.channel_base}"
+    print(f"{versions}; {size}, allocator {args.allocator}, load of the machine {os.getloadavg()[0]:.1f}")
     rows = []
     for batch in args.batch:
         print(f"batch {batch}")
@@ -157,7 +162,9 @@ def main() -> None:
         best = min((np.median(t) for name, t in times.items() if name != "jax"), default=float("nan"))
         for name, t in times.items():
             rows.append((batch, name, np.median(t), min(t), max(t), best / np.median(t)))
-    print(f"\n| batch | variant | s per image-step, median of {args.rounds} | least | most | speed against the better torch |")
+    print(
+        f"\n| batch | variant | s per image-step, median of {args.rounds} | least | most | against the better torch |"
+    )
     print("|---|---|---|---|---|---|")
     for batch, name, median, least, most, ratio in rows:
         print(f"| {batch} | {name} | {median:.3f} | {least:.3f} | {most:.3f} | {ratio:.2f} |")

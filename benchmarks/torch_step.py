@@ -1,4 +1,4 @@
-"""The same inversion step in PyTorch, in both formulations of StyleGAN2's modulated convolution; written for this comparison.
+"""The same inversion step in PyTorch, in both formulations of StyleGAN2's modulated convolution, for comparison.
 
     grouped   weights per sample, one grouped convolution for the batch (the fused form of the original implementation)
     scaled    one shared weight, inputs scaled by the style and outputs demodulated (its unfused form)
@@ -62,7 +62,10 @@ def grouped(x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor, up: boo
 def scaled(x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor, up: bool, demodulate: bool) -> torch.Tensor:
     """The same with one shared weight."""
     x = x * styles[:, :, None, None]
-    x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) if up else F.conv2d(x, weight, padding=weight.shape[2] // 2)
+    if up:
+        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    else:
+        x = F.conv2d(x, weight, padding=weight.shape[2] // 2)
     if demodulate:
         energy = styles.square() @ weight.square().sum(dim=(2, 3)).t()
         x = x * (energy + 1e-8).rsqrt()[:, :, None, None]
@@ -75,7 +78,9 @@ FORMULATIONS: dict[str, Callable] = {"grouped": grouped, "scaled": scaled}
 class Generator:
     """Skip StyleGAN2 with constant noise, of the params of `lsap_jax`."""
 
-    def __init__(self, params: Mapping[str, Any], channels: tuple[int, ...], taps: tuple, convolution: Callable) -> None:
+    def __init__(
+        self, params: Mapping[str, Any], channels: tuple[int, ...], taps: tuple, convolution: Callable
+    ) -> None:
         self.convolution, self.taps = convolution, tensor(taps)
         self.resolutions = [4 << i for i in range(len(channels))]
         mapping, synthesis = params["mapping"], params["synthesis"]
@@ -168,7 +173,9 @@ def distance(a: list[torch.Tensor], b: list[torch.Tensor]) -> torch.Tensor:
 class Inversion:
     """Adam on z+ with the retraction after each step."""
 
-    def __init__(self, G: Generator, lpips: Lpips, z: np.ndarray, targets: np.ndarray, lr: float, weight: float) -> None:
+    def __init__(
+        self, G: Generator, lpips: Lpips, z: np.ndarray, targets: np.ndarray, lr: float, weight: float
+    ) -> None:
         self.G, self.lpips, self.weight = G, lpips, weight
         self.z = tensor(z).requires_grad_(True)
         self.targets = tensor(targets).permute(0, 3, 1, 2).contiguous()

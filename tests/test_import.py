@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Level of every sub-package and top-level module: a module imports from its own level or lower ones only. `__init__` and `__main__` are the front
-# doors: they may name everything, and load it when it is asked for.
+# Level of every sub-package and top-level module: a module imports from its own or lower ones only. `__init__` and
+# `__main__` are the front doors: they may name everything, and load it when it is asked for.
 LEVELS = [
     {"errors"},
     {"networks", "weights_file", "configs", "configuration"},

@@ -87,7 +87,9 @@ def test_metadata(wheel):
 
 
 def test_the_installed_package_is_the_one_that_runs(installed, tmp_path):
-    code = "import lsap_jax, convert_weights, lsap_jax.configs as c; print(lsap_jax.__file__, convert_weights.__file__, *c.__path__)"
+    code = (
+        "import lsap_jax as a, convert_weights as b, lsap_jax.configs as c; print(a.__file__, b.__file__, *c.__path__)"
+    )
     for path in run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed)).split():
         assert Path(path).is_relative_to(installed)
     from lsap_jax import __version__

@@ -170,6 +170,7 @@ def card(
     size = "; ".join(f"{part} {n:,}" for part, n in numbers["parameters"].items())
     init = f", starting from `{Path(config['init']).name}`" if config.get("init") else ""
     own = made.get("basecode")
+    seen = f"{made['images_seen']:,}" if "images_seen" in made else "an unrecorded number of"
     lines = [
         f"# {name}",
         "",
@@ -181,7 +182,7 @@ def card(
         f"- Data: {trained:,} training images; {counts['heldout']:,} held-out images were never trained on.",
         f"- Licence of data and weights: {made.get('licence') or 'see the data'}.",
         *([f"- Credit: {credit}."] if credit else []),
-        f"- Training: {made.get('images_seen', 0):,} images seen{init}; these are the moving average of its weights.",
+        f"- Training: {seen} images seen{init}; these are the moving average of its weights.",
         *([f"- Base-code encoder: {own['images_seen']:,} samples of this generator seen, no others."] if own else []),
         f"- SHA-256 of the weights: `{numbers['sha256']}`.",
         *(["", "Command:", "", f"    {command}"] if command else []),
