@@ -24,13 +24,12 @@ help:
 
 demo: $(VENV)/.installed
 	$(BIN)/lsap-jax demo --out $(DEMO_OUT)
-	@echo "Report: $(abspath $(DEMO_OUT))/report.html"
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow $(ARGS) || [ $$? -eq 5 ]  # 5: no test is that long
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -48,6 +48,34 @@ def shared_file() -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory) -> None:
+    """Equal programs are compiled once per test process and the processes it starts, not once per test."""
+    # Every xdist worker has its own folder: jax writes there in place.
+    folder = str(tmp_path_factory.getbasetemp() / "compiled")
+    os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def pytest_sessionfinish(session) -> None:
+    """A process of xdist hands its deviations to the one that prints them."""
+    from parity import deviations
+
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["deviations"] = {group: list(worst) for group, worst in deviations.items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    """Keeps the larger deviation of each group."""
+    from parity import deviations
+
+    for group, (deviation, name) in getattr(node, "workeroutput", {}).get("deviations", {}).items():
+        if deviation >= deviations.get(group, (0.0, ""))[0]:
+            deviations[group] = (deviation, name)
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """The largest deviation from each group of reference vectors, relative to the group's largest value."""
     from parity import deviations

@@ -1,4 +1,4 @@
-"""The generator a user holds: files, digests, strictness, the bundled one; checkpoints against the originals' images."""
+"""The generator a user holds: files, digests, strictness, the bundled one, and checkpoints against the originals."""
 
 import json
 
