@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import lsap_jax
+from lsap_jax.cli.demo import samples
 from lsap_jax.configuration import load_config
+from lsap_jax.data import open_images
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import radius
+from lsap_jax.generator import load_generator, radius
 from lsap_jax.inversion import batch as batching
 from lsap_jax.inversion.batch import Inverter, Job
 from lsap_jax.inversion.objective import make_perceptual
@@ -48,8 +50,8 @@ def test_every_space_improves_and_stays_on_the_sphere(G, images, space):
         assert inv.space.detail.normalise
 
 
-def run_on(G, images, ids, batch_size, devices):
-    config = load_config("f/z+", {"steps": 30, "batch_size": batch_size, "chunk": 31})
+def run_on(G, images, ids, batch_size, devices, space):
+    config = load_config(space, {"steps": 30, "batch_size": batch_size, "chunk": 31})
     inverter = Inverter(G, config, devices=jax.local_devices()[:devices])
     found = []
     for indices in inverter.batches(len(images)):
@@ -57,26 +59,34 @@ def run_on(G, images, ids, batch_size, devices):
     return found
 
 
-def test_an_image_does_not_see_its_batch(G, images):
-    ids = [f"i{n}" for n in range(len(images))]
-    reference = run_on(G, images, ids, 1, 1)
-    order = [4, 1, 5, 0, 3, 2]
+def same(a, b):
+    """Within promise 1: after 30 steps 1e-3 of the MSE, and 1e-3 of its maximum for 99.9 % of the code."""
+    assert abs(a.metrics["mse"] / b.metrics["mse"] - 1) < 1e-3
+    for key in a.codes:
+        close = np.abs(a.codes[key] - b.codes[key]) < 1e-3 * np.abs(a.codes[key]).max()
+        assert close.mean() >= 0.999
+
+
+@pytest.mark.parametrize("model,space", [("tiny", "f/z+"), ("toonhead64", "f/z+"), ("toonhead64", "z")])
+def test_an_image_does_not_see_its_batch(G, images, model, space):
+    if model == "tiny":
+        count = 6
+    else:  # a trained model amplifies rounding a hundred times more than a random one
+        count, G = 4, load_generator(model)
+        source = open_images(samples(), resolution=64, channels=3)
+        images = np.stack([source.load(i).image for i in range(count)])
+    ids = [f"i{n}" for n in range(count)]
+    reference = run_on(G, images[:count], ids, 1, 1, space)
+    order = [4, 1, 5, 0, 3, 2] if count == 6 else [2, 0, 3, 1]
+    shuffled = run_on(G, images[order], [ids[i] for i in order], count - 2, 2, space)
     runs = [
-        run_on(G, images, ids, 3, 1),
-        run_on(G, images, ids, 6, 2),
-        [
-            r
-            for _, r in sorted(
-                zip(order, run_on(G, images[order], [ids[i] for i in order], 4, 2), strict=True), key=lambda p: p[0]
-            )
-        ],
+        run_on(G, images[:count], ids, 3, 1, space),
+        run_on(G, images[:count], ids, 1, 2, space),
+        [shuffled[order.index(i)] for i in range(count)],
     ]
     for found in runs:
         for a, b in zip(reference, found, strict=True):
-            assert abs(a.metrics["mse"] / b.metrics["mse"] - 1) < 1e-3
-            for key in a.codes:
-                close = np.abs(a.codes[key] - b.codes[key]) < 1e-3 * np.abs(a.codes[key]).max()
-                assert close.mean() >= 0.999
+            same(a, b)
     assert np.abs(reference[0].codes["z"] - reference[1].codes["z"]).max() > 0.1
 
 

@@ -74,7 +74,7 @@ class Inverter:
         check(config)
         self.config = config
         self.devices = list(devices or jax.local_devices())
-        self.batch_size = padded_size(config.batch_size, len(self.devices))
+        self.batch_size = padded_size(config.batch_size, self.devices)
         self.space: Space = space_from_config(config, G)
         self.perceptual, self.perceptual_record = make_perceptual(config, G)
         self.encoder_input = self._encoder_input(G)

@@ -11,7 +11,7 @@ import optax
 from flax import struct
 
 from lsap_jax.generator import Generator
-from lsap_jax.inversion.objective import Targets, terms, weighted
+from lsap_jax.inversion.objective import Targets, synthesise, terms, weighted
 from lsap_jax.inversion.optimizers import make_optimizer
 from lsap_jax.losses.perceptual import Perceptual
 from lsap_jax.metrics import distortion
@@ -97,7 +97,8 @@ def step(
     """Evaluate every image's codes, note the best, take one step.
 
     The losses returned are those before the step. Call it steps + 1 times: the last call evaluates the final codes
-    and moves nothing, and so does any further one."""
+    and moves nothing, and so does any further one.
+    """
 
     def total(codes: Codes) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
         value, found = problem.loss(G, perceptual, codes, targets)
@@ -162,7 +163,7 @@ def finish(
     """Choose each image's codes (the last, or the best; the best where it was frozen), retract, render, measure."""
     last = state.active & (not problem.keep_best)
     codes = problem.space.retract(select(last, state.codes, state.best))
-    images = jnp.clip(G.synthesis(**problem.space.decode(G, codes)), -1, 1)
+    images = jnp.clip(synthesise(G, problem.space, codes), -1, 1)
     return Outcome(
         codes=codes,
         images=images,

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 from ml_collections import ConfigDict
 
@@ -33,11 +34,27 @@ class Targets(struct.PyTreeNode, kw_only=True):
     mask: jax.Array | None = None
 
 
+def synthesise(G: Generator, space: Space, codes: dict[str, jax.Array]) -> jax.Array:
+    """Images [B, R, R, C] of codes, unclipped.
+
+    CPUs multiply a single row by a matrix in another order than several. A lone image's code therefore enters the dense
+    layers beside a copy of itself; the convolutions, where the work is, see it once.
+    """
+    count = next(iter(codes.values())).shape[0]
+    if count > 1:
+        return G.synthesis(**space.decode(G, codes))
+    options = space.decode(G, jax.tree.map(lambda code: jnp.concatenate([code, code]), codes))
+    options["styles"] = G.styles(options["ws"])
+    one = {key: jax.tree.map(lambda a: a[:count], options[key]) for key in options if key in ("styles", "f")}
+    return G.synthesis(**{**options, **one, "ws": None})
+
+
 def terms(
     G: Generator, perceptual: Perceptual | None, space: Space, codes: dict[str, jax.Array], targets: Targets
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Every unweighted loss term by name, each [B], and the image [B, R, R, C] they belong to."""
-    image = G.synthesis(**space.decode(G, codes))
+    # The barrier keeps the compiler from moving the factors of the loss into the generator, where they round otherwise.
+    image = jax.lax.optimization_barrier(synthesise(G, space, codes))
     found = {"mse": mse(image, targets.images, targets.mask)}
     if perceptual is not None:
         found["perceptual"] = perceptual.distance(perceptual.features(image), targets.features, targets.mask)

@@ -3,13 +3,15 @@
 import jax
 import jax.numpy as jnp
 
+from lsap_jax.networks.reduction import average, total
+
 
 def weighted_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Mean per image [B] of a map [B, h, w], weighted by a mask of the same shape in [0, 1]; 0 for an empty mask."""
     if mask is None:
-        return values.mean(axis=(1, 2))
-    total = mask.sum(axis=(1, 2))
-    return (values * mask).sum(axis=(1, 2)) / jnp.where(total > 0, total, 1.0)
+        return average(values, (1, 2))
+    weight = total(mask, (1, 2))
+    return total(values * mask, (1, 2)) / jnp.where(weight > 0, weight, 1.0)
 
 
 def mse(a: jax.Array, b: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -22,4 +24,4 @@ def mse(a: jax.Array, b: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     Returns:
         [B].
     """
-    return weighted_mean(jnp.square(a - b).mean(axis=-1), mask)
+    return weighted_mean(average(jnp.square(a - b), -1), mask)

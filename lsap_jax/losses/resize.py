@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsap_jax.networks.reduction import average
+
 _A = -0.75  # torch's cubic coefficient; Catmull-Rom (jax.image) has -0.5
 
 
@@ -102,7 +104,8 @@ def area(images: jax.Array, size: tuple[int, int]) -> jax.Array:
             continue
         if source % target == 0:
             shape = images.shape
-            images = images.reshape(*shape[:axis], target, source // target, *shape[axis + 1 :]).mean(axis=axis + 1)
+            images = images.reshape(*shape[:axis], target, source // target, *shape[axis + 1 :])
+            images = average(images, axis + 1)
         else:
             images = _apply(images, area_matrix(source, target), axis)
     return images

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.errors import LsapError
+from lsap_jax.networks.reduction import average
 
 _COMMON = {"range": "[-1, 1], clipped", "resolution": "the generator's", "quantisation": "none"}
 
@@ -39,7 +40,7 @@ def _clip(images: jax.Array) -> jax.Array:
 
 def mse(a: jax.Array, b: jax.Array) -> jax.Array:
     """Mean squared error [B] of images [B, H, W, C] in [-1, 1]."""
-    return jnp.square(_clip(a) - _clip(b)).mean(axis=(1, 2, 3))
+    return average(jnp.square(_clip(a) - _clip(b)), (1, 2, 3))
 
 
 def psnr(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -107,7 +108,7 @@ def structural_similarity(
         return x
 
     # Covariances do not change with the origin, and around each image's middle they lose fewer digits.
-    middle = 0.5 * (a.mean(axis=(1, 2), keepdims=True) + b.mean(axis=(1, 2), keepdims=True))
+    middle = 0.5 * (average(a, (1, 2), keepdims=True) + average(b, (1, 2), keepdims=True))
     x, y = a - middle, b - middle
     mx, my = smooth(x), smooth(y)
     vx = correction * (smooth(x * x) - mx * mx)
@@ -116,4 +117,4 @@ def structural_similarity(
     ux, uy = mx + middle, my + middle
     c1, c2 = (k1 * data_range) ** 2, (k2 * data_range) ** 2
     values = ((2 * ux * uy + c1) * (2 * vxy + c2)) / ((ux * ux + uy * uy + c1) * (vx + vy + c2))
-    return values.mean(axis=(1, 2, 3))
+    return average(values, (1, 2, 3))

@@ -1,7 +1,8 @@
 """Layers of StyleGAN2 (Karras et al., CVPR 2020): bias_act, equalised dense layers, modulated convolution.
 
 Images and features are [B, H, W, C], convolution weights [kh, kw, Cin, Cout], dense weights [in, out]. Weights are
-stored unscaled; the equalised learning rate multiplies them at run time, as in the checkpoints."""
+stored unscaled; the equalised learning rate multiplies them at run time, as in the checkpoints.
+"""
 
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsap_jax.networks.reduction import average, matmul, scaled
 from lsap_jax.networks.resample import conv2d_resample
 
 SQRT2 = float(np.sqrt(2))
@@ -61,7 +63,7 @@ def bias_act(
 
 def normalize_2nd_moment(x: jax.Array, eps: float = 1e-8) -> jax.Array:
     """x / sqrt(mean(x²) + eps) over the last axis: onto the sphere of radius √dim (StyleGAN's pixel norm)."""
-    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + eps)
+    return scaled(x, jax.lax.rsqrt(average(jnp.square(x), -1, keepdims=True) + eps))
 
 
 class FullyConnected(nn.Module):
@@ -77,7 +79,7 @@ class FullyConnected(nn.Module):
         fan_in = x.shape[-1]
         weight = self.param("weight", nn.initializers.normal(1.0 / self.lr_multiplier), (fan_in, self.features))
         bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
-        x = x @ (weight * (self.lr_multiplier / np.sqrt(fan_in))).astype(x.dtype)
+        x = matmul(x, (weight * (self.lr_multiplier / np.sqrt(fan_in))).astype(x.dtype))
         return bias_act(x, bias * self.lr_multiplier, self.activation)
 
 
@@ -105,11 +107,11 @@ def modulated_conv2d(
         styles: [B, Cin].
         noise: [B | 1, H', W', 1] added to the result, or None.
     """
-    x = x * styles[:, None, None, :].astype(x.dtype)
+    x = scaled(x, styles[:, None, None, :].astype(x.dtype))
     x = conv2d_resample(x, weight, resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight)
     if demodulate:
-        energy = jnp.square(styles) @ jnp.sum(jnp.square(weight), axis=(0, 1))
-        x = x * jax.lax.rsqrt(energy + 1e-8)[:, None, None, :].astype(x.dtype)
+        energy = matmul(jnp.square(styles), jnp.sum(jnp.square(weight), axis=(0, 1)))
+        x = scaled(x, jax.lax.rsqrt(energy + 1e-8)[:, None, None, :].astype(x.dtype))
     return x if noise is None else x + noise.astype(x.dtype)
 
 

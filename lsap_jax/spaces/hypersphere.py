@@ -1,13 +1,16 @@
 """Z and Z+: codes on the hypersphere of radius √z_dim (arXiv 2307.08995 §3.1, 2306.00241).
 
 A normal z of many dimensions has norm √z_dim almost surely, so the prior of Z is the uniform distribution on this
-sphere. Optimisation leaves it; the retraction of eq. 5 brings every z_i back."""
+sphere. Optimisation leaves it; the retraction of eq. 5 brings every z_i back.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+
+from lsap_jax.networks.reduction import total
 
 if TYPE_CHECKING:
     from lsap_jax.generator import Generator
@@ -17,15 +20,15 @@ def retract(z: jax.Array) -> jax.Array:
     """Eq. 5: z_i ← √d · z_i / |z_i| over the last axis of [..., d]. A zero vector, which has no direction, stays
     zero.
     """
-    squared = jnp.sum(jnp.square(z), axis=-1, keepdims=True)
+    squared = total(jnp.square(z), -1, keepdims=True)
     safe = jnp.where(squared > 0, squared, 1.0)
     return z * (jnp.sqrt(jnp.float32(z.shape[-1])) * jax.lax.rsqrt(safe)).astype(z.dtype)
 
 
 def tangent(z: jax.Array, v: jax.Array) -> jax.Array:
     """The part of v [..., d] that is tangent to the sphere at z [..., d]."""
-    squared = jnp.sum(jnp.square(z), axis=-1, keepdims=True)
-    along = jnp.sum(z * v, axis=-1, keepdims=True) / jnp.where(squared > 0, squared, 1.0)
+    squared = total(jnp.square(z), -1, keepdims=True)
+    along = total(z * v, -1, keepdims=True) / jnp.where(squared > 0, squared, 1.0)
     return v - along * z
 
 
@@ -35,7 +38,8 @@ class Hypersphere:
 
     `normalise` puts StyleGAN's own normalisation of z inside the graph, as the authors' code of F/Z+ does: then z may
     leave the sphere during the optimisation without changing the image. Without it z enters the mapping network as it
-    is, and whoever moves it retracts it."""
+    is, and whoever moves it retracts it.
+    """
 
     extended: bool
     normalise: bool = False
