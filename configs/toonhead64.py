@@ -39,8 +39,10 @@ def get_config() -> ConfigDict:
             ),
             discriminator=dict(img_resolution=64, channels=CHANNELS, resample_filter=TAPS),
             train=dict(
-                batch_size=32,
-                lr=0.0025,
+                # Small batches make more of each image: after 100,000 images at 8 faces had both eyes, which they did
+                # not have after 44,000 at 32.
+                batch_size=8,
+                lr=0.0015,
                 r1_gamma=1.0,
                 r1_interval=16,
                 path_length_weight=0.0,

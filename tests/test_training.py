@@ -280,11 +280,14 @@ def run_config(tmp_path, **changes) -> ConfigDict:
 
 
 def test_a_run_killed_and_resumed_equals_an_uninterrupted_one(tmp_path):
-    whole = train_generator(run_config(tmp_path), tmp_path / "whole", log=lambda _: None)
+    decay = {"train.decay_start": 8, "train.decay_images": 8}
+    whole = train_generator(run_config(tmp_path, **decay), tmp_path / "whole", log=lambda _: None)
     lines: list[str] = []
-    # The state of a run that was killed between its first and second snapshot.
+    # The state of a run that was killed between its first and second snapshot, and is resumed with a decaying rate.
     train_generator(run_config(tmp_path, total_images=8), tmp_path / "parts", log=lines.append)
-    parts = train_generator(run_config(tmp_path), tmp_path / "parts", log=lines.append)
+    parts = train_generator(run_config(tmp_path, **decay), tmp_path / "parts", log=lines.append)
+    with pytest.raises(LsapError, match="parts: was begun with train.r1_interval=1, now it is 2"):
+        train_generator(run_config(tmp_path, **{"train.r1_interval": 2}), tmp_path / "parts", log=lines.append)
     assert "going on from 8 images" in lines
     a, b = load_generator(whole), load_generator(parts)
     assert a.sha256 == b.sha256 and a.discriminator is not None
@@ -297,7 +300,7 @@ def test_a_run_killed_and_resumed_equals_an_uninterrupted_one(tmp_path):
     assert sorted(p.name for p in (tmp_path / "whole" / "samples").iterdir()) == ["00000008.png", "00000016.png"]
     # Once finished, the same command only writes the result again.
     shutil.copy(whole, tmp_path / "before")
-    train_generator(run_config(tmp_path), tmp_path / "whole", log=lambda _: None)
+    train_generator(run_config(tmp_path, **decay), tmp_path / "whole", log=lambda _: None)
     assert (tmp_path / "before").read_bytes() == whole.read_bytes()
     # Its model card.
     images, apart = np.repeat(tiny_images(24, 8), 2, axis=0), tiny_images(6, 8, seed=1)

@@ -22,17 +22,16 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from lsap_jax.basecode_file import attach_basecode, save_basecode
-from lsap_jax.configuration import flat
 from lsap_jax.data import to_uint8
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import BasecodeEncoder, Generator
-from lsap_jax.inversion.atomic import write_files
 from lsap_jax.losses.lpips_file import load_lpips
 from lsap_jax.losses.perceptual import Perceptual, from_discriminator
 from lsap_jax.losses.pixel import mse
 from lsap_jax.networks.basecode import BasecodeConfig, BasecodeNetwork, initial_variables, resize_input
 from lsap_jax.report.pictures import grid, save_png
 from lsap_jax.spaces.feature import check_resolution
+from lsap_jax.training.source import check_source
 
 Log = Callable[[str], None]
 VALIDATION = 64  # samples on which E is judged as it will be used, with running statistics
@@ -182,7 +181,7 @@ def train_basecode(config: ConfigDict, generator: Generator, out: str | Path, lo
     batch = train.batch_size
     total, every = max(config.total_images // batch, 1), max(config.snapshot_images // batch, 1)
     data_rng, init_rng, judge_rng = (jax.random.fold_in(jax.random.key(config.seed), i) for i in range(3))
-    check_source(out, G, config)
+    check_source(out, config, G.sha256, free=("total_images", "snapshot_images", "generator", "name"))
     # Placed as a restored state is: a resumed run is the same program.
     state = jax.device_put(initial_state(shape, train, init_rng), jax.local_devices()[0])
     with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
@@ -222,24 +221,6 @@ def run(
             means["images_per_second"] = (step - since) * batch / (time.monotonic() - started)
             yield means, state, step
             sums, started, since = {}, time.monotonic(), step
-
-
-def check_source(out: Path, G: Generator, config: ConfigDict) -> None:
-    """Note in `out` what is trained there; LsapError where it was something else. Only its length may change."""
-    lengths = ("total_images", "snapshot_images", "generator", "name")
-    source = {"generator_sha256": G.sha256, **{k: v for k, v in flat(config).items() if k not in lengths}}
-    source = json.loads(json.dumps(source))  # tuples as lists
-    path = out / "source.json"
-    if not path.is_file():
-        write_files({path: json.dumps(source, indent=1, sort_keys=True).encode()})
-        return
-    before = json.loads(path.read_text())
-    changed = sorted(k for k in before.keys() | source.keys() if before.get(k) != source.get(k))
-    if changed:
-        k = changed[0]
-        raise LsapError(
-            f"{out}: was begun with {k}={before.get(k)}, now it is {source.get(k)}; give another --out, or empty it"
-        )
 
 
 @partial(jax.jit, static_argnums=3)

@@ -19,9 +19,15 @@ from lsap_jax.generator import Discriminator, Generator, load_generator
 from lsap_jax.networks import discriminator, stylegan2
 from lsap_jax.report.pictures import grid, save_png
 from lsap_jax.training.dataset import batch, load_training_images
+from lsap_jax.training.source import check_source
 from lsap_jax.training.stylegan2 import TrainConfig, TrainState, initial_state, train_step
 
 Log = Callable[[str], None]
+
+# What a resumed run may change: how long it goes on and how its rate ends, what it is called and what it writes.
+RESUMED_WITH = (
+    "total_images", "snapshot_images", "name", "licence", "train.lr", "train.decay_start", "train.decay_images",
+)  # fmt: skip
 
 
 # Compiled whole: operation by operation, initialisation takes several times as long.
@@ -82,6 +88,7 @@ def train_generator(config: ConfigDict, out: str | Path, log: Log = print) -> Pa
     )
     log(f"{len(images)} training and {len(heldout)} held-out images, batches of {train.batch_size}")
     assert G.discriminator is not None
+    check_source(out, config, G.sha256, free=RESUMED_WITH)
     step_fn = compiled_step(G.config, G.discriminator.config, train)
     with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
         # Placed as a restored state is: both take one compilation, and a resumed run is the same program.

@@ -3,6 +3,7 @@
 Non-saturating loss, lazy R1 and path length regularisation, style mixing, and a moving average of the weights.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from lsap_jax.generator import Discriminator, Generator
+from lsap_jax.generator import Generator
 from lsap_jax.training.augment import adapt, augment
 
 Params = Any
@@ -62,11 +63,11 @@ def optimizer(config: TrainConfig, interval: int) -> optax.GradientTransformatio
     The rate decays at the end, by `decay_start` and `decay_images`.
     """
     ratio = interval / (interval + 1) if interval else 1.0
-    rate: Any = config.lr * ratio
+    # Always a schedule: it counts steps, so a resumed run can be given a decay that it was not begun with.
+    rate = optax.constant_schedule(config.lr * ratio)
     if config.decay_images:
         start, length = config.decay_start // config.batch_size, config.decay_images // config.batch_size
-        decay = optax.cosine_decay_schedule(config.lr * ratio, length, alpha=0.02)
-        rate = optax.join_schedules([optax.constant_schedule(config.lr * ratio), decay], [start])
+        rate = optax.join_schedules([rate, optax.cosine_decay_schedule(config.lr * ratio, length, alpha=0.02)], [start])
     adam = optax.adam(rate, b1=0.0, b2=0.99**ratio, eps=1e-8)
     return optax.multi_transform({"train": adam, "buffer": optax.set_to_zero()}, trainable)
 
@@ -117,7 +118,7 @@ def train_step(
     r1: bool,
     path_length: bool,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step of the generator, then one of the discriminator.
+    """One step of both networks on the same generated images, each from the weights before the step.
 
     Args:
         G: gives the configurations; its params are ignored.
@@ -126,42 +127,42 @@ def train_step(
     """
     assert G.discriminator is not None
     g_tx, d_tx = optimizers(config)
-    g_rng, d_rng, pl_rng = jax.random.split(rng, 3)
+    ws_rng, noise_rng, fake_rng, real_rng, pl_rng = jax.random.split(rng, 5)
 
-    def generate(params: Params, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
-        ws_rng, noise_rng = jax.random.split(rng)
+    def generate(params: Params) -> tuple[jax.Array, jax.Array]:
         g = G.replace(params=params)
         ws, w = sample_ws(g, ws_rng, real.shape[0], config.style_mixing)
         return g.synthesis(ws, "random", noise_rng), w
 
-    def critic(params: Params, images: jax.Array, rng: jax.Array) -> jax.Array:
-        return G.discriminator.replace(params=params)(augment(images, rng, state.augment_p))  # type: ignore[union-attr]
+    def critic(params: Params, images: jax.Array) -> jax.Array:
+        return G.discriminator.replace(params=params)(images)  # type: ignore[union-attr]
 
-    def g_loss(params: Params) -> tuple[jax.Array, Any]:
-        fake, w = generate(params, g_rng)
-        loss = jax.nn.softplus(-critic(state.discriminator, fake, jax.random.fold_in(g_rng, 1))).mean()
-        mean = state.path_length_mean
-        if path_length:
-            penalty, mean = path_length_penalty(
-                G.replace(params=params), config, pl_rng, max(real.shape[0] // 2, 1), mean
-            )
-            loss = loss + penalty
-        return loss, (w, mean)
+    def real_loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        images = augment(real, real_rng, state.augment_p)
+        logits = critic(params, images)
+        penalty = r1_penalty(partial(critic, params), images, config) if r1 else jnp.zeros(())
+        return jax.nn.softplus(-logits).mean() + penalty, (logits, penalty)
 
-    def d_loss(params: Params) -> tuple[jax.Array, Any]:
-        fake, _ = generate(state.generator, d_rng)
-        fake_logits = critic(params, jax.lax.stop_gradient(fake), jax.random.fold_in(d_rng, 1))
-        augmented = augment(real, jax.random.fold_in(d_rng, 2), state.augment_p)
-        plain = Discriminator(config=G.discriminator.config, params=params)  # type: ignore[union-attr]
-        real_logits = plain(augmented)
-        loss = jax.nn.softplus(fake_logits).mean() + jax.nn.softplus(-real_logits).mean()
-        penalty = r1_penalty(plain, augmented, config) if r1 else jnp.zeros(())
-        return loss + penalty, (real_logits, fake_logits, penalty)
-
-    (g_value, (w, path_mean)), g_grads = jax.value_and_grad(g_loss, has_aux=True)(state.generator)
-    (d_value, (real_logits, fake_logits, penalty)), d_grads = jax.value_and_grad(d_loss, has_aux=True)(
-        state.discriminator
+    # One pass through each network serves both losses: only what comes back differs.
+    fake, generator_back, w = jax.vjp(generate, state.generator, has_aux=True)
+    fake_logits, critic_back = jax.vjp(
+        lambda params, images: critic(params, augment(images, fake_rng, state.augment_p)), state.discriminator, fake
     )
+    g_value, g_logits = jax.value_and_grad(lambda logits: jax.nn.softplus(-logits).mean())(fake_logits)
+    fake_value, d_logits = jax.value_and_grad(lambda logits: jax.nn.softplus(logits).mean())(fake_logits)
+    (g_grads,) = generator_back(critic_back(g_logits)[1])
+    (real_value, (real_logits, penalty)), real_grads = jax.value_and_grad(real_loss, has_aux=True)(state.discriminator)
+    d_grads = jax.tree.map(jnp.add, real_grads, critic_back(d_logits)[0])
+    path_mean = state.path_length_mean
+    if path_length:
+
+        def path_loss(params: Params) -> tuple[jax.Array, jax.Array]:
+            g = G.replace(params=params)
+            return path_length_penalty(g, config, pl_rng, max(real.shape[0] // 2, 1), state.path_length_mean)
+
+        (path_value, path_mean), path_grads = jax.value_and_grad(path_loss, has_aux=True)(state.generator)
+        g_value, g_grads = g_value + path_value, jax.tree.map(jnp.add, g_grads, path_grads)
+
     updates, g_optimizer = g_tx.update(g_grads, state.g_optimizer, state.generator)
     generator = optax.apply_updates(state.generator, updates)
     generator = track_w_avg(generator, w, G.config.w_avg_beta)
@@ -182,13 +183,13 @@ def train_step(
         path_length_mean=path_mean,
     )
     logs = {
-        "g_loss": g_value, "d_loss": d_value, "real": real_logits.mean(), "fake": fake_logits.mean(), "r1": penalty,
-        "augment_p": p,
+        "g_loss": g_value, "d_loss": fake_value + real_value, "real": real_logits.mean(), "fake": fake_logits.mean(),
+        "r1": penalty, "augment_p": p,
     }  # fmt: skip
     return new, logs
 
 
-def r1_penalty(D: Discriminator, real: jax.Array, config: TrainConfig) -> jax.Array:
+def r1_penalty(D: Callable[[jax.Array], jax.Array], real: jax.Array, config: TrainConfig) -> jax.Array:
     """γ/2 · E|∇D(x)|² (Mescheder et al., ICML 2018), times the interval at which it is evaluated."""
     grads = jax.grad(lambda x: D(x).sum())(real)
     return jnp.square(grads).sum(axis=(1, 2, 3)).mean() * (config.r1_gamma / 2 * config.r1_interval)
