@@ -7,7 +7,8 @@
 Images are the bundled samples, or the last `--count` of an .npz pack named with `--images`. Printed per variant: mean
 MSE, PSNR, SSIM and perceptual distance with the standard error of the mean, the loss at some steps, seconds per
 image-step. `--picture FILE` saves targets, reconstructions, and the same codes moved by one strong random direction
-in z."""
+in z.
+"""
 
 import argparse
 import time

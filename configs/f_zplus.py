@@ -7,7 +7,8 @@ Cost: 1200 steps; 0.02 s per image-step for the bundled 64-px generator on 2 CPU
 Command: lsap-jax invert IMAGES --generator G --space f/z+ --out runs/f_zplus
 
 Losses are means, as in the authors' code: with sums the weight 10 of the base code would have no meaning (the paper
-writes squared norms)."""
+writes squared norms).
+"""
 
 from ml_collections import ConfigDict
 

@@ -1,5 +1,6 @@
 """Base-code encoders in files: a converted or trained one by itself, BDInvert's checkpoints, and joining one to its
-generator."""
+generator.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -2,7 +2,8 @@
 the file has them.
 
 `Generator` is frozen and a JAX pytree whose leaves are the params: pass it through `jit`, `grad`, `vmap` and `pmap`
-    like any array."""
+like any array.
+"""
 
 import json
 from collections.abc import Mapping

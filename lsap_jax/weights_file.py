@@ -1,7 +1,8 @@
 """One converted file: safetensors with the kind, the configuration, the provenance and a digest in its header.
 
 The header's metadata has one entry, "lsap_jax", a JSON object {format_version, kind, config, provenance, sha256};
-`sha256` covers names, types, shapes and bytes of all tensors, so a flipped bit anywhere is noticed."""
+`sha256` covers names, types, shapes and bytes of all tensors, so a flipped bit anywhere is noticed.
+"""
 
 import hashlib
 import json

@@ -71,7 +71,8 @@ def assign_ids(names: Sequence[str]) -> list[str]:
 
 def clashes(ids: Sequence[str]) -> list[int]:
     """Indices of ids that would share a file with another, or have a file where another needs a folder
-    (`a` writes `a.png`, and `a.png/b` needs a folder of that name)."""
+    (`a` writes `a.png`, and `a.png/b` needs a folder of that name).
+    """
     keys = [unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()) for text in ids]
     same, folders = defaultdict(list), set()
     for index, key in enumerate(keys):

@@ -105,7 +105,8 @@ def _cropped(picture: Image.Image) -> tuple[Image.Image, list[str]]:
 
 def _inside(size: tuple[int, int], resolution: int) -> tuple[tuple[int, int], list[str]]:
     """The size at which a picture fits the square. It is scaled first and padded then: a strip of 100000x1 pixels
-    would not fit into memory as a square."""
+    would not fit into memory as a square.
+    """
     width, height = size
     side = max(size)
     inside = (max(1, round(width * resolution / side)), max(1, round(height * resolution / side)))

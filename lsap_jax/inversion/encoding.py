@@ -58,7 +58,8 @@ def image_from_png(data: bytes) -> np.ndarray:
 
 def metrics_csv(rows: Mapping[str, Mapping[str, float]]) -> bytes:
     """A table with a row per id, sorted: mse, psnr and ssim first, the other metrics by name; a cell is empty where an
-    image lacks one. Numbers are written so that they read back exactly."""
+    image lacks one. Numbers are written so that they read back exactly.
+    """
     names = {name for row in rows.values() for name in row}
     columns = [name for name in _FIRST_COLUMNS if name in names] + sorted(names.difference(_FIRST_COLUMNS))
     text = io.StringIO()

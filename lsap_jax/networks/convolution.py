@@ -1,12 +1,12 @@
 """Convolutions whose gradients stay fast on CPUs, inside `lax.scan` as outside.
 
 XLA's CPU compiler (jaxlib 0.10) has two weak spots that autodiff hits. Inside a loop it does not bring a kernel whose
-channel axes were swapped
-by dimension numbers into the layout of its fast kernels: a gradient to the input takes four to ten times as long as
-    outside. And the gradient to the weights of a convolution over stuffed zeros runs in plain loops. Here both are
-    spelled out: kernels are transposed explicitly, each tap's weight gradient of a transposed convolution is one
-    matrix product. Every rule is made of these same functions, so that second derivatives (R1, path length) are fast
-    too."""
+channel axes were swapped by dimension numbers into the layout of its fast kernels: a gradient to the input takes four
+to ten times as long as outside. And the gradient to the weights of a convolution over stuffed zeros runs in plain
+loops. Here both are spelled out: kernels are transposed explicitly, each tap's weight gradient of a transposed
+convolution is one matrix product. Every rule is made of these same functions, so that second derivatives (R1, path
+length) are fast too.
+"""
 
 from functools import partial
 

@@ -41,8 +41,9 @@ class DiscriminatorConfig:
 def minibatch_stddev(x: jax.Array, group_size: int | None, num_channels: int) -> jax.Array:
     """Append `num_channels` channels with the standard deviation over groups of the batch to [B, H, W, C].
 
-    The group index is the slow axis: samples i, i + B/G, i + 2·B/G, ... form a group. B must be divisible by G =
-        min(group_size, B)."""
+    The group index is the slow axis: samples i, i + B/G, i + 2·B/G, ... form a group. B must be divisible by
+    G = min(group_size, B).
+    """
     b, h, w, c = x.shape
     g = b if group_size is None else min(group_size, b)
     if b % g:

@@ -2,8 +2,9 @@
 checkpoints decide details).
 
 Modules are stateless: `params` is a plain nested dict whose names are those of NVIDIA's state dicts
-    (`synthesis/b8/conv0/affine/weight`). The buffers `w_avg` and `noise_const` live in the same tree; whoever trains
-    leaves them out (`training`)."""
+(`synthesis/b8/conv0/affine/weight`). The buffers `w_avg` and `noise_const` live in the same tree; whoever trains leaves
+them out (`training`).
+"""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,7 +34,8 @@ class GeneratorConfig:
     """Shape of a StyleGAN2 generator; everything that its weights do not say by themselves.
 
     `channels[i]` is the number of feature channels at resolution 4·2^i. `resample_filter` holds normalised taps: 1-D
-    for a separable filter, else nested tuples."""
+    for a separable filter, else nested tuples.
+    """
 
     img_resolution: int
     channels: tuple[int, ...]
