@@ -302,6 +302,9 @@ def test_a_run_killed_and_resumed_equals_an_uninterrupted_one(tmp_path):
     shutil.copy(whole, tmp_path / "before")
     train_generator(run_config(tmp_path, **decay), tmp_path / "whole", log=lambda _: None)
     assert (tmp_path / "before").read_bytes() == whole.read_bytes()
+    # Another run that starts from it counts on.
+    more = train_generator(run_config(tmp_path, init=str(whole), total_images=4), tmp_path / "more", log=lambda _: None)
+    assert load_generator(more).provenance["images_seen"] == 20
     # Its model card.
     images, apart = np.repeat(tiny_images(24, 8), 2, axis=0), tiny_images(6, 8, seed=1)
     command, caveats = "lsap-jax train-generator", ("Noise in, noise out.",)

@@ -200,9 +200,10 @@ def samples(G: Generator, count: int, seed: int, truncation_psi: float = 1.0) ->
 def finish(G: Generator, state: TrainState, config: ConfigDict, out: Path) -> Path:
     """Write the moving average and the discriminator, with how they came about."""
     assert G.discriminator is not None
+    before = G.provenance.get("images_seen", 0)  # by the weights that it started from
     provenance = {
-        "name": config.name, "licence": config.licence, "images_seen": int(state.images_seen), "init": config.init,
-        "config": config.to_dict(),
+        "name": config.name, "licence": config.licence, "images_seen": before + int(state.images_seen),
+        "init": f"{config.init} ({before:,} images)" if before else config.init, "config": config.to_dict(),
     }  # fmt: skip
     trained = G.replace(
         params=state.ema,
