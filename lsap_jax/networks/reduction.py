@@ -35,7 +35,10 @@ def average(x: jax.Array, axes: int | tuple[int, ...], keepdims: bool = False) -
 
 @jax.custom_vjp
 def scaled(x: jax.Array, s: jax.Array) -> jax.Array:
-    """x · s for an s of as many axes, each of x's length or 1; those of length 1 are neighbours."""
+    """x · s for an s of as many axes, each of x's length or 1; those of length 1 are neighbours.
+
+    The gradient to s is a `total`.
+    """
     return x * s
 
 
