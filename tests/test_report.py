@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from lsap_jax.data.pixels import to_float
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.atomic import encode_record
+from lsap_jax.inversion.pictures import save_png
 from lsap_jax.inversion.results import FORMAT, RunFolder, read_manifest
-from lsap_jax.report import charts, pictures
+from lsap_jax.report import charts
 from lsap_jax.report.page import escape
 from lsap_jax.report.run_report import _spread, write_run_report
 from lsap_jax.report.sections import Row
@@ -147,7 +148,7 @@ def test_a_damaged_picture_or_curve_does_not_stop_the_page(tmp_path):
 
 
 def test_ids_never_lead_out_of_the_run_folder(tmp_path):
-    secret = pictures.save_png(tmp_path / "secret.png", np.zeros((8, 8, 3), np.uint8))
+    secret = save_png(tmp_path / "secret.png", np.zeros((8, 8, 3), np.uint8))
     run = fake_run(tmp_path / "run", 0)
     (run / "images").mkdir()
     digest = hashlib.sha256(secret.read_bytes()).hexdigest()

@@ -175,7 +175,7 @@ def sample_grid(args: Arguments, G: "Generator", target: Path) -> int:
     if not args.flags.grid:
         return 0
     from lsap_jax.cli.generate import draw
-    from lsap_jax.report.pictures import grid, save_png
+    from lsap_jax.inversion.pictures import grid, save_png
 
     number_of = 16 if G.img_resolution <= 256 else 4
     images = draw(G, list(range(number_of)), GRID_PSI, batch_size=4)

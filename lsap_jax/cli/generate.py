@@ -35,7 +35,7 @@ def flags() -> FlagValues:
 
 def run(args: Arguments) -> int:
     from lsap_jax.generator import load_generator
-    from lsap_jax.report.pictures import grid, save_png
+    from lsap_jax.inversion.pictures import grid, save_png
 
     args.no_config()
     args.only()

@@ -25,11 +25,11 @@ from lsap_jax.basecode_file import attach_basecode, save_basecode
 from lsap_jax.data import to_uint8
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import BasecodeEncoder, Generator
+from lsap_jax.inversion.pictures import grid, save_png
 from lsap_jax.losses.lpips_file import load_lpips
 from lsap_jax.losses.perceptual import Perceptual, from_discriminator
 from lsap_jax.losses.pixel import mse
 from lsap_jax.networks.basecode import BasecodeConfig, BasecodeNetwork, initial_variables, resize_input
-from lsap_jax.report.pictures import grid, save_png
 from lsap_jax.spaces.feature import check_resolution
 from lsap_jax.training.source import check_source
 

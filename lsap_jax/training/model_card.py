@@ -21,8 +21,8 @@ from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator, load_generator
 from lsap_jax.inversion.atomic import write_files
 from lsap_jax.inversion.encoding import png_bytes
+from lsap_jax.inversion.pictures import grid
 from lsap_jax.metrics.kid import Kid, Whitening, feature_description, fit_whitening, kid, random_features
-from lsap_jax.report.pictures import grid
 from lsap_jax.training.dataset import load_training_images
 from lsap_jax.training.stylegan2 import BUFFERS
 
