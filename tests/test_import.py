@@ -18,7 +18,11 @@ LEVELS = [
     {"generator"},
     {"basecode_file", "testing"},
     {"losses", "spaces", "metrics", "data"},
-    {"report", "refinement", "editing", "training", "inversion"},
+    {"inversion"},
+    {"training"},
+    {"editing"},
+    {"refinement"},
+    {"report"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -11,8 +11,9 @@ import optax
 from flax import struct
 
 from lsap_jax.generator import Generator
-from lsap_jax.inversion.objective import Targets, synthesise, terms, weighted
+from lsap_jax.inversion.objective import Targets, terms, weighted
 from lsap_jax.inversion.optimizers import make_optimizer
+from lsap_jax.inversion.rendering import synthesise
 from lsap_jax.losses.perceptual import Perceptual
 from lsap_jax.metrics import distortion
 from lsap_jax.spaces import Space

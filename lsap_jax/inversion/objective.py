@@ -3,12 +3,12 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import struct
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
+from lsap_jax.inversion.rendering import synthesise
 from lsap_jax.losses.base import base_code
 from lsap_jax.losses.lpips_file import load_lpips
 from lsap_jax.losses.perceptual import Perceptual, from_discriminator
@@ -32,21 +32,6 @@ class Targets(struct.PyTreeNode, kw_only=True):
     features: Any = None
     f0: jax.Array | None = None
     mask: jax.Array | None = None
-
-
-def synthesise(G: Generator, space: Space, codes: dict[str, jax.Array]) -> jax.Array:
-    """Images [B, R, R, C] of codes, unclipped.
-
-    CPUs multiply a single row by a matrix in another order than several. A lone image's code therefore enters the dense
-    layers beside a copy of itself; the convolutions, where the work is, see it once.
-    """
-    count = next(iter(codes.values())).shape[0]
-    if count > 1:
-        return G.synthesis(**space.decode(G, codes))
-    options = space.decode(G, jax.tree.map(lambda code: jnp.concatenate([code, code]), codes))
-    options["styles"] = G.styles(options["ws"])
-    one = {key: jax.tree.map(lambda a: a[:count], options[key]) for key in options if key in ("styles", "f")}
-    return G.synthesis(**{**options, **one, "ws": None})
 
 
 def terms(

@@ -10,9 +10,24 @@ from lsap_jax.generator import Generator
 from lsap_jax.spaces import Space, parse_space
 
 
+def synthesise(G: Generator, space: Space, codes: dict[str, jax.Array]) -> jax.Array:
+    """Images [B, R, R, C] of codes, unclipped.
+
+    CPUs multiply a single row by a matrix in another order than several. A lone image's code therefore enters the dense
+    layers beside a copy of itself; the convolutions, where the work is, see it once.
+    """
+    count = next(iter(codes.values())).shape[0]
+    if count > 1:
+        return G.synthesis(**space.decode(G, codes))
+    options = space.decode(G, jax.tree.map(lambda code: jnp.concatenate([code, code]), codes))
+    options["styles"] = G.styles(options["ws"])
+    one = {key: jax.tree.map(lambda a: a[:count], options[key]) for key in options if key in ("styles", "f")}
+    return G.synthesis(**{**options, **one, "ws": None})
+
+
 @jax.jit(static_argnums=1)
 def _render(G: Generator, space: Space, codes: dict[str, jax.Array]) -> jax.Array:
-    return jnp.clip(G.synthesis(**space.decode(G, codes)), -1, 1)
+    return jnp.clip(synthesise(G, space, codes), -1, 1)
 
 
 def render(G: Generator, space: str | Space, codes: Mapping[str, np.ndarray], batch_size: int = 16) -> np.ndarray:
