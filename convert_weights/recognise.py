@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from convert_weights import basecode, codes, nvlabs, nvlabs_file, perceptual, state_dicts, tensorflow
+from convert_weights import basecode, codes, inception, nvlabs, nvlabs_file, perceptual, state_dicts, tensorflow
 from convert_weights.archive import Archive
 from convert_weights.builders import NAMESPACE, NETWORK, Array
 from convert_weights.checkpoint import Checkpoint, ConversionError, listed, shown
@@ -36,7 +36,8 @@ def read(path: str | os.PathLike) -> Checkpoint:
     Args:
         path: NVlabs (stylegan2-ada-pytorch, stylegan3 repository) or TensorFlow StyleGAN2 pickle, whole-generator save,
             rosinality, pSp/e4e or GenForce checkpoint, `.npz` with NVlabs names, torchvision VGG16/AlexNet/SqueezeNet
-            1.1, LPIPS linear layers, BDInvert base-code encoder, or latent codes. Its name and suffix do not matter.
+            1.1, LPIPS linear layers, FID's Inception v3, BDInvert base-code encoder, or latent codes. Its name and
+            suffix do not matter.
     Returns:
         the weights in canonical names; see `Checkpoint`.
     Raises:
@@ -136,6 +137,8 @@ def _from_dict(root: dict, container: str) -> Checkpoint:
             return perceptual.backbone(flat)
     if "lin0.model.1.weight" in own:
         return perceptual.linear(own)
+    if inception.FIRST in own:
+        return inception.inception(own)
     if "model.0.weight" in parts.get("encoder", own):
         return basecode.encoder(
             parts.get("encoder", own), state_dicts.leftovers(root, {"encoder"}) if "encoder" in parts else {}

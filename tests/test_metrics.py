@@ -1,16 +1,28 @@
 """Distortion metrics against scikit-image's values; the unbiased kernel distance and its features."""
 
 import json
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parity import assert_parity
 
 from lsap_jax.errors import LsapError
 from lsap_jax.metrics import kid as kid_module
-from lsap_jax.metrics.distortion import DESCRIPTIONS, mse, psnr, ssim, ssim01, structural_similarity
+from lsap_jax.metrics.distortion import (
+    DESCRIPTIONS,
+    MS_SSIM_WEIGHTS,
+    ms_ssim,
+    ms_ssim_weights,
+    mse,
+    psnr,
+    ssim,
+    ssim01,
+    structural_similarity,
+)
 from lsap_jax.metrics.kid import fit_whitening, kid, kid_subsets, random_features
 
 
@@ -54,7 +66,7 @@ def test_the_metrics_of_results_equal_scikit_image(reference, image):
         np.testing.assert_allclose(function(a, b)[0], data[f"ssim_{number:03d}"], rtol=1e-5)
     np.testing.assert_allclose(psnr(a, b)[0], data[f"psnr_{image}"], rtol=1e-6)
     np.testing.assert_allclose(mse(a, b)[0], 4 * data[f"mse_{image}"], rtol=1e-5)  # reference on [0, 1]
-    assert set(DESCRIPTIONS) == {"mse", "psnr", "ssim", "ssim01"}
+    assert set(DESCRIPTIONS) == {"mse", "psnr", "ssim", "ssim01", "ms_ssim"}
 
 
 def test_psnr_formula_and_identity():
@@ -80,6 +92,53 @@ def test_ssim_is_symmetric_one_for_identical_and_ignores_batch_mates(seed):
 def test_ssim_refuses_images_smaller_than_its_window():
     with pytest.raises(LsapError, match="11 x 11 px, got 8 x 8"):
         ssim(jnp.zeros((1, 8, 8, 3)), jnp.zeros((1, 8, 8, 3)))
+
+
+def _pairs(number, height, width):
+    """The pairs that golden_metrics.npz has values of: noise added, contrast reduced, unrelated, inverted."""
+    r = np.random.RandomState(number)
+    low = np.repeat(np.repeat(r.uniform(-1, 1, (4, height // 16, width // 16, 3)), 16, axis=1), 16, axis=2)
+    noise = r.uniform(-1, 1, (4, height, width, 3))
+    a = 0.6 * low + 0.2 * noise
+    b = np.stack([a[0] + 0.3 * noise[1], 0.8 * a[1] - 0.1, noise[2], -a[3]])
+    return (jnp.asarray(np.clip(v, -1, 1), jnp.float32) for v in (a, b))
+
+
+MS_SSIM_SIZES = [(208, 192), (96, 112), (64, 64), (16, 16)]
+
+
+@pytest.mark.parametrize(("number", "size"), list(enumerate(MS_SSIM_SIZES)))
+def test_ms_ssim_equals_pytorch_msssim(number, size):
+    """With 5, 4, 3 and 1 scales; how the values were made is told in test_inception.py."""
+    with np.load(Path(__file__).parent / "golden_metrics.npz") as file:
+        expected = file[f"ms_ssim{number}"]
+    assert_parity("ms_ssim", str(size), ms_ssim(*_pairs(number, *size)), expected)
+    assert expected[3] == 0  # an inverted image's negative contrast
+
+
+def test_ms_ssim_has_as_many_scales_as_fit():
+    assert ms_ssim_weights(161) == ms_ssim_weights(1024) == MS_SSIM_WEIGHTS
+    scales = {160: 4, 81: 4, 80: 3, 41: 3, 40: 2, 21: 2, 20: 1, 11: 1}
+    assert {side: len(ms_ssim_weights(side)) for side in scales} == scales
+    assert all(sum(ms_ssim_weights(side)) == pytest.approx(1) for side in scales)
+    a, b = (v[:2] for v in _pairs(5, 16, 16))
+    np.testing.assert_allclose(ms_ssim(a, b), ssim01(a, b), rtol=1e-4)  # one scale is SSIM
+    for claim in ("5 above 160", "4 above 80", "3 above 40", "2 above 20"):
+        assert claim in DESCRIPTIONS["ms_ssim"]["scales"]
+
+
+@given(st.integers(0, 10**6))
+def test_ms_ssim_is_symmetric_one_for_identical_and_ignores_batch_mates(seed):
+    a, b = (jnp.asarray(v) for v in np.random.RandomState(seed).uniform(-1, 1, (2, 2, 21, 23, 3)).astype(np.float32))
+    b = 0.7 * a + 0.3 * b
+    np.testing.assert_allclose(ms_ssim(a, b), ms_ssim(b, a), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ms_ssim(a, a), 1, rtol=3e-7)
+    np.testing.assert_array_equal(ms_ssim(a, b)[:1], ms_ssim(a[:1], b[:1]))
+
+
+def test_ms_ssim_refuses_images_smaller_than_its_window():
+    with pytest.raises(LsapError, match="MS-SSIM needs images of at least 11 x 11 px, got 12 x 10"):
+        ms_ssim(jnp.zeros((1, 12, 10, 3)), jnp.zeros((1, 12, 10, 3)))
 
 
 def _naive_mmd2(x, y):

@@ -3,6 +3,7 @@
 usage: lsap-jax convert SRC DST                         StyleGAN2 (NVlabs, PTI, TensorFlow, rosinality, GenForce, e4e)
        lsap-jax convert SRC DST --add_basecode ENCODER  the same, with a base-code encoder inside
        lsap-jax convert vgg16.pth DST --lin vgg.pth     LPIPS: torchvision's backbone, and lin weights of lpips
+       lsap-jax convert pt_inception.pth DST            FID: Inception v3 of pytorch-fid
        lsap-jax convert ENCODER DST [--generator G]     BDInvert's base-code encoder, alone or inside its generator
 
 SRC is recognised by its content. DST is one safetensors file with configuration, provenance and digest in its header.
@@ -57,6 +58,10 @@ def run(args: Arguments) -> int:
         return convert_generator(args, checkpoint, source, target)
     if checkpoint.kind == "basecode_encoder":
         return join(args, source, target, checkpoint)
+    if checkpoint.kind == "inception":
+        from lsap_jax.metrics.fid import save_inception
+
+        return wrote(target, save_inception(target, checkpoint))
     if checkpoint.kind == "backbone" and args.flags.lin:
         from lsap_jax.losses.lpips_file import save_lpips
 
@@ -87,7 +92,7 @@ def convert_generator(args: Arguments, checkpoint: Checkpoint, source: Path, tar
 
     G = from_checkpoint(checkpoint)
     checkpoint.arrays.clear()  # G has copies in its own layouts: a 1024-px model need not be in memory twice
-    G = attached(G, args.flags.add_basecode or "")
+    G = attached(G, {"basecode": args.flags.add_basecode})
     facts = {**G.provenance, "name": target.stem, "source": source.name}
     G = replace(G, provenance_json=json.dumps(facts, sort_keys=True))
     wrote(target, G.save(target))
