@@ -135,7 +135,7 @@ def main() -> None:
     import jax
     import numpy as np
 
-    from lsap_jax.spaces.hypersphere import retract
+    from lsap_jax.spaces.sphere import retract
 
     G, perceptual, backbone, lin = networks(args.resolution, args.channel_base)
     versions = f"jax {jax.__version__} on {jax.devices()[0].device_kind}"

@@ -13,9 +13,11 @@ _EXPORTS = {
     "load_generator": "lsap_jax.generator",
     "Inversion": "lsap_jax.inversion.invert",
     "invert": "lsap_jax.inversion.invert",
+    "evaluate": "lsap_jax.inversion.evaluation",
     "render": "lsap_jax.inversion.rendering",
     "Space": "lsap_jax.spaces",
     "parse_space": "lsap_jax.spaces",
+    "with_statistics": "lsap_jax.statistics",
     "LsapError": "lsap_jax.errors",
 }
 

@@ -22,7 +22,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from lsap_jax import weights_file
 from lsap_jax.errors import LsapError
 from lsap_jax.networks import basecode, discriminator, stylegan2
+from lsap_jax.networks.layers import FullyConnected
 from lsap_jax.networks.parameters import params_from_canonical
+from lsap_jax.networks.reduction import total
 
 Params = Mapping[str, Any]
 
@@ -62,14 +64,46 @@ class BasecodeEncoder(struct.PyTreeNode, kw_only=True):
         return basecode.BasecodeNetwork(self.config).apply(self.variables, x)  # type: ignore[return-value]
 
 
+class LatentStatistics(struct.PyTreeNode, kw_only=True):
+    """What the latent spaces of a generator look like, estimated from samples; `lsap_jax.statistics` makes it.
+
+    Attributes:
+        w_mean, w_std: [w_dim] mean and standard deviation of w = mapping(z).
+        p_mean: [w_dim] mean of p = LeakyReLU_5(w).
+        p_values, p_vectors: [w_dim] variances of p along its principal axes, largest first, and the axes as columns
+            [w_dim, w_dim].
+        anchors: layer name -> [C], the mean μ of the unit styles of each layer of S^N (LSAP, arXiv 2209.12746).
+        samples, anchor_samples: how many z they were estimated from.
+    """
+
+    w_mean: jax.Array
+    w_std: jax.Array
+    p_mean: jax.Array
+    p_values: jax.Array
+    p_vectors: jax.Array
+    anchors: Mapping[str, jax.Array]
+    samples: int = struct.field(pytree_node=False)
+    anchor_samples: int = struct.field(pytree_node=False)
+
+    @property
+    def w_spread(self) -> jax.Array:
+        """Root mean square distance of w from its mean, over all dimensions together (the projector's w_std)."""
+        return jnp.sqrt(total(jnp.square(self.w_std), -1))
+
+
 class Generator(struct.PyTreeNode, kw_only=True):
-    """StyleGAN2 generator: `mapping`, `synthesis`, and the networks that came with it."""
+    """StyleGAN2 generator: `mapping`, `synthesis`, and what came with it.
+
+    `source` is where it was loaded from; `statistics` is None until something needs it.
+    """
 
     config: stylegan2.GeneratorConfig = struct.field(pytree_node=False)
     params: Params
     discriminator: Discriminator | None = None
     basecode: BasecodeEncoder | None = None
+    statistics: LatentStatistics | None = None
     provenance_json: str = struct.field(pytree_node=False, default="{}")
+    source: str = struct.field(pytree_node=False, default="")
 
     z_dim = property(lambda self: self.config.z_dim)
     c_dim = property(lambda self: self.config.c_dim)
@@ -101,15 +135,17 @@ class Generator(struct.PyTreeNode, kw_only=True):
             truncation_psi: ws become w_avg + psi · (w - w_avg).
             truncation_cutoff: only the first so many of the num_ws; None is all.
         """
-        w = self.map_w(z, c)
-        ws = jnp.broadcast_to(w[:, None], (w.shape[0], self.num_ws, self.w_dim))
-        return self.truncate(ws, truncation_psi, truncation_cutoff)
+        return self.truncate(self.repeat_w(self.map_w(z, c)), truncation_psi, truncation_cutoff)
 
     def map_w(self, z: jax.Array, c: jax.Array | None = None, *, normalize: bool = True) -> jax.Array:
         """z [B, z_dim] to w [B, w_dim]. `normalize=False` skips StyleGAN's own normalisation of z."""
         if self.c_dim and c is None:
             c = jnp.zeros((z.shape[0], self.c_dim))
         return stylegan2.Mapping(self.config).apply({"params": self.params["mapping"]}, z, c, normalize=normalize)  # type: ignore[return-value]
+
+    def repeat_w(self, w: jax.Array) -> jax.Array:
+        """w [B, w_dim] for every layer: ws [B, num_ws, w_dim]."""
+        return jnp.broadcast_to(w[:, None], (w.shape[0], self.num_ws, self.w_dim))
 
     def map_rows(self, z: jax.Array, c: jax.Array | None = None, *, normalize: bool = True) -> jax.Array:
         """Z+ codes [B, num_ws, z_dim] to ws [B, num_ws, w_dim]: every row through the mapping network."""
@@ -176,8 +212,12 @@ class Generator(struct.PyTreeNode, kw_only=True):
 
     def styles(self, ws: jax.Array) -> dict[str, jax.Array]:
         """StyleSpace of ws: layer name -> [B, Cin], as `synthesis(styles=...)` takes it."""
-        found = self.features(ws, "none")[1]
-        return {name: found[f"{name}.styles"] for name in self.config.style_layers()}
+        found = {}
+        for name, (index, width) in self.config.style_layers().items():
+            block, layer = name.split(".")
+            affine = self.params["synthesis"][block][layer]["affine"]
+            found[name] = FullyConnected(width).apply({"params": affine}, ws[:, index])
+        return found  # type: ignore[return-value]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every weight by its name in the file: `generator/mapping/fc0/weight`, ..."""
@@ -230,10 +270,10 @@ def load_generator(source: str | Path) -> Generator:
     if not path.is_file():
         raise LsapError(f"{source}: neither a file nor a bundled generator ({', '.join(names) or 'none here'})")
     if weights_file.is_weights_file(path):
-        return from_file(path)
+        return from_file(path).replace(source=str(path))
     from convert_weights import read
 
-    return from_checkpoint(read(path))
+    return from_checkpoint(read(path)).replace(source=str(path))
 
 
 def from_file(path: str | Path) -> Generator:

@@ -18,6 +18,7 @@ LEVELS = [
     {"generator"},
     {"basecode_file", "testing"},
     {"losses", "spaces", "metrics", "data"},
+    {"statistics"},
     {"inversion"},
     {"training"},
     {"editing"},

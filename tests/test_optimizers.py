@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lsap_jax.inversion.optimizers import make_optimizer, retraction, scale_by_riemannian_adam
 from lsap_jax.spaces import parse_space
-from lsap_jax.spaces.hypersphere import retract
+from lsap_jax.spaces.sphere import retract
 
 MOMENTS = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
 

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from lsap_jax.errors import LsapError
 from lsap_jax.spaces import parse_space
 from lsap_jax.spaces.feature import check_resolution, default_resolution, own_feature, start, uses_encoder
-from lsap_jax.spaces.hypersphere import retract, tangent
+from lsap_jax.spaces.sphere import retract, tangent
 from lsap_jax.testing import tiny_generator
 
 vectors = hnp.arrays(np.float32, (3, 16), elements=st.floats(-100, 100, width=32)).filter(

@@ -23,6 +23,7 @@ COMMANDS = {
     "invert": "images to latent codes",
     "generate": "samples of a generator, by seed",
     "convert": "an official checkpoint to one file of this package",
+    "evaluate": "more metrics of a run: NSCD, MS-SSIM, LPIPS, KID, FID",
     "verify": "render the codes of a run again and compare with its pictures",
     "report": "write report.html of a run anew",
     "export": "the codes of a run as .npy, .npz or .pt",

@@ -5,7 +5,7 @@ usage: lsap-jax export RUN --format npy|pt|npz DST [--array NAME] [--ws]
 npz: an array per name of the code (z, f, ...) with the images on the first axis, and `ids`, in the order of the ids.
 pt: a dict of tensors with the same names and the list `ids`, for `torch.load(DST, weights_only=True)`. npy: one
 array, and the ids as lines of DST.ids.txt. Every code's SHA-256 is checked. `--ws` adds the W+ codes [N, num_ws,
-w_dim] that the z codes stand for, after the truncation that the run used.
+w_dim] that the codes stand for, after the truncation that the run used.
 """
 
 import io
@@ -35,7 +35,7 @@ def flags() -> FlagValues:
     values = new_flags()
     choice(values, "format", FORMATS, "npy, pt or npz; by default as DST is called")
     text(values, "array", "only this array of the code (z, f, ws)")
-    switch(values, "ws", "also the W+ codes of a z-space")
+    switch(values, "ws", "also the W+ codes that the codes stand for")
     text(values, "generator", "for --ws: where the generator is, if not where run.json says")
     return values
 
@@ -88,14 +88,23 @@ def code_parts(folder: Path, ids: Sequence[str], manifest: Mapping[str, "Record"
 def ws_part(
     folder: Path, ids: Sequence[str], manifest: Mapping[str, "Record"], record: "Record", generator: str | None
 ) -> Part:
-    """ws [N, num_ws, w_dim] of a run's z codes, in batches."""
+    """ws [N, num_ws, w_dim] of a run's codes, in batches.
+
+    Raises:
+        LsapError: the codes are styles.
+    """
     import jax
 
-    from lsap_jax.cli.runs import generator_of, space_of
+    from lsap_jax.cli.runs import generator_of, with_shown_statistics
+    from lsap_jax.inversion.rendering import space_of
     from lsap_jax.inversion.results import read_code
 
     G = generator_of(folder, record, generator)
     space = space_of(record, G)
+    if space.detail.key == "s":
+        raise LsapError(f"--ws: codes of space {space.name} are styles, which no ws stand for; export s")
+    if space.detail.statistics:
+        G = with_shown_statistics(G)
     decode = jax.jit(lambda G, codes: space.decode(G, codes)["ws"])
 
     def rows() -> Iterator[np.ndarray]:

@@ -3,11 +3,10 @@
 usage: lsap-jax invert IMAGES ... --generator G --space f/z+ --out DIR [--config NAME|FILE] [--config.key=value ...]
 
 IMAGES is a folder (searched through), a glob, files, or tfds:NAME/SPLIT. G is a bundled name, a converted file, or an
-official checkpoint. Spaces: z, z+, f/z, f/z+, and the preset f/z+:code. DIR gets codes, pictures, curves, metrics.csv
-and report.html. Run the same command again to finish an interrupted run.
+official checkpoint. DIR gets codes, pictures, curves, metrics.csv and report.html. Run the same command again to finish
+an interrupted run.
 
-Exit status: 0 all done, 1 some images
-failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C.
+Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C.
 """
 
 import sys
@@ -30,13 +29,19 @@ if TYPE_CHECKING:
     from lsap_jax.inversion.run import Summary
 
 SHOWN_FAILURES = 5
+EXACT = 1e-4  # rounding alone
 FIRST = ("mse", "psnr", "ssim")
 
 
 def flags() -> FlagValues:
     values = new_flags()
     text(values, "generator", "a bundled name, a converted file or an official checkpoint")
-    text(values, "space", "z, z+, f/z, f/z+ or a preset as f/z+:code (default: that of --config, else f/z+)")
+    text(
+        values,
+        "space",
+        "z, z+, w, w+, s, p, pn, pn+, f/z, f/z+, f/w, f/w+, f/s, or a preset as f/z+:code (default: that of --config, "
+        "else f/z+)",
+    )
     text(values, "out", "folder of the run")
     text(values, "config", "name or file of a configuration (default: that of --space)")
     number(values, "steps", "short for --config.steps")
@@ -52,6 +57,7 @@ def flags() -> FlagValues:
     )
     text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote")
     text(values, "basecode", "base-code encoder to use instead of the generator's own")
+    text(values, "pnorm", "BDInvert's folder pnorm/NAME, to use instead of the generator's own statistics of P_N")
     return values
 
 
@@ -60,11 +66,11 @@ def run(args: Arguments) -> int:
         raise LsapError("no images; name a folder, a glob or files before the flags")
     out, name = Path(args.required("out")), args.required("generator")
     config = choose_config(args)
-    from lsap_jax.cli.runs import attached
+    from lsap_jax.cli.runs import attached, prepared
     from lsap_jax.data import open_images
     from lsap_jax.generator import load_generator
 
-    G = attached(load_generator(name), config.init.get("basecode", ""))
+    G = prepared(attached(load_generator(name), config.init), config)
     source = open_images(args.positional, resolution=G.img_resolution, channels=G.img_channels, fit=config.fit)
     if source.skipped:
         print(f"{len(source.skipped)} other files beside the images are left out", file=sys.stderr)
@@ -90,30 +96,34 @@ def choose_config(args: Arguments) -> "ConfigDict":
 
         parse_space(space)  # an unknown one is told by the spaces there are, not by the configurations
     config = configuration(args, space or "f/z+", shorthands, key="space")
-    if args.flags.basecode:
-        config.init.basecode = args.flags.basecode
+    for name in ("basecode", "pnorm"):
+        if args.flags[name].value:
+            config.init[name] = args.flags[name].value
     return config
 
 
 def starts(args: Arguments, G: "Generator", source: "Source", config: "ConfigDict") -> dict[str, dict[str, np.ndarray]]:
     """Codes of `--init` by id; their digest goes into the configuration, so that a resumed run starts from the same."""
+    from lsap_jax.inversion.rendering import space_of
+    from lsap_jax.inversion.results import read_run
     from lsap_jax.inversion.start import read_start, starting_codes
     from lsap_jax.spaces import space_from_config
     from lsap_jax.weights_file import digest
 
     space = space_from_config(config, G)
     kind, given = read_start(args.flags.init, source.ids, args.flags.init_kind)
-    start, residuals = starting_codes(G, space, kind, given)
+    found_in = space_of(read_run(args.flags.init), G) if kind == "run" else None
+    start, residuals = starting_codes(G, space, kind, given, found_in)
     config.init.codes = digest({f"{id}/{key}": a for id, code in given.items() for key, a in code.items()})
     if len(start) < len(source):
         print(
             f"{len(source) - len(start)} of {len(source)} images have no code in {args.flags.init} and start as usual",
             file=sys.stderr,
         )
-    if residuals is not None:
+    if residuals is not None and residuals.max() > EXACT:
         print(
-            f"w codes are fitted by {space.name}: |mapping(z) - w| / |w - w_avg| is {residuals.mean():.3g} on average, "
-            f"{residuals.max():.3g} at most",
+            f"the codes are fitted by {space.name}: |ws - ws given| / |ws given - w_avg| is {residuals.mean():.3g} on "
+            f"average, {residuals.max():.3g} at most",
             file=sys.stderr,
         )
     return start

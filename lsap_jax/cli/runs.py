@@ -1,22 +1,55 @@
-"""What commands on a finished run share: its generator and its space."""
+"""What commands on a finished run share: its generator, with what was used beside it."""
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
     from lsap_jax.generator import Generator
-    from lsap_jax.spaces import Space
 
 
-def attached(G: "Generator", encoder: str) -> "Generator":
-    """G with the base-code encoder of a file in place of its own; G itself where there is no file."""
-    if not encoder:
-        return G
-    from lsap_jax.basecode_file import attach_basecode, load_basecode
+def attached(G: "Generator", files: Mapping[str, Any]) -> "Generator":
+    """G with the base-code encoder and the P_N statistics of files in place of its own, where they are named.
 
-    return attach_basecode(G, load_basecode(encoder))
+    Args:
+        files: a configuration's `init`, with "basecode" and "pnorm".
+    """
+    if files.get("basecode"):
+        from lsap_jax.basecode_file import attach_basecode, load_basecode
+
+        G = attach_basecode(G, load_basecode(files["basecode"]))
+    if files.get("pnorm"):
+        from lsap_jax.statistics import with_pnorm
+
+        G = with_pnorm(with_shown_statistics(G), files["pnorm"])
+    return G
+
+
+def prepared(G: "Generator", config: "ConfigDict") -> "Generator":
+    """G with its latent statistics where this configuration needs them."""
+    from lsap_jax.inversion.batch import make_problem
+    from lsap_jax.spaces import space_from_config
+
+    return with_shown_statistics(G) if make_problem(config, space_from_config(config, G)).statistics else G
+
+
+def with_shown_statistics(G: "Generator") -> "Generator":
+    """`with_statistics`, telling on stderr how far it is where they have to be computed."""
+    from lsap_jax.statistics import with_statistics
+
+    def tell(done: int, total: int) -> None:
+        text = f"latent statistics of this generator, once: {done:,} of {total:,} samples"
+        if sys.stderr.isatty():
+            print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        elif done == total:
+            print(text, file=sys.stderr)
+
+    return with_statistics(G, tell)
 
 
 def generator_of(folder: Path, run: dict[str, Any], other: str | None) -> "Generator":
@@ -31,19 +64,10 @@ def generator_of(folder: Path, run: dict[str, Any], other: str | None) -> "Gener
     name = other or recorded.get("name", "")
     if not other and name not in bundled() and not Path(name).is_file():
         raise LsapError(f"{folder}: its generator {name!r} is not there; name the file with --generator")
-    G = attached(load_generator(name), run.get("config", {}).get("init", {}).get("basecode", ""))
+    G = attached(load_generator(name), run.get("config", {}).get("init", {}))
     if G.sha256 != recorded.get("sha256"):
         raise LsapError(
             f"{name}: has SHA-256 {G.sha256[:16]}…, the run {folder} had {str(recorded.get('sha256'))[:16]}…; name the "
             "right file with --generator"
         )
     return G
-
-
-def space_of(run: dict[str, Any], G: "Generator") -> "Space":
-    """The space of a run's codes, with the truncation and the noise that they were found with."""
-    from ml_collections import ConfigDict
-
-    from lsap_jax.spaces import space_from_config
-
-    return space_from_config(ConfigDict(run["config"]), G)

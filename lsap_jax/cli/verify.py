@@ -44,7 +44,8 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
     Raises:
         LsapError: not a run folder, nothing finished in it, or another generator.
     """
-    from lsap_jax.cli.runs import generator_of, space_of
+    from lsap_jax.cli.runs import generator_of
+    from lsap_jax.inversion.rendering import space_of
     from lsap_jax.inversion.results import read_manifest, read_run
 
     record, manifest = read_run(folder), read_manifest(folder)

@@ -4,11 +4,12 @@ for folders.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
@@ -18,10 +19,12 @@ from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.inversion import loop
 from lsap_jax.inversion.devices import merge, over_devices, padded_size, replicate, shard
-from lsap_jax.inversion.objective import Targets, loss_weights, make_perceptual
-from lsap_jax.inversion.optimizers import RETRACTIONS
+from lsap_jax.inversion.objective import Targets, make_perceptual, terms_from_config
+from lsap_jax.inversion.optimizers import RETRACTIONS, SCHEDULES
 from lsap_jax.losses.perceptual import Perceptual
-from lsap_jax.spaces import Space, feature, space_from_config
+from lsap_jax.spaces import Space, feature, parse_space, space_from_config
+from lsap_jax.spaces.space import STARTS
+from lsap_jax.statistics import with_statistics
 
 StepReport = Callable[[int, int, float], None]  # step, steps, mean loss of the images still moving
 
@@ -62,6 +65,15 @@ class Job:
     start: Mapping[str, np.ndarray] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where codes begin: `f` see `feature.uses_encoder`, `detail` see `Space.init`, `w_steps` in W before."""
+
+    f: str
+    detail: str
+    w_steps: int
+
+
 class Inverter:
     """A configuration made ready on the devices: the generator's copies and three compiled functions. Call it with up
     to `batch_size` jobs.
@@ -76,28 +88,24 @@ class Inverter:
         self.devices = list(devices or jax.local_devices())
         self.batch_size = padded_size(config.batch_size, self.devices)
         self.space: Space = space_from_config(config, G)
+        problem = make_problem(config, self.space)
+        if problem.statistics:
+            G = with_statistics(G)
+        self.statistics = G.statistics if problem.statistics else None
         self.perceptual, self.perceptual_record = make_perceptual(config, G)
         self.encoder_input = self._encoder_input(G)
         self.masked = masked
         evaluations = config.steps + 1  # the last one of the final codes
         self.chunks = -(-evaluations // config.chunk)
         self.shape = (G.img_resolution, G.img_resolution, G.img_channels)
-        options = config.optimizer
-        problem = loop.Problem(
-            space=self.space,
-            weights=tuple(loss_weights(config).items()),
-            retraction=config.retraction,
-            lr=options.lr,
-            b1=options.b1,
-            b2=options.b2,
-            eps=options.eps,
-            keep_best=config.keep == "best",
-        )
         # The loop reaches the discriminator through `perceptual` alone: one copy on a device is enough.
-        self._networks = replicate((G.replace(discriminator=None, provenance_json="{}"), self.perceptual), self.devices)
+        bare = G.replace(discriminator=None, provenance_json="{}", source="", statistics=self.statistics)
+        self._networks = replicate((bare, self.perceptual), self.devices)
         self._codes = jax.eval_shape(partial(_one_code, self.space), G)
         length = -(-evaluations // self.chunks)
-        self._prepare, self._chunk, self._finish = compiled(problem, config.init.f, length, tuple(self.devices))
+        self.problem = problem
+        start = Start(f=config.init.f, detail=config.init.detail, w_steps=config.init.w_steps)
+        self._prepare, self._chunk, self._finish = compiled(problem, start, length, tuple(self.devices))
 
     def _encoder_input(self, G: Generator) -> int:
         """Resolution at which the base-code encoder wants the image, or 0 without one."""
@@ -192,12 +200,10 @@ class Inverter:
 
 
 @lru_cache(maxsize=32)
-def compiled(
-    problem: loop.Problem, f_source: str, length: int, devices: tuple[jax.Device, ...]
-) -> tuple[Any, Any, Any]:
+def compiled(problem: loop.Problem, start: Start, length: int, devices: tuple[jax.Device, ...]) -> tuple[Any, Any, Any]:
     """(prepare, chunk, finish) over the devices; equal problems share them, and so their compilations."""
     return (
-        over_devices(partial(prepare, problem, f_source), devices),
+        over_devices(partial(prepare, problem, start), devices),
         over_devices(partial(loop.chunk, problem, length), devices, donate=(2,)),
         over_devices(partial(loop.finish, problem), devices),
     )
@@ -219,6 +225,16 @@ def check(config: ConfigDict) -> None:
     if config.optimizer.name != "adam":
         known = "there is adam (retraction='riemannian' is its spherical form)"
         raise LsapError(f"optimizer.name={config.optimizer.name!r}: {known}")
+    if config.optimizer.schedule not in SCHEDULES:
+        raise LsapError(f"optimizer.schedule={config.optimizer.schedule!r}: choose one of {', '.join(SCHEDULES)}")
+    if config.init.detail not in STARTS:
+        raise LsapError(f"init.detail={config.init.detail!r}: choose one of {', '.join(STARTS)}")
+    if config.init.w_steps < 0:
+        raise LsapError(f"init.w_steps={config.init.w_steps}: needs to be 0 or more")
+    if not 0 <= config.eigenvalue_floor < 1:
+        raise LsapError(f"eigenvalue_floor={config.eigenvalue_floor}: is a part of the largest variance, from 0 to 1")
+    if not (config.latent_noise.scale >= 0 and config.latent_noise.until > 0):
+        raise LsapError("latent_noise: scale is 0 or more, until more than 0")
     if config.keep not in ("best", "last"):
         raise LsapError(f"keep={config.keep!r}: choose best or last")
     if config.noise_mode not in ("const", "none"):
@@ -229,7 +245,7 @@ def check(config: ConfigDict) -> None:
 
 def prepare(
     problem: loop.Problem,
-    f_source: str,
+    start: Start,
     G: Generator,
     perceptual: Perceptual | None,
     inputs: Mapping[str, Any],
@@ -239,16 +255,68 @@ def prepare(
     images, space = inputs["images"], problem.space
     f0 = None
     if space.has_base:
-        f0 = feature.start(G, inputs.get("encoder_images", images), space.base_resolution, f_source)
+        f0 = feature.start(G, inputs.get("encoder_images", images), space.base_resolution, start.f)
     features = None
     if perceptual is not None:
         features = perceptual.features(inputs.get("perceptual_images", images))
-    targets = Targets(images=images, features=features, f0=f0, mask=inputs.get("mask"))
-    codes = space.init(G, image_rng(seed, inputs["words"]), f0)
+    rng = image_rng(seed, inputs["words"])
+    targets = Targets(
+        images=images,
+        features=features,
+        f0=f0,
+        mask=inputs.get("mask"),
+        rng=rng if problem.latent_noise.scale > 0 else None,
+    )
+    if start.w_steps:
+        codes = from_w(problem, start.w_steps, G, perceptual, rng, targets)
+    else:
+        codes = space.init(G, rng, f0, start.detail)
     if "start" in inputs:
         given = space.retract(inputs["start"])
         codes = {key: loop.select(inputs["has_start"][key], given[key], codes[key]) for key in codes}
     return loop.initial_state(problem, codes), targets
+
+
+def from_w(
+    problem: loop.Problem, steps: int, G: Generator, perceptual: Perceptual | None, rng: jax.Array, targets: Targets
+) -> dict[str, jax.Array]:
+    """Codes after some steps in W (F/W for an F space) from the mean w; other parts of the code as they became."""
+    space = problem.space
+    name = "f/w" if space.has_base else "w"
+    easy = replace(parse_space(name), **{k: getattr(space, k) for k in ("base_resolution", "has_noise", "noise_sides")})
+    first = replace(problem, space=easy, retraction="project", keep_best=True)
+    state = loop.initial_state(first, easy.init(G, rng, targets.f0))
+    count = jnp.asarray(steps, jnp.int32)
+    state, _ = loop.chunk(first, steps + 1, G, perceptual, state, targets, count)
+    w = easy.decode(G, state.best)["ws"]
+    rest = {key: value for key, value in state.best.items() if key in space.keys and key != "w"}
+    return {**rest, space.detail.key: space.from_ws(G, w)}
+
+
+def make_problem(config: ConfigDict, space: Space) -> loop.Problem:
+    """The problem of a configuration.
+
+    Raises:
+        LsapError: an option that this space has no use for.
+    """
+    options = config.optimizer
+    if config.retraction == "riemannian" and space.detail.key != "z":
+        raise LsapError(f"retraction='riemannian' is for z spaces; space {space.name} is flat, set it to 'project'")
+    noise = config.latent_noise
+    if noise.scale > 0 and space.detail.key != "w":
+        raise LsapError(f"latent_noise.scale={noise.scale}: is noise on w, space {space.name} has none; set it to 0")
+    return loop.Problem(
+        space=space,
+        terms=terms_from_config(config, space),
+        retraction=config.retraction,
+        lr=options.lr,
+        b1=options.b1,
+        b2=options.b2,
+        eps=options.eps,
+        keep_best=config.keep == "best",
+        schedule=options.schedule,
+        latent_noise=loop.LatentNoise(scale=noise.scale, until=noise.until),
+    )
 
 
 def id_words(id: str) -> np.ndarray:

@@ -11,9 +11,9 @@ import optax
 from flax import struct
 
 from lsap_jax.generator import Generator
-from lsap_jax.inversion.objective import Targets, terms, weighted
+from lsap_jax.inversion.objective import Targets, Terms, terms, weighted
 from lsap_jax.inversion.optimizers import make_optimizer
-from lsap_jax.inversion.rendering import synthesise
+from lsap_jax.inversion.rendering import decode, synthesise
 from lsap_jax.losses.perceptual import Perceptual
 from lsap_jax.metrics import distortion
 from lsap_jax.spaces import Space
@@ -22,29 +22,55 @@ Codes = dict[str, jax.Array]
 
 
 @dataclass(frozen=True, kw_only=True)
+class LatentNoise:
+    """Noise on w while it is optimised, as the StyleGAN2 projector has it: of deviation scale · w_spread ·
+    max(0, 1 - t / until)² after the part t of the steps.
+    """
+
+    scale: float = 0.0
+    until: float = 0.75
+
+    def __call__(self, G: Generator, w: jax.Array, rng: jax.Array, step: jax.Array, t: jax.Array) -> jax.Array:
+        """w [B, ...] with noise from a key per image [B]."""
+        assert G.statistics is not None
+        deviation = self.scale * G.statistics.w_spread * jnp.square(jnp.maximum(0.0, 1.0 - t / self.until))
+        noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, step), w.shape[1:]))(rng)
+        return w + deviation * noise
+
+
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """What stays the same over a run and is compiled in; hashable, so that equal problems share one compilation."""
 
     space: Space
-    weights: tuple[tuple[str, float], ...]
+    terms: Terms
     retraction: str
     lr: float
     b1: float
     b2: float
     eps: float
     keep_best: bool
+    schedule: str = "constant"
+    latent_noise: LatentNoise = LatentNoise()
 
     @property
-    def optimizer(self) -> optax.GradientTransformation:
+    def optimizer(self) -> optax.GradientTransformationExtraArgs:
         """The optax chain, its retraction last."""
-        return make_optimizer(self.space, self.retraction, self.lr, b1=self.b1, b2=self.b2, eps=self.eps)
+        return make_optimizer(
+            self.space, self.retraction, self.lr, b1=self.b1, b2=self.b2, eps=self.eps, schedule=self.schedule
+        )
+
+    @property
+    def statistics(self) -> bool:
+        """Whether the generator's latent statistics are needed."""
+        return self.space.detail.statistics or self.terms.statistics or self.latent_noise.scale > 0
 
     def loss(
-        self, G: Generator, perceptual: Perceptual | None, codes: Codes, targets: Targets
+        self, G: Generator, perceptual: Perceptual | None, codes: Codes, targets: Targets, shown: Codes | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """(total [B], terms by name, each [B])."""
-        found, _ = terms(G, perceptual, self.space, codes, targets)
-        return weighted(found, dict(self.weights)), found
+        """(total [B], terms by name, each [B]); for `shown` see `terms`."""
+        found, _ = terms(self.terms, G, perceptual, self.space, codes, targets, shown)
+        return weighted(found, self.terms.weight), found
 
 
 class State(struct.PyTreeNode, kw_only=True):
@@ -101,8 +127,13 @@ def step(
     and moves nothing, and so does any further one.
     """
 
+    t = state.step / steps
+
     def total(codes: Codes) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
-        value, found = problem.loss(G, perceptual, codes, targets)
+        shown = None
+        if targets.rng is not None:
+            shown = {**codes, "w": problem.latent_noise(G, codes["w"], targets.rng, state.step, t)}
+        value, found = problem.loss(G, perceptual, codes, targets, shown)
         return value.sum(), (value, found)  # images do not mix: the gradient of the sum is each image's own
 
     (_, (value, found)), grads = jax.value_and_grad(total, has_aux=True)(state.codes)
@@ -110,7 +141,7 @@ def step(
     better = active & (value < state.best_loss) & (state.step <= steps)
     moving = active & (state.step < steps)
     grads = select(active, grads, jax.tree.map(jnp.zeros_like, grads))
-    updates, optimizer = problem.optimizer.update(grads, state.optimizer, state.codes)
+    updates, optimizer = problem.optimizer.update(grads, state.optimizer, state.codes, progress=t)
     new = State(
         codes=select(moving, optax.apply_updates(state.codes, updates), state.codes),
         optimizer=optimizer,
@@ -164,7 +195,7 @@ def finish(
     """Choose each image's codes (the last, or the best; the best where it was frozen), retract, render, measure."""
     last = state.active & (not problem.keep_best)
     codes = problem.space.retract(select(last, state.codes, state.best))
-    images = jnp.clip(synthesise(G, problem.space, codes), -1, 1)
+    images = jnp.clip(synthesise(G, decode(G, problem.space, codes)), -1, 1)
     return Outcome(
         codes=codes,
         images=images,

@@ -2,6 +2,7 @@
 lands on the sphere.
 """
 
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -10,19 +11,40 @@ import optax
 
 from lsap_jax.networks.reduction import average
 from lsap_jax.spaces import Space
-from lsap_jax.spaces.hypersphere import tangent
+from lsap_jax.spaces.sphere import tangent
 
 RETRACTIONS = ("project", "normalise", "riemannian")
 
 
-def retraction(space: Space) -> optax.GradientTransformation:
-    """Changes updates u of codes p so that p + u lies where `space.retract` puts it (eq. 5 of arXiv 2307.08995)."""
+def retraction(space: Space, keys: Collection[str]) -> optax.GradientTransformation:
+    """Changes updates u of codes p so that p + u lies where `space.retract` puts it (eq. 5 of arXiv 2307.08995), for
+    the arrays named by `keys`.
+    """
 
     def update(updates: optax.Updates, state: optax.EmptyState, params: Any = None) -> tuple[optax.Updates, Any]:
-        landed = space.retract(optax.apply_updates(params, updates))
-        return jax.tree.map(jnp.subtract, landed, params), state
+        landed = space.retract(optax.apply_updates(params, updates))  # type: ignore[arg-type]
+        return {k: landed[k] - params[k] if k in keys else u for k, u in updates.items()}, state  # type: ignore
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # type: ignore[arg-type]
+
+
+def learning_rate(lr: float, schedule: str) -> optax.GradientTransformationExtraArgs:
+    """Multiplies by -lr · schedule(t), where `update` is told t, the part of the steps that is done, as `progress`."""
+
+    def update(updates: Any, state: Any, params: Any = None, *, progress: jax.Array, **_: Any) -> tuple[Any, Any]:
+        rate = lr * SCHEDULES[schedule](progress)
+        return jax.tree.map(lambda u: -rate * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)  # type: ignore[arg-type]
+
+
+def ramp(t: jax.Array) -> jax.Array:
+    """The StyleGAN2 projector's: up over the first 5 %, down along a cosine over the last 25 %."""
+    down = 0.5 - 0.5 * jnp.cos(jnp.pi * jnp.minimum(1.0, (1.0 - t) / 0.25))
+    return down * jnp.minimum(1.0, t / 0.05)
+
+
+SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {"constant": jnp.ones_like, "ramp": ramp}
 
 
 class RiemannianAdamState(NamedTuple):
@@ -59,19 +81,19 @@ def scale_by_riemannian_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e
 
 
 def make_optimizer(
-    space: Space, retraction_name: str, lr: float, *, b1: float, b2: float, eps: float
-) -> optax.GradientTransformation:
-    """The optax chain of an inversion, its retraction last.
+    space: Space, retraction_name: str, lr: float, *, b1: float, b2: float, eps: float, schedule: str = "constant"
+) -> optax.GradientTransformationExtraArgs:
+    """The optax chain of an inversion, its retraction last; `update` takes `progress` (see `learning_rate`).
 
     Args:
         retraction_name: "project" is Adam, then eq. 5; "normalise" is Adam alone, the space normalises inside the
-            graph; "riemannian" is Riemannian Adam for z and Adam for f, then eq. 5.
+            graph; "riemannian" is Riemannian Adam for z and Adam for the rest, then eq. 5. Noise maps are retracted
+            in each.
+        schedule: of the rate, a key of `SCHEDULES`.
     """
     adam = optax.scale_by_adam(b1, b2, eps)
     if retraction_name == "riemannian":
         labels = {key: "sphere" if key == space.detail.key else "flat" for key in space.keys}
         adam = optax.multi_transform({"sphere": scale_by_riemannian_adam(b1, b2, eps), "flat": adam}, labels)
-    chain = [adam, optax.scale_by_learning_rate(lr)]
-    if retraction_name != "normalise":
-        chain.append(retraction(space))
-    return optax.chain(*chain)
+    free = {"f", space.detail.key} if retraction_name == "normalise" else {"f"}
+    return optax.chain(adam, learning_rate(lr, schedule), retraction(space, set(space.keys) - free))  # type: ignore

@@ -1,33 +1,73 @@
 """Codes back to images."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
+from ml_collections import ConfigDict
 
 from lsap_jax.generator import Generator
-from lsap_jax.spaces import Space, parse_space
+from lsap_jax.networks.stylegan2 import NoiseMode
+from lsap_jax.spaces import Space, parse_space, space_from_config
+from lsap_jax.statistics import with_statistics
 
 
-def synthesise(G: Generator, space: Space, codes: dict[str, jax.Array]) -> jax.Array:
-    """Images [B, R, R, C] of codes, unclipped.
+class Decoded(struct.PyTreeNode, kw_only=True):
+    """What codes stand for in the synthesis network.
+
+    Attributes:
+        ws: [B, num_ws, w_dim] after truncation, or None where the codes are styles.
+        styles: layer name -> [B, C].
+        f: base code [B, s, s, C], or None.
+        noise: layer name -> [B, r, r], or None for the generator's own.
+    """
+
+    ws: jax.Array | None
+    styles: Mapping[str, jax.Array]
+    f: jax.Array | None
+    noise: Mapping[str, jax.Array] | None
+    noise_mode: NoiseMode = struct.field(pytree_node=False)
+
+
+def decode(G: Generator, space: Space, codes: Mapping[str, jax.Array]) -> Decoded:
+    """Codes [B, ...] as inputs of the synthesis.
 
     CPUs multiply a single row by a matrix in another order than several. A lone image's code therefore enters the dense
     layers beside a copy of itself; the convolutions, where the work is, see it once.
     """
     count = next(iter(codes.values())).shape[0]
-    if count > 1:
-        return G.synthesis(**space.decode(G, codes))
-    options = space.decode(G, jax.tree.map(lambda code: jnp.concatenate([code, code]), codes))
-    options["styles"] = G.styles(options["ws"])
-    one = {key: jax.tree.map(lambda a: a[:count], options[key]) for key in options if key in ("styles", "f")}
-    return G.synthesis(**{**options, **one, "ws": None})
+    if count == 1:
+        codes = jax.tree.map(lambda code: jnp.concatenate([code, code]), dict(codes))
+    inputs = space.decode(G, codes)
+    arrays = {
+        "ws": inputs["ws"],
+        "styles": inputs["styles"] if inputs["ws"] is None else G.styles(inputs["ws"]),
+        "f": inputs.get("f"),
+        "noise": inputs.get("noise"),
+    }
+    return Decoded(**jax.tree.map(lambda a: a[:count], arrays), noise_mode=inputs["noise_mode"])
+
+
+def synthesise(G: Generator, decoded: Decoded) -> jax.Array:
+    """Images [B, R, R, C], unclipped."""
+    return G.synthesis(None, decoded.noise_mode, f=decoded.f, styles=decoded.styles, noise=decoded.noise)
+
+
+def space_of(run: Mapping[str, Any], G: Generator) -> Space:
+    """The space of a run's codes, with the truncation and the noise that they were found with.
+
+    Args:
+        run: the contents of run.json.
+    """
+    return space_from_config(ConfigDict(run["config"]), G)
 
 
 @jax.jit(static_argnums=1)
 def _render(G: Generator, space: Space, codes: dict[str, jax.Array]) -> jax.Array:
-    return jnp.clip(synthesise(G, space, codes), -1, 1)
+    return jnp.clip(synthesise(G, decode(G, space, codes)), -1, 1)
 
 
 def render(G: Generator, space: str | Space, codes: Mapping[str, np.ndarray], batch_size: int = 16) -> np.ndarray:
@@ -35,7 +75,7 @@ def render(G: Generator, space: str | Space, codes: Mapping[str, np.ndarray], ba
 
     Args:
         space: a name, or the Space of a run with its truncation.
-        codes: by name, first axis N: "z" [N, z_dim] or [N, num_ws, z_dim], "f" [N, s, s, C].
+        codes: by name, first axis N: the space's detail code, "f" [N, s, s, C] and "noise" as it has them.
         batch_size: images at once; the last batch is padded.
 
     Returns:
@@ -45,6 +85,8 @@ def render(G: Generator, space: str | Space, codes: Mapping[str, np.ndarray], ba
         LsapError: no such space.
     """
     space = parse_space(space)
+    if space.detail.statistics:
+        G = with_statistics(G)
     count = len(next(iter(codes.values())))
     size = min(batch_size, max(count, 1))
     images = []

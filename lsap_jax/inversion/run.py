@@ -12,11 +12,13 @@ from ml_collections import ConfigDict
 
 from lsap_jax.configuration import flat
 from lsap_jax.data import ImageError, Item, Source
-from lsap_jax.generator import Generator
+from lsap_jax.generator import Generator, LatentStatistics
 from lsap_jax.inversion.batch import Inverted, Inverter, Job, versions
 from lsap_jax.inversion.loop import metric_name
 from lsap_jax.inversion.results import RunFolder
 from lsap_jax.metrics.distortion import DESCRIPTIONS
+from lsap_jax.statistics import to_arrays
+from lsap_jax.weights_file import digest
 
 Start = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -207,4 +209,11 @@ def describe(G: Generator, inverter: Inverter, generator_name: str, start: Start
         "perceptual": inverter.perceptual_record,
         "metrics": metrics,
         "start": "given codes" if start else None,
+        "statistics": None if inverter.statistics is None else describe_statistics(inverter.statistics),
     }
+
+
+def describe_statistics(statistics: LatentStatistics) -> dict[str, Any]:
+    """What results record about latent statistics."""
+    counts = {"samples": statistics.samples, "anchor_samples": statistics.anchor_samples}
+    return {**counts, "sha256": digest(to_arrays(statistics))}

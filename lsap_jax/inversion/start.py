@@ -1,33 +1,27 @@
 """Codes of other tools, or of an earlier run, as the start of an inversion (`--init`).
 
-Z and Z+ codes are put on the sphere and used as they are. W and W+ codes have no exact place in a z-space, because
-the mapping network is not invertible in practice: `fit_z` looks for the z whose mapping output is nearest, and says
-how near it came.
+Codes of the run's own space are used as they are, all others by the ws they stand for. W and W+ codes have no exact
+place in a z-space, because the mapping network is not invertible in practice: `fit_z` looks for the z whose mapping
+output is nearest, and `starting_codes` says how near it came.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
-from lsap_jax.spaces import Space
-from lsap_jax.spaces.hypersphere import retract
+from lsap_jax.spaces import Space, parse_space
+from lsap_jax.spaces.space import Detail
 
 SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 # What tools call the array; other names (latent, codes, ...) may mean either, and the user has to say.
 KINDS = dict.fromkeys(("z", "zs"), "z") | dict.fromkeys(("w", "ws", "wp", "w_plus", "dlatents", "projected_w"), "w")
-FIT_STEPS = 300
-FIT_CANDIDATES = 1024
-FIT_STARTS = 3  # of each row: the mapping folds, and a single descent may end in a local minimum
-FIT_ROWS = 256  # at a time
-FIT_RATE = 0.1
+BATCH = 32  # images at a time
 
 Codes = dict[str, np.ndarray]
 
@@ -42,8 +36,8 @@ def read_start(path: str | Path, ids: Sequence[str], kind: str = "auto") -> tupl
         kind: "z", "w", or "auto", which goes by the array's name in the file.
 
     Returns:
-        kind: "run", "z" or "w"; and for each image that has a code the arrays "z" and "f" of a run, or its code [L,
-            D] under the kind's name.
+        kind: "run", "z" or "w"; and for each image that has a code the arrays of a run by name, or its code [L, D]
+            under the kind's name.
 
     Raises:
         LsapError, ConversionError: nothing for these images, not as many codes as images, or a kind that has to be
@@ -106,102 +100,87 @@ def _from_run(folder: Path, ids: Sequence[str]) -> dict[str, Codes]:
 
 
 def starting_codes(
-    G: Generator, space: Space, kind: str, codes: Mapping[str, Codes]
+    G: Generator, space: Space, kind: str, codes: Mapping[str, Codes], given: Space | None = None
 ) -> tuple[dict[str, Codes], np.ndarray | None]:
     """What `read_start` returned as codes of the space.
 
+    Args:
+        given: the space of a run's codes (`space_of`); those of files are in Z, Z+, W or W+ without truncation.
+
     Returns:
         start: id -> arrays as the space has them, z on the sphere.
-        residuals: of fitted w codes, per image: |mapping(z) - w| / |w - w_avg| over all rows; None for z codes.
+        residuals: per image |ws of the start - ws given| / |ws given - w_avg| over all rows, where the codes were taken
+            over by their ws; None where they are used as they are.
 
     Raises:
         LsapError: a code fits neither the space nor the generator.
     """
-    if kind == "run":
-        return {id: {key: a for key, a in code.items() if key in space.keys} for id, code in codes.items()}, None
-    rows = {id: np.asarray(code[kind], np.float32) for id, code in codes.items()}
-    for id, code in rows.items():
-        _check_rows(G, space, kind, id, code)
-    if kind == "z":
-        found = {id: np.asarray(retract(jnp.asarray(code))) for id, code in rows.items()}
-        residuals = None
+    if given is None:
+        given, details = _from_files(G, space, kind, {id: code[kind] for id, code in codes.items()})
     else:
-        found, residuals = _fit_all(G, space, rows)
-    wide = {
-        id: np.repeat(z, G.num_ws, axis=0) if space.detail.extended and len(z) == 1 else z for id, z in found.items()
-    }
-    return {id: {"z": z if space.detail.extended else z[0]} for id, z in wide.items()}, residuals
+        details = {id: code[given.detail.key] for id, code in codes.items()}
+    key, shape = space.detail.key, space.detail.shape(G)
+    others = [k for k in space.keys if k != key]
+    rest = {id: {k: code[k] for k in others if k in code} for id, code in codes.items()}
+    if _alike(given.detail, space.detail) and all(code.ndim <= len(shape) for code in details.values()):
+        wide = {id: np.broadcast_to(np.asarray(code, np.float32), shape) for id, code in details.items()}
+        found = {id: np.asarray(space.detail.retract(jnp.asarray(code[None])))[0] for id, code in wide.items()}
+        residuals = None
+    elif given.detail.key == "s":
+        raise LsapError(f"--init: styles have no ws that {space.name} could start from; give codes of w+ or z+")
+    else:
+        found, residuals = _by_ws(G, given, space, details)
+    return {id: {**rest[id], key: code} for id, code in found.items()}, residuals
 
 
-def _check_rows(G: Generator, space: Space, kind: str, id: str, code: np.ndarray) -> None:
+def _alike(a: Detail, b: Detail) -> bool:
+    """Whether a code of one space is a code of the other, up to one for all rows or one per row."""
+
+    def common(detail: Detail) -> Detail:
+        names = {field.name for field in fields(detail)} & {"extended", "normalise"}
+        return replace(detail, **dict.fromkeys(names, False))  # type: ignore[arg-type]
+
+    return common(a) == common(b)
+
+
+def _from_files(
+    G: Generator, space: Space, kind: str, codes: Mapping[str, np.ndarray]
+) -> tuple[Space, dict[str, np.ndarray]]:
+    """The space of codes [L, D] from files, and the codes as it has them: one row for all, or one per layer."""
     dim = G.z_dim if kind == "z" else G.w_dim
-    allowed = {1, G.num_ws} if kind == "w" or space.detail.extended else {1}
-    if code.ndim != 2 or code.shape[1] != dim or len(code) not in allowed or not np.isfinite(code).all():
-        wanted = " or ".join(f"[{rows}, {dim}]" for rows in sorted(allowed))
-        raise LsapError(
-            f"--init: the {kind} code of {id!r} is {list(code.shape)}; space {space.name} of this generator takes "
-            f"finite numbers {wanted}"
-        )
+    one_z = space.detail == parse_space("z").detail and kind == "z"  # rows of Z+ have no place in Z
+    allowed = {1} if one_z else {1, G.num_ws}
+    for id, code in codes.items():
+        if code.ndim != 2 or code.shape[1] != dim or len(code) not in allowed or not np.isfinite(code).all():
+            wanted = " or ".join(f"[{rows}, {dim}]" for rows in sorted(allowed))
+            raise LsapError(
+                f"--init: the {kind} code of {id!r} is {list(code.shape)}; space {space.name} of this generator takes "
+                f"finite numbers {wanted}"
+            )
+    if all(len(code) == 1 for code in codes.values()):
+        return parse_space(kind), {id: code[0] for id, code in codes.items()}
+    return parse_space(f"{kind}+"), {id: np.broadcast_to(code, (G.num_ws, dim)) for id, code in codes.items()}
 
 
-def _fit_all(G: Generator, space: Space, rows: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """`fit_z` of every image's rows; a space with one z fits the mean row, which is nearest to all of them."""
-    mean = np.asarray(G.w_avg)[None]
-    wanted = {id: _untruncated(space, w, mean) for id, w in rows.items()}
-    targets = wanted if space.detail.extended else {id: w.mean(axis=0, keepdims=True) for id, w in wanted.items()}
-    z, reached = fit_z(G, np.concatenate(list(targets.values())))
-    found: dict[str, np.ndarray] = {}
-    residuals, at = [], 0
-    for id, w in wanted.items():
-        count = len(targets[id])
-        found[id] = z[at : at + count]
-        residuals.append(np.linalg.norm(reached[at : at + count] - w) / max(float(np.linalg.norm(w - mean)), 1e-12))
-        at += count
+def _by_ws(G: Generator, given: Space, space: Space, details: Mapping[str, np.ndarray]) -> tuple[Codes, np.ndarray]:
+    """Detail codes of the space that are nearest to others by their ws, and how near."""
+    ids, found = list(details), dict[str, np.ndarray]()
+    residuals: list[float] = []
+    for at in range(0, len(ids), BATCH):
+        part = ids[at : at + BATCH]
+        padded = [*part, *[part[-1]] * (BATCH - len(part))]
+        codes, gaps = _convert(G, given, space, np.stack([np.asarray(details[id], np.float32) for id in padded]))
+        found |= dict(zip(part, np.asarray(codes), strict=False))
+        residuals += np.asarray(gaps)[: len(part)].tolist()
     return found, np.array(residuals)
 
 
-def _untruncated(space: Space, w: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """w rows [L, w_dim] as they are before the space's truncation, which is applied again on the way to the image."""
-    psi, cutoff = space.truncation_psi, space.truncation_cutoff
-    if psi in (0, 1):
-        return w
-    factor = np.ones((len(w), 1), np.float32)
-    factor[: len(w) if cutoff is None else cutoff] = 1 / psi
-    return mean + factor * (w - mean)
-
-
-def fit_z(G: Generator, w: np.ndarray, steps: int = FIT_STEPS) -> tuple[np.ndarray, np.ndarray]:
-    """z [M, z_dim] on the sphere whose mapping outputs are near w [M, w_dim], and those outputs [M, w_dim].
-
-    From each of the three nearest of 1,024 fixed random samples, `steps` steps of Adam with a cosine schedule and the
-    retraction of eq. 5 (arXiv 2307.08995) after each; the nearest result is kept. Rows do not influence each other.
-    """
-    candidates = retract(jax.random.normal(jax.random.key(0), (FIT_CANDIDATES, G.z_dim)))
-    size = min(FIT_ROWS, len(w))
-    found = []
-    for i in range(0, len(w), size):
-        part = np.asarray(w[i : i + size], np.float32)
-        padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-        found.append([np.asarray(a)[: len(part)] for a in _fit(G, candidates, padded, steps)])
-    z, reached = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return z, reached
-
-
-@partial(jax.jit, static_argnums=3)
-def _fit(G: Generator, candidates: jax.Array, w: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
-    known = G.map_w(candidates)
-    # |a - b|² without the [M, candidates, w_dim] array of differences
-    distance = jnp.square(known).sum(axis=-1)[None, :] - 2 * w @ known.T
-    z = candidates[jax.lax.top_k(-distance, FIT_STARTS)[1]]  # [M, starts, z_dim]
-    tx = optax.adam(optax.cosine_decay_schedule(FIT_RATE, steps))
-
-    def step(carry: tuple[jax.Array, Any], _: None) -> tuple[tuple[jax.Array, Any], None]:
-        z, state = carry
-        gradient = jax.grad(lambda z: jnp.square(G.map_rows(z) - w[:, None]).sum())(z)
-        updates, state = tx.update(gradient, state)
-        return (retract(optax.apply_updates(z, updates)), state), None
-
-    (z, _), _ = jax.lax.scan(step, (z, tx.init(z)), length=steps)
-    reached = G.map_rows(z)
-    best = jnp.argmin(jnp.square(reached - w[:, None]).sum(axis=-1), axis=1)[:, None, None]
-    return jnp.take_along_axis(z, best, axis=1)[:, 0], jnp.take_along_axis(reached, best, axis=1)[:, 0]
+@jax.jit(static_argnums=(1, 2))
+def _convert(G: Generator, given: Space, space: Space, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    ws = G.truncate(given.detail.decode(G, codes)["ws"], given.truncation_psi, given.truncation_cutoff)
+    found = space.from_ws(G, ws)
+    if space.detail.key == "s":
+        return found, jnp.zeros(len(codes))
+    shown = G.truncate(space.detail.decode(G, found)["ws"], space.truncation_psi, space.truncation_cutoff)
+    length = jnp.sqrt(jnp.square(ws - G.w_avg[None, None]).sum(axis=(1, 2)))
+    return found, jnp.sqrt(jnp.square(shown - ws).sum(axis=(1, 2))) / jnp.maximum(length, 1e-12)

@@ -68,6 +68,13 @@ class GeneratorConfig:
     def filter(self) -> np.ndarray:
         return np.asarray(self.resample_filter, np.float64)
 
+    @property
+    def noise_layers(self) -> dict[str, int]:
+        """Layer name -> side of its noise map, lowest resolution first; empty where noise is not used."""
+        if not self.use_noise:
+            return {}
+        return {name: int(name[1:].split(".")[0]) for name in self.style_layers() if not name.endswith("torgb")}
+
     def has_torgb(self, resolution: int) -> bool:
         return self.architecture == "skip" or resolution == self.img_resolution
 

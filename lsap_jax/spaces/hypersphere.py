@@ -5,31 +5,17 @@ sphere. Optimisation leaves it; the retraction of eq. 5 brings every z_i back.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
-from lsap_jax.networks.reduction import total
+from lsap_jax.networks.reduction import average
+from lsap_jax.spaces.mapping_inverse import fit_z
+from lsap_jax.spaces.sphere import retract, slerp
 
 if TYPE_CHECKING:
     from lsap_jax.generator import Generator
-
-
-def retract(z: jax.Array) -> jax.Array:
-    """Eq. 5: z_i ← √d · z_i / |z_i| over the last axis of [..., d]. A zero vector, which has no direction, stays
-    zero.
-    """
-    squared = total(jnp.square(z), -1, keepdims=True)
-    safe = jnp.where(squared > 0, squared, 1.0)
-    return z * (jnp.sqrt(jnp.float32(z.shape[-1])) * jax.lax.rsqrt(safe)).astype(z.dtype)
-
-
-def tangent(z: jax.Array, v: jax.Array) -> jax.Array:
-    """The part of v [..., d] that is tangent to the sphere at z [..., d]."""
-    squared = total(jnp.square(z), -1, keepdims=True)
-    along = total(z * v, -1, keepdims=True) / jnp.where(squared > 0, squared, 1.0)
-    return v - along * z
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,22 +30,32 @@ class Hypersphere:
     extended: bool
     normalise: bool = False
     key = "z"
+    start = "random"
+    statistics = False
 
     def shape(self, G: "Generator") -> tuple[int, ...]:
         """Shape of one image's code."""
         return (G.num_ws, G.z_dim) if self.extended else (G.z_dim,)
 
-    def init(self, G: "Generator", rng: jax.Array) -> jax.Array:
-        """Random codes [B, ...] from a key per image [B]."""
+    def init(self, G: "Generator", rng: jax.Array, source: str) -> jax.Array:
+        """Starting codes of as many images as there are keys [B]: "random", or "w_avg", the z that comes nearest to
+        it.
+        """
         shape = self.shape(G)
-        return retract(jax.vmap(lambda key: jax.random.normal(key, shape))(rng))
+        if source == "random":
+            return retract(jax.vmap(lambda key: jax.random.normal(key, shape))(rng))
+        return jnp.broadcast_to(fit_z(G, G.w_avg[None]).reshape(1, *(1,) * (len(shape) - 1), -1), (len(rng), *shape))
 
-    def decode(self, G: "Generator", z: jax.Array) -> jax.Array:
-        """Codes [B, z_dim] or [B, num_ws, z_dim] to ws [B, num_ws, w_dim], without truncation."""
+    def from_ws(self, G: "Generator", ws: jax.Array) -> jax.Array:
+        """Codes whose ws come near to ws [B, num_ws, w_dim] (`fit_z`); Z fits the mean row, the nearest to all."""
+        rows = ws if self.extended else average(ws, 1)
+        return fit_z(G, rows.reshape(-1, G.w_dim)).reshape(*rows.shape[:-1], G.z_dim)
+
+    def decode(self, G: "Generator", z: jax.Array) -> dict[str, Any]:
+        """Codes [B, z_dim] or [B, num_ws, z_dim] to {"ws": [B, num_ws, w_dim]}, without truncation."""
         if self.extended:
-            return G.map_rows(z, normalize=self.normalise)
-        w = G.map_w(z, normalize=self.normalise)
-        return jnp.broadcast_to(w[:, None], (w.shape[0], G.num_ws, G.w_dim))
+            return {"ws": G.map_rows(z, normalize=self.normalise)}
+        return {"ws": G.repeat_w(G.map_w(z, normalize=self.normalise))}
 
     def retract(self, z: jax.Array) -> jax.Array:
         return retract(z)
@@ -68,3 +64,7 @@ class Hypersphere:
         """retract(z + strength · direction); strength [B], direction broadcasts against one code."""
         step = strength.reshape(-1, *(1,) * (z.ndim - 1)) * jnp.broadcast_to(direction, z.shape[1:])[None]
         return retract(z + step)
+
+    def between(self, a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
+        """Along the great arcs, every z_i by itself."""
+        return slerp(a, b, t.reshape(-1, *(1,) * (a.ndim - 1)))

@@ -1,0 +1,16 @@
+"""P_N+ inversion: one whitened p per layer, from that of the mean w.
+
+Paper: Zhu et al., Improved StyleGAN Embedding: Where are the Good Latents? (arXiv 2012.09036).
+Expected: no published figure with these losses. Its axes are of very different effect: see --config.eigenvalue_floor.
+Cost: as `f_zplus`.
+Command: lsap-jax invert IMAGES --generator G --space pn+ --out runs/pnplus
+"""
+
+from lsap_jax.configs import f_zplus
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = f_zplus.get_config()
+    config.space = "pn+"
+    return config

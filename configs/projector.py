@@ -1,0 +1,25 @@
+"""StyleGAN2's projector: W with optimised noise maps, noise on w, and a learning rate that rises and falls.
+
+Paper: Karras et al., Analyzing and Improving the Image Quality of StyleGAN (CVPR 2020), appendix D; settings of the
+    stylegan2-ada-pytorch projector.
+Expected: a genuine image of the generator is reproduced closely, a photograph only roughly; LPIPS where it is given,
+    else the discriminator's features, each in place of the original's VGG16 distance.
+Cost: 1000 steps, about 10 % more than `w` each for the noise maps.
+Command: lsap-jax invert IMAGES --generator G --config projector --out runs/projector
+"""
+
+from lsap_jax.configs import f_zplus
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = f_zplus.get_config()
+    config.space = "w"
+    config.steps = 1000
+    config.noise_maps = True
+    config.loss = dict(mse=0.0, perceptual=1.0, base=0.0, pn=0.0, nscd=0.0, delta=0.0, w_norm=0.0, noise=1e5)
+    config.optimizer.lr = 0.1
+    config.optimizer.schedule = "ramp"
+    config.latent_noise.scale = 0.05
+    config.keep = "last"
+    return config

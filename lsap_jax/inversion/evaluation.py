@@ -1,0 +1,142 @@
+"""Metrics of codes against their targets: per image, and of the set of reconstructions as a whole."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lsap_jax.data import to_float
+from lsap_jax.errors import LsapError
+from lsap_jax.generator import Generator
+from lsap_jax.inversion.loop import metric_name
+from lsap_jax.inversion.objective import Terms, nscd_of
+from lsap_jax.inversion.rendering import decode, render, synthesise
+from lsap_jax.losses.alignment import genuine_level, mean_nscd, sn_layers
+from lsap_jax.losses.perceptual import Perceptual, from_discriminator
+from lsap_jax.metrics import distortion
+from lsap_jax.metrics.fid import Inception, fid, inception_features
+from lsap_jax.metrics.kid import feature_description, fit_whitening, kid, random_features
+from lsap_jax.spaces import Space, parse_space
+from lsap_jax.statistics import with_statistics
+
+PIXELS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "mse": distortion.mse,
+    "psnr": distortion.psnr,
+    "ssim": distortion.ssim,
+    "ssim01": distortion.ssim01,
+    "ms_ssim": distortion.ms_ssim,
+}
+WINDOW = 11  # px, of SSIM
+WHITENING_SAMPLES = 1024
+NSCD_FORMULA = (
+    "1 - <s_l / |s_l|, mu_l>, s_l the styles of layer l, mu_l the mean unit style of {samples:,} samples (psi 1, W, "
+    "not normalised again); mean over the layers {layers}"
+)
+
+
+def evaluate(
+    G: Generator,
+    space: str | Space,
+    codes: Mapping[str, np.ndarray],
+    images: np.ndarray,
+    perceptual: Sequence[Perceptual] | None = None,
+    batch_size: int = 16,
+) -> dict[str, np.ndarray]:
+    """Every metric of codes against the images they stand for.
+
+    Args:
+        space: a name, or the Space of a run with its truncation.
+        codes: by name, first axis N, as `invert` returns them.
+        images: targets [N, R, R, C] at the generator's resolution, uint8 or float in [-1, 1].
+        perceptual: distances to measure; the discriminator's by default, where the generator has one.
+        batch_size: images at once; the last batch is padded.
+
+    Returns:
+        name -> [N]: mse, psnr, ssim, ssim01, ms_ssim on the clipped, unquantised reconstructions (SSIM from 11 px on),
+        the perceptual distances, nscd and nscd_00, nscd_01, ... of the layers of S^N that the image is made from.
+
+    Raises:
+        LsapError: no such space, or images of another shape.
+    """
+    images = np.asarray(images)
+    shape = (len(next(iter(codes.values()))), G.img_resolution, G.img_resolution, G.img_channels)
+    if images.shape != shape:
+        raise LsapError(f"these codes need targets {list(shape)}, got {list(images.shape)}")
+    if perceptual is None:
+        perceptual = [from_discriminator(G)] if G.discriminator is not None else []
+    space, G = parse_space(space), with_statistics(G)
+    bare = G.replace(discriminator=None, basecode=None, provenance_json="{}", source="")
+    rows = []
+    for i in range(0, len(images), batch_size):
+        part = slice(i, i + batch_size)
+        missing = batch_size - len(images[part])
+        target = images[part] if images.dtype != np.uint8 else to_float(images[part])
+        padded = {k: _padded(np.asarray(codes[k][part], np.float32), missing) for k in space.keys}
+        found = _measure(bare, space, tuple(perceptual), padded, _padded(np.asarray(target, np.float32), missing))
+        rows.append({name: np.asarray(value)[: batch_size - missing] for name, value in found.items()})
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} if rows else {}
+
+
+def _padded(a: np.ndarray, missing: int) -> np.ndarray:
+    return np.concatenate([a, np.repeat(a[-1:], missing, axis=0)])
+
+
+@jax.jit(static_argnums=1)
+def _measure(
+    G: Generator, space: Space, perceptual: tuple[Perceptual, ...], codes: dict[str, jax.Array], targets: jax.Array
+) -> dict[str, jax.Array]:
+    decoded = decode(G, space, codes)
+    images = jnp.clip(synthesise(G, decoded), -1, 1)
+    small = min(targets.shape[1:3]) < WINDOW
+    names = [name for name in PIXELS if not (small and "ssim" in name)]
+    found = {name: PIXELS[name](images, targets) for name in names}
+    found |= {metric_name(p): p(images, targets) for p in perceptual}
+    return found | mean_nscd(nscd_of(Terms(weights=()), G, space, decoded))
+
+
+def describe_metrics(G: Generator, space: Space, perceptual: Sequence[Perceptual]) -> dict[str, dict[str, Any]]:
+    """Name of a metric of `evaluate` -> range, resolution, quantisation, formula and network, for results."""
+    G = with_statistics(G)
+    assert G.statistics is not None
+    common = {"range": "[-1, 1], clipped", "quantisation": "none"}
+    layers = ", ".join(sn_layers(G.config, space.base_resolution if space.has_base else 0))
+    formula = NSCD_FORMULA.format(samples=G.statistics.anchor_samples, layers=layers)
+    return {
+        **{name: {**distortion.DESCRIPTIONS[name], "network": None} for name in PIXELS},
+        **{metric_name(p): {**common, "formula": p.description, "network": p.name} for p in perceptual},
+        "nscd": {"formula": formula, "network": None},
+    }
+
+
+def genuine_nscd(G: Generator, space: Space) -> float:
+    """NSCD that the generator's own samples have on average, over the layers that this space's images are made from."""
+    G = with_statistics(G)
+    assert G.statistics is not None
+    return float(genuine_level(G.config, G.statistics.anchors, space.base_resolution if space.has_base else 0).mean())
+
+
+def compare_sets(G: Generator, targets: np.ndarray, images: np.ndarray, inception: Inception | None) -> dict[str, Any]:
+    """Distance between the set of reconstructions and the set of their targets, uint8 [N, R, R, C] both.
+
+    Returns:
+        {"kid", "kid_stderr", "features"} in random-conv features whitened on samples of the generator, which are in
+        neither set; with Inception weights in theirs, and {"fid", "fid_note"}. Empty for fewer than 3 images.
+    """
+    if len(images) < 3:
+        return {}
+    if inception is not None:
+        a, b = (inception_features(inception, x) for x in (images, targets))
+        distance, kernel = fid(a, b), kid(a, b)
+        record = {"fid": distance.value, "fid_note": distance.note, "features": vars(inception.record)}
+        return {**record, "kid": kernel.value, "kid_stderr": kernel.stderr}
+    z = np.random.default_rng(0).standard_normal((WHITENING_SAMPLES, G.z_dim), dtype=np.float32)
+    whitening = fit_whitening(random_features(render(G, "z", {"z": _on_sphere(z)})))
+    kernel = kid(*(whitening(random_features(x)) for x in (images, targets)))
+    name = feature_description().replace("real images", f"{WHITENING_SAMPLES} samples of the generator")
+    return {"kid": kernel.value, "kid_stderr": kernel.stderr, "features": name}
+
+
+def _on_sphere(z: np.ndarray) -> np.ndarray:
+    return np.asarray(parse_space("z").retract({"z": jnp.asarray(z)})["z"])

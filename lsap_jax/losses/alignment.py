@@ -1,0 +1,100 @@
+"""LSAP's alignment of codes with what the generator itself makes (arXiv 2209.12746).
+
+S^N, the normalised style space: the style of every layer divided by its length. NSCD compares it with the anchor μ of
+the same layer, the mean of the unit styles of 100,000 samples:
+
+    NSCD_l = 1 - <ŝ_l, μ_l>        ŝ_l = s_l / |s_l|
+
+which is the mean cosine distance to those samples. Genuine samples are at 1 - |μ_l|² on average: codes below that have
+collapsed towards the mean direction, which is not better.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lsap_jax.networks.layers import channelwise
+from lsap_jax.networks.reduction import average, scaled, total
+from lsap_jax.networks.stylegan2 import GeneratorConfig
+
+Styles = Mapping[str, jax.Array]
+
+
+def sn_layers(config: GeneratorConfig, base_resolution: int = 0) -> tuple[str, ...]:
+    """Layers of S^N: every 3x3 convolution and the last torgb; the l-th of them reads row l of ws.
+
+    Args:
+        base_resolution: of a base code f: only the layers from which the image is then made.
+    """
+    layers = [name for name in config.style_layers() if not name.endswith("torgb")]
+    used = [name for name in layers if _resolution(name) > base_resolution or name == f"b{base_resolution}.conv1"]
+    return (*used, f"b{config.img_resolution}.torgb")
+
+
+def _resolution(layer: str) -> int:
+    return int(layer[1:].split(".")[0])
+
+
+def unit_styles(config: GeneratorConfig, styles: Styles) -> dict[str, jax.Array]:
+    """S^N: styles [B, C] of each layer divided by their length, by layer; a style of zeros stays zero."""
+    found = {}
+    for name in sn_layers(config):
+        s = styles[name]
+        squared = total(jnp.square(s), -1, keepdims=True)
+        found[name] = scaled(s, jax.lax.rsqrt(jnp.where(squared > 0, squared, 1.0)))
+    return found
+
+
+def nscd(
+    config: GeneratorConfig,
+    styles: Styles,
+    anchors: Mapping[str, jax.Array],
+    *,
+    base_resolution: int = 0,
+    renormalise: bool = False,
+) -> jax.Array:
+    """NSCD of every layer [B, L] of codes with these styles.
+
+    Args:
+        styles: layer -> [B, C].
+        anchors: layer -> [C], of `LatentStatistics`.
+        base_resolution: of a base code; see `sn_layers`.
+        renormalise: bring the anchors to unit length; the paper leaves it open, its code does not.
+    """
+    unit = unit_styles(config, styles)
+    columns = []
+    for name in sn_layers(config, base_resolution):
+        anchor = _unit(anchors[name]) if renormalise else anchors[name]
+        columns.append(1 - total(unit[name] * channelwise(anchor, 2), -1))
+    return jnp.stack(columns, axis=1)
+
+
+def genuine_level(config: GeneratorConfig, anchors: Mapping[str, jax.Array], base_resolution: int = 0) -> jax.Array:
+    """Expected NSCD [L] of samples of the generator itself: 1 - |μ_l|²."""
+    return jnp.stack([1 - total(jnp.square(anchors[n]), -1) for n in sn_layers(config, base_resolution)])
+
+
+def _unit(anchor: jax.Array) -> jax.Array:
+    return anchor / jnp.sqrt(total(jnp.square(anchor), -1))
+
+
+def alignment(distances: jax.Array, reduce: str) -> jax.Array:
+    """L_align [B] of NSCD [B, L]: its "sum" over the layers as in LSAP's code, or their "mean".
+
+    The code minimises -Σ <ŝ_l, μ_l>, which differs by the constant L and has the same gradient.
+    """
+    summed = total(distances, 1)
+    return summed if reduce == "sum" else summed / distances.shape[1]
+
+
+def column_names(count: int) -> list[str]:
+    """Names of the columns of NSCD by layer, in results."""
+    return [f"nscd_{index:02d}" for index in range(count)]
+
+
+def mean_nscd(distances: jax.Array) -> dict[str, Any]:
+    """The metric: "nscd" [B], the mean over the layers, and each layer's by `column_names`."""
+    columns = {name: distances[:, i] for i, name in enumerate(column_names(distances.shape[1]))}
+    return {"nscd": average(distances, 1), **columns}

@@ -1,0 +1,106 @@
+"""P and P_N: w before the mapping network's last activation, and the same whitened (Zhu et al., Improved StyleGAN
+Embedding, arXiv 2012.09036).
+
+LeakyReLU_5 undoes the activation LeakyReLU_0.2, up to the gain √2, which stays in p. There w is about normal:
+
+    p = LeakyReLU_5(w)        p_N = Λ^-½ · Vᵀ (p - μ)
+
+with mean μ, variances Λ and axes V of `LatentStatistics`.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from lsap_jax.networks.layers import channelwise
+from lsap_jax.networks.reduction import average, matmul
+from lsap_jax.spaces.extended import add, mix, start_ws
+
+if TYPE_CHECKING:
+    from lsap_jax.generator import Generator, LatentStatistics
+
+SLOPE = 0.2  # of the mapping network's activation
+
+
+def p_of(w: jax.Array) -> jax.Array:
+    """LeakyReLU_5(w)."""
+    return jnp.where(w >= 0, w, w / SLOPE)
+
+
+def w_of(p: jax.Array) -> jax.Array:
+    """LeakyReLU_0.2(p), the inverse of `p_of`."""
+    return jnp.where(p >= 0, p, p * SLOPE)
+
+
+def _scale(statistics: "LatentStatistics", floor: float, ndim: int) -> jax.Array:
+    """Standard deviations along the axes, none below the root of `floor` times the largest variance."""
+    values = jnp.maximum(statistics.p_values, floor * statistics.p_values.max())
+    return channelwise(jnp.sqrt(values), ndim)
+
+
+def whiten(statistics: "LatentStatistics", p: jax.Array, floor: float = 0.0) -> jax.Array:
+    """p [..., w_dim] to p_N: of mean 0 and variance 1 along every axis for samples of the generator.
+
+    Args:
+        floor: variances count as at least so much of the largest. Without it p_N is extremely stiff: those of the FFHQ
+            generator span a factor of 4.5e8, and rounding in w decides the last axes.
+    """
+    centred = p - channelwise(statistics.p_mean, p.ndim)
+    return matmul(centred, statistics.p_vectors) / _scale(statistics, floor, p.ndim)
+
+
+def colour(statistics: "LatentStatistics", pn: jax.Array, floor: float = 0.0) -> jax.Array:
+    """The inverse of `whiten`."""
+    turned = matmul(pn * _scale(statistics, floor, pn.ndim), statistics.p_vectors.T)
+    return turned + channelwise(statistics.p_mean, pn.ndim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian:
+    """P, P_N (one per image) or P_N+ (one per layer). Whitened spaces need the generator's `statistics`."""
+
+    extended: bool = False
+    whitened: bool
+    eigenvalue_floor: float = 0.0
+    key = "p"
+    start = "w_avg"
+
+    @property
+    def statistics(self) -> bool:
+        """Whether `G.statistics` has to be there."""
+        return self.whitened
+
+    def shape(self, G: "Generator") -> tuple[int, ...]:
+        """Shape of one image's code."""
+        return (G.num_ws, G.w_dim) if self.extended else (G.w_dim,)
+
+    def init(self, G: "Generator", rng: jax.Array, source: str) -> jax.Array:
+        """Starting codes of as many images as there are keys [B]; see `start_ws`."""
+        return self.from_ws(G, start_ws(G, rng, source, self.extended))
+
+    def from_ws(self, G: "Generator", ws: jax.Array) -> jax.Array:
+        """Codes of ws [B, num_ws, w_dim]; a space with one code per image takes the mean row."""
+        p = p_of(ws if self.extended else average(ws, 1))
+        return whiten(self._statistics(G), p, self.eigenvalue_floor) if self.whitened else p
+
+    def decode(self, G: "Generator", p: jax.Array) -> dict[str, Any]:
+        """Codes to {"ws": [B, num_ws, w_dim]}."""
+        p = colour(self._statistics(G), p, self.eigenvalue_floor) if self.whitened else p
+        w = w_of(p)
+        return {"ws": w if self.extended else G.repeat_w(w)}
+
+    def retract(self, p: jax.Array) -> jax.Array:
+        return p
+
+    def move(self, p: jax.Array, direction: jax.Array, strength: jax.Array) -> jax.Array:
+        return add(p, direction, strength)
+
+    def between(self, a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
+        return mix(a, b, t)
+
+    def _statistics(self, G: "Generator") -> "LatentStatistics":
+        if G.statistics is None:
+            raise ValueError("a whitened space needs a generator with statistics: lsap_jax.with_statistics(G)")
+        return G.statistics
