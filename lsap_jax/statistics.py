@@ -134,7 +134,7 @@ def with_statistics(G: Generator, report: Report | None = None) -> Generator:
     if G.statistics is not None:
         return G
     if not G.source:  # made in this process: nothing to keep a file beside
-        return G.replace(statistics=_computed_once(_Keyed(G, network_digest(G)), report))
+        return G.replace(statistics=_computed_once(_Keyed(G, report, network_digest(G))))
     places = cache_places(G)
     found = next((read for path in places if (read := read_statistics(path, G)) is not None), None)
     if found is None:
@@ -146,8 +146,8 @@ def with_statistics(G: Generator, report: Report | None = None) -> Generator:
 class _Keyed:
     """A generator that equals another of the same weights."""
 
-    def __init__(self, G: Generator, key: str) -> None:
-        self.G, self.key = G, key
+    def __init__(self, G: Generator, report: Report | None, key: str) -> None:
+        self.G, self.report, self.key = G, report, key
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -157,8 +157,8 @@ class _Keyed:
 
 
 @lru_cache(maxsize=8)
-def _computed_once(keyed: _Keyed, report: Report | None) -> LatentStatistics:
-    return compute_statistics(keyed.G, report=report)
+def _computed_once(keyed: _Keyed) -> LatentStatistics:
+    return compute_statistics(keyed.G, report=keyed.report)
 
 
 def network_digest(G: Generator) -> str:

@@ -34,7 +34,7 @@ def commands() -> list[list[str]]:
 
 def shortened(words: list[str]) -> list[str]:
     """The arguments of a command with few steps."""
-    if words[1] not in ("demo", "invert"):
+    if words[1] not in ("demo", "invert", "compare"):
         return words[1:]
     words = [w for i, w in enumerate(words) if w != "--steps" and words[i - 1] != "--steps"]
     return [*words[1:], "--steps", str(STEPS)]

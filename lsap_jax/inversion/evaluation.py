@@ -1,18 +1,26 @@
 """Metrics of codes against their targets: per image, and of the set of reconstructions as a whole."""
 
+import csv
+import io
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from lsap_jax.data import to_float
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
+from lsap_jax.inversion.atomic import write_files
+from lsap_jax.inversion.encoding import metrics_csv
 from lsap_jax.inversion.loop import metric_name
-from lsap_jax.inversion.objective import Terms, nscd_of
-from lsap_jax.inversion.rendering import decode, render, synthesise
+from lsap_jax.inversion.objective import Terms, make_perceptual, nscd_of
+from lsap_jax.inversion.rendering import decode, render, space_of, synthesise
+from lsap_jax.inversion.results import Record, read_code, read_image, read_manifest, read_run
 from lsap_jax.losses.alignment import genuine_level, mean_nscd, sn_layers
 from lsap_jax.losses.perceptual import Perceptual, from_discriminator
 from lsap_jax.metrics import distortion
@@ -140,3 +148,68 @@ def compare_sets(G: Generator, targets: np.ndarray, images: np.ndarray, inceptio
 
 def _on_sphere(z: np.ndarray) -> np.ndarray:
     return np.asarray(parse_space("z").retract({"z": jnp.asarray(z)})["z"])
+
+
+def evaluate_run(
+    G: Generator,
+    folder: Path,
+    distances: Sequence[Perceptual] = (),
+    inception: Inception | None = None,
+    batch_size: int = 16,
+) -> dict[str, Any]:
+    """`evaluate` of a run folder: adds columns to its metrics.csv, and writes evaluation.json.
+
+    Args:
+        G: the generator of the run.
+        distances: perceptual distances to measure beside the one that was minimised.
+
+    Returns:
+        What evaluation.json holds: {"images", "space", "means", "nscd_of_genuine_samples", "set", "metrics"}.
+
+    Raises:
+        LsapError: not a run folder, nothing finished in it, or a result has changed.
+    """
+    run, manifest = read_run(folder), read_manifest(folder)
+    ids = sorted(manifest)
+    if not ids:
+        raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax invert` command again")
+    G, space = with_statistics(G), space_of(run, G)
+    minimised = make_perceptual(ConfigDict(run["config"]), G)[0]
+    if minimised is not None and minimised.name not in {p.name for p in distances}:
+        distances = [minimised, *distances]
+    codes = [read_code(folder, name, manifest=manifest) for name in ids]
+    stacked = {key: np.stack([code[key] for code in codes]) for key in space.keys}
+    targets, images = (
+        np.stack([read_image(folder, name, part, manifest=manifest) for name in ids]) for part in ("targets", "images")
+    )
+    found = evaluate(G, space, stacked, targets, distances, batch_size)
+    rows = _rows(folder, manifest)
+    for i, name in enumerate(ids):
+        rows[name] |= {metric: float(v[i]) for metric, v in found.items() if metric not in manifest[name]["metrics"]}
+    record = {
+        "images": len(ids),
+        "space": space.name,
+        "means": {metric: float(np.mean(v[np.isfinite(v)])) for metric, v in found.items() if np.isfinite(v).any()},
+        "nscd_of_genuine_samples": genuine_nscd(G, space),
+        "set": compare_sets(G, targets, images, inception),
+        "metrics": _described(run, describe_metrics(G, space, distances)),
+    }
+    data = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
+    write_files({folder / "metrics.csv": metrics_csv(rows), folder / "evaluation.json": data})
+    return record
+
+
+def _rows(folder: Path, manifest: Mapping[str, Record]) -> dict[str, dict[str, float]]:
+    """Rows of metrics.csv as they are, those of the manifest always its own."""
+    table = folder / "metrics.csv"
+    text = table.read_text("utf-8") if table.exists() else ""
+    kept = {line.pop("id"): line for line in csv.DictReader(io.StringIO(text, newline=""))}
+    earlier = {name: {k: float(v) for k, v in kept.get(name, {}).items() if v} for name in manifest}
+    return {name: earlier[name] | manifest[name]["metrics"] for name in manifest}
+
+
+def _described(run: Record, described: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The descriptions, with whether each metric was also the loss."""
+    also = {name for name, record in run.get("metrics", {}).items() if record.get("also_loss")}
+    also |= {name for name in ("nscd",) if run["config"]["loss"].get(name, 0) > 0}
+    return {name: {**record, "also_loss": name in also} for name, record in described.items()}

@@ -21,7 +21,7 @@ class Inversion:
     Attributes:
         space: pass it to `render` with the codes.
         ids: of the images.
-        codes: "z" and, in F spaces, "f".
+        codes: "z", "w", "s" or "p" by the space; in F spaces "f"; "noise" where noise maps are optimised.
         images: float32 [N, R, R, C], clipped to [-1, 1], rendered from the codes.
         metrics: name -> [N]; on the clipped, unquantised images.
         curves: loss term -> [N, steps + 1], from the start to the final codes.
@@ -57,7 +57,7 @@ def invert(
         G: the generator.
         images: [N, H, W, C], uint8 or float in [-1, 1] (rounded to 256 levels); cropped and resized to the
             generator's resolution.
-        space: "z", "z+", "f/z", "f/z+" or a preset such as "f/z+:code".
+        space: z, z+, w, w+, s, p, pn, pn+, f/z, f/z+, f/w, f/w+, f/s, or a preset such as "f/z+:code" or "bdinvert".
         steps: of the optimisation; the preset's 1200 by default.
         seed: with the ids, it decides the random starts.
         ids: unique names, the index as text by default.
