@@ -37,6 +37,7 @@ setup(
         "pillow>=11",
         "rich>=13",
         "safetensors>=0.5",
+        "scipy>=1.11",
     ],
     extras_require={
         "cuda": ["jax[cuda12]>=0.8"],

@@ -21,6 +21,7 @@ from lsap_jax.errors import LsapError
 COMMANDS = {
     "demo": "the bundled generator and sample images, end to end, with a report",
     "invert": "images to latent codes",
+    "compare": "several latent spaces on the same images: the papers' tables",
     "generate": "samples of a generator, by seed",
     "convert": "an official checkpoint to one file of this package",
     "evaluate": "more metrics of a run: NSCD, MS-SSIM, LPIPS, KID, FID",

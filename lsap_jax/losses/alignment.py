@@ -29,7 +29,9 @@ def sn_layers(config: GeneratorConfig, base_resolution: int = 0) -> tuple[str, .
         base_resolution: of a base code f: only the layers from which the image is then made.
     """
     layers = [name for name in config.style_layers() if not name.endswith("torgb")]
-    used = [name for name in layers if _resolution(name) > base_resolution or name == f"b{base_resolution}.conv1"]
+    # f is the output of conv0; the 4-px block has none, there it is that of conv1.
+    first = f"b{base_resolution}.conv1" if base_resolution > 4 else ""
+    used = [name for name in layers if _resolution(name) > base_resolution or name == first]
     return (*used, f"b{config.img_resolution}.torgb")
 
 

@@ -3,20 +3,27 @@
 import base64
 import hashlib
 import html
+from collections.abc import Sequence
 from importlib import resources
 from string import Template
 
 
-def page(title: str, body: str) -> str:
+def page(title: str, body: str, style: Sequence[str] = ("page.css",), script: str = "page.js") -> str:
     """A whole HTML page around ``body`` (already escaped) that loads nothing from outside.
+
+    ``style`` and ``script`` are names of files that lie beside this module.
 
     The Content-Security-Policy admits embedded pictures and this package's own script (by its digest) and nothing else,
     so that even markup that slipped through the escaping could neither run nor phone home.
     """
-    script = asset("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    code = asset(script)
+    digest = base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
     return Template(asset("page.html")).substitute(
-        title=escape(title), style=asset("page.css"), body=body, script=script, script_digest=f"sha256-{digest}"
+        title=escape(title),
+        style="".join(map(asset, style)),
+        body=body,
+        script=code,
+        script_digest=f"sha256-{digest}",
     )
 
 

@@ -1,6 +1,5 @@
-"""The parts of a run's report as HTML fragments; every text that comes from the run is escaped here."""
+"""The parts of a run's report as HTML; every text that comes from the run is escaped here."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lsap_jax.report.charts import band, histogram, sparkline
+from lsap_jax.report.fragments import as_text, details, mapping, settings, text_table
 from lsap_jax.report.page import breakable, count, escape, number, section
 
 DIFFERENCE_FACTOR = 4
@@ -64,14 +64,14 @@ def body(contents: Contents) -> str:
 
 def _head(contents: Contents, links: str) -> str:
     run = contents.run
-    generator = _mapping(run.get("generator"))
+    generator = mapping(run.get("generator"))
     resolution = generator.get("img_resolution")
     model = str(generator.get("name") or generator.get("path") or "not recorded")
     facts = [
         ("space", run.get("space")),
         ("steps", run.get("steps")),
         ("generator", model + (f", {resolution}×{resolution}" if resolution else "")),
-        ("perceptual", _mapping(run.get("perceptual")).get("network") or run.get("perceptual")),
+        ("perceptual", mapping(run.get("perceptual")).get("network") or run.get("perceptual")),
         ("seed", run.get("seed")),
     ]
     for name in contents.metrics:
@@ -204,7 +204,7 @@ def _loss(contents: Contents) -> str:
 def _failures(contents: Contents) -> str:
     if not contents.failures:
         return ""
-    table = _text_table(["id", "reason"], contents.failures)
+    table = text_table(["id", "reason"], contents.failures)
     if len(contents.failures) > 30:
         table = f"<details><summary>All {len(contents.failures):,} failures</summary>{table}</details>"
     return section("failures", "Failures", table, "These images could not be inverted; all others are unaffected.")
@@ -212,58 +212,18 @@ def _failures(contents: Contents) -> str:
 
 def _setup(contents: Contents) -> str:
     run = dict(contents.run)
-    config, metrics = run.pop("config", None), _mapping(run.pop("metrics", None))
-    described = {name: _mapping(value) or {"description": value} for name, value in metrics.items()}
+    config, metrics = run.pop("config", None), mapping(run.pop("metrics", None))
+    described = {name: mapping(value) or {"description": value} for name, value in metrics.items()}
     columns = list(dict.fromkeys(key for value in described.values() for key in value))
     parts = []
     if described:
         heads = [key.replace("_", " ") for key in ["metric", *columns]]
-        table = [(name, *(_text(value.get(key)) for key in columns)) for name, value in described.items()]
-        parts.append(_details("Metrics", _text_table(heads, table)))
-    parts.append(_details("Provenance", _flat(run), opened=True))
+        table = [(name, *(as_text(value.get(key)) for key in columns)) for name, value in described.items()]
+        parts.append(details("Metrics", text_table(heads, table)))
+    parts.append(details("Provenance", settings(run), opened=True))
     if config:
-        parts.append(_details("Configuration", _flat(config)))
+        parts.append(details("Configuration", settings(config)))
     return section("setup", "Setup", "".join(parts))
-
-
-def _text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    lines = "".join(
-        f'<tr><th scope="row">{breakable(name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
-        for name, *cells in rows
-    )
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(", ".join(heads))}"><table class="text">'
-        f"<thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>"
-    )
-
-
-def _details(title: str, html: str, opened: bool = False) -> str:
-    return f"<details{' open' if opened else ''}><summary>{title}</summary>{html}</details>"
-
-
-def _flat(tree: Mapping) -> str:
-    """Nested settings as dotted keys, the way they are given on the command line."""
-    leaves = _leaves(tree, "")
-    rows = "".join(f"<div><dt>{breakable(key)}</dt><dd>{escape(_text(value))}</dd></div>" for key, value in leaves)
-    return f'<dl class="settings">{rows}</dl>' if rows else '<p class="empty">Nothing recorded.</p>'
-
-
-def _leaves(value: object, prefix: str) -> list[tuple[str, object]]:
-    if isinstance(value, Mapping) and value:
-        start = f"{prefix}." if prefix else ""
-        return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{start}{key}")]
-    return [(prefix, value)]
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        return ", ".join(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _remarks(row: Row) -> str:
@@ -273,12 +233,8 @@ def _remarks(row: Row) -> str:
 
 
 def _metric_name(contents: Contents, name: str) -> str:
-    also_loss = _mapping(_mapping(contents.run.get("metrics")).get(name)).get("also_loss")
+    also_loss = mapping(mapping(contents.run.get("metrics")).get(name)).get("also_loss")
     return escape(name) + (' <span class="mark">also the loss</span>' if also_loss else "")
-
-
-def _mapping(value: object) -> Mapping:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _finite(rows: Sequence[Row], name: str) -> np.ndarray:

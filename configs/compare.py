@@ -1,0 +1,43 @@
+"""Every latent space on the same images, for the bundled generator or any other: the comparison of the F/Z+ paper.
+
+Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995), Table 1 and Fig. 2;
+    spaces of 2306.00241, P_N of 2012.09036, F/W+ with P_N of BDInvert (ICCV 2021).
+Expected: by MSE the spaces with f come first and z last; which of f/w+, f/s and f/z+ leads is a matter of images and
+    generator.
+Cost: the sum of its presets: 15 times 300 steps; 0.02 s per image-step for the bundled 64-px generator on 2 CPU cores,
+    so about 90 s per image in all, and 5-20 s of compilation per preset.
+Command: lsap-jax compare IMAGES --generator G --out runs/compare
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        dict(
+            # Names or files of configurations of `lsap-jax invert`, in the order of rows and columns.
+            presets=(
+                "z", "z+", "w", "w+", "s", "p", "pn", "pn+", "wplus_pn",
+                "f/z", "f/z+", "f/w", "f/w+", "f/s", "bdinvert",
+            ),
+            # ("key", value) pairs put into every preset: (("optimizer.lr", 0.05), ("loss.perceptual", 5.0)).
+            overrides=(),
+            # 0 leaves each preset its own.
+            steps=300,
+            seed=0,
+            batch_size=16,
+            # Add what `lsap-jax evaluate` measures: SSIM as papers have it, MS-SSIM, NSCD.
+            evaluate=True,
+            # Files for every preset, as `lsap-jax invert` takes them: LPIPS, base-code encoder, statistics of P_N.
+            perceptual="",
+            basecode="",
+            pnorm="",
+            # Non-inferiority of one preset to another, with an absolute margin (the paper's) and one relative to the
+            # baseline's mean; `level` is where a p value counts.
+            test=dict(candidate="f/z+", baseline="bdinvert", absolute=1e-8, relative=0.05, level=0.05),
+            # Images in the picture, evenly spread over the order of the images.
+            grid=5,
+            # Numbers of papers to show beside ours: source, note and rows by preset, see compare_table1.
+            published=dict(),
+        )
+    )  # fmt: skip

@@ -1,0 +1,131 @@
+"""Several latent spaces on the same images, with tables, tests and pictures as in the papers.
+
+usage: lsap-jax compare IMAGES ... --generator G --out DIR [--config compare|compare_table1|FILE] [--presets z,f/z+]
+
+IMAGES and G are those of `lsap-jax invert`; a preset is one of its spaces or configurations. DIR gets a run folder per
+preset, comparison.csv (means with 95 % intervals, seconds per image), per_image.csv, tests.csv (is one preset not
+inferior to another), grid.png and report.html. Run the same command again to finish an interrupted comparison, or with
+more presets to extend it: what is finished is not computed again.
+
+Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl.flags import FlagValues
+
+from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK
+from lsap_jax.cli.arguments import Arguments, configuration, new_flags, number, text
+from lsap_jax.errors import LsapError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from lsap_jax.data import Source
+    from lsap_jax.generator import Generator
+    from lsap_jax.report.comparison.plan import Plan
+
+
+def flags() -> FlagValues:
+    values = new_flags()
+    text(values, "generator", "a bundled name, a converted file or an official checkpoint")
+    text(values, "out", "folder of the comparison")
+    text(values, "config", "name or file of a comparison's configuration", "compare")
+    text(values, "presets", "short for --config.presets: names, spaces or files, with commas between")
+    number(values, "steps", "short for --config.steps; 0 leaves each preset its own")
+    number(values, "batch_size", "short for --config.batch_size, over all devices")
+    number(values, "seed", "short for --config.seed")
+    text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote, for every preset")
+    text(values, "basecode", "base-code encoder to use instead of the generator's own, for every preset")
+    text(values, "pnorm", "BDInvert's folder pnorm/NAME, to use instead of the generator's own statistics of P_N")
+    return values
+
+
+def run(args: Arguments) -> int:
+    if not args.positional:
+        raise LsapError("no images; name a folder, a glob or files before the flags")
+    out, name = Path(args.required("out")), args.required("generator")
+    config = choose_config(args)
+    from lsap_jax.data import open_images
+    from lsap_jax.generator import load_generator
+    from lsap_jax.report.comparison.plan import check_plans, make_plans
+
+    plans = make_plans(config)
+    G = load_generator(name)
+    source = open_images(args.positional, resolution=G.img_resolution, channels=G.img_channels, fit=plans[0].config.fit)
+    if source.skipped:
+        print(f"{len(source.skipped)} other files beside the images are left out", file=sys.stderr)
+    for plan in plans:  # empty places of a batch cost as much as images
+        plan.config.batch_size = min(plan.config.batch_size, len(source))
+    check_plans(plans, G)
+    return compare(G, source, config, plans, out, generator_name=name)
+
+
+def choose_config(args: Arguments) -> "ConfigDict":
+    """The configuration of `--config` with `--config.key=value` and shorthands."""
+    shorthands: dict[str, Any] = {
+        key: args.flags[key].value for key in ("steps", "batch_size", "seed", "perceptual", "basecode", "pnorm")
+    }
+    if args.flags.presets is not None:
+        shorthands["presets"] = tuple(part.strip() for part in args.flags.presets.split(",") if part.strip())
+    return configuration(args, "compare", shorthands, key="presets")
+
+
+def compare(
+    G: "Generator", source: "Source", config: "ConfigDict", plans: "Sequence[Plan]", out: Path, *, generator_name: str
+) -> int:
+    """Runs every preset with progress, writes tables and page, prints the table; returns the exit status."""
+    from lsap_jax.cli.invert import print_failures
+    from lsap_jax.cli.progress import reporter
+    from lsap_jax.cli.runs import attached, prepared, with_shown_statistics
+    from lsap_jax.report.comparison.runs import comparison_folder, describe, run_preset, write_record
+    from lsap_jax.report.comparison.tables import summary_text
+    from lsap_jax.report.comparison.write import write_comparison
+
+    failed, done = 0, 0
+    try:
+        record = describe(config, plans, source, G, generator_name)
+        with comparison_folder(out, record):
+            for done, plan in enumerate(plans):
+                print(f"== {plan.preset} ({done + 1} of {len(plans)}): {told(plan, len(source))} ==", flush=True)
+                ready = attached(G, plan.config.init)
+                ready = with_shown_statistics(ready) if config.evaluate else prepared(ready, plan.config)
+                with reporter() as progress:
+                    summary = run_preset(
+                        ready,
+                        source,
+                        plan,
+                        out,
+                        generator_name=generator_name,
+                        evaluate=config.evaluate,
+                        progress=progress,
+                    )
+                if summary.done and summary.skipped == summary.done:
+                    print("finished earlier", flush=True)
+                if summary.failed:
+                    print_failures(out / plan.folder)
+                failed += summary.failed
+            done = len(plans)
+            write_record(out, record)
+            comparison = write_comparison(out)
+    except KeyboardInterrupt:
+        print(
+            f"interrupted: {done} of {len(plans)} presets are finished in {out}; run the same command again to go on, "
+            "or with the --presets that are finished to see these",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    print(summary_text(comparison))
+    print(f"means over {len(comparison.common)} of {len(source)} images, * the best; seconds include compilation")
+    if comparison.untested:
+        print(comparison.untested, file=sys.stderr)
+    print(f"report: {out / 'report.html'}")
+    return INCOMPLETE if failed else OK
+
+
+def told(plan: "Plan", images: int) -> str:
+    """What a preset is about to do."""
+    return f"{images} images into {plan.config.space}, {plan.config.steps} steps"
