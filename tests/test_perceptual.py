@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parity import assert_parity
 
 from convert_weights import Checkpoint
 from lsap_jax.errors import LsapError
@@ -24,12 +25,6 @@ from lsap_jax.networks.convolution import conv2d
 from lsap_jax.networks.perceptual import STACKS, backbone_params, max_pool, tap_channels
 
 NAMES = {"lpips_vgg": "vgg16", "lpips_alex": "alexnet", "lpips_squeeze": "squeezenet1_1"}
-
-
-def _close(found, expected):
-    """The repository's parity tolerance."""
-    expected = np.asarray(expected)
-    np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 def _seeded(table, seed, gain):
@@ -65,15 +60,18 @@ def test_lpips_equals_the_original(case):
         return p.distance(fa, fb), p.tap_distances(fa, fb), p._maps(a), gradient
 
     value, taps, maps, gradient = run(perceptual, in0, in1)
-    _close(value, data["value"].ravel())
-    _close(value, data["value_normalize01"].ravel())  # that option only maps [0, 1] to [-1, 1] beforehand
+    name = perceptual.name
+    assert_parity(name, "value", value, data["value"].ravel())
+    assert_parity(
+        name, "normalize", value, data["value_normalize01"].ravel()
+    )  # that option only maps [0, 1] to [-1, 1] beforehand
     for k, (tap, features) in enumerate(zip(taps, maps, strict=True)):
-        _close(tap, data[f"layer{k}"].ravel())
+        assert_parity(name, f"layer{k}", tap, data[f"layer{k}"].ravel())
         n, c, h, w = data[f"feat{k}_shape"] if data[f"feat{k}_shape"].size == 4 else (None, None, None, None)
         assert features.shape == (n, h, w, c)
-        _close(features.mean(axis=(1, 2)), data[f"feat{k}_mean"])
-    _close(maps[-1], data["feat_last_in0"].transpose(0, 2, 3, 1))
-    _close(gradient, data["grad_sum_in0"].transpose(0, 2, 3, 1))
+        assert_parity(f"{name} features", f"tap {k}", features.mean(axis=(1, 2)), data[f"feat{k}_mean"])
+    assert_parity(f"{name} features", "last", maps[-1], data["feat_last_in0"].transpose(0, 2, 3, 1))
+    assert_parity(f"{name} gradient", "image", gradient, data["grad_sum_in0"].transpose(0, 2, 3, 1))
 
 
 @pytest.fixture(scope="module")
