@@ -26,7 +26,7 @@ demo: $(VENV)/.installed
 	$(BIN)/lsap-jax demo --out $(DEMO_OUT)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(ARGS) || [ $$? -eq 5 ]  # 5: no test is that long
@@ -37,7 +37,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 coverage: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/step.py

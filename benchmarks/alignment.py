@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=24)
     parser.add_argument("--space", default="w+")
     parser.add_argument("--weights", type=float, nargs="+", default=WEIGHTS)
+    parser.add_argument("--rate", type=float, default=0.01, help="learning rate")
     parser.add_argument("--strength", type=float, default=0.5, help="of the move, in units of the spread of w")
     parser.add_argument("--plot", default="", help="an .svg with MSE and perceptual distance against NSCD")
     args = parser.parse_args()
@@ -40,12 +41,13 @@ def main() -> None:
     images = load(args, G)
     level = genuine_nscd(G, lsap_jax.parse_space(args.space))
     median = np.median(logits(G, sampled(G)))
-    print(f"{len(images)} images, {args.space}, {args.steps} steps; NSCD of genuine samples {level:.4f}")
+    print(f"{len(images)} images, {args.space}, {args.steps} steps at {args.rate}; NSCD of genuine samples {level:.4f}")
     print("| weight | MSE | perceptual distance | NSCD | moved codes above the median genuine logit |")
     print("|---|---|---|---|---|")
     rows = []
     for weight in args.weights:
-        options = {"loss.nscd": weight, "chunk": args.steps + 1, "steps": args.steps, "batch_size": args.batch_size}
+        options = {"loss.nscd": weight, "optimizer.lr": args.rate, "chunk": args.steps + 1}
+        options |= {"steps": args.steps, "batch_size": args.batch_size}
         inv = lsap_jax.invert(G, images, space=args.space, **options)
         found = evaluate(G, inv.space, inv.codes, images, batch_size=args.batch_size)
         name = next(k for k in found if k.endswith("distance") or k.startswith("lpips"))
@@ -92,22 +94,22 @@ def plot(rows: list[tuple[float, ...]], level: float, name: str) -> str:
     width, height, left, bottom, top = 720, 330, 62, 48, 34
     panel = 270
     nscd = [row[3] for row in rows]
-    low, high = min(0.0, min(nscd)), max(*nscd, level) * 1.08
+    low, high = min(*nscd, level) * 0.95, max(*nscd, level) * 1.05
     parts = []
     for index, (column, title, colour) in enumerate(((1, "MSE", "#2c6690"), (2, name.replace("_", " "), "#a8571b"))):
         x0 = left + index * (panel + 80)
         values = [row[column] for row in rows]
-        peak = max(values) * 1.1
+        least, peak = min(values) * 0.9, max(values) * 1.05
 
         def x(v: float, x0: int = x0) -> float:
             return x0 + (v - low) / (high - low) * panel
 
-        def y(v: float, peak: float = peak) -> float:
-            return height - bottom - v / peak * (height - bottom - top)
+        def y(v: float, least: float = least, peak: float = peak) -> float:
+            return height - bottom - (v - least) / (peak - least) * (height - bottom - top)
 
         parts.append(f'<text x="{x0}" y="20" font-weight="600">{escape(title)} against NSCD</text>')
         for i in range(5):
-            value, at = peak * i / 4, low + (high - low) * i / 4
+            value, at = least + (peak - least) * i / 4, low + (high - low) * i / 4
             parts.append(f'<path d="M{x0} {y(value):.1f}h{panel}" stroke="#e3e3e0"/>')
             parts.append(f'<text x="{x0 - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.3f}</text>')
             parts.append(f'<text x="{x(at):.1f}" y="{height - bottom + 18}" text-anchor="middle">{at:.3f}</text>')
@@ -119,7 +121,9 @@ def plot(rows: list[tuple[float, ...]], level: float, name: str) -> str:
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         for row in rows:
             parts.append(f'<circle cx="{x(row[3]):.1f}" cy="{y(row[column]):.1f}" r="3.5" fill="{colour}"/>')
-            parts.append(f'<text x="{x(row[3]) + 6:.1f}" y="{y(row[column]) - 6:.1f}">{row[0]:g}</text>')
+            shown = min((abs(x(row[3]) - x(other[3])) for other in rows if other[0] < row[0]), default=9.0)
+            if shown > 8:  # else it would lie on the label of a lower weight
+                parts.append(f'<text x="{x(row[3]) + 6:.1f}" y="{y(row[column]) - 6:.1f}">{row[0]:g}</text>')
         parts.append(f'<text x="{x0 + panel / 2}" y="{height - 8}" text-anchor="middle">NSCD (numbers: weight)</text>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '

@@ -1,10 +1,14 @@
-"""Fake CPU devices, strict numerics, and where the reference vectors are."""
+"""Fake CPU devices, strict numerics, a cache of the tests' own, and where the reference vectors are."""
 
 import os
+import tempfile
 
 # Before jax starts: two devices on one processor, so that every test crosses the device axis.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Nothing is written into, or found in, the cache of who runs the tests.
+CACHE = tempfile.TemporaryDirectory(prefix="lsap-jax-tests-")
+os.environ["XDG_CACHE_HOME"] = CACHE.name
 
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -56,6 +60,19 @@ def compiled_once(tmp_path_factory) -> None:
     os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The tiny generator with discriminator, base-code encoder and latent statistics."""
+    from lsap_jax.statistics import with_statistics
+    from lsap_jax.testing import tiny_generator
+
+    return with_statistics(tiny_generator(basecode=True))
+
+
+def pytest_unconfigure() -> None:
+    CACHE.cleanup()
 
 
 def pytest_sessionfinish(session) -> None:

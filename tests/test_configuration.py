@@ -4,10 +4,11 @@ import pytest
 
 from lsap_jax.configuration import config_folder, config_names, find_config, flat, load_config, preset_name
 from lsap_jax.errors import LsapError
+from lsap_jax.spaces.space import NAMES
 
 
 def test_every_packaged_configuration_loads_and_has_its_header():
-    assert {"f_zplus", "f_zplus_code", "f_z", "zplus", "z", "toonhead64"} <= set(config_names())
+    assert {"f_zplus", "f_zplus_code", "projector", "lsap_o", "toonhead64"} <= set(config_names())
     for name in config_names():
         assert flat(load_config(name))
         header = (config_folder() / f"{name}.py").read_text().split('"""')[1]
@@ -24,6 +25,12 @@ def test_spaces_and_presets_name_files():
     assert (code.truncation.psi, code.truncation.cutoff, code.retraction, code.keep) == (0.7, 8, "normalise", "last")
 
 
+def test_every_space_has_its_configuration():
+    for name in NAMES:
+        assert load_config(name).space == name
+        assert find_config(name).stem == preset_name(name)
+
+
 def test_a_file_of_ones_own(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("from lsap_jax.configs import zplus\n\n\ndef get_config():\n    return zplus.get_config()\n")
@@ -35,7 +42,8 @@ def test_a_file_of_ones_own(tmp_path):
 def test_overrides_are_strict():
     config = load_config("f/z+", {"loss.base": 5, "optimizer.lr": 0.1, "space": "z"})
     assert config.loss.base == 5.0 and isinstance(config.loss.base, float)
-    with pytest.raises(LsapError, match="unknown configuration key 'loss.bse'; there are loss.base, loss.mse"):
+    keys = ", ".join(f"loss.{name}" for name in sorted(config.loss))
+    with pytest.raises(LsapError, match=f"unknown configuration key 'loss.bse'; there are {keys}$"):
         load_config("f/z+", {"loss.bse": 1.0})
     with pytest.raises(LsapError, match="steps='many' is of type str; it needs int"):
         load_config("f/z+", {"steps": "many"})

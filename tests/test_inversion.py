@@ -67,7 +67,10 @@ def same(a, b):
         assert close.mean() >= 0.999
 
 
-@pytest.mark.parametrize("model,space", [("tiny", "f/z+"), ("toonhead64", "f/z+"), ("toonhead64", "z")])
+@pytest.mark.parametrize(
+    "model,space",
+    [("tiny", "f/z+"), ("toonhead64", "f/z+"), pytest.param("toonhead64", "z", marks=pytest.mark.slow)],
+)
 def test_an_image_does_not_see_its_batch(G, images, model, space):
     if model == "tiny":
         count = 6

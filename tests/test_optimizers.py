@@ -28,7 +28,7 @@ def test_apply_updates_lands_on_the_sphere(name, seed, lr):
     state = optimizer.init(params)
     for i in range(3):
         grads = jax.tree.map(lambda p, i=i: jax.random.normal(jax.random.key(seed + i), p.shape), params)
-        updates, state = optimizer.update(grads, state, params)
+        updates, state = optimizer.update(grads, state, params, progress=i / 3)
         params = optax.apply_updates(params, updates)
         np.testing.assert_allclose(jnp.linalg.norm(params["z"], axis=-1), 4.0, rtol=1e-5)
 
@@ -38,7 +38,8 @@ def test_projection_is_adam_then_equation_5():
     grads = codes(1)
     plain, projected = optax.adam(0.01), make_optimizer(space, "project", 0.01, **MOMENTS)
     expected = optax.apply_updates(params, plain.update(grads, plain.init(params), params)[0])
-    found = optax.apply_updates(params, projected.update(grads, projected.init(params), params)[0])
+    updates, _ = projected.update(grads, projected.init(params), params, progress=0.0)
+    found = optax.apply_updates(params, updates)
     np.testing.assert_allclose(found["z"], retract(expected["z"]), atol=1e-6)
     np.testing.assert_allclose(found["f"], expected["f"], atol=1e-6)
 
@@ -46,7 +47,8 @@ def test_projection_is_adam_then_equation_5():
 def test_normalising_inside_the_graph_leaves_adam_alone():
     params, grads = codes(), codes(1)
     adam, found = optax.adam(0.01), make_optimizer(parse_space("f/z+"), "normalise", 0.01, **MOMENTS)
-    a, b = (o.update(grads, o.init(params), params)[0] for o in (adam, found))
+    a, _ = adam.update(grads, adam.init(params), params)
+    b, _ = found.update(grads, found.init(params), params, progress=0.5)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), a, b)
 
 
@@ -89,7 +91,7 @@ def test_all_three_minimise_on_the_sphere():
         @jax.jit
         def step(params, state, optimizer=optimizer):
             grads = jax.grad(lambda p: jnp.sum(jnp.square(retract(p["z"]) - goal)))(params)
-            updates, state = optimizer.update(grads, state, params)
+            updates, state = optimizer.update(grads, state, params, progress=0.5)
             return optax.apply_updates(params, updates), state
 
         for _ in range(400):
@@ -98,8 +100,35 @@ def test_all_three_minimise_on_the_sphere():
 
 
 def test_the_retraction_leaves_the_base_code_alone():
-    transform = retraction(parse_space("f/z"))
+    transform = retraction(parse_space("f/z"), {"z"})
     params = {"z": codes()["z"][:, 0], "f": codes()["f"]}
     updates, _ = transform.update({"z": params["z"] * 3, "f": jnp.full_like(params["f"], 0.25)}, None, params)
     np.testing.assert_allclose(updates["f"], 0.25, atol=1e-6)
     np.testing.assert_allclose(updates["z"], 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("progress", "part"), [(0.0, 0.0), (0.025, 0.5), (0.5, 1.0), (0.875, 0.5), (1.0, 0.0)])
+def test_the_step_follows_the_schedule(progress, part):
+    space, params = parse_space("w"), {"w": codes()["z"][:, 0]}
+    grads = {"w": codes(1)["z"][:, 0]}
+    step = {}
+    for schedule in ("constant", "ramp"):
+        optimizer = make_optimizer(space, "project", 0.1, schedule=schedule, **MOMENTS)
+        step[schedule] = optimizer.update(grads, optimizer.init(params), params, progress=jnp.float32(progress))[0]["w"]
+    np.testing.assert_allclose(step["ramp"], part * step["constant"], atol=1e-7)
+    np.testing.assert_allclose(jnp.abs(step["constant"]), 0.1, rtol=1e-4)  # the first step of Adam
+
+
+@pytest.mark.parametrize("name", ["project", "normalise", "riemannian"])
+def test_noise_maps_are_brought_back_by_every_retraction(name):
+    space = parse_space("f/z+", noise_sides=(4, 8))
+    params = {**codes(), "noise": jax.random.normal(jax.random.key(4), (2, 80))}
+    grads = jax.tree.map(jnp.ones_like, params)
+    optimizer = make_optimizer(space, name, 0.5, **MOMENTS)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params, progress=0.5)
+    landed = optax.apply_updates(params, updates)
+    for part in (landed["noise"][:, :16], landed["noise"][:, 16:]):
+        np.testing.assert_allclose(part.mean(axis=1), 0, atol=1e-5)
+        np.testing.assert_allclose(jnp.square(part).mean(axis=1), 1, atol=1e-4)
+    on_sphere = np.allclose(jnp.linalg.norm(landed["z"], axis=-1), 4.0, rtol=1e-5)
+    assert on_sphere == (name != "normalise")

@@ -37,7 +37,8 @@ def shortened(words: list[str]) -> list[str]:
     if words[1] not in ("demo", "invert", "compare"):
         return words[1:]
     words = [w for i, w in enumerate(words) if w != "--steps" and words[i - 1] != "--steps"]
-    return [*words[1:], "--steps", str(STEPS)]
+    quick = ["--config.evaluate=false"] if words[1] == "compare" else []  # evaluate has a line of its own
+    return [*words[1:], "--steps", str(STEPS), *quick]
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def _measure(
     names = [name for name in PIXELS if not (small and "ssim" in name)]
     found = {name: PIXELS[name](images, targets) for name in names}
     found |= {metric_name(p): p(images, targets) for p in perceptual}
-    return found | mean_nscd(nscd_of(Terms(weights=()), G, space, decoded))
+    return found | mean_nscd(nscd_of(Terms(weights=()), G, decoded))
 
 
 def describe_metrics(G: Generator, space: Space, perceptual: Sequence[Perceptual]) -> dict[str, dict[str, Any]]:

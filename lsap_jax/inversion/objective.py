@@ -103,7 +103,7 @@ def priors(options: Terms, G: Generator, space: Space, codes: Codes, decoded: De
     wanted = {name for name, weight in options.weights if weight > 0}
     found = {}
     if "nscd" in wanted:
-        found["nscd"] = alignment(nscd_of(options, G, space, decoded), options.nscd_reduce)
+        found["nscd"] = alignment(nscd_of(options, G, decoded), options.nscd_reduce)
     if wanted.intersection(PRIORS):
         assert decoded.ws is not None, "checked beforehand"
         if "pn" in wanted:
@@ -118,14 +118,14 @@ def priors(options: Terms, G: Generator, space: Space, codes: Codes, decoded: De
     return found
 
 
-def nscd_of(options: Terms, G: Generator, space: Space, decoded: Decoded) -> jax.Array:
+def nscd_of(options: Terms, G: Generator, decoded: Decoded) -> jax.Array:
     """NSCD [B, L] over the layers that these codes' images are made from."""
     assert G.statistics is not None
     return nscd(
         G.config,
         decoded.styles,
         G.statistics.anchors,
-        base_resolution=space.base_resolution if space.has_base else 0,
+        base_resolution=0 if decoded.f is None else decoded.f.shape[1],
         renormalise=options.nscd_renormalise,
     )
 
