@@ -90,6 +90,9 @@ def test_targets_of_another_shape_are_refused(tiny, inv, shape):
 
 def test_no_codes_have_no_metrics(tiny):
     assert lsap_jax.evaluate(tiny, "w", {"w": np.zeros((0, 16))}, np.zeros((0, 16, 16, 3), np.uint8)) == {}
+    for function in (lsap_jax.evaluate, lambda G, space, codes, images: lsap_jax.render(G, space, codes)):
+        with pytest.raises(LsapError, match="codes of space f/z have z, f; z, f is not there"):
+            function(tiny, "f/z", {"w": np.zeros((1, 16))}, np.zeros((1, 16, 16, 3), np.uint8))
     with pytest.raises(LsapError, match="unknown space 'q'"):
         lsap_jax.evaluate(tiny, "q", {"w": np.zeros((1, 16))}, np.zeros((1, 16, 16, 3), np.uint8))
 

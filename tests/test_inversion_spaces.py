@@ -51,7 +51,7 @@ def method(tiny, images):
     return lru_cache(lambda name: lsap_jax.invert(tiny, images[:3], name, batch_size=4, **STEPS, **CASES[name][2]))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "lsap_o" else n for n in CASES])
 def test_every_method_improves_and_keeps_what_it_shows(tiny, method, name):
     shapes, terms, options = CASES[name]
     inv = method(name)
@@ -112,6 +112,7 @@ def test_latent_noise_has_its_size_and_ends(tiny):
     assert np.abs(first - noise(tiny, w, rng, jnp.int32(4), jnp.float32(0.0))).max() > 0.1
 
 
+@pytest.mark.slow
 def test_what_is_random_belongs_to_the_image_alone(tiny, images, method):
     """Promise 1 with latent noise, noise maps and every prior."""
     together = method("lsap_o")

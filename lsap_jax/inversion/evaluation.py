@@ -19,7 +19,7 @@ from lsap_jax.inversion.atomic import write_files
 from lsap_jax.inversion.encoding import metrics_csv
 from lsap_jax.inversion.loop import metric_name
 from lsap_jax.inversion.objective import Terms, make_perceptual, nscd_of
-from lsap_jax.inversion.rendering import decode, render, space_of, synthesise
+from lsap_jax.inversion.rendering import check_keys, decode, render, space_of, synthesise
 from lsap_jax.inversion.results import Record, read_code, read_image, read_manifest, read_run
 from lsap_jax.losses.alignment import genuine_level, mean_nscd, sn_layers
 from lsap_jax.losses.perceptual import Perceptual, from_discriminator
@@ -66,15 +66,16 @@ def evaluate(
         the perceptual distances, nscd and nscd_00, nscd_01, ... of the layers of S^N that the image is made from.
 
     Raises:
-        LsapError: no such space, or images of another shape.
+        LsapError: no such space, codes of another one, or images of another shape.
     """
-    images = np.asarray(images)
+    space, images = parse_space(space), np.asarray(images)
+    check_keys(space, codes)
     shape = (len(next(iter(codes.values()))), G.img_resolution, G.img_resolution, G.img_channels)
     if images.shape != shape:
         raise LsapError(f"these codes need targets {list(shape)}, got {list(images.shape)}")
     if perceptual is None:
         perceptual = [from_discriminator(G)] if G.discriminator is not None else []
-    space, G = parse_space(space), with_statistics(G)
+    G = with_statistics(G)
     bare = G.replace(discriminator=None, basecode=None, provenance_json="{}", source="")
     rows = []
     for i in range(0, len(images), batch_size):

@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 from ml_collections import ConfigDict
 
+from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.networks.stylegan2 import NoiseMode
 from lsap_jax.spaces import Space, parse_space, space_from_config
@@ -65,6 +66,12 @@ def space_of(run: Mapping[str, Any], G: Generator) -> Space:
     return space_from_config(ConfigDict(run["config"]), G)
 
 
+def check_keys(space: Space, codes: Mapping[str, Any]) -> None:
+    """Raises LsapError where an array of the space is not among the codes."""
+    if missing := [key for key in space.keys if key not in codes]:
+        raise LsapError(f"codes of space {space.name} have {', '.join(space.keys)}; {', '.join(missing)} is not there")
+
+
 @jax.jit(static_argnums=1)
 def _render(G: Generator, space: Space, codes: dict[str, jax.Array]) -> jax.Array:
     return jnp.clip(synthesise(G, decode(G, space, codes)), -1, 1)
@@ -82,9 +89,10 @@ def render(G: Generator, space: str | Space, codes: Mapping[str, np.ndarray], ba
         float32 [N, R, R, C], clipped to [-1, 1].
 
     Raises:
-        LsapError: no such space.
+        LsapError: no such space, or codes of another one.
     """
     space = parse_space(space)
+    check_keys(space, codes)
     if space.detail.statistics:
         G = with_statistics(G)
     count = len(next(iter(codes.values())))
