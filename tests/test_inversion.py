@@ -20,6 +20,7 @@ from lsap_jax.inversion.batch import Inverter, Job
 from lsap_jax.inversion.objective import make_perceptual
 from lsap_jax.testing import tiny_generator, tiny_images
 
+SLOW = pytest.mark.slow  # other tests here invert in these spaces, too
 QUICK = {"steps": 6, "chunk": 4}
 
 
@@ -33,7 +34,7 @@ def images():
     return tiny_images(6)
 
 
-@pytest.mark.parametrize("space", ["z", "z+", "f/z", "f/z+", "f/z+:code"])
+@pytest.mark.parametrize("space", ["z+", "f/z", "f/z+:code", *(pytest.param(s, marks=SLOW) for s in ("z", "f/z+"))])
 def test_every_space_improves_and_stays_on_the_sphere(G, images, space):
     inv = lsap_jax.invert(G, images[:3], space=space, steps=12, batch_size=4, **{"optimizer.lr": 0.05})
     assert inv.codes["z"].shape == (3, G.z_dim) if "+" not in space else (3, G.num_ws, G.z_dim)
@@ -69,7 +70,11 @@ def same(a, b):
 
 @pytest.mark.parametrize(
     "model,space",
-    [("tiny", "f/z+"), ("toonhead64", "f/z+"), pytest.param("toonhead64", "z", marks=pytest.mark.slow)],
+    [
+        ("toonhead64", "f/z+"),
+        pytest.param("toonhead64", "z", marks=pytest.mark.slow),
+        pytest.param("tiny", "f/z+", marks=pytest.mark.slow),
+    ],
 )
 def test_an_image_does_not_see_its_batch(G, images, model, space):
     if model == "tiny":
