@@ -56,6 +56,11 @@ class Arguments:
             raise LsapError(f"expected {wanted}, got {found}; see --help")
         return self.positional
 
+    def some(self, what: str) -> None:
+        """Raises LsapError where there is no positional argument."""
+        if not self.positional:
+            raise LsapError(f"no {what}; name a folder, a glob or files before the flags")
+
     def no_config(self) -> None:
         """Raises LsapError where `--config.key` was given to a command that has no configuration."""
         for key in self.config:

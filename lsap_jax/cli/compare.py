@@ -19,7 +19,6 @@ from absl.flags import FlagValues
 
 from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK
 from lsap_jax.cli.arguments import Arguments, configuration, new_flags, number, text
-from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -45,19 +44,16 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
-    if not args.positional:
-        raise LsapError("no images; name a folder, a glob or files before the flags")
+    args.some("images")
     out, name = Path(args.required("out")), args.required("generator")
     config = choose_config(args)
-    from lsap_jax.data import open_images
+    from lsap_jax.cli.runs import images_of
     from lsap_jax.generator import load_generator
     from lsap_jax.report.comparison.plan import check_plans, make_plans
 
     plans = make_plans(config)
     G = load_generator(name)
-    source = open_images(args.positional, resolution=G.img_resolution, channels=G.img_channels, fit=plans[0].config.fit)
-    if source.skipped:
-        print(f"{len(source.skipped)} other files beside the images are left out", file=sys.stderr)
+    source = images_of(args, G, plans[0].config.fit)
     for plan in plans:  # empty places of a batch cost as much as images
         plan.config.batch_size = min(plan.config.batch_size, len(source))
     check_plans(plans, G)

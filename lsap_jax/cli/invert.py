@@ -62,18 +62,14 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
-    if not args.positional:
-        raise LsapError("no images; name a folder, a glob or files before the flags")
+    args.some("images")
     out, name = Path(args.required("out")), args.required("generator")
     config = choose_config(args)
-    from lsap_jax.cli.runs import attached, prepared
-    from lsap_jax.data import open_images
+    from lsap_jax.cli.runs import attached, images_of, prepared
     from lsap_jax.generator import load_generator
 
     G = prepared(attached(load_generator(name), config.init), config)
-    source = open_images(args.positional, resolution=G.img_resolution, channels=G.img_channels, fit=config.fit)
-    if source.skipped:
-        print(f"{len(source.skipped)} other files beside the images are left out", file=sys.stderr)
+    source = images_of(args, G, config.fit)
     start = starts(args, G, source, config) if args.flags.init else None
     return invert(G, source, config, out, generator_name=name, start=start)
 

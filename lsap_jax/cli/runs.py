@@ -1,4 +1,4 @@
-"""What commands on a finished run share: its generator, with what was used beside it."""
+"""What commands share: images, and a generator with what is used beside it."""
 
 import sys
 from collections.abc import Mapping
@@ -10,7 +10,23 @@ from lsap_jax.errors import LsapError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+    from lsap_jax.cli.arguments import Arguments
+    from lsap_jax.data import Source
     from lsap_jax.generator import Generator
+
+
+def images_of(args: "Arguments", G: "Generator", fit: str) -> "Source":
+    """The images named on the command line at the generator's resolution; tells on stderr how many files are none.
+
+    Raises:
+        LsapError: there are none.
+    """
+    from lsap_jax.data import open_images
+
+    source = open_images(args.positional, resolution=G.img_resolution, channels=G.img_channels, fit=fit)
+    if source.skipped:
+        print(f"{len(source.skipped)} other files beside the images are left out", file=sys.stderr)
+    return source
 
 
 def attached(G: "Generator", files: Mapping[str, Any]) -> "Generator":
