@@ -5,7 +5,6 @@ Sums are float64 and about a point near the mean, so that the error is that of s
 the user's cache folder (XDG_CACHE_HOME, ~/.cache) where that one cannot be written.
 """
 
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import resources
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from lsap_jax.cache import user_folder
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator, LatentStatistics
 from lsap_jax.losses.alignment import sn_layers, unit_styles
@@ -170,8 +170,7 @@ def cache_places(G: Generator) -> list[Path]:
     """Files that may hold the statistics, in the order in which they are tried."""
     name = f"{network_digest(G)[:16]}.statistics"
     assets = Path(str(resources.files("lsap_jax") / "assets"))
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lsap_jax"
-    return list(dict.fromkeys([assets / name, Path(G.source).resolve().parent / name, user / name]))
+    return list(dict.fromkeys([assets / name, Path(G.source).resolve().parent / name, user_folder() / name]))
 
 
 def read_statistics(path: Path, G: Generator) -> LatentStatistics | None:

@@ -10,7 +10,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 CACHE = tempfile.TemporaryDirectory(prefix="lsap-jax-tests-")
 os.environ["XDG_CACHE_HOME"] = CACHE.name
 
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import jax  # noqa: E402
@@ -60,6 +61,42 @@ def compiled_once(tmp_path_factory) -> None:
     os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """For tests, and the processes they start, that take longer to compile than to run, however slow the code."""
+    with optimizations_left_out(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_whitening() -> Iterator[None]:
+    """KID is whitened by a few of the samples that a real evaluation takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lsap_jax.inversion.evaluation.WHITENING_SAMPLES", 64)
+        yield
+
+
+@pytest.fixture
+def full_compilation(quick_compilation) -> Iterator[None]:
+    """For a test among those that is about what the compiler makes of the code."""
+    with optimizations_left_out(False):
+        yield
+
+
+@contextmanager
+def optimizations_left_out(value: bool) -> Iterator[None]:
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name.upper(), str(value))
+        jax.config.update(name, value)
+        # jax would take a program that was compiled the other way for the same, and its bits may differ.
+        jax.clear_caches()
+        yield
+        jax.config.update(name, before)
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ import nbclient
 import nbformat
 import pytest
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROOT = Path(__file__).resolve().parents[1]
 GENERATOR = ROOT / "lsap_jax" / "assets" / "toonhead64.safetensors"
 

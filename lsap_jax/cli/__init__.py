@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from lsap_jax.cache import keep_compilations
 from lsap_jax.errors import LsapError
 
 COMMANDS = {
@@ -30,8 +31,9 @@ COMMANDS = {
     "export": "the codes of a run as .npy, .npz or .pt",
     "train-generator": "train a StyleGAN2 on a folder or archive of images",
     "train-basecode": "train the base-code encoder of a generator",
+    "train-encoder": "train the latent encoder of a generator",
 }
-OK, INCOMPLETE, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+OK, INCOMPLETE, UNUSABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +89,10 @@ def guarded(program: str, name: str, argv: list[str]) -> int:
             warnings.showwarning = lambda message, *_, **__: print(f"{program}: {one_line(message)}", file=sys.stderr)
             module = import_module(f"lsap_jax.cli.{name.replace('-', '_')}")
             args = parse(module, argv)
-            return OK if args is None else int(module.run(args))
+            if args is None:
+                return OK
+            keep_compilations()
+            return int(module.run(args))
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -1,0 +1,34 @@
+"""The user's cache folder: latent statistics of generators that lie where nothing can be written, and compiled programs
+of the commands.
+"""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+PROCESSOR_FILE = Path("/proc/cpuinfo")
+LEAST_SECONDS = "0.5"  # of compilation that are worth a file
+
+
+def user_folder() -> Path:
+    """`lsap_jax` in XDG_CACHE_HOME, ~/.cache by default; it may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lsap_jax"
+
+
+def keep_compilations() -> None:
+    """From now on jax keeps what it compiles in `user_folder()/compiled`, for later processes; call it before jax is
+    imported. JAX_COMPILATION_CACHE_DIR names another folder, or none where it is empty.
+    """
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(user_folder() / "compiled" / _processor()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", LEAST_SECONDS)
+
+
+def _processor() -> str:
+    """Name of this kind of processor: programs compiled for one must not be found by another that shares the folder."""
+    try:
+        lines = PROCESSOR_FILE.read_text().splitlines()
+    except OSError:
+        lines = []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:12]}"
