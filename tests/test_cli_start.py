@@ -11,6 +11,8 @@ from lsap_jax.spaces import parse_space
 from lsap_jax.spaces.mapping_inverse import fit_z
 from lsap_jax.testing import tiny_generator
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 IDS = ("a", "b/c", "d")
 
 

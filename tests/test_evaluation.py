@@ -15,16 +15,10 @@ from lsap_jax.metrics.distortion import ms_ssim, ssim01
 from lsap_jax.spaces import parse_space
 from lsap_jax.testing import tiny_images
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening")
+
 LAYERS = [f"nscd_{i:02d}" for i in range(6)]
 COLUMNS = ["mse", "psnr", "ssim", "ssim01", "ms_ssim", "discriminator_distance", "nscd", *LAYERS]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_whitening():
-    """A few of the samples that a real evaluation takes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lsap_jax.inversion.evaluation.WHITENING_SAMPLES", 64)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +101,10 @@ def test_every_column_is_described(tiny, inv, found):
 
 
 def test_sets_are_compared_in_random_features(tiny, images):
-    z = np.asarray(jax.random.normal(jax.random.key(3), (40, 16)))
+    z = np.asarray(jax.random.normal(jax.random.key(3), (80, 16)))
     samples = to_uint8(lsap_jax.render(tiny, "z", {"z": 4 * z / np.linalg.norm(z, axis=1, keepdims=True)}))
-    same = compare_sets(tiny, samples[:20], samples[20:], None)
-    other = compare_sets(tiny, samples[:20], tiny_images(20, seed=1), None)
+    same = compare_sets(tiny, samples[:40], samples[40:], None)
+    other = compare_sets(tiny, samples[:40], tiny_images(40, seed=1), None)
     assert set(same) == set(other) == {"kid", "kid_stderr", "features"}
     assert abs(same["kid"]) < 4 * same["kid_stderr"] and other["kid"] > 4 * other["kid_stderr"]
     assert "64 samples of the generator" in str(other["features"])

@@ -20,6 +20,8 @@ from lsap_jax.inversion.batch import Inverter, Job
 from lsap_jax.inversion.objective import make_perceptual
 from lsap_jax.testing import tiny_generator, tiny_images
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SLOW = pytest.mark.slow  # other tests here invert in these spaces, too
 QUICK = {"steps": 6, "chunk": 4}
 
@@ -76,7 +78,7 @@ def same(a, b):
         pytest.param("tiny", "f/z+", marks=pytest.mark.slow),
     ],
 )
-def test_an_image_does_not_see_its_batch(G, images, model, space):
+def test_an_image_does_not_see_its_batch(full_compilation, G, images, model, space):
     if model == "tiny":
         count = 6
     else:  # a trained model amplifies rounding a hundred times more than a random one
@@ -100,7 +102,7 @@ def test_an_image_does_not_see_its_batch(G, images, model, space):
 
 def test_the_seed_and_the_id_decide_the_start(G, images):
     def start(seed, ids):
-        return lsap_jax.invert(G, images[:1], "z", steps=1, seed=seed, ids=ids, chunk=2).codes["z"]
+        return lsap_jax.invert(G, images[:1], "z", seed=seed, ids=ids, **QUICK).codes["z"]
 
     same = start(0, ["a"])
     np.testing.assert_array_equal(same, start(0, ["a"]))
@@ -148,7 +150,7 @@ def test_a_late_non_finite_loss_keeps_the_best_step(G, images):
 
 
 def test_best_and_last(G, images):
-    wild = {"steps": 10, "chunk": 11, "optimizer.lr": 1.0}
+    wild = {"steps": 8, "chunk": 9, "optimizer.lr": 1.0}
     best = lsap_jax.invert(G, images[:2], "z+", **wild)
     last = lsap_jax.invert(G, images[:2], "z+", keep="last", **wild)
     np.testing.assert_allclose(best.curves["loss"], last.curves["loss"], rtol=1e-4)
@@ -175,7 +177,7 @@ def test_masks_weight_the_loss_and_not_the_metrics(G, images):
 
 
 def test_a_start_is_where_the_curve_begins(G, images):
-    inv = lsap_jax.invert(G, images[:1], "z+", steps=20, chunk=21, **{"optimizer.lr": 0.05})
+    inv = lsap_jax.invert(G, images[:1], "z+", steps=12, **{"optimizer.lr": 0.05})
     inverter = Inverter(G, load_config("z+", {**QUICK, "batch_size": 1}))
     again = inverter([Job(id="0", image=images[0], start={"z": inv.codes["z"][0] * 2})])[0]
     np.testing.assert_allclose(again.curve["loss"][0], inv.curves["loss"].min(), rtol=1e-3)
@@ -224,7 +226,7 @@ def test_no_collective_and_no_grouped_convolution_in_the_step(G, images):
     inverter = Inverter(G, load_config("f/z+", {**QUICK, "batch_size": 2}))
     inputs = batching.shard(inverter._inputs([Job(id=str(i), image=images[i]) for i in range(2)]), 2)
     seeds = np.zeros(2, np.int32)
-    state, targets = inverter._prepare(*inverter._networks, inputs, seeds)
+    state, targets = jax.eval_shape(inverter._prepare, *inverter._networks, inputs, seeds)
     text = inverter._chunk.lower(*inverter._networks, state, targets, seeds + 6).as_text()
     for word in ("all_reduce", "all_gather", "collective", "all_to_all"):
         assert word not in text

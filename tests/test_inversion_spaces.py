@@ -18,6 +18,8 @@ from lsap_jax.losses.alignment import nscd
 from lsap_jax.spaces.noise import maps_of
 from lsap_jax.testing import tiny_images
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # A compilation without the discriminator takes a third of the time; `test_inversion` has the perceptual term.
 PLAIN = {"perceptual.network": "none", "loss.mse": 1.0, "optimizer.lr": 0.05}
 
@@ -175,8 +177,11 @@ def test_alignment_brings_codes_to_the_generators_own(tiny, images):
         ("w+", {"loss.nscd": -1.0}, "loss.nscd=-1.0: a weight is 0 or more"),
         ("w+", {"nscd.reduce": "max"}, "choose sum or mean"),
         ("s", {"truncation.psi": 0.7}, "styles are not truncated; space s needs 1"),
-        ("w+", {"optimizer.schedule": "cosine"}, "optimizer.schedule='cosine': choose one of constant, ramp"),
-        ("w+", {"init.detail": "zero"}, "init.detail='zero': choose one of auto, random, w_avg"),
+        ("w+", {"optimizer.schedule": "step"}, "optimizer.schedule='step': choose one of constant, ramp, cosine"),
+        ("w+", {"optimizer.lr": 0.0}, "optimizer: lr is more than 0"),
+        ("w+", {"init.detail": "zero"}, "init.detail='zero': choose one of auto, random, w_avg, encoder, near"),
+        ("w+", {"init.detail": "encoder"}, "init.detail='encoder' needs a latent encoder, this generator has none"),
+        ("w+", {"loss.domain": 2.0}, "loss.domain=2.0 needs a latent encoder, .* train one with `lsap-jax train-encod"),
         ("w+", {"init.w_steps": -1}, "init.w_steps=-1: needs to be 0 or more"),
         ("pn", {"eigenvalue_floor": 1.0}, "eigenvalue_floor=1.0: is a part of the largest variance"),
     ],

@@ -107,16 +107,30 @@ def test_the_retraction_leaves_the_base_code_alone():
     np.testing.assert_allclose(updates["z"], 0.0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("progress", "part"), [(0.0, 0.0), (0.025, 0.5), (0.5, 1.0), (0.875, 0.5), (1.0, 0.0)])
-def test_the_step_follows_the_schedule(progress, part):
+@pytest.mark.parametrize(
+    ("progress", "part", "down"),
+    [(0.0, 0.0, 1.0), (0.025, 0.5, 0.998459), (0.5, 1.0, 0.5), (0.875, 0.5, 0.0380602), (1.0, 0.0, 0.0)],
+)
+def test_the_step_follows_the_schedule(progress, part, down):
     space, params = parse_space("w"), {"w": codes()["z"][:, 0]}
     grads = {"w": codes(1)["z"][:, 0]}
     step = {}
-    for schedule in ("constant", "ramp"):
+    for schedule in ("constant", "ramp", "cosine"):
         optimizer = make_optimizer(space, "project", 0.1, schedule=schedule, **MOMENTS)
         step[schedule] = optimizer.update(grads, optimizer.init(params), params, progress=jnp.float32(progress))[0]["w"]
     np.testing.assert_allclose(step["ramp"], part * step["constant"], atol=1e-7)
+    np.testing.assert_allclose(step["cosine"], down * step["constant"], atol=1e-7)
     np.testing.assert_allclose(jnp.abs(step["constant"]), 0.1, rtol=1e-4)  # the first step of Adam
+
+
+def test_the_base_code_may_have_a_rate_of_its_own():
+    params, grads = codes(), codes(1)
+    space, step = parse_space("f/z+"), {}
+    for lr_f in (0.0, 0.03):
+        optimizer = make_optimizer(space, "project", 0.01, lr_f=lr_f, **MOMENTS)
+        step[lr_f] = optimizer.update(grads, optimizer.init(params), params, progress=0.0)[0]
+    np.testing.assert_allclose(step[0.03]["f"], 3 * step[0.0]["f"], rtol=1e-5)
+    np.testing.assert_array_equal(step[0.03]["z"], step[0.0]["z"])
 
 
 @pytest.mark.parametrize("name", ["project", "normalise", "riemannian"])

@@ -6,20 +6,27 @@ IMAGES is a folder (searched through), a glob, files, or tfds:NAME/SPLIT. G is a
 official checkpoint. DIR gets codes, pictures, curves, metrics.csv and report.html. Run the same command again to finish
 an interrupted run.
 
-Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C.
+Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C, 143
+after SIGTERM, which saves the batch under way when its chunk of steps is over.
 """
 
+import os
+import signal
 import sys
+import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl.flags import FlagValues
 
-from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK, one_line
-from lsap_jax.cli.arguments import Arguments, choice, configuration, new_flags, number, text
+from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK, TERMINATED, one_line
+from lsap_jax.cli.arguments import Arguments, choice, configuration, literal, new_flags, number, text
 from lsap_jax.errors import LsapError
+from lsap_jax.inversion.shards import Shard, parse_shard
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from lsap_jax.inversion.run import Summary
 
 SHOWN_FAILURES = 5
+AUTO = "auto"
 EXACT = 1e-4  # rounding alone
 FIRST = ("mse", "psnr", "ssim")
 
@@ -45,8 +53,17 @@ def flags() -> FlagValues:
     text(values, "out", "folder of the run")
     text(values, "config", "name or file of a configuration (default: that of --space)")
     number(values, "steps", "short for --config.steps")
-    number(values, "batch_size", "short for --config.batch_size, over all devices")
+    text(
+        values,
+        "batch_size",
+        "short for --config.batch_size, over all devices; auto is the largest that fits into their memory",
+    )
     number(values, "seed", "short for --config.seed")
+    text(
+        values,
+        "shard",
+        "i/n: this process takes share i of n of the images, from 0; auto asks SLURM, Kubernetes or the TPU pod",
+    )
     text(
         values,
         "init",
@@ -64,14 +81,18 @@ def flags() -> FlagValues:
 def run(args: Arguments) -> int:
     args.some("images")
     out, name = Path(args.required("out")), args.required("generator")
+    shard = parse_shard(args.flags.shard, os.environ) if args.flags.shard else None
     config = choose_config(args)
     from lsap_jax.cli.runs import attached, images_of, prepared
     from lsap_jax.generator import load_generator
 
     G = prepared(attached(load_generator(name), config.init), config)
     source = images_of(args, G, config.fit)
+    if args.flags.batch_size == AUTO:
+        config.batch_size = fitting_batch(G, config, out, -(-len(source) // (shard.count if shard else 1)))
+        print(f"batch size {config.batch_size}", file=sys.stderr)
     start = starts(args, G, source, config) if args.flags.init else None
-    return invert(G, source, config, out, generator_name=name, start=start)
+    return invert(G, source, config, out, generator_name=name, start=start, shard=shard)
 
 
 def choose_config(args: Arguments) -> "ConfigDict":
@@ -81,7 +102,9 @@ def choose_config(args: Arguments) -> "ConfigDict":
         LsapError: a preset and a configuration at once, an unknown space, key or file.
     """
     space = args.flags.space
-    shorthands: dict[str, Any] = {name: args.flags[name].value for name in ("steps", "batch_size", "seed")}
+    shorthands: dict[str, Any] = {name: args.flags[name].value for name in ("steps", "seed")}
+    if args.flags.batch_size != AUTO:
+        shorthands["batch_size"] = args.flags.batch_size and literal("batch_size", args.flags.batch_size, 1)
     shorthands["perceptual.weights"] = args.flags.perceptual
     if args.flags.config is not None and space is not None:
         if ":" in space:
@@ -96,6 +119,19 @@ def choose_config(args: Arguments) -> "ConfigDict":
         if args.flags[name].value:
             config.init[name] = args.flags[name].value
     return config
+
+
+def fitting_batch(G: "Generator", config: "ConfigDict", out: Path, images: int) -> int:
+    """The batch size that a run in `out` was begun with, so that its batches are formed again; else the largest that
+    fits.
+    """
+    from lsap_jax.inversion.batch import Inverter
+    from lsap_jax.inversion.memory import largest_batch
+    from lsap_jax.inversion.results import read_run
+
+    if (out / "run.json").is_file():
+        return read_run(out)["config"]["batch_size"]
+    return largest_batch(Inverter(G, config), images)
 
 
 def starts(args: Arguments, G: "Generator", source: "Source", config: "ConfigDict") -> dict[str, dict[str, np.ndarray]]:
@@ -133,19 +169,25 @@ def invert(
     *,
     generator_name: str,
     start: dict[str, dict[str, np.ndarray]] | None = None,
+    shard: Shard | None = None,
 ) -> int:
     """Runs with progress, writes the report, prints the summary; returns the exit status."""
     from lsap_jax.cli.progress import reporter
+    from lsap_jax.inversion.batch import Inverter
+    from lsap_jax.inversion.flight import Preempted
+    from lsap_jax.inversion.memory import largest_batch
     from lsap_jax.inversion.results import read_manifest
     from lsap_jax.inversion.run import run as run_inversion
     from lsap_jax.report.run_report import write_run_report
 
+    options: dict[str, Any] = {"generator_name": generator_name, "start": start, "shard": shard}
     try:
-        with reporter() as progress:
-            summary = run_inversion(
-                G, source, config, out, generator_name=generator_name, start=start, progress=progress
-            )
-        report = write_run_report(out)
+        with reporter() as progress, terminated() as stop:
+            summary = run_inversion(G, source, config, out, **options, progress=progress, stop=stop)
+        report = write_run_report(out) if summary.whole else None
+    except Preempted as error:
+        print(f"SIGTERM: {error}; run the same command again to go on from there", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         done = len(read_manifest(out)) if (out / "run.json").exists() else 0
         print(
@@ -153,10 +195,37 @@ def invert(
             file=sys.stderr,
         )
         return INTERRUPTED
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) or config.batch_size == 1:
+            raise
+        fits = largest_batch(Inverter(G, config), config.batch_size - 1)
+        raise LsapError(
+            f"batch_size={config.batch_size} does not fit into the memory of the device; {fits} would, and "
+            "--batch_size=auto finds it"
+        ) from error
     print_failures(out)
     print(summary_line(summary))
-    print(f"report: {report}")
+    print(f"report: {report}" if report else "other shards are still at work; the last one writes the report")
     return INCOMPLETE if summary.failed else OK
+
+
+@contextmanager
+def terminated() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM has come meanwhile; a second one ends the process at once."""
+    seen = threading.Event()
+
+    def note(*_: Any) -> None:
+        seen.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may listen
+        yield seen.is_set
+        return
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield seen.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def print_failures(out: Path) -> None:

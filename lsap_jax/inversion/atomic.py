@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import os
+import time
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -23,6 +24,13 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+PATIENCE = 30.0  # seconds that a part waits while another process puts the whole together
+
+
+class InUse(LsapError):
+    """Another process is writing in a folder."""
+
+
 _TEMPORARY = (".lsap-", ".tmp")
 _serial = itertools.count()
 _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota used up", errno.EFBIG: "file size limit reached"}
@@ -146,29 +154,55 @@ def read_records(path: Path, *, cut: bool = False) -> list[dict[str, Any]]:
     return records
 
 
-def lock_folder(folder: Path) -> int:
+def lock_folder(folder: Path, part: str = "") -> list[int]:
     """Takes the folder's lock, which the kernel releases when the process ends, however it ends; close the returned
-    descriptor to release it before.
+    descriptors to release it before.
+
+    Args:
+        part: of a folder that several processes write: excludes others of the same part, and whoever wants the whole.
 
     Raises:
-        LsapError: another process (or another writer in this one) has it.
+        InUse: another process (or another writer in this one) has it.
     """
+    if not part:
+        return [_lock(folder, LOCK, shared=False)]
+    whole = _lock(folder, LOCK, shared=True)
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        return [whole, _lock(folder, f"{LOCK}.{part}", shared=False)]
+    except BaseException:
+        os.close(whole)
+        raise
+
+
+def _lock(folder: Path, name: str, shared: bool) -> int:
+    try:
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise explained(error, folder / LOCK) from error
+        raise explained(error, folder / name) from error
     if fcntl is None:
         return descriptor
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _wait_for(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, PATIENCE if shared else 0.0)
     except BlockingIOError:
         os.close(descriptor)
-        raise LsapError(f"{folder}: another process is writing there; wait for it, or choose another folder") from None
+        raise InUse(f"{folder}: another process is writing there; wait for it, or choose another folder") from None
     except OSError as error:  # some network file systems have no locks
         warnings.warn(
             f"{folder}: no lock ({error.strerror}); make sure that only one process writes there", stacklevel=2
         )
     return descriptor
+
+
+def _wait_for(descriptor: int, kind: int, seconds: float) -> None:
+    """Takes a lock; raises BlockingIOError where another process still has it after so long."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.05)
 
 
 def remove_leftovers(folders: Iterable[Path]) -> None:
@@ -177,6 +211,11 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
         for folder, _, names in os.walk(top):
             for name in filter(is_temporary, names):
                 os.unlink(os.path.join(folder, name))
+
+
+def is_lock(name: str) -> bool:
+    """Whether a file name is one of `lock_folder`."""
+    return name == LOCK or name.startswith(f"{LOCK}.")
 
 
 def is_temporary(name: str) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.inversion import loop
 from lsap_jax.inversion.devices import merge, over_devices, padded_size, replicate, shard
+from lsap_jax.inversion.flight import Preempted, flight_path, load_flight, save_flight
 from lsap_jax.inversion.objective import make_perceptual, terms_from_config
 from lsap_jax.inversion.optimizers import RETRACTIONS, SCHEDULES
 from lsap_jax.inversion.prepare import Start, prepare
@@ -74,6 +76,7 @@ class Inverter:
     ) -> None:
         """Raises LsapError where configuration and generator do not go together."""
         check(config)
+        self.start = start_from_config(config, G)
         self.config = config
         self.devices = list(devices or jax.local_devices())
         self.batch_size = padded_size(config.batch_size, self.devices)
@@ -83,40 +86,65 @@ class Inverter:
             G = with_statistics(G)
         self.statistics = G.statistics if problem.statistics else None
         self.perceptual, self.perceptual_record = make_perceptual(config, G)
-        self.encoder_input = self._encoder_input(G)
+        self.inputs = self._encoder_inputs(G)
         self.masked = masked
         evaluations = config.steps + 1  # the last one of the final codes
         self.chunks = -(-evaluations // config.chunk)
         self.shape = (G.img_resolution, G.img_resolution, G.img_channels)
         # The loop reaches the discriminator through `perceptual` alone: one copy on a device is enough.
         bare = G.replace(discriminator=None, provenance_json="{}", source="", statistics=self.statistics)
+        if not (self.start.detail == "encoder" or config.loss.domain > 0):
+            bare = bare.replace(encoder=None)
         self._networks = replicate((bare, self.perceptual), self.devices)
         self._codes = jax.eval_shape(partial(_one_code, self.space), G)
-        length = -(-evaluations // self.chunks)
+        self.length = -(-evaluations // self.chunks)  # steps of a chunk
         self.problem = problem
-        start = Start(f=config.init.f, detail=config.init.detail, w_steps=config.init.w_steps)
-        self._prepare, self._chunk, self._finish = compiled(problem, start, length, tuple(self.devices))
+        self._prepare, self._chunk, self._finish = compiled(problem, self.start, self.length, tuple(self.devices))
 
-    def _encoder_input(self, G: Generator) -> int:
-        """Resolution at which the base-code encoder wants the image, or 0 without one."""
-        if not self.space.has_base or not feature.uses_encoder(G, self.space.base_resolution, self.config.init.f):
-            return 0
-        assert G.basecode is not None
-        return G.basecode.config.input_resolution
+    def _encoder_inputs(self, G: Generator) -> dict[str, int]:
+        """Resolutions at which the encoders that give a start want the image, by the name of the input."""
+        found = {}
+        if self.space.has_base and feature.uses_encoder(G, self.space.base_resolution, self.config.init.f):
+            assert G.basecode is not None
+            found["basecode_images"] = G.basecode.config.input_resolution
+        if self.start.detail == "encoder":
+            assert G.encoder is not None, "checked beforehand"
+            found["encoder_images"] = G.encoder.config.input_resolution
+        return found
 
-    def __call__(self, jobs: Sequence[Job | None], report: StepReport | None = None) -> list[Inverted | None]:
-        """Results in the order of the jobs; None for an empty slot, and for an image without a single finite step."""
+    def __call__(
+        self,
+        jobs: Sequence[Job | None],
+        report: StepReport | None = None,
+        flight: Path | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> list[Inverted | None]:
+        """Results in the order of the jobs; None for an empty slot, and for an image without a single finite step.
+
+        Args:
+            report: told after every chunk.
+            flight: where the batch under way is saved once `stop` says so, and looked for at the start.
+            stop: asked after every chunk but the last.
+
+        Raises:
+            Preempted: it was stopped and saved.
+        """
         slots = self._fill(jobs)
         parallel = len(self.devices)
         seeds, steps = (np.full(parallel, n, np.int32) for n in (self.config.seed, self.config.steps))
         state, targets = self._prepare(*self._networks, shard(self._inputs(slots), parallel), seeds)
-        curves = []
-        for i in range(self.chunks):
+        curves: list[dict[str, Any]] = []
+        if flight is not None and (saved := load_flight(flight, state)) is not None:
+            state, curves = saved
+        for i in range(len(curves), self.chunks):
             state, curve = self._chunk(*self._networks, state, targets, steps)
             curves.append(curve)
             if report is not None:  # waits for the chunk; without a listener the device runs on
                 taken = min((i + 1) * curve["loss"].shape[1], self.config.steps)
                 report(taken, self.config.steps, _last_loss(curve, len(jobs)))
+            if flight is not None and i + 1 < self.chunks and stop():
+                save_flight(flight, state, curves)
+                raise Preempted(f"stopped after {(i + 1) * curve['loss'].shape[1]} of {self.config.steps} steps")
         outcome = merge(self._finish(*self._networks, state, targets, steps))
         return self._unpack(jobs, outcome, self._join(curves))
 
@@ -134,8 +162,8 @@ class Inverter:
         reduce_to = self.perceptual.resolution if self.perceptual is not None else 0
         if reduce_to and reduce_to < images.shape[1]:
             inputs["perceptual_images"] = to_float(lanczos(images, reduce_to))
-        if self.encoder_input:
-            inputs["encoder_images"] = to_float(lanczos(images, self.encoder_input))
+        for name, resolution in self.inputs.items():
+            inputs[name] = to_float(lanczos(images, resolution))
         if self.masked:
             inputs["mask"] = np.stack([_mask(job, self.shape) for job in jobs])
         starts = {key for job in jobs if job.start for key in job.start}
@@ -157,6 +185,23 @@ class Inverter:
             codes[key] = np.stack(rows)
             given[key] = np.array([key in (job.start or {}) for job in jobs])
         return codes, given
+
+    def step_program(self, count: int) -> Any:
+        """The program of a chunk of steps for `count` images on one device (`jax.stages.Compiled`), not run."""
+        networks = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), self._networks)
+        inputs = self._inputs([Job(id="", image=np.zeros(self.shape, np.uint8))] * count)
+        begin = partial(prepare, self.problem, self.start)
+        state, targets = jax.eval_shape(begin, *networks, inputs, np.int32(self.config.seed))
+        chunk = jax.jit(partial(loop.chunk, self.problem, self.length), donate_argnums=2)
+        return chunk.lower(*networks, state, targets, np.int32(self.config.steps)).compile()
+
+    def flight_of(self, run: Path, jobs: Sequence[Job | None]) -> Path:
+        """Where this batch is saved in a run folder: by its images and all that shapes its arrays; the run says the
+        rest.
+        """
+        images = [None if job is None else [job.id, hashlib.sha256(job.image.tobytes()).hexdigest()] for job in jobs]
+        shapes = [self.batch_size, len(self.devices), self.chunks, self.config.steps]
+        return flight_path(run, {"images": images, "shapes": shapes})
 
     def _join(self, curves: list[Any]) -> dict[str, np.ndarray]:
         """Term -> [steps + 1, B]."""
@@ -217,8 +262,10 @@ def check(config: ConfigDict) -> None:
         raise LsapError(f"optimizer.name={config.optimizer.name!r}: {known}")
     if config.optimizer.schedule not in SCHEDULES:
         raise LsapError(f"optimizer.schedule={config.optimizer.schedule!r}: choose one of {', '.join(SCHEDULES)}")
-    if config.init.detail not in STARTS:
-        raise LsapError(f"init.detail={config.init.detail!r}: choose one of {', '.join(STARTS)}")
+    if not (config.optimizer.lr > 0 and config.optimizer.lr_f >= 0):
+        raise LsapError("optimizer: lr is more than 0, lr_f 0 or more")
+    if config.init.detail not in (*STARTS, "encoder", "near"):
+        raise LsapError(f"init.detail={config.init.detail!r}: choose one of {', '.join(STARTS)}, encoder, near")
     if config.init.w_steps < 0:
         raise LsapError(f"init.w_steps={config.init.w_steps}: needs to be 0 or more")
     if not 0 <= config.eigenvalue_floor < 1:
@@ -231,6 +278,23 @@ def check(config: ConfigDict) -> None:
         raise LsapError(
             f"noise_mode={config.noise_mode!r}: an inversion needs const or none, random noise would not come back"
         )
+
+
+def start_from_config(config: ConfigDict, G: Generator) -> Start:
+    """Where codes begin; "near" is the latent encoder where there is one, else the mean w.
+
+    Raises:
+        LsapError: the configuration insists on a latent encoder, and the generator has none.
+    """
+    detail = config.init.detail
+    if G.encoder is None and (detail == "encoder" or config.loss.domain > 0):
+        key = "init.detail='encoder'" if detail == "encoder" else f"loss.domain={config.loss.domain}"
+        raise LsapError(
+            f"{key} needs a latent encoder, this generator has none; train one with `lsap-jax train-encoder`"
+        )
+    if detail == "near":
+        detail = "w_avg" if G.encoder is None else "encoder"
+    return Start(f=config.init.f, detail=detail, w_steps=config.init.w_steps)
 
 
 def make_problem(config: ConfigDict, space: Space) -> loop.Problem:
@@ -255,6 +319,7 @@ def make_problem(config: ConfigDict, space: Space) -> loop.Problem:
         eps=options.eps,
         keep_best=config.keep == "best",
         schedule=options.schedule,
+        lr_f=options.lr_f,
         latent_noise=loop.LatentNoise(scale=noise.scale, until=noise.until),
     )
 

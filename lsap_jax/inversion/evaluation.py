@@ -76,7 +76,7 @@ def evaluate(
     if perceptual is None:
         perceptual = [from_discriminator(G)] if G.discriminator is not None else []
     G = with_statistics(G)
-    bare = G.replace(discriminator=None, basecode=None, provenance_json="{}", source="")
+    bare = G.replace(discriminator=None, basecode=None, encoder=None, provenance_json="{}", source="")
     rows = []
     for i in range(0, len(images), batch_size):
         part = slice(i, i + batch_size)

@@ -51,14 +51,14 @@ class Problem:
     eps: float
     keep_best: bool
     schedule: str = "constant"
+    lr_f: float = 0.0
     latent_noise: LatentNoise = LatentNoise()
 
     @property
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
         """The optax chain, its retraction last."""
-        return make_optimizer(
-            self.space, self.retraction, self.lr, b1=self.b1, b2=self.b2, eps=self.eps, schedule=self.schedule
-        )
+        options = {name: getattr(self, name) for name in ("b1", "b2", "eps", "schedule", "lr_f")}
+        return make_optimizer(self.space, self.retraction, self.lr, **options)
 
     @property
     def statistics(self) -> bool:

@@ -16,6 +16,7 @@ from lsap_jax.losses.base import base_code
 from lsap_jax.losses.lpips_file import load_lpips
 from lsap_jax.losses.perceptual import Perceptual, from_discriminator
 from lsap_jax.losses.pixel import mse
+from lsap_jax.losses.resize import lanczos
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.noise import maps_of
 
@@ -24,7 +25,7 @@ Codes = dict[str, jax.Array]
 NO_PERCEPTUAL = "neither LPIPS weights nor a discriminator: the perceptual term is left out, MSE alone is minimised"
 
 
-PRIORS = ("pn", "delta", "w_norm")  # of ws
+PRIORS = ("pn", "delta", "w_norm", "domain")  # of ws
 
 
 class Targets(struct.PyTreeNode, kw_only=True):
@@ -50,7 +51,7 @@ class Terms:
     """Which terms there are and how they are weighted; hashable.
 
     Attributes:
-        weights: (name, weight) of mse, perceptual, base, pn, nscd, delta, w_norm, noise.
+        weights: (name, weight) of mse, perceptual, base, pn, nscd, delta, w_norm, domain, noise.
         nscd_reduce, nscd_renormalise: see `alignment` and `nscd`.
         eigenvalue_floor: see `gaussian.whiten`.
     """
@@ -95,11 +96,13 @@ def terms(
     if space.has_base:
         assert targets.f0 is not None
         found["base"] = base_code(codes["f"], targets.f0)
-    return found | priors(options, G, space, codes, decoded), image
+    return found | priors(options, G, space, codes, decoded, image), image
 
 
-def priors(options: Terms, G: Generator, space: Space, codes: Codes, decoded: Decoded) -> dict[str, jax.Array]:
-    """The terms that look at codes alone, where their weight is above 0."""
+def priors(
+    options: Terms, G: Generator, space: Space, codes: Codes, decoded: Decoded, image: jax.Array
+) -> dict[str, jax.Array]:
+    """The terms that do not look at the target, where their weight is above 0."""
     wanted = {name for name, weight in options.weights if weight > 0}
     found = {}
     if "nscd" in wanted:
@@ -113,6 +116,10 @@ def priors(options: Terms, G: Generator, space: Space, codes: Codes, decoded: De
             found["delta"] = prior.delta(decoded.ws)
         if "w_norm" in wanted:
             found["w_norm"] = prior.w_norm(decoded.ws, G.w_avg)
+        if "domain" in wanted:
+            assert G.encoder is not None, "checked beforehand"
+            seen = lanczos(image, G.encoder.config.input_resolution)
+            found["domain"] = prior.domain(decoded.ws, G.encoder(seen))
     if "noise" in wanted:
         found["noise"] = prior.noise(maps_of(codes["noise"], space.noise_sides))
     return found

@@ -2,7 +2,7 @@
 lands on the sphere.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,12 +28,14 @@ def retraction(space: Space, keys: Collection[str]) -> optax.GradientTransformat
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # type: ignore[arg-type]
 
 
-def learning_rate(lr: float, schedule: str) -> optax.GradientTransformationExtraArgs:
-    """Multiplies by -lr · schedule(t), where `update` is told t, the part of the steps that is done, as `progress`."""
+def learning_rate(rates: Mapping[str, float], schedule: str) -> optax.GradientTransformationExtraArgs:
+    """Multiplies the updates of each array by -rate · schedule(t), where `update` is told t, the part of the steps that
+    is done, as `progress`.
+    """
 
     def update(updates: Any, state: Any, params: Any = None, *, progress: jax.Array, **_: Any) -> tuple[Any, Any]:
-        rate = lr * SCHEDULES[schedule](progress)
-        return jax.tree.map(lambda u: -rate * u, updates), state
+        part = SCHEDULES[schedule](progress)
+        return {key: -(rates[key] * part) * u for key, u in updates.items()}, state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)  # type: ignore[arg-type]
 
@@ -44,7 +46,12 @@ def ramp(t: jax.Array) -> jax.Array:
     return down * jnp.minimum(1.0, t / 0.05)
 
 
-SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {"constant": jnp.ones_like, "ramp": ramp}
+def cosine(t: jax.Array) -> jax.Array:
+    """From 1 to 0 along half a cosine."""
+    return 0.5 + 0.5 * jnp.cos(jnp.pi * jnp.minimum(1.0, t))
+
+
+SCHEDULES: dict[str, Callable[[jax.Array], jax.Array]] = {"constant": jnp.ones_like, "ramp": ramp, "cosine": cosine}
 
 
 class RiemannianAdamState(NamedTuple):
@@ -81,7 +88,15 @@ def scale_by_riemannian_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e
 
 
 def make_optimizer(
-    space: Space, retraction_name: str, lr: float, *, b1: float, b2: float, eps: float, schedule: str = "constant"
+    space: Space,
+    retraction_name: str,
+    lr: float,
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+    schedule: str = "constant",
+    lr_f: float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     """The optax chain of an inversion, its retraction last; `update` takes `progress` (see `learning_rate`).
 
@@ -89,11 +104,13 @@ def make_optimizer(
         retraction_name: "project" is Adam, then eq. 5; "normalise" is Adam alone, the space normalises inside the
             graph; "riemannian" is Riemannian Adam for z and Adam for the rest, then eq. 5. Noise maps are retracted
             in each.
-        schedule: of the rate, a key of `SCHEDULES`.
+        schedule: of the rates, a key of `SCHEDULES`.
+        lr_f: rate of the base code; 0 is `lr`.
     """
     adam = optax.scale_by_adam(b1, b2, eps)
     if retraction_name == "riemannian":
         labels = {key: "sphere" if key == space.detail.key else "flat" for key in space.keys}
         adam = optax.multi_transform({"sphere": scale_by_riemannian_adam(b1, b2, eps), "flat": adam}, labels)
     free = {"f", space.detail.key} if retraction_name == "normalise" else {"f"}
-    return optax.chain(adam, learning_rate(lr, schedule), retraction(space, set(space.keys) - free))  # type: ignore
+    rates = {key: lr_f if key == "f" and lr_f else lr for key in space.keys}
+    return optax.chain(adam, learning_rate(rates, schedule), retraction(space, set(space.keys) - free))  # type: ignore

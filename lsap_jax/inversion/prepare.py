@@ -35,7 +35,7 @@ def prepare(
     images, space = inputs["images"], problem.space
     f0 = None
     if space.has_base:
-        f0 = feature.start(G, inputs.get("encoder_images", images), space.base_resolution, start.f)
+        f0 = feature.start(G, inputs.get("basecode_images", images), space.base_resolution, start.f)
     features = None
     if perceptual is not None:
         features = perceptual.features(inputs.get("perceptual_images", images))
@@ -49,6 +49,9 @@ def prepare(
     )
     if start.w_steps:
         codes = from_w(problem, start.w_steps, G, perceptual, rng, targets)
+    elif start.detail == "encoder":
+        assert G.encoder is not None, "checked beforehand"
+        codes = space.init(G, rng, f0) | {space.detail.key: space.from_ws(G, G.encoder(inputs["encoder_images"]))}
     else:
         codes = space.init(G, rng, f0, start.detail)
     if "start" in inputs:

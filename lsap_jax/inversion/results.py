@@ -3,6 +3,7 @@
     run.json         what was run: config, seed, space, generator, versions, devices; no times
     manifest.jsonl   a line per finished image, written last, with the SHA-256 of its input and of each of its files
     failures.jsonl   a line per image that could not be done; the last one of an id counts, unless it is in the manifest
+    manifest.PART.jsonl, failures.PART.jsonl   the same of one of several processes, until the whole is put together
     codes/ID.npz  images/ID.png  targets/ID.png  curves/ID.npz
     metrics.csv      a row per finished image, by id
 
@@ -12,7 +13,7 @@ Bytes depend on the contents only, so that a resumed run leaves the same files a
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,23 @@ Record = dict[str, Any]
 
 
 class RunFolder:
-    """The one writer of a run folder. Use `open`, then `write` or `fail` per image (from any thread), then `finish`.
+    """The one writer of a run folder, or of a part of it. Use `open`, then `write` or `fail` per image (from any
+    thread), then `finish`.
 
     Attributes:
         path: the folder.
         run: the contents of run.json; of a resumed run, those of its first start.
     """
 
-    def __init__(self, path: Path, run: Record, lock: int):
+    def __init__(self, path: Path, run: Record, locks: list[int], part: str = ""):
         self.path, self.run = path, run
-        self._lock: int | None = lock
+        self._locks, self._part = locks, part
         self._mutex = threading.Lock()
-        self._manifest = _by_id(atomic.read_records(path / "manifest.jsonl", cut=True))
-        self._failures = _by_id(atomic.read_records(path / "failures.jsonl", cut=True))
+        suffix = f".{part}.jsonl" if part else ".jsonl"
+        self._lines = {name: path / f"{name}{suffix}" for name in ("manifest", "failures")}
+        for file in self._lines.values():
+            atomic.read_records(file, cut=True)
+        self._manifest, self._failures = (_by_id(_records(path, name)) for name in self._lines)
 
     @classmethod
     def open(
@@ -53,6 +58,7 @@ class RunFolder:
         path: str | os.PathLike[str],
         run: Mapping[str, Any],
         *,
+        part: str = "",
         resume_keys: Sequence[str] = RESUME_KEYS,
         free_keys: Sequence[str] = FREE_KEYS,
     ) -> "RunFolder":
@@ -62,11 +68,13 @@ class RunFolder:
         Args:
             path: the folder.
             run: what run.json holds (JSON values, no times).
+            part: name of this process's part where several write at once; "" is the whole, by one writer alone.
             resume_keys: dotted keys of `run` that a resumed run must share, each with everything beneath it.
             free_keys: dotted keys beneath those that may differ all the same.
         Raises:
-            LsapError: a key differs (each is named with both values), the folder holds something else, another process
-                is writing there, or it cannot be written.
+            InUse: another process is writing there.
+            LsapError: a key differs (each is named with both values), the folder holds something else, or it cannot be
+                written.
         """
         folder = Path(path)
         wanted: Record = json.loads(json.dumps({"format": FORMAT, **run}, allow_nan=False))
@@ -75,7 +83,7 @@ class RunFolder:
             atomic.make_folder(folder)
         except OSError as error:
             raise atomic.explained(error, folder) from error
-        lock = atomic.lock_folder(folder)
+        locks = atomic.lock_folder(folder, part)
         try:
             if (folder / "run.json").exists():
                 kept = read_run(folder)
@@ -83,17 +91,18 @@ class RunFolder:
             else:
                 kept = wanted
                 atomic.write_files({folder / "run.json": _json_bytes(wanted)})
-            atomic.remove_leftovers([folder])
-            return cls(folder, kept, lock)
+            if not part:
+                atomic.remove_leftovers([folder])
+            return cls(folder, kept, locks, part)
         except BaseException:
-            os.close(lock)
+            for lock in locks:
+                os.close(lock)
             raise
 
     def close(self) -> None:
         """Releases the lock."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        while self._locks:
+            os.close(self._locks.pop())
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -101,19 +110,21 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def finished(self, *, check: bool = True) -> dict[str, Record]:
+    def finished(self, *, check: bool = True, ids: Collection[str] | None = None) -> dict[str, Record]:
         """The manifest: a record per finished image, by id.
 
         Args:
             check: read every file that it lists and compare the SHA-256.
+            ids: the records of these images alone.
         Raises:
             LsapError: a file is missing or has changed.
         """
+        wanted = self._manifest if ids is None else [id for id in ids if id in self._manifest]
         if check:
-            for text in self._manifest:
+            for text in wanted:
                 for part in self._manifest[text]["sha256"]:
                     _checked_bytes(self.path, text, part, self._manifest)
-        return dict(self._manifest)
+        return {text: self._manifest[text] for text in wanted}
 
     def failures(self) -> dict[str, Record]:
         """Images that could not be done so far, by id: {"id", "input", "reason"}."""
@@ -179,7 +190,7 @@ class RunFolder:
         }
         atomic.write_files({self.path / _file(id, part): data for part, data in parts.items()})
         with self._mutex:
-            atomic.append_record(self.path / "manifest.jsonl", _as_json(record))
+            atomic.append_record(self._lines["manifest"], _as_json(record))
             self._manifest[id] = record
 
     def fail(self, id: str, reason: str, input: str) -> None:
@@ -195,19 +206,30 @@ class RunFolder:
         record = {"id": id, "input": input, "reason": reason}
         with self._mutex:
             if self._failures.get(id) != record:
-                atomic.append_record(self.path / "failures.jsonl", record)
+                atomic.append_record(self._lines["failures"], record)
                 self._failures[id] = record
 
     def finish(self) -> None:
-        """Writes metrics.csv, and failures.jsonl anew: by id, one line each, without those that succeeded later."""
+        """Writes metrics.csv, and failures.jsonl anew: by id, one line each, without those that succeeded later. Puts
+        together what parts left.
+
+        Raises:
+            ValueError: this is the writer of a part.
+        """
+        if self._part:
+            raise ValueError(f"part {self._part!r} cannot finish the whole; open it without a part")
         with self._mutex:
             rows = {text: record["metrics"] for text, record in self._manifest.items()}
             self._failures = self.failures()
-            lines = b"".join(atomic.encode_record(self._failures[text]) for text in sorted(self._failures))
+            parts = [file for name in self._lines for file in _part_files(self.path, name)]
             files = {self.path / "metrics.csv": metrics_csv(rows)}
-            if lines or (self.path / "failures.jsonl").exists():
-                files[self.path / "failures.jsonl"] = lines
+            if parts:
+                files[self._lines["manifest"]] = _encoded(_as_json(self._manifest[text]) for text in self._manifest)
+            if self._failures or parts or self._lines["failures"].exists():
+                files[self._lines["failures"]] = _encoded(self._failures[text] for text in sorted(self._failures))
             atomic.write_files(files)
+            for file in parts:
+                file.unlink()
 
 
 def read_run(path: str | os.PathLike[str]) -> Record:
@@ -233,12 +255,12 @@ def read_run(path: str | os.PathLike[str]) -> Record:
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Record]:
     """Records of finished images by id, as `RunFolder.finished`, also during the run; files are not checked."""
-    return _by_id(atomic.read_records(Path(path) / "manifest.jsonl"))
+    return _by_id(_records(Path(path), "manifest"))
 
 
 def read_failures(path: str | os.PathLike[str]) -> dict[str, Record]:
     """Records of images that could not be done, by id: {"id", "input", "reason"}."""
-    failures = _by_id(atomic.read_records(Path(path) / "failures.jsonl"))
+    failures = _by_id(_records(Path(path), "failures"))
     done = read_manifest(path)
     return {text: record for text, record in failures.items() if text not in done}
 
@@ -270,6 +292,21 @@ def read_image(
     """The picture in images/ID.png or targets/ID.png as uint8 [H, W, C]; arguments and errors as `read_arrays`."""
     data = _checked_bytes(Path(path), id, part, read_manifest(path) if manifest is None else manifest)
     return image_from_png(data)
+
+
+def _records(folder: Path, name: str) -> list[Record]:
+    """Lines of "manifest" or "failures", those of parts included."""
+    # Parts are listed first: one that is put together meanwhile is then found in the whole.
+    parts = [record for file in _part_files(folder, name) for record in atomic.read_records(file)]
+    return [*atomic.read_records(folder / f"{name}.jsonl"), *parts]
+
+
+def _part_files(folder: Path, name: str) -> list[Path]:
+    return sorted(folder.glob(f"{name}.*.jsonl"))
+
+
+def _encoded(records: Iterable[Record]) -> bytes:
+    return b"".join(map(atomic.encode_record, records))
 
 
 def _file(id: str, part: str) -> str:
@@ -316,7 +353,7 @@ def _refuse_foreign(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise LsapError(f"{folder}: is a file; choose a folder")
-    names = {name for name in os.listdir(folder) if name != atomic.LOCK and not atomic.is_temporary(name)}
+    names = {name for name in os.listdir(folder) if not atomic.is_lock(name) and not atomic.is_temporary(name)}
     if names and "run.json" not in names:
         raise LsapError(f"{folder}: holds {sorted(names)[0]!r} but no run.json, so it is no run; choose another folder")
 

@@ -13,9 +13,12 @@ from ml_collections import ConfigDict
 from lsap_jax.configuration import flat
 from lsap_jax.data import ImageError, Item, Source
 from lsap_jax.generator import Generator, LatentStatistics
+from lsap_jax.inversion.atomic import InUse
 from lsap_jax.inversion.batch import Inverted, Inverter, Job, versions
+from lsap_jax.inversion.flight import FLIGHTS, Preempted, drop_flight
 from lsap_jax.inversion.loop import metric_name
 from lsap_jax.inversion.results import RunFolder
+from lsap_jax.inversion.shards import Shard
 from lsap_jax.metrics.distortion import DESCRIPTIONS
 from lsap_jax.statistics import to_arrays
 from lsap_jax.weights_file import digest
@@ -39,12 +42,17 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What came of a run: images done (earlier ones included), failed, skipped because finished earlier."""
+    """What came of a run: images done (earlier ones included), failed, skipped because finished earlier.
+
+    Attributes:
+        whole: False where other shards are still writing, and the last of them will put everything together.
+    """
 
     done: int
     failed: int
     skipped: int
     out: Path
+    whole: bool = True
 
 
 def run(
@@ -55,35 +63,63 @@ def run(
     *,
     generator_name: str,
     start: Start | None = None,
+    shard: Shard | None = None,
     progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Invert every image of a source into the run folder `out`, or finish the run that is there.
 
     Batches are formed from the source's order; one with an unfinished image is computed again as it was, so that a
     resumed run gives the same bytes as an uninterrupted one.
 
+    Several processes may each take a shard of the same run, at once or one after another, on machines that share the
+    folder. They need no word from each other: one that dies loses its images in flight alone, and a later run, with any
+    number of shards or without, finishes the rest.
+
     Args:
         generator_name: name or path to record.
         start: codes by id to begin from.
+        shard: the share of this process; None is everything, by this process alone. All shards take the same batch
+            size, else some batches are nobody's until the next run.
         progress: called after every chunk of steps.
+        stop: asked between chunks; once it is true, the batch under way is saved, and a later run goes on from there.
 
     Raises:
+        Preempted: it was stopped.
         LsapError: the folder belongs to another run, a result or an input has changed, the disk is full, ….
     """
     inverter = Inverter(G, config)
-    with RunFolder.open(out, describe(G, inverter, generator_name, start)) as folder:
-        finished = folder.finished()
-        skipped = sum(id in finished for id in source.ids)
-        clock = Clock(total=len(source), done=skipped, report=progress)
-        pending = [list(b) for b in inverter.batches(len(source)) if any(source.ids[i] not in finished for i in b)]
+    described = describe(G, inverter, generator_name, start)
+    share = [b for k, b in enumerate(inverter.batches(len(source))) if shard is None or shard.owns(k)]
+    ids = [source.ids[i] for batch in share for i in batch]
+    with RunFolder.open(out, described, part=shard.name if shard else "") as folder:
+        finished = folder.finished(ids=ids)
+        skipped = len(finished)
+        clock = Clock(total=len(ids), done=skipped, report=progress)
+        pending = [list(b) for b in share if any(source.ids[i] not in finished for i in b)]
         stream = source.stream([i for indices in pending for i in indices])
         with ThreadPoolExecutor(2, thread_name_prefix="lsap-write") as writers:
             for indices in pending:
+                if stop():
+                    raise Preempted("stopped between two batches")
                 items = [next(stream)[1] for _ in indices]
-                _batch(inverter, folder, source, indices, items, start or {}, clock, writers)
-        folder.finish()
-        failed = sum(id in folder.failures() for id in source.ids)
-        return Summary(done=len(source) - failed, failed=failed, skipped=skipped, out=Path(out))
+                _batch(inverter, folder, source, indices, items, start or {}, clock, writers, stop)
+        if shard is None:
+            folder.finish()
+            drop_flight(folder.path / FLIGHTS)
+        failed = sum(id in folder.failures() for id in ids)
+    whole = shard is None or _put_together(out, described)
+    return Summary(done=len(ids) - failed, failed=failed, skipped=skipped, out=Path(out), whole=whole)
+
+
+def _put_together(out: str | Path, described: dict[str, Any]) -> bool:
+    """What all shards have written so far as one; False where another one is still writing, which does it later."""
+    try:
+        with RunFolder.open(out, described) as folder:
+            folder.finish()
+    except InUse:
+        return False
+    return True
 
 
 def _batch(
@@ -95,6 +131,7 @@ def _batch(
     start: Start,
     clock: "Clock",
     writers: ThreadPoolExecutor,
+    stop: Callable[[], bool],
 ) -> None:
     """One batch: failures noted, the rest inverted, what is not finished yet saved."""
     finished = folder.finished(check=False)
@@ -110,7 +147,8 @@ def _batch(
     if all(job is None for job in jobs):
         return
     clock.under_way = sum(job is not None and job.id not in finished for job in jobs)
-    results = inverter(jobs, clock.chunk)
+    flight = inverter.flight_of(folder.path, jobs)
+    results = inverter(jobs, clock.chunk, flight, stop)
     saved = []
     for index, item, result in zip(indices, items, results, strict=True):
         if isinstance(item, ImageError) or item.id in finished:
@@ -123,6 +161,7 @@ def _batch(
     for future in saved:
         future.result()
         clock.done += 1
+    drop_flight(flight)
     clock.under_way = 0
     clock.tell()
 
@@ -195,11 +234,12 @@ def describe(G: Generator, inverter: Inverter, generator_name: str, start: Start
             "also_loss": also,
         }
     plain = config.to_dict()
+    f_start = "encoder" if "basecode_images" in inverter.inputs else "w_avg"
     return {
         "config": plain,
         "space": inverter.space.name,
         "base_resolution": inverter.space.base_resolution if inverter.space.has_base else None,
-        "f_start": None if not inverter.space.has_base else "encoder" if inverter.encoder_input else "w_avg",
+        "f_start": f_start if inverter.space.has_base else None,
         "steps": config.steps,
         "seed": config.seed,
         "batch_size": inverter.batch_size,

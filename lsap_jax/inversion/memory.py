@@ -1,0 +1,70 @@
+"""The largest batch whose steps fit into the memory of the devices, read off the compiled programs: nothing is tried
+until it breaks.
+"""
+
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+
+from lsap_jax.errors import LsapError
+from lsap_jax.inversion.batch import Inverter
+from lsap_jax.inversion.devices import padded_size
+
+MEMORY_FILE = Path("/proc/meminfo")
+SHARE = 0.85  # of the free memory; the rest is for what runs beside the steps
+SMALL, LARGE = 2, 6  # images per device of the two programs that the line is drawn through
+
+
+def largest_batch(inverter: Inverter, images: int) -> int:
+    """The largest batch size, over all devices of the inverter, that fits, and at most what `images` need.
+
+    Memory is a constant and a part per image: two programs give both, a third one confirms the outcome.
+
+    Raises:
+        LsapError: not even the smallest batch fits, or the devices do not tell their memory.
+    """
+    devices = inverter.devices
+    limit = SHARE * free_bytes(devices[0], len(devices))
+    used = cache(partial(step_bytes, inverter))
+    per_image = (used(LARGE) - used(SMALL)) / (LARGE - SMALL)
+    least = padded_size(1, devices) // len(devices)
+    wanted = -(-images // len(devices))
+    count = max(min(int(SMALL + (limit - used(SMALL)) // max(per_image, 1)), wanted), least)
+    while used(count) > limit:
+        if count == least:
+            raise LsapError(
+                f"a batch of {least} per device takes {used(least) / 2**30:.2g} GiB, and {limit / 2**30:.2g} GiB are "
+                "free for it; lower perceptual.resolution, or take a generator of fewer pixels"
+            )
+        count = max(min(int(count * limit / used(count)), count - 1), least)
+    return min(count * len(devices), max(images, 1))
+
+
+def free_bytes(device: jax.Device, devices: int) -> float:
+    """Free memory of a device; processors share that of the machine.
+
+    Raises:
+        LsapError: it is not known.
+    """
+    if device.platform == "cpu":
+        lines = MEMORY_FILE.read_text().splitlines() if MEMORY_FILE.is_file() else []
+        found = [line for line in lines if line.startswith("MemAvailable:")]
+        if found:
+            return int(found[0].split()[1]) * 1024 / devices
+    else:
+        stats = device.memory_stats() or {}
+        if "bytes_limit" in stats:
+            return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    raise LsapError(f"{device}: does not tell how much memory is free; give --batch_size a number")
+
+
+def step_bytes(inverter: Inverter, count: int) -> int:
+    """Memory that a device needs for the steps of `count` images: networks, state, targets and everything between, by
+    the compiler's own account.
+    """
+    found = inverter.step_program(count).memory_analysis()
+    if found is None:
+        raise LsapError("this backend gives no account of memory; give --batch_size a number")
+    kept = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return int(kept + found.temp_size_in_bytes)

@@ -1,0 +1,28 @@
+"""What the compiler makes of a step: HLO of the inversion's scan."""
+
+import re
+
+import pytest
+
+from lsap_jax.configuration import load_config
+from lsap_jax.inversion.batch import Inverter
+from lsap_jax.testing import tiny_generator
+
+
+@pytest.fixture(scope="module")
+def text():
+    inverter = Inverter(tiny_generator(basecode=True), load_config("f/z+", {"steps": 3, "batch_size": 2}))
+    return inverter.step_program(3).as_text()
+
+
+def test_no_convolution_is_grouped(text):
+    assert "convolution" in text or "conv" in text
+    assert not re.search(r"(feature|batch)_group_count=(?!1\b)\d", text)
+
+
+def test_no_step_talks_to_another_device(text):
+    assert not re.search(r"all-reduce|all-gather|all-to-all|collective|partition-id|replica-id", text)
+
+
+def test_the_steps_are_one_loop(text):
+    assert text.count(" while(") == 1
