@@ -8,9 +8,9 @@ Command: lsap-jax compare IMAGES --config compare_table1 --generator ffhq.safete
     --basecode encoder.safetensors --out runs/table1
 
 The published SSIM is on intensities from 0 to 255, so it stands beside our `ssim01`; our `ssim`, on [-1, 1], is lower
-for the same pictures and no match. The
-paper names neither its 50 images nor the resolution of its metrics. Its F/S comes from an encoder, and IDInvert is not
-ours: these rows are for the record.
+for the same pictures and no match. The paper names neither its 50 images nor the resolution of its metrics. Its F/S
+comes from an encoder: that row is for the record. A generator with a latent encoder (`lsap-jax train-encoder`) can take
+`idinvert` among the presets, whose published numbers are of StyleGAN1 at 256 px.
 """
 
 from lsap_jax.configs import compare
@@ -25,7 +25,7 @@ TABLE_1 = {
     "f/z": (0.02679, 0.78965),
     "f/z+": (0.01742, 0.81477),
     "bdinvert": (0.01743, 0.81479),
-    "IDInvert": (0.02155, 0.64993),
+    "idinvert": (0.02155, 0.64993),
 }
 # Five images each.
 FIGURE_2_LPIPS = {
@@ -37,7 +37,7 @@ FIGURE_2_LPIPS = {
     "f/z+": (0.05315, 0.06540, 0.06563, 0.07737, 0.09158),
     "bdinvert": (0.05944, 0.06785, 0.06728, 0.07973, 0.09912),
     "f/s (encoder)": (0.10868, 0.07482, 0.43191, 0.12273, 0.07196),
-    "IDInvert": (0.12845, 0.10068, 0.26865, 0.18732, 0.13559),
+    "idinvert": (0.12845, 0.10068, 0.26865, 0.18732, 0.13559),
 }
 FIGURE_2_MSE = {
     "f/z": (0.00555, 0.00994, 0.01595, 0.01695, 0.01636),

@@ -1,5 +1,5 @@
-"""What a user holds: a generator (configuration and params), with the discriminator and the base-code encoder where
-the file has them.
+"""What a user holds: a generator (configuration and params), with the discriminator and the encoders where the file
+has them.
 
 `Generator` is frozen and a JAX pytree whose leaves are the params: pass it through `jit`, `grad`, `vmap` and `pmap`
 like any array.
@@ -8,7 +8,7 @@ like any array.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lsap_jax import weights_file
 from lsap_jax.errors import LsapError
-from lsap_jax.networks import basecode, discriminator, stylegan2
+from lsap_jax.networks import basecode, discriminator, latent_encoder, stylegan2
 from lsap_jax.networks.layers import FullyConnected
 from lsap_jax.networks.parameters import params_from_canonical
 from lsap_jax.networks.reduction import total
@@ -41,6 +41,7 @@ class Discriminator(struct.PyTreeNode, kw_only=True):
         """
         return self.apply(img, c)[0]
 
+    @jax.jit
     def features(self, img: jax.Array) -> list[jax.Array]:
         """Block outputs before the minibatch-stddev layer, [B, R/2, R/2, .], [B, R/4, R/4, .], ...: independent of
         batch mates.
@@ -48,6 +49,7 @@ class Discriminator(struct.PyTreeNode, kw_only=True):
         network = discriminator.DiscriminatorNetwork(self.config)
         return network.apply({"params": self.params}, img, logits=False)[1]  # type: ignore[return-value]
 
+    @jax.jit
     def apply(self, img: jax.Array, c: jax.Array | None = None) -> tuple[jax.Array, list[jax.Array]]:
         """(logits, features) of one pass."""
         return discriminator.DiscriminatorNetwork(self.config).apply({"params": self.params}, img, c)  # type: ignore[return-value]
@@ -59,9 +61,27 @@ class BasecodeEncoder(struct.PyTreeNode, kw_only=True):
     config: basecode.BasecodeConfig = struct.field(pytree_node=False)
     variables: Params
 
+    @jax.jit
     def __call__(self, x: jax.Array) -> jax.Array:
         """Images [B, 8s, 8s, C] in [-1, 1] to base codes [B, s, s, channels]."""
         return basecode.BasecodeNetwork(self.config).apply(self.variables, x)  # type: ignore[return-value]
+
+
+class LatentEncoder(struct.PyTreeNode, kw_only=True):
+    """Latent encoder of IDInvert: image to ws."""
+
+    config: latent_encoder.LatentEncoderConfig = struct.field(pytree_node=False)
+    variables: Params
+
+    @jax.jit
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Images [B, r, r, C] in [-1, 1], r = `config.input_resolution`, to ws [B, num_ws, w_dim].
+
+        Image by image: CPUs round its convolutions at 4 px by the size of the batch, and the search for the nearest z
+        and the steps after it amplify that.
+        """
+        network = latent_encoder.LatentEncoderNetwork(self.config)
+        return jax.lax.map(lambda one: network.apply(self.variables, one[None])[0], x)
 
 
 class LatentStatistics(struct.PyTreeNode, kw_only=True):
@@ -101,6 +121,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
     params: Params
     discriminator: Discriminator | None = None
     basecode: BasecodeEncoder | None = None
+    encoder: LatentEncoder | None = None
     statistics: LatentStatistics | None = None
     provenance_json: str = struct.field(pytree_node=False, default="{}")
     source: str = struct.field(pytree_node=False, default="")
@@ -137,6 +158,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
         """
         return self.truncate(self.repeat_w(self.map_w(z, c)), truncation_psi, truncation_cutoff)
 
+    @partial(jax.jit, static_argnames="normalize")
     def map_w(self, z: jax.Array, c: jax.Array | None = None, *, normalize: bool = True) -> jax.Array:
         """z [B, z_dim] to w [B, w_dim]. `normalize=False` skips StyleGAN's own normalisation of z."""
         if self.c_dim and c is None:
@@ -165,6 +187,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
         rows = jnp.arange(ws.shape[1])[None, :, None] < cutoff
         return jnp.where(rows, truncated, ws)
 
+    @partial(jax.jit, static_argnames="noise_mode")
     def synthesis(
         self,
         ws: jax.Array | None,
@@ -189,6 +212,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
         """
         return self.features(ws, noise_mode, rng, f=f, styles=styles, noise=noise)[0]
 
+    @partial(jax.jit, static_argnames="noise_mode")
     def features(
         self,
         ws: jax.Array | None,
@@ -210,6 +234,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
             {"params": self.params["synthesis"]}, ws, styles=styles, f=f, noise_mode=noise_mode, noise=noise, rng=rng
         )
 
+    @jax.jit
     def styles(self, ws: jax.Array) -> dict[str, jax.Array]:
         """StyleSpace of ws: layer name -> [B, Cin], as `synthesis(styles=...)` takes it."""
         found = {}
@@ -226,6 +251,8 @@ class Generator(struct.PyTreeNode, kw_only=True):
             trees["discriminator"] = self.discriminator.params
         if self.basecode is not None:
             trees["basecode"] = self.basecode.variables
+        if self.encoder is not None:
+            trees["encoder"] = self.encoder.variables
         return {"/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(trees).items()}
 
     @cached_property
@@ -240,6 +267,8 @@ class Generator(struct.PyTreeNode, kw_only=True):
             config["discriminator"] = asdict(self.discriminator.config)
         if self.basecode is not None:
             config["basecode"] = asdict(self.basecode.config)
+        if self.encoder is not None:
+            config["encoder"] = asdict(self.encoder.config)
         provenance = {k: v for k, v in self.provenance.items() if k != "sha256"}
         return weights_file.write_weights(path, "generator", self.arrays(), config, provenance)
 
@@ -298,6 +327,11 @@ def from_file(path: str | Path) -> Generator:
             )
             if "basecode" in config
             else None,
+            encoder=LatentEncoder(
+                config=latent_encoder.LatentEncoderConfig(**_tuples(config["encoder"])), variables=tree["encoder"]
+            )
+            if "encoder" in config
+            else None,
         )
     except (KeyError, TypeError) as error:
         raise LsapError(
@@ -314,6 +348,8 @@ def _check(generator: Generator, path: str | Path) -> None:
         shapes["discriminator"] = discriminator_shapes(generator.discriminator.config)
     if generator.basecode is not None:
         shapes["basecode"] = basecode.variable_shapes(generator.basecode.config)
+    if generator.encoder is not None:
+        shapes["encoder"] = latent_encoder.variable_shapes(generator.encoder.config)
     expected = _flat_shapes(shapes)
     found = {name: a.shape for name, a in generator.arrays().items()}
     wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))

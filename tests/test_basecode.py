@@ -19,38 +19,24 @@ from lsap_jax.errors import LsapError
 from lsap_jax.generator import BasecodeEncoder, Discriminator, Generator, load_generator
 from lsap_jax.losses.perceptual import from_discriminator
 from lsap_jax.losses.pixel import mse
+from lsap_jax.losses.resize import lanczos
 from lsap_jax.networks import discriminator, stylegan2
 from lsap_jax.networks.basecode import (
     BasecodeConfig,
     BasecodeNetwork,
     canonical_from_variables,
     initial_variables,
-    resize_input,
     variable_shapes,
     variables_from_canonical,
 )
 from lsap_jax.networks.parameters import count
-from lsap_jax.training.basecode import (
-    EncoderLoss,
-    EncoderTraining,
-    encoder_losses,
-    optimizer,
-    own_code,
-    sample_pairs,
-    train_basecode,
-)
+from lsap_jax.training.basecode import BasecodeLosses, own_code, train_basecode
+from lsap_jax.training.encoder import EncoderTraining, optimizer, sample_pairs
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TINY = BasecodeConfig(base_resolution=2, out_channels=5, widths=(3, 4, 6))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These networks are tiny: compiling them takes longer than running them, however slow the code."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +47,7 @@ def reference() -> dict[str, np.ndarray]:
 
 
 # Functions of the generator, compiled: operation by operation they take seconds.
-draw_pairs = jax.jit(sample_pairs, static_argnums=(1, 3))
+draw_pairs = jax.jit(sample_pairs, static_argnums=(2, 3, 4))
 run_synthesis = jax.jit(lambda G, ws, f=None: G.features(ws, f=f))
 own = jax.jit(own_code, static_argnums=2)
 encode = jax.jit(lambda E, x: E(x))
@@ -177,23 +163,23 @@ def test_joining_needs_a_matching_generator(tmp_path, G):
 
 def test_inputs_are_resized_only_where_they_must_be():
     flat_image = jnp.full((1, 64, 64, 3), 0.25)
-    assert resize_input(flat_image, TINY).shape == (1, 16, 16, 3)
-    np.testing.assert_allclose(resize_input(flat_image, TINY), 0.25, atol=1e-6)
+    assert lanczos(flat_image, 16).shape == (1, 16, 16, 3)
+    np.testing.assert_allclose(lanczos(flat_image, 16), 0.25, atol=1e-6)
     stripes = jnp.broadcast_to(jnp.where(jnp.arange(64) % 2 == 0, 1.0, -1.0)[None, None, :, None], (1, 64, 64, 3))
-    assert float(jnp.abs(resize_input(stripes, TINY)[:, :, 2:-2]).max()) < 0.05  # antialiased: they average out
+    assert float(jnp.abs(lanczos(stripes, 16)[:, :, 2:-2]).max()) < 0.05  # antialiased: they average out
     small = jnp.zeros((1, 16, 16, 3))
-    assert resize_input(small, TINY) is small
+    assert lanczos(small, 16) is small
 
 
 def test_loss_is_the_paper_s_on_means(G):
-    terms = EncoderLoss(mse=2.0, perceptual=3.0, feature=5.0)
-    ws, x = draw_pairs(G, terms, jax.random.key(3), 4)
+    losses = BasecodeLosses(mse=2.0, perceptual=3.0, feature=5.0)
+    ws, x = draw_pairs(G, jax.random.key(3), 4)
     assert x.shape == (4, 16, 16, 3)
     np.testing.assert_allclose(x, run_synthesis(G, ws)[0], 1e-4, 1e-5)
     f = 0.5 * own(G, ws, 8)
     perceptual = from_discriminator(G)
-    loss, logs = jax.jit(encoder_losses, static_argnums=2)(G, perceptual, terms, f, ws, x)
-    y = run_synthesis(G, ws, f)[0]
+    logs, y = jax.jit(losses)(G, perceptual, f, ws, x)
+    np.testing.assert_allclose(y, run_synthesis(G, ws, f)[0], 1e-4, 1e-5)
     wanted = {
         "mse": mse(y, x).mean(),
         "perceptual": perceptual(y, jnp.clip(x, -1, 1)).mean(),
@@ -201,13 +187,13 @@ def test_loss_is_the_paper_s_on_means(G):
     }
     for name, value in wanted.items():
         np.testing.assert_allclose(logs[name], value, 1e-4)
-    np.testing.assert_allclose(loss, 2 * wanted["mse"] + 3 * wanted["perceptual"] + 5 * wanted["feature"], 1e-4)
-    without = jax.eval_shape(lambda f: encoder_losses(G, None, EncoderLoss(), f, ws, x)[1], f)
+    np.testing.assert_allclose(logs["loss"], 2 * wanted["mse"] + 3 * wanted["perceptual"] + 5 * wanted["feature"], 1e-4)
+    without = jax.eval_shape(lambda f: BasecodeLosses()(G, None, f, ws, x)[0], f)
     assert without.keys() == {"loss", "mse"}
 
 
 def test_own_code_is_what_f_replaces(G):
-    ws, _ = draw_pairs(G, EncoderLoss(), jax.random.key(0), 2)
+    ws, _ = draw_pairs(G, jax.random.key(0), 2)
     found = run_synthesis(G, ws)[1]
     for resolution in (4, 8):
         rebuilt = run_synthesis(G, ws, own(G, ws, resolution))[1]
@@ -216,7 +202,7 @@ def test_own_code_is_what_f_replaces(G):
 
 def test_truncated_pairs_are_truncated(G):
     G = G.replace(params={**G.params, "mapping": {**G.params["mapping"], "w_avg": jnp.arange(8.0)}})
-    ws, _ = draw_pairs(G, EncoderLoss(truncation_psi=0.0, truncation_cutoff=2), jax.random.key(0), 3)
+    ws, _ = draw_pairs(G, jax.random.key(0), 3, 0.0, 2)
     mean = jnp.broadcast_to(G.w_avg[None, None], (3, 2, 8))
     assert np.array_equal(ws[:, :2], mean) and not np.allclose(ws[:, 2:4], mean)
 

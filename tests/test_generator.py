@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from hypothesis import given
 from hypothesis import strategies as st
 from parity import assert_parity, nhwc
@@ -17,6 +18,7 @@ from convert_weights import read
 from lsap_jax import weights_file
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import bundled, from_checkpoint, load_generator
+from lsap_jax.networks import basecode, discriminator, stylegan2
 from lsap_jax.networks.parameters import params_from_canonical
 from lsap_jax.testing import tiny_generator
 
@@ -75,6 +77,28 @@ def test_every_flipped_byte_of_a_tensor_is_noticed(saved):
     path.write_bytes(whole)
     with pytest.raises(LsapError, match="SHA-256 .* the file is damaged"):
         load_generator(path)
+
+
+def test_the_tiny_generator_starts_as_the_networks_do():
+    """But for the noise and the w_avg, which would not matter at 0."""
+    tiny = tiny_generator(img_resolution=8, basecode=True)
+    key = jax.random.key(0, impl="unsafe_rbg")  # the default's draws take four times as long to compile
+    own = {
+        "generator": stylegan2.initial_params(tiny.config, key),
+        "discriminator": discriminator.initial_params(tiny.discriminator.config, key),
+        "basecode": basecode.initial_variables(tiny.basecode.config, key),
+    }
+    found = tiny.arrays()
+    assert found.keys() == {"/".join(path) for path in flatten_dict(own)}
+    for path, leaf in flatten_dict(own).items():
+        a = found["/".join(path)]
+        assert a.shape == leaf.shape and a.dtype == leaf.dtype, path
+        if path[-1] in ("noise_strength", "w_avg"):
+            assert np.all(a == np.float32(0.1)), path
+        elif np.std(leaf) == 0:
+            np.testing.assert_array_equal(a, leaf, err_msg=str(path))
+        else:
+            assert 0.5 < a.std() / np.std(leaf) < 2, path  # few numbers in some; the encoder's own vary with the width
 
 
 def test_files_that_hold_something_else(saved, tmp_path):

@@ -35,6 +35,11 @@ def priors(tiny):
     }
 
 
+def test_domain_is_a_mean_square():
+    ws, encoded = random_ws(0), random_ws(1)
+    np.testing.assert_allclose(prior.domain(ws, encoded), np.square(ws - encoded).mean(axis=(1, 2)), rtol=1e-6)
+
+
 NAMES = ("pn", "pn with a floor", "delta", "w_norm", "noise")
 
 

@@ -14,6 +14,8 @@ from PIL import Image
 from lsap_jax import cli
 from lsap_jax.testing import tiny_images
 
+pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening")
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GENERATOR = ROOT / "lsap_jax" / "assets" / "toonhead64.safetensors"
@@ -46,7 +48,8 @@ def folder(tmp_path_factory) -> Path:
     """What a reader has: photographs, and an official checkpoint."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "photos").mkdir()
-    for i, image in enumerate(tiny_images(2, 64)):
+    # As many as a batch holds: fewer, and `compare` compiles for its smaller batch what `demo` has compiled already.
+    for i, image in enumerate(tiny_images(16, 64)):
         Image.fromarray(image).save(folder / "photos" / f"{i}.jpg")
     facts = files.generator_facts(z_dim=4, c_dim=0, w_dim=4, img_resolution=16, img_channels=3)
     G = files.nvlabs(dialects.random_generator((6, 5, 4)), "Generator", facts)

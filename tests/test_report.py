@@ -123,6 +123,18 @@ def test_columns_added_to_metrics_csv_appear_and_unknown_names_are_escaped(tmp_p
     assert "2 images without a finite value" in text  # nscd of the hostile one is absent, of face_2 not finite
 
 
+def test_ids_that_are_numbers_are_no_metric(tmp_path):
+    with RunFolder.open(tmp_path, RUN) as folder:
+        target = np.zeros((8, 8, 3), np.uint8)
+        folder.write(
+            "009600", codes={"z": np.zeros(4, np.float32)}, image=to_float(target), target=target, curve={},
+            metrics={"mse": 0.25}, input_sha256="0" * 64,
+        )  # fmt: skip
+        folder.finish()
+    text = report_text(tmp_path)
+    assert "009600" in text and "9600.0" not in text and ">id</h3>" not in text and "mean id" not in text
+
+
 def test_empty_and_bare_run_folders_give_a_page(tmp_path):
     assert "No image of this run is finished yet" in report_text(fake_run(tmp_path / "none", 0))
     bare = tmp_path / "bare"

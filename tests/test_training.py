@@ -21,14 +21,7 @@ from lsap_jax.training.augment import adapt, augment
 from lsap_jax.training.generator import build, mean_logit, train_generator
 from lsap_jax.training.stylegan2 import BUFFERS, TrainConfig
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These networks are tiny: compiling them takes longer than running them, however slow the code."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ collapsed towards the mean direction, which is not better.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,6 +74,7 @@ def nscd(
     return jnp.stack(columns, axis=1)
 
 
+@partial(jax.jit, static_argnames=("config", "base_resolution"))
 def genuine_level(config: GeneratorConfig, anchors: Mapping[str, jax.Array], base_resolution: int = 0) -> jax.Array:
     """Expected NSCD [L] of samples of the generator itself: 1 - |μ_l|²."""
     return jnp.stack([1 - total(jnp.square(anchors[n]), -1) for n in sn_layers(config, base_resolution)])

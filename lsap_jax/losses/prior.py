@@ -30,6 +30,13 @@ def w_norm(ws: jax.Array, w_avg: jax.Array) -> jax.Array:
     return _length((ws - w_avg[None, None]).reshape(ws.shape[0], -1))
 
 
+def domain(ws: jax.Array, encoded: jax.Array) -> jax.Array:
+    """Mean of (ws - E(G(ws)))² over rows and dimensions: how far the encoder would put the image of ws [B, L, w_dim]
+    from them (IDInvert, ECCV 2020, eq. 6).
+    """
+    return average(jnp.square(ws - encoded), (1, 2))
+
+
 def noise(maps: list[jax.Array]) -> jax.Array:
     """Autocorrelation of noise maps [B, r, r] with their neighbours, over a pyramid down to 8 px (StyleGAN2, appendix
     D): Σ of (mean of n · n shifted by one)² in both directions.

@@ -109,3 +109,13 @@ def area(images: jax.Array, size: tuple[int, int]) -> jax.Array:
         else:
             images = _apply(images, area_matrix(source, target), axis)
     return images
+
+
+def lanczos(images: jax.Array, size: int) -> jax.Array:
+    """Images [B, R, R, C] as [B, size, size, C] by the antialiased Lanczos filter of three lobes.
+
+    BDInvert's code resizes with Pillow, through uint8; this differs from it by the rounding, and stays differentiable.
+    """
+    if images.shape[1:3] == (size, size):
+        return images
+    return jax.image.resize(images, (images.shape[0], size, size, images.shape[3]), "lanczos3", antialias=True)

@@ -71,17 +71,6 @@ class BasecodeNetwork(nn.Module):
         return nn.Conv(cfg.out_channels, (3, 3), padding=1, name=f"model{OUTPUT}")(x)
 
 
-def resize_input(images: jax.Array, config: BasecodeConfig) -> jax.Array:
-    """Images [B, R, R, C] in [-1, 1] as the encoder takes them, [B, 8s, 8s, C]: antialiased Lanczos.
-
-    BDInvert's code resizes with Pillow, through uint8; this differs from it by the rounding, and stays differentiable.
-    """
-    size = config.input_resolution
-    if images.shape[1:3] == (size, size):
-        return images
-    return jax.image.resize(images, (images.shape[0], size, size, images.shape[3]), "lanczos3", antialias=True)
-
-
 @partial(jax.jit, static_argnums=0)
 def initial_variables(config: BasecodeConfig, rng: jax.Array) -> dict[str, Any]:
     """{"params": ..., "batch_stats": ...} before training."""

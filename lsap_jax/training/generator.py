@@ -46,7 +46,7 @@ def build(config: ConfigDict) -> Generator:
         if G.discriminator is None:
             raise LsapError(f"{config.init}: has no discriminator to go on training with; choose a file that has one")
         _check_trainable(G.config, G.discriminator.config)
-        return G.replace(basecode=None)
+        return G.replace(basecode=None, encoder=None)
     g_config = stylegan2.GeneratorConfig(**config.generator)
     d_config = discriminator.DiscriminatorConfig(**config.discriminator)
     _check_trainable(g_config, d_config)

@@ -93,6 +93,8 @@ def sizes(G: Generator) -> dict[str, int]:
         trees["discriminator"] = G.discriminator.params
     if G.basecode is not None:
         trees["base-code encoder"] = G.basecode.variables["params"]
+    if G.encoder is not None:
+        trees["latent encoder"] = G.encoder.variables["params"]
     return {
         name: sum(int(np.size(leaf)) for path, leaf in flatten_dict(dict(tree)).items() if path[-1] not in BUFFERS)
         for name, tree in trees.items()
@@ -159,6 +161,12 @@ def write_model_card(
     return out / "MODEL_CARD.md"
 
 
+def seen_by(own: Mapping[str, Any]) -> str:
+    """What an encoder was trained on."""
+    samples = f"{own['images_seen']:,} samples of this generator seen"
+    return f"{samples}, and as many training images" if own["config"].get("data") else f"{samples}, no others"
+
+
 def card(
     G: Generator, numbers: Mapping[str, Any], trained: int, command: str, credit: str, caveats: Sequence[str]
 ) -> str:
@@ -169,7 +177,7 @@ def card(
     counts, near = numbers["images"], np.asarray(numbers["nearest"]["distances"])
     size = "; ".join(f"{part} {n:,}" for part, n in numbers["parameters"].items())
     init = f", starting from `{Path(config['init']).name}`" if config.get("init") else ""
-    own = made.get("basecode")
+    encoders = {"Base-code encoder": made.get("basecode"), "Latent encoder": made.get("encoder")}
     seen = f"{made['images_seen']:,}" if "images_seen" in made else "an unrecorded number of"
     lines = [
         f"# {name}",
@@ -183,7 +191,7 @@ def card(
         f"- Licence of data and weights: {made.get('licence') or 'see the data'}.",
         *([f"- Credit: {credit}."] if credit else []),
         f"- Training: {seen} images seen{init}; these are the moving average of its weights.",
-        *([f"- Base-code encoder: {own['images_seen']:,} samples of this generator seen, no others."] if own else []),
+        *(f"- {part}: {seen_by(own)}." for part, own in encoders.items() if own),
         f"- SHA-256 of the weights: `{numbers['sha256']}`.",
         *(["", "Command:", "", f"    {command}"] if command else []),
         *(["", "Settings:", "", f"    {json.dumps(config['train'], sort_keys=True)}"] if "train" in config else []),

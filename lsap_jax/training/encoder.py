@@ -1,0 +1,276 @@
+"""Training an encoder for a generator on its own samples: what base-code and latent encoders share.
+
+Pairs are synthetic: z ~ N(0, I) gives ws and an image x. What an encoder makes of x becomes an image again, and its
+losses compare the two.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from flax import struct
+from ml_collections import ConfigDict
+
+from lsap_jax.data import to_uint8
+from lsap_jax.generator import Generator
+from lsap_jax.inversion.pictures import grid, save_png
+from lsap_jax.losses.lpips_file import load_lpips
+from lsap_jax.losses.perceptual import Perceptual, from_discriminator
+from lsap_jax.losses.pixel import mse
+from lsap_jax.losses.resize import lanczos
+from lsap_jax.training.dataset import batch
+from lsap_jax.training.source import check_source
+
+Log = Callable[[str], None]
+Logs = dict[str, jax.Array]
+VALIDATION = 64  # samples on which an encoder is judged as it will be used, with running statistics
+RESUMED_WITH = ("total_images", "snapshot_images", "generator", "name")  # what a resumed run may change
+
+
+class Losses(Protocol):
+    """The objective of an encoder; hashable."""
+
+    def __call__(
+        self, G: Generator, perceptual: Perceptual | None, code: jax.Array, ws: jax.Array, x: jax.Array
+    ) -> tuple[Logs, jax.Array]:
+        """({"loss": the weighted total, and its unweighted terms}, images y made of the codes) for codes of images x.
+
+        The first images are samples of ws, any others have none.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderTraining:
+    """Schedule of Adam: the rate is multiplied by `decay_factor` after every `decay_images` images; 0 is never."""
+
+    batch_size: int = 16
+    lr: float = 1e-3
+    decay_images: int = 0
+    decay_factor: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is learned from which samples; compiled in.
+
+    Attributes:
+        network: module with a `config.input_resolution`, called with (images, train).
+        truncation_psi, truncation_cutoff: of the samples.
+    """
+
+    network: nn.Module
+    losses: Losses
+    train: EncoderTraining
+    truncation_psi: float = 1.0
+    truncation_cutoff: int | None = None
+
+
+@struct.dataclass(kw_only=True)
+class EncoderState:
+    """Everything a run needs to go on: a pytree, saved whole."""
+
+    variables: Any
+    optimizer: optax.OptState
+
+
+def optimizer(train: EncoderTraining) -> optax.GradientTransformation:
+    """Adam with the rate of a schedule."""
+    if not train.decay_images:
+        return optax.adam(train.lr)
+    every = max(train.decay_images // train.batch_size, 1)
+    return optax.adam(optax.exponential_decay(train.lr, every, train.decay_factor, staircase=True))
+
+
+def task_from_config(config: ConfigDict, network: nn.Module, losses: Losses) -> Task:
+    """The task of a configuration's `train` and `truncation`; cutoff -1 is all rows."""
+    psi, cutoff = config.truncation.psi, config.truncation.cutoff
+    train = EncoderTraining(**config.train)
+    cutoff = None if cutoff < 0 else cutoff
+    return Task(network=network, losses=losses, train=train, truncation_psi=psi, truncation_cutoff=cutoff)
+
+
+def perceptual_of(G: Generator, config: ConfigDict, log: Log) -> Perceptual | None:
+    """LPIPS where `config.perceptual.weights` names a converted file, else the discriminator's features, else None."""
+    if not config.loss.perceptual:
+        return None
+    if config.perceptual.weights:
+        return load_lpips(config.perceptual.weights, config.perceptual.resolution)
+    if G.discriminator is not None:
+        return from_discriminator(G)
+    log("warning: no perceptual term, as there is neither perceptual.weights nor a discriminator; MSE alone")
+    return None
+
+
+def sample_pairs(
+    G: Generator, rng: jax.Array, count: int, psi: float = 1.0, cutoff: int | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """(ws [B, num_ws, w_dim], images x [B, R, R, C], unclipped) of random z, with random labels where G has labels."""
+    z_rng, c_rng = jax.random.split(rng)
+    c = jax.nn.one_hot(jax.random.randint(c_rng, (count,), 0, G.c_dim), G.c_dim) if G.c_dim else None
+    z = jax.random.normal(z_rng, (count, G.z_dim))
+    ws = G.mapping(z, c, truncation_psi=psi, truncation_cutoff=cutoff)
+    return ws, G.synthesis(ws)
+
+
+def image_terms(perceptual: Perceptual | None, y: jax.Array, x: jax.Array) -> Logs:
+    """Mean MSE and perceptual distance of images y from x.
+
+    MSE is against x as it is, the perceptual distance against x clipped to [-1, 1], as a PNG would hold it.
+    """
+    found = {"mse": mse(y, x).mean()}
+    if perceptual is not None:
+        target = jax.lax.stop_gradient(perceptual.features(jnp.clip(x, -1, 1)))
+        found["perceptual"] = perceptual.distance(perceptual.features(y), target).mean()
+    return found
+
+
+def seen_by(task: Task, x: jax.Array) -> jax.Array:
+    """Images as the encoder takes them: what a PNG would hold, at its resolution."""
+    return lanczos(jnp.clip(x, -1, 1), task.network.config.input_resolution)  # type: ignore[attr-defined]
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=3)
+def encoder_step(
+    task: Task,
+    G: Generator,
+    perceptual: Perceptual | None,
+    state: EncoderState,
+    rng: jax.Array,
+    real: jax.Array | None = None,
+) -> tuple[EncoderState, Logs]:
+    """One step of Adam on a fresh batch of samples, and on real images [B, R, R, C] beside them.
+
+    Batch normalisation is by the batch, G stays as it is.
+    """
+    pairs = sample_pairs(G, rng, task.train.batch_size, task.truncation_psi, task.truncation_cutoff)
+    ws, x = jax.lax.stop_gradient(pairs)
+    if real is not None:
+        x = jnp.concatenate([x, real])
+    seen = seen_by(task, x)
+
+    def loss(params: Any) -> tuple[jax.Array, Any]:
+        variables = {**state.variables, "params": params}
+        code, moved = task.network.apply(variables, seen, train=True, mutable=["batch_stats"])
+        logs, _ = task.losses(G, perceptual, code, ws, x)
+        return logs["loss"], (moved, logs)
+
+    grads, (moved, logs) = jax.grad(loss, has_aux=True)(state.variables["params"])
+    updates, adam = optimizer(task.train).update(grads, state.optimizer, state.variables["params"])
+    params = optax.apply_updates(state.variables["params"], updates)
+    return EncoderState(variables={"params": params, **moved}, optimizer=adam), logs
+
+
+def train_encoder(
+    task: Task,
+    variables: Any,
+    config: ConfigDict,
+    G: Generator,
+    perceptual: Perceptual | None,
+    out: Path,
+    log: Log,
+    images: np.ndarray | None = None,
+) -> tuple[Any, int]:
+    """Train until `config.total_images` samples were seen, or go on from the newest checkpoint in `out`.
+
+    Args:
+        variables: of the network, before the first step.
+        config: with name, seed, total_images, snapshot_images.
+        out: gets `checkpoints/`, `samples/` and `log.jsonl`.
+        images: uint8 [N, R, R, C], of which a batch joins every batch of samples.
+
+    Returns:
+        (the trained variables, samples seen).
+    """
+    size = task.train.batch_size
+    total, every = max(config.total_images // size, 1), max(config.snapshot_images // size, 1)
+    data_rng, judge_rng = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (0, 2))
+    check_source(out, config, G.sha256, free=RESUMED_WITH)
+    # Placed as a restored state is: a resumed run is the same program.
+    fresh = EncoderState(variables=variables, optimizer=optimizer(task.train).init(variables["params"]))
+    state = jax.device_put(fresh, jax.local_devices()[0])
+    with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
+        begun = manager.latest_step() or 0
+        if begun:
+            state = manager.restore(begun, args=ocp.args.StandardRestore(state))
+            log(f"going on from {begun * size} images")
+
+        def advance(state: EncoderState, step: int) -> tuple[EncoderState, Logs]:
+            real = None if images is None else jnp.asarray(batch(images, step, size, config.seed, mirror=False))
+            return encoder_step(task, G, perceptual, state, jax.random.fold_in(data_rng, step), real)
+
+        for means, newest, step in run(advance, state, begun, total, every, size):
+            state = newest
+            snapshot(task, G, perceptual, state, judge_rng, step * size, means, out, log)
+            manager.save(step, args=ocp.args.StandardSave(state))
+            manager.wait_until_finished()
+    return state.variables, max(begun, total) * size
+
+
+def run(
+    advance: Callable[[EncoderState, int], tuple[EncoderState, Logs]],
+    state: EncoderState,
+    step: int,
+    total: int,
+    every: int,
+    size: int,
+) -> Iterator[tuple[dict[str, float], EncoderState, int]]:
+    """Steps from `step` to `total`; yields (mean logs, state, step) after every `every` and at the end."""
+    sums: dict[str, Any] = {}
+    started, since = time.monotonic(), step
+    while step < total:
+        state, logs = advance(state, step)
+        step += 1
+        sums = {k: sums.get(k, 0.0) + v for k, v in logs.items()}
+        if step % every == 0 or step == total:
+            means = {k: float(v) / (step - since) for k, v in sums.items()}
+            means["images_per_second"] = (step - since) * size / (time.monotonic() - started)
+            yield means, state, step
+            sums, started, since = {}, time.monotonic(), step
+
+
+@partial(jax.jit, static_argnums=0)
+def judge(
+    task: Task, G: Generator, perceptual: Perceptual | None, variables: Any, rng: jax.Array
+) -> tuple[Logs, jax.Array, jax.Array]:
+    """(losses, x, reconstructions) of `VALIDATION` samples of one key, with running statistics."""
+    ws, x = sample_pairs(G, rng, VALIDATION, task.truncation_psi, task.truncation_cutoff)
+    logs, y = task.losses(G, perceptual, task.network.apply(variables, seen_by(task, x)), ws, x)  # type: ignore[arg-type]
+    return logs, x, y
+
+
+def snapshot(
+    task: Task, G: Generator, perceptual: Perceptual | None, state: EncoderState, rng: jax.Array, seen: int,
+    means: dict[str, float], out: Path, log: Log,
+) -> None:  # fmt: skip
+    """A line in log.jsonl, a line of progress, a grid with rows of samples above their reconstructions."""
+    judged, x, y = judge(task, G, perceptual, state.variables, rng)
+    line = {"images": seen, **means, **{f"{k}_unseen": float(v) for k, v in judged.items()}}
+    rows = [to_uint8(np.asarray(a[i : i + 8])) for i in (0, 8) for a in (x, y)]
+    save_png(out / "samples" / f"{seen:08d}.png", grid(np.concatenate(rows), columns=8))
+    with open(out / "log.jsonl", "a") as file:
+        file.write(json.dumps({k: round(v, 6) for k, v in line.items()}) + "\n")
+    log(" ".join(f"{k}={v:.4g}" for k, v in line.items()))
+
+
+def save_joined(joined: Generator, part: str, config: ConfigDict, seen: int, out: Path) -> tuple[Path, dict[str, Any]]:
+    """Write `generator.safetensors`, G with its new encoder; returns its path and how the encoder came about.
+
+    Args:
+        part: "basecode" or "encoder", its place in the provenance.
+    """
+    bare = joined.replace(**{part: None})
+    made = {"name": config.name, "images_seen": seen, "config": config.to_dict(), "generator_sha256": bare.sha256}
+    provenance = {**{k: v for k, v in joined.provenance.items() if k != "sha256"}, part: made}
+    path = out / "generator.safetensors"
+    joined.replace(provenance_json=json.dumps(provenance, sort_keys=True)).save(path)
+    return path, made
