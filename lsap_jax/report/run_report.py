@@ -73,7 +73,8 @@ def _rows(run_dir: Path, manifest: Mapping[str, Record]) -> list[Row]:
     table = run_dir / "metrics.csv"
     if table.exists():
         for line in csv.DictReader(io.StringIO(table.read_text("utf-8", errors="replace"), newline="")):
-            added[line.pop("id", None)] = _numbers(line)
+            name = line.pop("id", None)
+            added[name] = _numbers(line)
     return [
         Row(
             id=name,

@@ -85,14 +85,14 @@ def comparison_folder(out: Path, record: Record) -> Iterator[None]:
     Raises:
         LsapError: the folder holds something else, another process works there, or it cannot be written.
     """
-    names = {n for n in _listdir(out) if n != atomic.LOCK and not atomic.is_temporary(n)}
+    names = {n for n in _listdir(out) if not atomic.is_lock(n) and not atomic.is_temporary(n)}
     if names and "comparison.json" not in names:
         raise LsapError(f"{out}: holds {sorted(names)[0]!r} but no comparison.json; choose another folder")
     try:
         atomic.make_folder(out)
     except OSError as error:
         raise atomic.explained(error, out) from error
-    lock = atomic.lock_folder(out)
+    locks = atomic.lock_folder(out)
     try:
         for name in filter(atomic.is_temporary, _listdir(out)):
             os.unlink(out / name)
@@ -100,7 +100,8 @@ def comparison_folder(out: Path, record: Record) -> Iterator[None]:
             write_record(out, record)
         yield
     finally:
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
 
 
 def write_record(out: Path, record: Record) -> None:
