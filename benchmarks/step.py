@@ -17,6 +17,8 @@ from functools import partial
 
 TUNED = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 LR, WEIGHT = 0.01, 10.0
+# name -> least channels of Winograd's form (0: never), images whose gradients are computed at once (0: all)
+VARIANTS = {"jax": (0, 0), "jax by image": (0, 1), "jax winograd": (256, 0), "jax winograd by image": (256, 1)}
 
 
 def arguments() -> argparse.Namespace:
@@ -63,27 +65,24 @@ def networks(resolution: int, channel_base: int):
     return G, lpips("vgg16", backbone, lin, resolution=resolution), backbone, lin
 
 
-def jax_runner(G, perceptual, z, targets, steps: int) -> Callable[[], object]:
+def jax_runner(G, perceptual, z, targets, steps: int, winograd: int, together: int) -> Callable[[], object]:
     """A function that runs one scan and returns the losses [B] before its last step."""
+    from dataclasses import replace
+
     import jax
     import jax.numpy as jnp
     import numpy as np
 
+    from lsap_jax.configuration import load_config
     from lsap_jax.inversion import loop
     from lsap_jax.inversion.objective import Targets
+    from lsap_jax.inversion.settings import make_problem
     from lsap_jax.spaces import parse_space
 
-    problem = loop.Problem(
-        space=parse_space("z+"),
-        weights=(("mse", 1.0), ("perceptual", WEIGHT)),
-        retraction="project",
-        lr=LR,
-        b1=0.9,
-        b2=0.999,
-        eps=1e-8,
-        keep_best=True,
-    )
+    config = load_config("z+", {"optimizer.lr": LR, "loss.perceptual": WEIGHT})
+    problem = replace(make_problem(config, parse_space("z+")), together=together)
     goal = Targets(images=jnp.asarray(targets), features=perceptual.features(jnp.asarray(targets)))
+    G, perceptual = G.freeze(winograd), perceptual.freeze(G.img_resolution, winograd)
     # Donated: no two leaves may share memory.
     state = jax.tree.map(jnp.copy, loop.initial_state(problem, {"z": jnp.asarray(z)}))
     chunk = jax.jit(partial(loop.chunk, problem, steps), donate_argnums=2)
@@ -155,11 +154,15 @@ def main() -> None:
         rng = np.random.default_rng(1)
         z = np.asarray(retract(rng.standard_normal((batch, G.num_ws, G.z_dim)).astype(np.float32)))
         targets = rng.uniform(-1, 1, (batch, args.resolution, args.resolution, 3)).astype(np.float32)
-        runners = {"jax": jax_runner(G, perceptual, z, targets, args.steps)}
+        runners = {
+            name: jax_runner(G, perceptual, z, targets, args.steps, *options)
+            for name, options in VARIANTS.items()
+            if batch > 1 or "by image" not in name
+        }
         if args.torch:
             runners |= torch_runners(G, backbone, lin, z, targets, args.steps)
         times = measure(runners, args.rounds, batch * args.steps)
-        best = min((np.median(t) for name, t in times.items() if name != "jax"), default=float("nan"))
+        best = min((np.median(t) for name, t in times.items() if name.startswith("torch")), default=float("nan"))
         for name, t in times.items():
             rows.append((batch, name, np.median(t), min(t), max(t), best / np.median(t)))
     print(

@@ -22,6 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from lsap_jax import weights_file
 from lsap_jax.errors import LsapError
 from lsap_jax.networks import basecode, discriminator, latent_encoder, stylegan2
+from lsap_jax.networks.frozen import freeze, variables
 from lsap_jax.networks.layers import FullyConnected
 from lsap_jax.networks.parameters import params_from_canonical
 from lsap_jax.networks.reduction import total
@@ -47,7 +48,14 @@ class Discriminator(struct.PyTreeNode, kw_only=True):
         batch mates.
         """
         network = discriminator.DiscriminatorNetwork(self.config)
-        return network.apply({"params": self.params}, img, logits=False)[1]  # type: ignore[return-value]
+        return network.apply(variables(self.params), img, logits=False)[1]  # type: ignore[return-value]
+
+    def freeze(self, winograd: int = 0) -> "Discriminator":
+        """The same for `features` alone, as `Generator.freeze`."""
+        r = self.config.img_resolution
+        network = discriminator.DiscriminatorNetwork(self.config)
+        img = jnp.zeros((1, r, r, self.config.img_channels))
+        return self.replace(params=freeze(network, self.params, img, winograd=winograd, logits=False))
 
     @jax.jit
     def apply(self, img: jax.Array, c: jax.Array | None = None) -> tuple[jax.Array, list[jax.Array]]:
@@ -163,7 +171,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
         """z [B, z_dim] to w [B, w_dim]. `normalize=False` skips StyleGAN's own normalisation of z."""
         if self.c_dim and c is None:
             c = jnp.zeros((z.shape[0], self.c_dim))
-        return stylegan2.Mapping(self.config).apply({"params": self.params["mapping"]}, z, c, normalize=normalize)  # type: ignore[return-value]
+        return stylegan2.Mapping(self.config).apply(variables(self.params["mapping"]), z, c, normalize=normalize)  # type: ignore[return-value]
 
     def repeat_w(self, w: jax.Array) -> jax.Array:
         """w [B, w_dim] for every layer: ws [B, num_ws, w_dim]."""
@@ -231,7 +239,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
         if noise_mode not in ("const", "random", "none"):
             raise ValueError(f"noise_mode is 'const', 'random' or 'none', not {noise_mode!r}")
         return stylegan2.Synthesis(self.config).apply(  # type: ignore[return-value]
-            {"params": self.params["synthesis"]}, ws, styles=styles, f=f, noise_mode=noise_mode, noise=noise, rng=rng
+            variables(self.params["synthesis"]), ws, styles=styles, f=f, noise_mode=noise_mode, noise=noise, rng=rng
         )
 
     @jax.jit
@@ -241,8 +249,23 @@ class Generator(struct.PyTreeNode, kw_only=True):
         for name, (index, width) in self.config.style_layers().items():
             block, layer = name.split(".")
             affine = self.params["synthesis"][block][layer]["affine"]
-            found[name] = FullyConnected(width).apply({"params": affine}, ws[:, index])
+            found[name] = FullyConnected(width).apply(variables(affine), ws[:, index])
         return found  # type: ignore[return-value]
+
+    @partial(jax.jit, static_argnames="winograd")
+    def freeze(self, winograd: int = 0) -> "Generator":
+        """The same generator for steps that change none of its weights, which are turned, scaled and transposed once.
+        It is for the methods above; save and convert the original.
+
+        Args:
+            winograd: least number of channels on both sides of a 3x3 convolution for Winograd's form, worth it on CPUs;
+                0 is never.
+        """
+        z, ws = jnp.zeros((1, self.z_dim)), jnp.zeros((1, self.num_ws, self.w_dim))
+        c = jnp.zeros((1, self.c_dim)) if self.c_dim else None
+        mapping = freeze(stylegan2.Mapping(self.config), self.params["mapping"], z, c)
+        synthesis = freeze(stylegan2.Synthesis(self.config), self.params["synthesis"], ws, winograd=winograd)
+        return self.replace(params={"mapping": mapping, "synthesis": synthesis})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every weight by its name in the file: `generator/mapping/fc0/weight`, ..."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,12 @@ from lsap_jax.networks import stylegan2
 
 
 def tiny_generator(
-    seed: int = 0, img_resolution: int = 16, discriminator: bool = True, basecode: bool = False, img_channels: int = 3
+    seed: int = 0,
+    img_resolution: int = 16,
+    discriminator: bool = True,
+    basecode: bool = False,
+    img_channels: int = 3,
+    architecture: Literal["skip", "resnet", "orig"] = "skip",
 ) -> Generator:
     """A StyleGAN2 of 8 channels with z = w = 16 and two mapping layers, untrained but with noise and a w_avg that
     matter.
@@ -33,6 +38,7 @@ def tiny_generator(
         layer_features=16,
         mapping_layers=2,
         img_channels=img_channels,
+        architecture=architecture,
     )
     params = random_leaves(generator_shapes(config), rng, 1 / config.mapping_lr_multiplier)
     D = E = None

@@ -20,11 +20,10 @@ from lsap_jax.generator import Generator
 from lsap_jax.inversion import loop
 from lsap_jax.inversion.devices import merge, over_devices, padded_size, replicate, shard
 from lsap_jax.inversion.flight import Preempted, flight_path, load_flight, save_flight
-from lsap_jax.inversion.objective import make_perceptual, terms_from_config
-from lsap_jax.inversion.optimizers import RETRACTIONS, SCHEDULES
+from lsap_jax.inversion.objective import Targets, make_perceptual
 from lsap_jax.inversion.prepare import Start, prepare
+from lsap_jax.inversion.settings import check, images_together, make_problem, start_from_config, winograd_channels
 from lsap_jax.spaces import Space, feature, space_from_config
-from lsap_jax.spaces.space import STARTS
 from lsap_jax.statistics import with_statistics
 
 StepReport = Callable[[int, int, float], None]  # step, steps, mean loss of the images still moving
@@ -81,7 +80,7 @@ class Inverter:
         self.devices = list(devices or jax.local_devices())
         self.batch_size = padded_size(config.batch_size, self.devices)
         self.space: Space = space_from_config(config, G)
-        problem = make_problem(config, self.space)
+        problem = make_problem(config, self.space, together=images_together(config, self.devices, G.img_resolution))
         if problem.statistics:
             G = with_statistics(G)
         self.statistics = G.statistics if problem.statistics else None
@@ -96,9 +95,15 @@ class Inverter:
         if not (self.start.detail == "encoder" or config.loss.domain > 0):
             bare = bare.replace(encoder=None)
         self._networks = replicate((bare, self.perceptual), self.devices)
+        # What is shown and measured comes from the weights as they are, whatever form the steps have them in.
+        winograd = winograd_channels(config, self.devices)
+        critic = None if self.perceptual is None else self.perceptual.freeze(G.img_resolution, winograd)
+        self._frozen = replicate((bare.replace(basecode=None).freeze(winograd), critic), self.devices)
         self._codes = jax.eval_shape(partial(_one_code, self.space), G)
         self.length = -(-evaluations // self.chunks)  # steps of a chunk
         self.problem = problem
+        self._steps = np.full(len(self.devices), config.steps, np.int32)
+        self._enter = over_devices(loop.select, self.devices, donate=(2,))
         self._prepare, self._chunk, self._finish = compiled(problem, self.start, self.length, tuple(self.devices))
 
     def _encoder_inputs(self, G: Generator) -> dict[str, int]:
@@ -129,15 +134,12 @@ class Inverter:
         Raises:
             Preempted: it was stopped and saved.
         """
-        slots = self._fill(jobs)
-        parallel = len(self.devices)
-        seeds, steps = (np.full(parallel, n, np.int32) for n in (self.config.seed, self.config.steps))
-        state, targets = self._prepare(*self._networks, shard(self._inputs(slots), parallel), seeds)
+        state, targets = self.begin(jobs)
         curves: list[dict[str, Any]] = []
         if flight is not None and (saved := load_flight(flight, state)) is not None:
             state, curves = saved
         for i in range(len(curves), self.chunks):
-            state, curve = self._chunk(*self._networks, state, targets, steps)
+            state, curve = self.advance(state, targets)
             curves.append(curve)
             if report is not None:  # waits for the chunk; without a listener the device runs on
                 taken = min((i + 1) * curve["loss"].shape[1], self.config.steps)
@@ -145,8 +147,30 @@ class Inverter:
             if flight is not None and i + 1 < self.chunks and stop():
                 save_flight(flight, state, curves)
                 raise Preempted(f"stopped after {(i + 1) * curve['loss'].shape[1]} of {self.config.steps} steps")
-        outcome = merge(self._finish(*self._networks, state, targets, steps))
-        return self._unpack(jobs, outcome, self._join(curves))
+        whole = self.join(curves)
+        own = [{name: values[:, i] for name, values in whole.items()} for i in range(self.batch_size)]
+        return self.end(jobs, state, targets, own)
+
+    def begin(self, jobs: Sequence[Job | None]) -> tuple[loop.State, Targets]:
+        """Starting state and targets of up to `batch_size` jobs, one of them at least, on the devices."""
+        seeds = np.full(len(self.devices), self.config.seed, np.int32)
+        inputs = shard(self._inputs(self._fill(jobs)), len(self.devices))
+        return self._prepare(*self._networks, inputs, seeds)  # type: ignore[no-any-return]
+
+    def enter(self, chosen: np.ndarray, a: Any, b: Any) -> Any:
+        """What `begin` made: of `a` for the images where `chosen` [B] holds, of `b`, which is used up, elsewhere."""
+        return self._enter(shard(chosen, len(self.devices)), a, b)
+
+    def advance(self, state: loop.State, targets: Targets) -> tuple[loop.State, dict[str, jax.Array]]:
+        """The state after a chunk of steps, and the chunk's curves [devices, length, b]; the state given is used up."""
+        return self._chunk(*self._frozen, state, targets, self._steps)  # type: ignore[no-any-return]
+
+    def end(
+        self, jobs: Sequence[Job | None], state: loop.State, targets: Targets, curves: Sequence[dict[str, np.ndarray]]
+    ) -> list[Inverted | None]:
+        """Results of the jobs, None for an empty slot or where no step was finite; `curves` are each image's own."""
+        outcome = merge(self._finish(*self._networks, state, targets, self._steps))
+        return self._unpack(jobs, outcome, curves)
 
     def _fill(self, jobs: Sequence[Job | None]) -> list[Job]:
         """`batch_size` jobs: empty slots are copies of a job, computed and thrown away, so that shapes never change."""
@@ -188,12 +212,15 @@ class Inverter:
 
     def step_program(self, count: int) -> Any:
         """The program of a chunk of steps for `count` images on one device (`jax.stages.Compiled`), not run."""
-        networks = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), self._networks)
+        networks, frozen = (
+            jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), copies)
+            for copies in (self._networks, self._frozen)
+        )
         inputs = self._inputs([Job(id="", image=np.zeros(self.shape, np.uint8))] * count)
         begin = partial(prepare, self.problem, self.start)
         state, targets = jax.eval_shape(begin, *networks, inputs, np.int32(self.config.seed))
         chunk = jax.jit(partial(loop.chunk, self.problem, self.length), donate_argnums=2)
-        return chunk.lower(*networks, state, targets, np.int32(self.config.steps)).compile()
+        return chunk.lower(*frozen, state, targets, np.int32(self.config.steps)).compile()
 
     def flight_of(self, run: Path, jobs: Sequence[Job | None]) -> Path:
         """Where this batch is saved in a run folder: by its images and all that shapes its arrays; the run says the
@@ -203,13 +230,13 @@ class Inverter:
         shapes = [self.batch_size, len(self.devices), self.chunks, self.config.steps]
         return flight_path(run, {"images": images, "shapes": shapes})
 
-    def _join(self, curves: list[Any]) -> dict[str, np.ndarray]:
-        """Term -> [steps + 1, B]."""
+    def join(self, curves: list[Any]) -> dict[str, np.ndarray]:
+        """Chunks of curves [devices, length, b] as one: term -> [at most steps + 1, B]."""
         whole = jax.tree.map(lambda *parts: np.concatenate([np.moveaxis(np.asarray(p), 1, 0) for p in parts]), *curves)
         return {k: v.reshape(v.shape[0], -1)[: self.config.steps + 1] for k, v in whole.items()}
 
     def _unpack(
-        self, jobs: Sequence[Job | None], outcome: loop.Outcome, curves: Mapping[str, np.ndarray]
+        self, jobs: Sequence[Job | None], outcome: loop.Outcome, curves: Sequence[dict[str, np.ndarray]]
     ) -> list[Inverted | None]:
         results: list[Inverted | None] = []
         for i, job in enumerate(jobs):
@@ -222,7 +249,7 @@ class Inverter:
                     codes={k: np.asarray(v[i]) for k, v in outcome.codes.items()},
                     image=np.asarray(outcome.images[i]),
                     metrics={k: float(v[i]) for k, v in outcome.metrics.items()},
-                    curve={k: v[:, i] for k, v in curves.items()},
+                    curve=curves[i],
                     flags=flags,
                 )
             )
@@ -248,80 +275,6 @@ def _one_code(space: Space, G: Generator) -> dict[str, jax.Array]:
     """Codes of one image in this space, for their shapes."""
     f0 = feature.own_feature(G, space.base_resolution) if space.has_base else None
     return space.init(G, jax.random.split(jax.random.key(0), 1), f0)
-
-
-def check(config: ConfigDict) -> None:
-    """LsapError for a number that cannot be."""
-    for key, least in (("steps", 1), ("batch_size", 1), ("chunk", 1)):
-        if config[key] < least:
-            raise LsapError(f"{key}={config[key]}: needs to be {least} or more")
-    if config.retraction not in RETRACTIONS:
-        raise LsapError(f"retraction={config.retraction!r}: choose one of {', '.join(RETRACTIONS)}")
-    if config.optimizer.name != "adam":
-        known = "there is adam (retraction='riemannian' is its spherical form)"
-        raise LsapError(f"optimizer.name={config.optimizer.name!r}: {known}")
-    if config.optimizer.schedule not in SCHEDULES:
-        raise LsapError(f"optimizer.schedule={config.optimizer.schedule!r}: choose one of {', '.join(SCHEDULES)}")
-    if not (config.optimizer.lr > 0 and config.optimizer.lr_f >= 0):
-        raise LsapError("optimizer: lr is more than 0, lr_f 0 or more")
-    if config.init.detail not in (*STARTS, "encoder", "near"):
-        raise LsapError(f"init.detail={config.init.detail!r}: choose one of {', '.join(STARTS)}, encoder, near")
-    if config.init.w_steps < 0:
-        raise LsapError(f"init.w_steps={config.init.w_steps}: needs to be 0 or more")
-    if not 0 <= config.eigenvalue_floor < 1:
-        raise LsapError(f"eigenvalue_floor={config.eigenvalue_floor}: is a part of the largest variance, from 0 to 1")
-    if not (config.latent_noise.scale >= 0 and config.latent_noise.until > 0):
-        raise LsapError("latent_noise: scale is 0 or more, until more than 0")
-    if config.keep not in ("best", "last"):
-        raise LsapError(f"keep={config.keep!r}: choose best or last")
-    if config.noise_mode not in ("const", "none"):
-        raise LsapError(
-            f"noise_mode={config.noise_mode!r}: an inversion needs const or none, random noise would not come back"
-        )
-
-
-def start_from_config(config: ConfigDict, G: Generator) -> Start:
-    """Where codes begin; "near" is the latent encoder where there is one, else the mean w.
-
-    Raises:
-        LsapError: the configuration insists on a latent encoder, and the generator has none.
-    """
-    detail = config.init.detail
-    if G.encoder is None and (detail == "encoder" or config.loss.domain > 0):
-        key = "init.detail='encoder'" if detail == "encoder" else f"loss.domain={config.loss.domain}"
-        raise LsapError(
-            f"{key} needs a latent encoder, this generator has none; train one with `lsap-jax train-encoder`"
-        )
-    if detail == "near":
-        detail = "w_avg" if G.encoder is None else "encoder"
-    return Start(f=config.init.f, detail=detail, w_steps=config.init.w_steps)
-
-
-def make_problem(config: ConfigDict, space: Space) -> loop.Problem:
-    """The problem of a configuration.
-
-    Raises:
-        LsapError: an option that this space has no use for.
-    """
-    options = config.optimizer
-    if config.retraction == "riemannian" and space.detail.key != "z":
-        raise LsapError(f"retraction='riemannian' is for z spaces; space {space.name} is flat, set it to 'project'")
-    noise = config.latent_noise
-    if noise.scale > 0 and space.detail.key != "w":
-        raise LsapError(f"latent_noise.scale={noise.scale}: is noise on w, space {space.name} has none; set it to 0")
-    return loop.Problem(
-        space=space,
-        terms=terms_from_config(config, space),
-        retraction=config.retraction,
-        lr=options.lr,
-        b1=options.b1,
-        b2=options.b2,
-        eps=options.eps,
-        keep_best=config.keep == "best",
-        schedule=options.schedule,
-        lr_f=options.lr_f,
-        latent_noise=loop.LatentNoise(scale=noise.scale, until=noise.until),
-    )
 
 
 def id_words(id: str) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The optimisation: one compiled scan of K steps for a batch of independent images, with no word from the host
-inside.
+inside. Each image counts its own steps, so that one may take the place of another that is done.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from flax import struct
 
 from lsap_jax.generator import Generator
 from lsap_jax.inversion.objective import Targets, Terms, terms, weighted
-from lsap_jax.inversion.optimizers import make_optimizer
+from lsap_jax.inversion.optimizers import make_optimizer, per_image
 from lsap_jax.inversion.rendering import decode, synthesise
 from lsap_jax.losses.perceptual import Perceptual
 from lsap_jax.metrics import distortion
@@ -31,11 +32,11 @@ class LatentNoise:
     until: float = 0.75
 
     def __call__(self, G: Generator, w: jax.Array, rng: jax.Array, step: jax.Array, t: jax.Array) -> jax.Array:
-        """w [B, ...] with noise from a key per image [B]."""
+        """w [B, ...] with noise from a key, a step and a part t per image [B]."""
         assert G.statistics is not None
         deviation = self.scale * G.statistics.w_spread * jnp.square(jnp.maximum(0.0, 1.0 - t / self.until))
-        noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, step), w.shape[1:]))(rng)
-        return w + deviation * noise
+        noise = jax.vmap(lambda key, k: jax.random.normal(jax.random.fold_in(key, k), w.shape[1:]))(rng, step)
+        return w + per_image(deviation, w) * noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ class Problem:
     schedule: str = "constant"
     lr_f: float = 0.0
     latent_noise: LatentNoise = LatentNoise()
+    together: int = 0  # images whose gradients are computed at once; 0 is the batch
 
     @property
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
@@ -74,8 +76,8 @@ class Problem:
 
 
 class State(struct.PyTreeNode, kw_only=True):
-    """An inversion under way. `active` [B] is False once an image's loss or gradient was not finite: it moves no
-    more.
+    """An inversion under way, leaves [B, ...]. `active` is False once an image's loss or gradient was not finite: it
+    moves no more. `step` counts each image's own steps.
     """
 
     codes: Codes
@@ -97,19 +99,27 @@ def initial_state(problem: Problem, codes: Codes) -> State:
         best_loss=jnp.full((batch,), jnp.inf, jnp.float32),
         best_step=jnp.full((batch,), -1, jnp.int32),
         active=jnp.ones((batch,), bool),
-        step=jnp.zeros((), jnp.int32),
+        step=jnp.zeros((batch,), jnp.int32),
     )
 
 
 def select(chosen: jax.Array, a: Any, b: Any) -> Any:
-    """Leaves of `a` for the images where `chosen` [B] holds, of `b` elsewhere. Leaves without a batch axis are a's."""
+    """Leaves of `a` [B, ...] for the images where `chosen` [B] holds, of `b` elsewhere."""
+    return jax.tree.map(lambda x, y: jnp.where(per_image(chosen, x), x, y), a, b)
 
-    def pick(x: jax.Array, y: jax.Array) -> jax.Array:
-        if x.ndim == 0:
-            return x
-        return jnp.where(chosen.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
 
-    return jax.tree.map(pick, a, b)
+def in_groups(size: int, function: Callable[..., Any], *trees: Any) -> Any:
+    """`function` of trees with leaves [B, ...], computed for at most `size` images at a time; 0 is all at once.
+
+    A CPU's caches hold the features of one large image, not those of a batch.
+    """
+    batch = jax.tree.leaves(trees)[0].shape[0]
+    if not 0 < size < batch:
+        return function(*trees)
+    size = max(n for n in range(1, size + 1) if batch % n == 0)
+    groups = jax.tree.map(lambda a: a.reshape(batch // size, size, *a.shape[1:]), trees)
+    found = jax.lax.map(lambda group: function(*group), groups)
+    return jax.tree.map(lambda a: a.reshape(batch, *a.shape[2:]), found)
 
 
 def finite(tree: Any) -> jax.Array:
@@ -129,14 +139,18 @@ def step(
 
     t = state.step / steps
 
-    def total(codes: Codes) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
-        shown = None
-        if targets.rng is not None:
-            shown = {**codes, "w": problem.latent_noise(G, codes["w"], targets.rng, state.step, t)}
-        value, found = problem.loss(G, perceptual, codes, targets, shown)
-        return value.sum(), (value, found)  # images do not mix: the gradient of the sum is each image's own
+    def evaluate(codes: Codes, targets: Targets, count: jax.Array, t: jax.Array) -> tuple[Any, Codes]:
+        def total(codes: Codes) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
+            shown = None
+            if targets.rng is not None:
+                shown = {**codes, "w": problem.latent_noise(G, codes["w"], targets.rng, count, t)}
+            value, found = problem.loss(G, perceptual, codes, targets, shown)
+            return value.sum(), (value, found)  # images do not mix: the gradient of the sum is each image's own
 
-    (_, (value, found)), grads = jax.value_and_grad(total, has_aux=True)(state.codes)
+        (_, losses), grads = jax.value_and_grad(total, has_aux=True)(codes)
+        return losses, grads
+
+    (value, found), grads = in_groups(problem.together, evaluate, state.codes, targets, state.step, t)
     active = state.active & finite((value, grads))
     better = active & (value < state.best_loss) & (state.step <= steps)
     moving = active & (state.step < steps)
@@ -200,7 +214,7 @@ def finish(
         codes=codes,
         images=images,
         metrics=measure(perceptual, images, targets),
-        step=jnp.where(last, steps, state.best_step),
+        step=jnp.where(last, jnp.minimum(state.step, steps), state.best_step),
         active=state.active,
     )
 

@@ -41,6 +41,15 @@ def largest_batch(inverter: Inverter, images: int) -> int:
     return min(count * len(devices), max(images, 1))
 
 
+def explained(error: Exception, inverter: Inverter) -> Exception:
+    """What to raise for an error of a batch: where memory was short, the batch size that would fit."""
+    size = inverter.config.batch_size
+    if "RESOURCE_EXHAUSTED" not in str(error) or size == 1:
+        return error
+    fits = largest_batch(inverter, size - 1)
+    return LsapError(f"batch_size={size} does not fit into the memory of the device; {fits} would")
+
+
 def free_bytes(device: jax.Device, devices: int) -> float:
     """Free memory of a device; processors share that of the machine.
 

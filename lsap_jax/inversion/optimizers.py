@@ -28,14 +28,28 @@ def retraction(space: Space, keys: Collection[str]) -> optax.GradientTransformat
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # type: ignore[arg-type]
 
 
+def per_image(values: jax.Array, like: jax.Array) -> jax.Array:
+    """values [B], or one value, as [B | 1, 1, ..., 1], to go with a `like` of [B, ...]."""
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def each_image(one: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A transformation of one image's code, for batches [B, ...]: its state, step counts included, is per image."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return jax.vmap(one.update)(updates, state, params)
+
+    return optax.GradientTransformation(jax.vmap(one.init), update)
+
+
 def learning_rate(rates: Mapping[str, float], schedule: str) -> optax.GradientTransformationExtraArgs:
     """Multiplies the updates of each array by -rate · schedule(t), where `update` is told t, the part of the steps that
-    is done, as `progress`.
+    is done, as `progress`, for all images or for each [B].
     """
 
     def update(updates: Any, state: Any, params: Any = None, *, progress: jax.Array, **_: Any) -> tuple[Any, Any]:
         part = SCHEDULES[schedule](progress)
-        return {key: -(rates[key] * part) * u for key, u in updates.items()}, state
+        return {key: per_image(-(rates[key] * part), u) * u for key, u in updates.items()}, state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)  # type: ignore[arg-type]
 
@@ -113,4 +127,4 @@ def make_optimizer(
         adam = optax.multi_transform({"sphere": scale_by_riemannian_adam(b1, b2, eps), "flat": adam}, labels)
     free = {"f", space.detail.key} if retraction_name == "normalise" else {"f"}
     rates = {key: lr_f if key == "f" and lr_f else lr for key in space.keys}
-    return optax.chain(adam, learning_rate(rates, schedule), retraction(space, set(space.keys) - free))  # type: ignore
+    return optax.chain(each_image(adam), learning_rate(rates, schedule), retraction(space, set(space.keys) - free))  # type: ignore

@@ -10,6 +10,7 @@ features are computed once.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import flax.struct
@@ -20,6 +21,7 @@ import numpy as np
 from lsap_jax.errors import LsapError
 from lsap_jax.losses.pixel import weighted_mean
 from lsap_jax.losses.resize import area, bicubic
+from lsap_jax.networks.frozen import freeze, variables
 from lsap_jax.networks.perceptual import PerceptualNetwork, backbone_params, lin_weights
 from lsap_jax.networks.reduction import scaled, total
 
@@ -106,6 +108,16 @@ class Perceptual:
         """Distance [B] of images a and b, [B, H, W, C] in [-1, 1]."""
         return self.distance(self.features(a), self.features(b), mask)
 
+    @partial(jax.jit, static_argnames=("side", "winograd"))
+    def freeze(self, side: int, winograd: int = 0) -> "Perceptual":
+        """The same for images of `side` pixels and steps that change none of its weights, as `Generator.freeze`."""
+        if self.backbone is None:
+            return replace(self, network=self.network.freeze(winograd))
+        side = min(side, self.resolution)
+        images = jnp.zeros((1, side, side, 3))
+        network = freeze(PerceptualNetwork(self.backbone), self.network, images, winograd=winograd)
+        return replace(self, network=network)
+
     def _maps(self, images: jax.Array) -> list[jax.Array]:
         if self.backbone is None:
             if images.shape[1:3] != (self.resolution, self.resolution):
@@ -119,7 +131,7 @@ class Perceptual:
         if images.shape[-1] == 1:
             images = jnp.repeat(images, 3, axis=-1)
         shift, scale = (jnp.asarray(v, images.dtype)[None, None, None, :] for v in (SHIFT, SCALE))
-        taps = PerceptualNetwork(self.backbone).apply({"params": self.network}, (images - shift) / scale)
+        taps = PerceptualNetwork(self.backbone).apply(variables(self.network), (images - shift) / scale)
         return cast(list[jax.Array], taps)
 
 

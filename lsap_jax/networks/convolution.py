@@ -12,6 +12,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from flax import struct
+
+from lsap_jax.networks import winograd
+from lsap_jax.networks.reduction import Matrix
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 
@@ -25,9 +29,59 @@ def _turned(weight: jax.Array) -> jax.Array:
     return jnp.flip(weight, (0, 1)).transpose(0, 1, 3, 2)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def conv2d(x: jax.Array, weight: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
+class Kernel(struct.PyTreeNode, kw_only=True):
+    """A weight that nobody differentiates, in the forms that a step needs: made once per run instead of in every step.
+
+    Attributes:
+        direct, turned: the weight [kh, kw, Cin, Cout] and that of its adjoint; None in a Winograd kernel.
+        wide, wide_turned: both transformed for `winograd.conv3x3`; None elsewhere.
+        energy: of [Cin, Cout], Σ weight² over the taps, for demodulation.
+        side: of the features it meets, in pixels.
+        strided: whether it resamples.
+    """
+
+    direct: jax.Array | None
+    turned: jax.Array | None
+    wide: jax.Array | None = None
+    wide_turned: jax.Array | None = None
+    energy: Matrix
+    shape: tuple[int, ...] = struct.field(pytree_node=False)
+    side: int = struct.field(pytree_node=False)
+    strided: bool = struct.field(pytree_node=False)
+
+    @staticmethod
+    def of(weight: jax.Array, side: int, strided: bool) -> "Kernel":
+        """The kernel of a weight in its direct form."""
+        energy = Matrix.of(jnp.sum(jnp.square(weight), axis=(0, 1)))
+        shape = weight.shape
+        return Kernel(direct=weight, turned=_turned(weight), energy=energy, shape=shape, side=side, strided=strided)
+
+    @property
+    def adjoint(self) -> "Kernel":
+        """The kernel of the gradient to the input."""
+        forms = {"direct": self.turned, "turned": self.direct, "wide": self.wide_turned, "wide_turned": self.wide}
+        return self.replace(**forms, shape=(*self.shape[:2], self.shape[3], self.shape[2]))
+
+    def winograd(self, channels: int) -> "Kernel":
+        """The same in Winograd's form where that pays: at 3x3 kernels of `channels` or more on both sides."""
+        if self.strided or self.shape[:2] != (3, 3) or min(self.shape[2:]) < channels or self.side < winograd.MIN_SIDE:
+            return self
+        assert self.direct is not None and self.turned is not None
+        wide, wide_turned = (winograd.transform_weight(w) for w in (self.direct, self.turned))
+        return self.replace(direct=None, turned=None, wide=wide, wide_turned=wide_turned)
+
+    def astype(self, dtype: jnp.dtype) -> "Kernel":
+        """The convolution in another precision; demodulation keeps its own."""
+        return jax.tree.map(lambda a: a.astype(dtype), self).replace(energy=self.energy)
+
+
+def conv2d(x: jax.Array, weight: jax.Array | Kernel, stride: int = 1, padding: int = 0) -> jax.Array:
     """Cross-correlation of x [B, H, W, Cin] with weight [kh, kw, Cin, Cout], zero-padded by `padding` on every side."""
+    return (_frozen if isinstance(weight, Kernel) else _conv2d)(x, weight, stride, padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv2d(x: jax.Array, weight: jax.Array, stride: int, padding: int) -> jax.Array:
     return _plain(x, weight, stride, padding)
 
 
@@ -37,31 +91,66 @@ def _conv2d_fwd(x: jax.Array, weight: jax.Array, stride: int, padding: int) -> t
 
 def _conv2d_bwd(stride: int, padding: int, saved: tuple, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, weight = saved
-    k = weight.shape[0]
-    if stride == 1 and k == weight.shape[1] and padding < k:
-        dx = conv2d(g, _turned(weight), 1, k - 1 - padding)
-    else:
-        full = transposed_conv2d(g, _turned(weight), stride)
-        edges = [(-padding, x.shape[axis] + padding - full.shape[axis], 0) for axis in (1, 2)]
-        dx = jax.lax.pad(full, jnp.zeros((), full.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    dx = _input_gradient(g, _turned(weight), x.shape, stride, padding)
     # Frozen weights do not pay for this: the compiler drops what nobody reads.
     (dw,) = jax.vjp(lambda w: _plain(x, w, stride, padding), weight)[1](g)
     return dx, dw
 
 
-conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
+_conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _frozen(x: jax.Array, kernel: Kernel, stride: int, padding: int) -> jax.Array:
+    if kernel.wide is not None:
+        assert stride == padding == 1
+        return winograd.conv3x3(x, kernel.wide)
+    assert kernel.direct is not None
+    return _plain(x, kernel.direct, stride, padding)
+
+
+def _frozen_fwd(x: jax.Array, kernel: Kernel, stride: int, padding: int) -> tuple[jax.Array, tuple]:
+    return _frozen(x, kernel, stride, padding), (x, kernel)
+
+
+def _frozen_bwd(stride: int, padding: int, saved: tuple, g: jax.Array) -> tuple[jax.Array, None]:
+    x, kernel = saved
+    return _input_gradient(g, kernel.adjoint, x.shape, stride, padding), None
+
+
+_frozen.defvjp(_frozen_fwd, _frozen_bwd)
+
+
+def _input_gradient(
+    g: jax.Array, adjoint: jax.Array | Kernel, shape: tuple[int, ...], stride: int, padding: int
+) -> jax.Array:
+    """Gradient of `conv2d` to an x of this shape."""
+    kh, kw = adjoint.shape[:2]
+    if stride == 1 and kh == kw and padding < kh:
+        return conv2d(g, adjoint, 1, kh - 1 - padding)
+    full = transposed_conv2d(g, adjoint, stride)
+    edges = [(-padding, shape[axis] + padding - full.shape[axis], 0) for axis in (1, 2)]
+    return jax.lax.pad(full, jnp.zeros((), full.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+
+
+def transposed_conv2d(x: jax.Array, weight: jax.Array | Kernel, up: int) -> jax.Array:
+    """Full cross-correlation of the zero-stuffed x with weight: [B, (H - 1)·up + kh, (W - 1)·up + kw, Cout]."""
+    return (_frozen_transposed if isinstance(weight, Kernel) else _transposed)(x, weight, up)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def transposed_conv2d(x: jax.Array, weight: jax.Array, up: int) -> jax.Array:
-    """Full cross-correlation of the zero-stuffed x with weight: [B, (H - 1)·up + kh, (W - 1)·up + kw, Cout]."""
+def _transposed(x: jax.Array, weight: jax.Array, up: int) -> jax.Array:
+    return _stuffed(x, weight, up)
+
+
+def _stuffed(x: jax.Array, weight: jax.Array, up: int) -> jax.Array:
     kh, kw = weight.shape[:2]
     edges = [(kh - 1, kh - 1), (kw - 1, kw - 1)]
     return jax.lax.conv_general_dilated(x, weight, (1, 1), edges, lhs_dilation=(up, up), dimension_numbers=_NUMBERS)
 
 
 def _transposed_fwd(x: jax.Array, weight: jax.Array, up: int) -> tuple[jax.Array, tuple]:
-    return transposed_conv2d(x, weight, up), (x, weight)
+    return _stuffed(x, weight, up), (x, weight)
 
 
 def _transposed_bwd(up: int, saved: tuple, g: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -78,4 +167,21 @@ def _transposed_bwd(up: int, saved: tuple, g: jax.Array) -> tuple[jax.Array, jax
     return conv2d(g, _turned(weight), up), dw
 
 
-transposed_conv2d.defvjp(_transposed_fwd, _transposed_bwd)
+_transposed.defvjp(_transposed_fwd, _transposed_bwd)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _frozen_transposed(x: jax.Array, kernel: Kernel, up: int) -> jax.Array:
+    assert kernel.direct is not None
+    return _stuffed(x, kernel.direct, up)
+
+
+def _frozen_transposed_fwd(x: jax.Array, kernel: Kernel, up: int) -> tuple[jax.Array, Kernel]:
+    return _frozen_transposed(x, kernel, up), kernel
+
+
+def _frozen_transposed_bwd(up: int, kernel: Kernel, g: jax.Array) -> tuple[jax.Array, None]:
+    return conv2d(g, kernel.adjoint, up), None
+
+
+_frozen_transposed.defvjp(_frozen_transposed_fwd, _frozen_transposed_bwd)

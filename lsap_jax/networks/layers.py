@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsap_jax.networks.reduction import average, matmul, scaled
+from lsap_jax.networks import frozen
+from lsap_jax.networks.convolution import Kernel
+from lsap_jax.networks.reduction import Matrix, average, matmul, scaled
 from lsap_jax.networks.resample import conv2d_resample
 
 SQRT2 = float(np.sqrt(2))
@@ -77,15 +79,31 @@ class FullyConnected(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         fan_in = x.shape[-1]
-        weight = self.param("weight", nn.initializers.normal(1.0 / self.lr_multiplier), (fan_in, self.features))
+        init = nn.initializers.normal(1.0 / self.lr_multiplier)
+        gain = self.lr_multiplier / np.sqrt(fan_in)
+        weight = frozen.weight(self, init, (fan_in, self.features), lambda w: w * gain, Matrix.of)
         bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
-        x = matmul(x, (weight * (self.lr_multiplier / np.sqrt(fan_in))).astype(x.dtype))
+        x = matmul(x, weight.astype(x.dtype))
         return bias_act(x, bias * self.lr_multiplier, self.activation)
+
+
+def conv_weight(
+    module: nn.Module, shape: tuple[int, ...], side: int, *, gain: float = 1.0, up: int = 1, down: int = 1
+) -> jax.Array | Kernel:
+    """Weight of a convolution over features of `side` pixels: a param times gain, or frozen for `conv2d_resample` with
+    flip_weight = (up == 1).
+    """
+
+    def make(w: jax.Array) -> Kernel:
+        return Kernel.of(w[::-1, ::-1] if up > 1 else w, side, strided=up > 1 or down > 1)
+
+    init = nn.initializers.normal(1.0)
+    return frozen.weight(module, init, shape, lambda w: w if gain == 1 else w * gain, make)
 
 
 def modulated_conv2d(
     x: jax.Array,
-    weight: jax.Array,
+    weight: jax.Array | Kernel,
     styles: jax.Array,
     *,
     noise: jax.Array | None = None,
@@ -110,7 +128,8 @@ def modulated_conv2d(
     x = scaled(x, styles[:, None, None, :].astype(x.dtype))
     x = conv2d_resample(x, weight, resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight)
     if demodulate:
-        energy = matmul(jnp.square(styles), jnp.sum(jnp.square(weight), axis=(0, 1)))
+        powers = weight.energy if isinstance(weight, Kernel) else jnp.sum(jnp.square(weight), axis=(0, 1))
+        energy = matmul(jnp.square(styles), powers)
         x = scaled(x, jax.lax.rsqrt(energy + 1e-8)[:, None, None, :].astype(x.dtype))
     return x if noise is None else x + noise.astype(x.dtype)
 
@@ -132,9 +151,10 @@ class Conv2d(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, gain: float = 1.0) -> jax.Array:
         k, fan_in = self.kernel_size, x.shape[-1]
-        weight = self.param("weight", nn.initializers.normal(1.0), (k, k, fan_in, self.features))
+        equalised = float(1 / np.sqrt(fan_in * k * k))
+        factors = {"up": self.up, "down": self.down}
+        weight = conv_weight(self, (k, k, fan_in, self.features), x.shape[1], gain=equalised, **factors)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else None
-        weight = weight * float(1 / np.sqrt(fan_in * k * k))
         f = np.asarray(self.resample_filter) if self.up > 1 or self.down > 1 else None
         x = conv2d_resample(x, weight, f, up=self.up, down=self.down, padding=k // 2, flip_weight=self.up == 1)
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain

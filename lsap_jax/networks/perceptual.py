@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.errors import LsapError
-from lsap_jax.networks.convolution import conv2d
+from lsap_jax.networks import frozen
+from lsap_jax.networks.convolution import Kernel, conv2d
 from lsap_jax.networks.parameters import params_from_canonical
 
 
@@ -133,7 +134,10 @@ class Convolution(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel, self.kernel, x.shape[-1], self.width)
-        weight = self.param("weight", nn.initializers.he_normal(), shape)
+        side, strided = x.shape[1], self.stride > 1
+        weight = frozen.weight(
+            self, nn.initializers.he_normal(), shape, lambda w: w, lambda w: Kernel.of(w, side, strided)
+        )
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
         if min(x.shape[1:3]) + 2 * self.padding < self.kernel:
             raise LsapError("the image is too small for this perceptual network; use a larger image or another network")

@@ -12,6 +12,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 _BRANCHES = 16  # terms added at once: one loop over the array, into which compilers fuse what makes the terms
 
@@ -56,14 +57,33 @@ def _scaled_bwd(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.A
 scaled.defvjp(_scaled_fwd, _scaled_bwd)
 
 
-def matmul(x: jax.Array, weight: jax.Array) -> jax.Array:
+class Matrix(struct.PyTreeNode):
+    """A weight of `matmul` that nobody differentiates, with its transpose: made once per run."""
+
+    direct: jax.Array  # [i, o]
+    transposed: jax.Array  # [o, i]
+
+    @staticmethod
+    def of(weight: jax.Array) -> "Matrix":
+        return Matrix(weight, weight.T)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.direct.shape
+
+    def astype(self, dtype: jnp.dtype) -> "Matrix":
+        return jax.tree.map(lambda a: a.astype(dtype), self)
+
+
+def matmul(x: jax.Array, weight: jax.Array | Matrix) -> jax.Array:
     """x [..., i] @ weight [i, o] with an order of summation that does not depend on the number of rows.
 
     XLA's CPU backend (jaxlib 0.10) has it where the second operand is laid out by output, and there are two rows or
     more: a single one is computed twice.
     """
     rows = x.reshape(-1, x.shape[-1])
-    y = _matmul(rows, weight) if len(rows) > 1 else _matmul(jnp.concatenate([rows, rows]), weight)[:1]
+    multiply = _frozen if isinstance(weight, Matrix) else _matmul
+    y = multiply(rows, weight) if len(rows) > 1 else multiply(jnp.concatenate([rows, rows]), weight)[:1]
     return y.reshape(*x.shape[:-1], weight.shape[1])
 
 
@@ -86,6 +106,22 @@ def _matmul_bwd(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.A
 
 
 _matmul.defvjp(_matmul_fwd, _matmul_bwd)
+
+
+@jax.custom_vjp
+def _frozen(x: jax.Array, weight: Matrix) -> jax.Array:
+    return _by_output(x, weight.transposed)
+
+
+def _frozen_fwd(x: jax.Array, weight: Matrix) -> tuple[jax.Array, Matrix]:
+    return _frozen(x, weight), weight
+
+
+def _frozen_bwd(weight: Matrix, g: jax.Array) -> tuple[jax.Array, None]:
+    return _by_output(g, weight.direct), None
+
+
+_frozen.defvjp(_frozen_fwd, _frozen_bwd)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))

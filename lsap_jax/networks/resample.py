@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsap_jax.networks.convolution import conv2d, transposed_conv2d
+from lsap_jax.networks.convolution import Kernel, conv2d, transposed_conv2d
 
 Factor = int | tuple[int, int]  # of both axes, or (x, y)
 _Pair = tuple[int, int]
@@ -225,7 +225,7 @@ def filter2d(x: jax.Array, f: np.ndarray, *, flip_filter: bool = False, gain: fl
 
 def conv2d_resample(
     x: jax.Array,
-    w: jax.Array,
+    w: jax.Array | Kernel,
     f: np.ndarray | None = None,
     *,
     up: int = 1,
@@ -281,15 +281,23 @@ def conv2d_resample(
 
 
 def _convolve(
-    x: jax.Array, w: jax.Array, *, stride: int = 1, padding: int = 0, up: int = 1, groups: int = 1, flip: bool = False
+    x: jax.Array,
+    w: jax.Array | Kernel,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    up: int = 1,
+    groups: int = 1,
+    flip: bool = False,
 ) -> jax.Array:
     """Convolution or, with `up`, full transposed convolution; grouped ones, which no network here has, group by
     group.
     """
-    if flip:
+    if flip and not isinstance(w, Kernel):  # which is as it is used
         w = w[::-1, ::-1]
     w = w.astype(x.dtype)
     if groups > 1:
+        assert not isinstance(w, Kernel)
         pieces = zip(jnp.split(x, groups, axis=3), jnp.split(w, groups, axis=3), strict=True)
         return jnp.concatenate([_convolve(a, b, stride=stride, padding=padding, up=up) for a, b in pieces], axis=3)
     return transposed_conv2d(x, w, up) if up > 1 else conv2d(x, w, stride, padding)

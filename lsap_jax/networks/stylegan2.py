@@ -20,6 +20,7 @@ from lsap_jax.networks.layers import (
     Conv2d,
     FullyConnected,
     bias_act,
+    conv_weight,
     modulated_conv2d,
     normalize_2nd_moment,
 )
@@ -148,7 +149,7 @@ class SynthesisLayer(nn.Module):
         cfg = self.config
         index, width = cfg.style_layers()[self.layer]
         styles = layer_styles(inputs, self.layer, index, width)
-        weight = self.param("weight", nn.initializers.normal(1.0), (3, 3, width, self.features))
+        weight = conv_weight(self, (3, 3, width, self.features), x.shape[1], up=self.up)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x = modulated_conv2d(
             x,
@@ -204,7 +205,7 @@ class ToRGB(nn.Module):
         cfg = self.config
         index, width = cfg.style_layers()[self.layer]
         styles = layer_styles(inputs, self.layer, index, width) * float(1 / np.sqrt(width))
-        weight = self.param("weight", nn.initializers.normal(1.0), (1, 1, width, cfg.img_channels))
+        weight = conv_weight(self, (1, 1, width, cfg.img_channels), x.shape[1])
         bias = self.param("bias", nn.initializers.zeros, (cfg.img_channels,))
         x = modulated_conv2d(x, weight, styles, demodulate=False)
         x = bias_act(x, bias, clamp=cfg.conv_clamp)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from lsap_jax.configuration import load_config, preset_name
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
-from lsap_jax.inversion.batch import check, make_problem
+from lsap_jax.inversion.settings import check, make_problem
 from lsap_jax.spaces import space_from_config
 
 

@@ -1,0 +1,58 @@
+"""Weights that no step changes, in the forms that steps need: turned, transformed, scaled once per run.
+
+A module takes its weight through `weight`: a param, or what `freeze` made of it and put in the param's place in the
+same tree. `variables` takes such a tree apart for `Module.apply`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import flax.linen as nn
+import jax
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from lsap_jax.networks.convolution import Kernel
+from lsap_jax.networks.reduction import Matrix
+
+COLLECTION = "frozen"
+Params = Mapping[str, Any]
+Form = TypeVar("Form", Kernel, Matrix)
+
+
+def weight(
+    module: nn.Module,
+    init: nn.initializers.Initializer,
+    shape: tuple[int, ...],
+    use: Callable[[jax.Array], jax.Array],
+    make: Callable[[jax.Array], Form],
+) -> jax.Array | Form:
+    """A module's param "weight" as it is used (`use`: scaled, flipped), or the frozen form that was made of that."""
+    if module.has_variable(COLLECTION, "weight"):
+        return module.get_variable(COLLECTION, "weight")  # type: ignore[no-any-return]
+    used = use(module.param("weight", init, shape))
+    if module.is_mutable_collection(COLLECTION) and not module.is_initializing():
+        module.put_variable(COLLECTION, "weight", make(used))
+    return used
+
+
+def variables(params: Params) -> dict[str, Any]:
+    """A tree of params, frozen ones among them, as `Module.apply` takes it."""
+    flat = flatten_dict(dict(params))
+    made = {path: leaf for path, leaf in flat.items() if isinstance(leaf, Kernel | Matrix)}
+    if not made:
+        return {"params": params}
+    plain = {path: leaf for path, leaf in flat.items() if path not in made}
+    return {"params": unflatten_dict(plain), COLLECTION: unflatten_dict(made)}
+
+
+def freeze(network: nn.Module, params: Params, *inputs: Any, winograd: int = 0, **options: Any) -> dict[str, Any]:
+    """Params with every weight that a pass over these inputs meets in its frozen form.
+
+    Args:
+        winograd: least number of channels on both sides of a convolution for Winograd's form; 0 is never.
+    """
+    _, made = network.apply({"params": params}, *inputs, mutable=[COLLECTION], **options)
+    found = {path: leaf for path, leaf in flatten_dict(made[COLLECTION]).items()}
+    if winograd:
+        found = {k: leaf.winograd(winograd) if isinstance(leaf, Kernel) else leaf for k, leaf in found.items()}
+    return unflatten_dict(flatten_dict(dict(params)) | found)
