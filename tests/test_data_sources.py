@@ -1,10 +1,16 @@
 """Image sources: what is found and under which names, arrays, datasets, and loading ahead."""
 
 import hashlib
+import importlib.util
+import json
 import os
+import subprocess
 import sys
+import tempfile
 import threading
 import types
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lsap_jax.data import ImageError, from_arrays, open_images, to_float, to_uint8
+from lsap_jax.data import ImageError, Source, from_arrays, open_images, to_float, to_uint8
 from lsap_jax.data.ids import assign_ids, check_ids, clashes, id_problem
 from lsap_jax.errors import LsapError
 
@@ -92,6 +98,92 @@ def test_nothing_found_is_said(tmp_path):
     ):
         with pytest.raises(LsapError, match=message):
             open_images(spec, **SAME)
+
+
+# File lists
+
+
+def listed(tmp_path: Path, text: str | bytes, name: str = "set.txt") -> str:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return f"@{tmp_path / name}"
+
+
+def test_a_file_list_keeps_its_order(tmp_path, monkeypatch):
+    for name in ("x/2.png", "x/10.png", "y/é 1.png", "y/#3.png"):
+        save(tmp_path / name, RGB)
+    text = f"# a comment\r\n\r\nx/2.png\r\n  y/é 1.png  \n./x/../x/10.png\n{tmp_path}/x/2.png\ny/#3.png\n"
+    expected = ("x/2", "y/é 1", "x/10", "y/#3")
+    source = open_images(listed(tmp_path, b"\xef\xbb\xbf" + text.encode()), **SAME)
+    assert source.ids == expected and source.inputs[1] == str(tmp_path / "y/é 1.png")
+    assert [item.id for _, item in source.stream()] == list(expected)
+    monkeypatch.chdir(tmp_path)
+    assert open_images("@set.txt", **SAME).ids == expected
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_images("@~/set.txt", **SAME).ids == expected
+    assert open_images(listed(tmp_path, "~/x/10.png\nx/2.png"), **SAME).ids == ("10", "2")
+
+
+def test_a_file_list_beside_other_specs(tmp_path):
+    for name in ("x/2.png", "x/1.png", "y/3.png", "y/4.png", "z.png"):
+        save(tmp_path / name, RGB)
+    specs = [tmp_path / "z.png", listed(tmp_path, "y/4.png\nx/2.png\ny/3.png"), f"{tmp_path}/x"]
+    assert open_images(specs, **SAME).ids == ("z", "y/4", "x/2", "y/3", "x/1")
+
+
+def test_a_listed_file_that_is_not_there_fails_alone(tmp_path):
+    save(tmp_path / "good.png", RGB)
+    (tmp_path / "folder.png").mkdir()
+    source = open_images(listed(tmp_path, "gone.png\ngood.png\nfolder.png\nno/such.png\n"), **SAME)
+    outcomes = dict(source.stream())
+    assert source.ids == ("gone", "good", "folder", "no/such")
+    np.testing.assert_array_equal(outcomes[1].image, RGB)
+    for index, reason in ((0, "not there"), (2, "not a regular file"), (3, "not there")):
+        assert isinstance(outcomes[index], ImageError) and reason in outcomes[index].reason
+
+
+def test_a_file_whose_name_looks_like_a_list_is_that_file(tmp_path, monkeypatch):
+    save(tmp_path / "@a.png", RGB)
+    monkeypatch.chdir(tmp_path)
+    assert open_images("@a.png", **SAME).ids == open_images("./@a.png", **SAME).ids == ("@a",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no file"),
+        ("\n# nothing\n  \n", "names no file"),
+        (b"a.png\n\xff\xfe.png\n", "line 2: is no UTF-8"),
+        ("a.png".encode("utf-16"), "line 1: is no UTF-8"),
+        (b"\x89PNG\r\n\x1a\n", "line 1: is no UTF-8"),
+        ("a.png\n\n\0\0\n", "line 3: .* control characters"),
+        ("a.png\tcat\n", "line 1: .* control characters"),
+        ("a.png\nphotos/\n", "line 2: 'photos/' is a folder"),
+        ("# x\ngs://bucket/a.png", "line 2: 'gs://bucket/a.png' is no path"),
+        ("tfds:mnist/test", "line 1: .* is no path"),
+        ("a" * 300 + ".png", "longer than 251 bytes: rename"),
+        ("A.png\na.png", "would share a file"),
+    ],
+)
+def test_lists_that_are_none_are_refused(tmp_path, text, message):
+    with pytest.raises(LsapError, match=message):
+        open_images(listed(tmp_path, text), **SAME)
+
+
+def test_lists_that_cannot_be_read_are_named(tmp_path):
+    for path, reason in ((tmp_path / "none.txt", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(LsapError, match=f"@{path}: the list cannot be read .{reason}"):
+            open_images(f"@{path}", **SAME)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_a_list_or_refused(data):
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            source = open_images(listed(Path(folder), data), **SAME)
+        except LsapError as error:
+            assert str(error)
+        else:
+            assert all(isinstance(outcome, ImageError) for _, outcome in source.stream())
 
 
 def test_a_folder_that_may_not_be_listed_is_not_passed_over(tmp_path, monkeypatch):
@@ -243,16 +335,58 @@ def test_a_selection_is_a_source_of_its_own():
     assert [item.image[0, 0, 0] for _, item in chosen.stream()] == [3, 5]
 
 
-def test_loading_ahead_keeps_order_and_bounds_and_stops():
-    images = np.zeros((50, 4, 4, 3), np.uint8)
-    asked: list[int] = []
-    source = from_arrays(images, resolution=4, channels=3)
-    counted = type(source)(**{**vars(source), "read": lambda i: asked.append(i) or images[i]})
-    stream = counted.stream([*range(49, -1, -1)], workers=2)
+def watched(count: int, before: Callable[[int], None]) -> Source:
+    """A source that calls `before` with the index of each image when it is about to be loaded."""
+    images = np.zeros((count, 4, 4, 3), np.uint8)
+
+    def read(index: int) -> np.ndarray:
+        before(index)
+        return images[index]
+
+    return replace(from_arrays(images, resolution=4, channels=3), read=read)
+
+
+def test_loading_ahead_keeps_order_and_stops():
+    stream = watched(50, lambda index: None).stream([*range(49, -1, -1)], workers=2)
     assert [next(stream)[0] for _ in range(3)] == [49, 48, 47]
-    assert len(asked) <= 3 + 5
     stream.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("lsap-load")]
+
+
+@pytest.mark.parametrize(("ahead", "workers"), [(0, 1), (1, 2), (5, 2), (12, 3)])
+def test_so_many_images_are_loaded_ahead_and_no_more(ahead, workers):
+    """After each image, exactly the next `ahead` have been begun, without being asked for."""
+    begun = [threading.Event() for _ in range(40)]
+    stream = watched(40, lambda index: begun[index].set()).stream(ahead=ahead, workers=workers)
+    assert not begun[0].is_set()  # nothing before the first `next`
+    for index in range(20):
+        assert next(stream)[0] == index
+        assert all(event.wait(30) for event in begun[: index + ahead + 1])
+        assert not any(event.is_set() for event in begun[index + ahead + 1 :])
+    assert [index for index, _ in stream] == [*range(20, 40)]
+
+
+def test_a_batch_is_there_when_it_is_asked_for():
+    """While a batch is computed the next one is loaded: it is handed out though nothing more can be loaded."""
+    batch, gate, loaded = 8, threading.Event(), [threading.Event() for _ in range(24)]
+
+    def read(index: int) -> None:
+        if index >= 2 * batch:
+            assert gate.wait(30)
+        loaded[index].set()
+
+    stream = watched(24, read).stream(ahead=batch)
+    assert [next(stream)[0] for _ in range(batch)] == [*range(batch)]
+    assert all(event.wait(30) for event in loaded[: 2 * batch])  # the computation
+    assert [next(stream)[0] for _ in range(batch)] == [*range(batch, 2 * batch)]
+    assert not any(event.is_set() for event in loaded[2 * batch :])
+    gate.set()
+    assert [index for index, _ in stream] == [*range(2 * batch, 24)]
+
+
+def test_negative_numbers_of_images_ahead_are_refused():
+    with pytest.raises(ValueError, match="ahead=-1"):
+        next(watched(2, lambda index: None).stream(ahead=-1))
 
 
 def test_a_defect_while_loading_ahead_is_not_taken_for_a_bad_image():
@@ -265,21 +399,30 @@ def test_a_defect_while_loading_ahead_is_not_taken_for_a_bad_image():
 # TensorFlow Datasets
 
 
-def fake_tfds(monkeypatch, features: dict, examples) -> types.ModuleType:
-    """Stands for the library: the three names that are used, with its behaviour as of 4.9."""
+def fake_tfds(monkeypatch, features: dict, examples, stored_as: str | None = "array_record") -> types.ModuleType:
+    """Stands for the library: the three names that are used, with its behaviour as of 4.9.10."""
     module = types.ModuleType("tensorflow_datasets")
     image = type("Image", (), {})
     module.features = types.SimpleNamespace(Image=image)
     module.decode = types.SimpleNamespace(SkipDecoding=lambda: "as stored")
     kinds = {key: image() if is_image else object() for key, is_image in features.items()}
-    module.builder = lambda name: types.SimpleNamespace(info=types.SimpleNamespace(features=kinds))
+    info = types.SimpleNamespace(
+        features=kinds, available_file_formats=lambda: [types.SimpleNamespace(value=stored_as)]
+    )
+    builder = types.SimpleNamespace(info=info, is_prepared=lambda: stored_as is not None, data_path="/data/some/1.0.0")
+    module.builder = lambda name: builder
 
     def data_source(name, split, decoders):
         assert list(decoders.values()) == ["as stored"]
+        if stored_as is None:
+            raise ModuleNotFoundError("No module named 'tensorflow'")
+        if stored_as != "array_record":
+            raise ValueError(f"File format array_record does not match the file formats: ['{stored_as}'].")
         if split != "train[:3]":
             raise ValueError(f"Unknown split {split!r}.\nA page of text follows.")
         return examples
 
+    builder.as_data_source = lambda **options: data_source("some", **options)
     module.data_source = data_source
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
     return module
@@ -312,3 +455,95 @@ def test_datasets_that_cannot_be_used_are_refused(monkeypatch):
     fake_tfds(monkeypatch, {"left": True, "right": True}, [])
     with pytest.raises(LsapError, match="2 image features among left, right"):
         open_images("tfds:some/train[:3]", **SAME)
+
+
+def test_datasets_in_another_format_or_not_prepared_are_told_the_remedy(monkeypatch):
+    fake_tfds(monkeypatch, {"image": True}, [], stored_as="tfrecord")
+    with pytest.raises(LsapError) as caught:
+        open_images("tfds:some/train[:3]", **SAME)
+    assert str(caught.value) == (
+        "tfds:some/train[:3]: is prepared as tfrecord in /data/some/1.0.0, and only ArrayRecord is read; convert it "
+        "where tensorflow, apache-beam and mlcroissant are installed: tfds convert_format "
+        "--dataset_version_dir=/data/some/1.0.0 --out_file_format=array_record"
+    )
+    fake_tfds(monkeypatch, {"image": True}, [], stored_as=None)
+    with pytest.raises(LsapError, match="not prepared yet.*No module named 'tensorflow'.*builder.'some'"):
+        open_images("tfds:some/train[:3]", **SAME)
+
+
+IMAGE_FEATURE = {
+    "pythonClassName": "tensorflow_datasets.core.features.image_feature.Image",
+    "image": {"dtype": "uint8", "shape": {"dimensions": ["-1", "-1", "3"]}},
+}
+
+
+def prepared(folder: Path, images: list[bytes], file_format: str = "array_record") -> None:
+    """A dataset "tiny" as TensorFlow Datasets lays it out, written without it."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    def field(data: bytes) -> bytes:
+        """Field 1 of a protocol buffer, of bytes."""
+        size = len(data)
+        assert size < 1 << 14
+        length = bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])
+        return b"\x0a" + length + data
+
+    version = folder / "tiny" / "1.0.0"
+    version.mkdir(parents=True)
+    writer = ArrayRecordWriter(str(version / f"tiny-test.{file_format}-00000-of-00001"), "group_size:1")
+    for data in images:  # Example.features.feature["image"].bytes_list.value
+        value = field(field(data))
+        writer.write(field(field(field(b"image") + b"\x12" + field(value)[1:])))
+    writer.close()
+    split = {"filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}", "name": "test"}
+    split |= {"numBytes": "1", "shardLengths": [str(len(images))]}
+    info = {"fileFormat": file_format, "moduleName": "tiny", "name": "tiny", "splits": [split], "version": "1.0.0"}
+    features = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+    described = {"pythonClassName": features, "featuresDict": {"features": {"image": IMAGE_FEATURE}}}
+    (version / "dataset_info.json").write_text(json.dumps(info))
+    (version / "features.json").write_text(json.dumps(described))
+
+
+def in_a_new_process(folder: Path, spec: str) -> str:
+    """What opening a dataset gives, and that TensorFlow had no part in it."""
+    code = """
+import sys
+from lsap_jax.data import open_images
+try:
+    source = open_images(sys.argv[1], resolution=16, channels=3)
+except Exception as error:
+    print(type(error).__name__, error)
+else:
+    for i, item in source.stream():
+        print(source.ids[i], getattr(item, "sha256", item))
+assert "tensorflow" not in sys.modules
+"""
+    environment = {**os.environ, "TFDS_DATA_DIR": str(folder)}
+    result = subprocess.run([sys.executable, "-c", code, spec], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_library_itself_reads_array_records_without_tensorflow(tmp_path):
+    for package in ("tensorflow_datasets", "array_record"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    stored = [save(tmp_path / f"{i}.png", RGB[::-1] if i else RGB).read_bytes() for i in range(3)]
+    prepared(tmp_path / "a", [stored[0], b"nothing", stored[2]])
+    lines = in_a_new_process(tmp_path / "a", "tfds:tiny/test").splitlines()
+    assert lines[0] == f"000000 {hashlib.sha256(stored[0]).hexdigest()}"
+    assert lines[1].startswith("000001 tfds:tiny/test 000001: not an image")
+    assert lines[2] == f"000002 {hashlib.sha256(stored[2]).hexdigest()}"
+    assert in_a_new_process(tmp_path / "a", "tfds:tiny:1.0.0/test[2:]").splitlines() == [f"000000{lines[2][6:]}"]
+    assert "LsapError tfds:tiny/val: Unknown split 'val'" in in_a_new_process(tmp_path / "a", "tfds:tiny/val")
+    prepared(tmp_path / "b", stored, file_format="tfrecord")
+    prepared(tmp_path / "c", stored)
+    info = tmp_path / "c/tiny/1.0.0/dataset_info.json"  # as `tfds convert_format` leaves it
+    info.write_text(
+        json.dumps(
+            json.loads(info.read_text()) | {"fileFormat": "tfrecord", "alternativeFileFormats": ["array_record"]}
+        )
+    )
+    assert len(in_a_new_process(tmp_path / "c", "tfds:tiny/test").splitlines()) == 3
+    said = in_a_new_process(tmp_path / "b", "tfds:tiny/test")
+    assert f"is prepared as tfrecord in {tmp_path}/b/tiny/1.0.0, and only ArrayRecord is read" in said

@@ -1,15 +1,22 @@
-"""The codes of a run in one file.
+"""The codes of a run in one file, or the whole run in a sharded store, and back.
 
 usage: lsap-jax export RUN --format npy|pt|npz DST [--array NAME] [--ws]
+       lsap-jax export RUN --format zarr STORE
+       lsap-jax export STORE --format files RUN
 
 npz: an array per name of the code (z, f, ...) with the images on the first axis, and `ids`, in the order of the ids.
 pt: a dict of tensors with the same names and the list `ids`, for `torch.load(DST, weights_only=True)`. npy: one
 array, and the ids as lines of DST.ids.txt. Every code's SHA-256 is checked. `--ws` adds the W+ codes [N, num_ws,
 w_dim] that the codes stand for, after the truncation that the run used.
+
+zarr: codes, pictures, targets, curves, metrics and manifest as one Zarr store of some thousands of files, however many
+images there are; STORE is a folder, or a URL as gs://BUCKET/NAME or s3://BUCKET/NAME. files: a store as a run folder
+again. Both go on where they were interrupted when the same command is given again.
 """
 
 import io
 import os
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,13 +34,14 @@ from lsap_jax.errors import LsapError
 if TYPE_CHECKING:
     from lsap_jax.inversion.results import Record
 
-FORMATS = ("npy", "pt", "npz")
+FILES = ("npy", "pt", "npz")
+FORMATS = (*FILES, "zarr", "files")
 WS_BATCH = 64
 
 
 def flags() -> FlagValues:
     values = new_flags()
-    choice(values, "format", FORMATS, "npy, pt or npz; by default as DST is called")
+    choice(values, "format", FORMATS, "npy, pt, npz or zarr, by default as DST is called; or files")
     text(values, "array", "only this array of the code (z, f, ws)")
     switch(values, "ws", "also the W+ codes that the codes stand for")
     text(values, "generator", "for --ws: where the generator is, if not where run.json says")
@@ -41,13 +49,51 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
+    args.no_config()
+    source, target = args.only("RUN", "DST")
+    kind = args.flags.format or Path(target).suffix.removeprefix(".")
+    if kind not in FORMATS or kind == "files" and not args.flags.format:
+        raise LsapError(f"{target}: its suffix is none of {', '.join(FORMATS[:-1])}; say --format=npz")
+    if kind in FILES:
+        return to_file(args, Path(source), Path(target), kind)
+    for name in ("array", "ws", "generator"):
+        if args.flags[name].value:
+            raise LsapError(f"--{name}: goes with {', '.join(FILES)}; a store holds the whole run as it is")
+    return to_store(Path(source), target) if kind == "zarr" else to_folder(source, Path(target))
+
+
+def to_store(folder: Path, target: str) -> int:
+    """A run folder as a store."""
+    from lsap_jax.inversion.transfer import write_store
+
+    store = write_store(folder, target, tell=tell)
+    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in store.arrays.items())
+    print(f"{target}: {len(store.ids)} images, {shapes}")
+    return 0
+
+
+def to_folder(source: str, folder: Path) -> int:
+    """A store as a run folder."""
+    from lsap_jax.inversion.store import open_store
+    from lsap_jax.inversion.transfer import write_files
+
+    store = open_store(source)
+    changed = write_files(store, folder, tell=tell)
+    others = f"; {changed} have other bytes than before and the same pixels, as PNG is compressed here" * (changed > 0)
+    print(f"{folder}: {len(store.ids)} images{others}")
+    return 0
+
+
+def tell(done: int, total: int) -> None:
+    """How far it is, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{done:,} of {total:,} images", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def to_file(args: Arguments, folder: Path, target: Path, kind: str) -> int:
+    """The codes of a run in one file."""
     from lsap_jax.inversion.results import read_manifest, read_run
 
-    args.no_config()
-    folder, target = (Path(p) for p in args.only("RUN", "DST"))
-    kind = args.flags.format or target.suffix.removeprefix(".")
-    if kind not in FORMATS:
-        raise LsapError(f"{target}: its suffix is none of {', '.join(FORMATS)}; say --format=npz")
     record, manifest = read_run(folder), read_manifest(folder)
     ids = sorted(manifest)
     if not ids:

@@ -48,7 +48,7 @@ def attached(G: "Generator", files: Mapping[str, Any]) -> "Generator":
 
 def prepared(G: "Generator", config: "ConfigDict") -> "Generator":
     """G with its latent statistics where this configuration needs them."""
-    from lsap_jax.inversion.batch import make_problem
+    from lsap_jax.inversion.settings import make_problem
     from lsap_jax.spaces import space_from_config
 
     return with_shown_statistics(G) if make_problem(config, space_from_config(config, G)).statistics else G

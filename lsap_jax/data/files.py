@@ -1,4 +1,4 @@
-"""Which image files a folder, a glob or a list of paths means: a cheap listing that opens none of them."""
+"""Which image files a folder, a glob, a file list or several paths mean: a cheap listing that opens none of them."""
 
 import glob
 import os
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lsap_jax.errors import LsapError
+
+LIST = "@"
 
 # What a folder is searched for. The second line are pictures that are not read here: they are listed all the same, so
 # that each is reported as failed with a reason instead of being passed over.
@@ -18,7 +20,7 @@ IMAGE_SUFFIXES = frozenset(f".{name}" for name in _IMAGE_NAMES.split())
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Files to load, sorted by name.
+    """Files to load, sorted by name; where a file list is among what was named, in the order of what was named.
 
     Attributes:
         paths: as they can be opened.
@@ -32,19 +34,28 @@ class Listing:
 
 
 def list_files(specs: Sequence[str | os.PathLike[str]]) -> Listing:
-    """Expands folders (recursively), globs (`**` included) and files.
+    """Expands folders (recursively), globs (`**` included), file lists (`@FILE`) and files.
 
-    A folder yields its image files by suffix; hidden ones are left out. Files that are named, or matched by a glob,
-    are always taken, whatever their suffix. A file that is named twice counts once.
+    A folder yields its image files by suffix; hidden ones are left out. Files that are named, listed or matched by a
+    glob are always taken, whatever their suffix. A file that is named twice counts once.
 
     Raises:
-        LsapError: nothing there, nothing matched, no image in it, or a folder that may not be read.
+        LsapError: nothing there, nothing matched, no image in it, a folder that may not be read, or a list that is
+            none.
     """
     bases: list[str] = []
     found: dict[str, None] = {}
     skipped: list[str] = []
+    keep_order = False
     for spec in specs:
-        base, paths = _expand(os.path.expanduser(os.fspath(spec)), skipped)
+        text = os.path.expanduser(os.fspath(spec))
+        if _is_list(text):
+            paths = _listed_paths(os.path.expanduser(text.removeprefix(LIST)))
+            base = os.path.commonpath([os.path.abspath(os.path.dirname(path)) for path in paths])
+            keep_order = True
+        else:
+            base, paths = _expand(text, skipped)
+            paths.sort()
         bases.append(os.path.abspath(base))
         found.update(dict.fromkeys(os.path.normpath(path) for path in paths))
     if not found:
@@ -52,8 +63,49 @@ def list_files(specs: Sequence[str | os.PathLike[str]]) -> Listing:
         raise LsapError(f"{', '.join(map(str, specs)) or 'the list'}: no image files found{others}")
     root = os.path.commonpath(bases)
     named = {os.path.relpath(os.path.abspath(path), root).replace(os.sep, "/"): path for path in found}
-    names = sorted(named)
+    names = list(named) if keep_order else sorted(named)
     return Listing(paths=tuple(named[name] for name in names), names=tuple(names), skipped=tuple(sorted(set(skipped))))
+
+
+def _is_list(spec: str) -> bool:
+    """A file that is really called so is that file."""
+    return spec.startswith(LIST) and not os.path.lexists(spec)
+
+
+def _listed_paths(path: str) -> list[str]:
+    """The entries of a file list, in its order, relative ones taken from the list's folder."""
+    try:
+        with open(path, "rb") as file:  # a pipe will do
+            data = file.read()
+    except OSError as error:
+        raise LsapError(f"{LIST}{path}: the list cannot be read ({error.strerror})") from None
+    try:
+        lines = data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise LsapError(f"{path}, line {number}: is no UTF-8 text; a list has one path per line") from None
+    paths = []
+    for number, line in enumerate(lines, 1):
+        entry = line.strip()
+        if not entry or entry.startswith("#"):
+            continue
+        if problem := _entry_problem(entry):
+            raise LsapError(f"{path}, line {number}: {entry[:100]!r} {problem}")
+        paths.append(os.path.join(os.path.dirname(path), os.path.expanduser(entry)))
+    if not paths:
+        raise LsapError(f"{path}: the list names no file; it has one path per line")
+    return paths
+
+
+def _entry_problem(entry: str) -> str | None:
+    """What shows without a look at the disk; a file that is not there fails alone, when it is loaded."""
+    if any(character < " " or character == "\x7f" for character in entry):
+        return "holds control characters; a list has one path per line and nothing else"
+    if "://" in entry or entry.startswith("tfds:"):
+        return "is no path; a list names local files"
+    if entry.endswith(("/", os.sep)):
+        return "is a folder; a list names files, and folders are named beside it"
+    return None
 
 
 def _expand(spec: str, skipped: list[str]) -> tuple[str, list[str]]:

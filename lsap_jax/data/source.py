@@ -1,4 +1,4 @@
-"""Where images come from: a folder, a glob, files, a dataset or arrays, all behind one small sequence.
+"""Where images come from: a folder, a glob, files, a file list, a dataset or arrays, all behind one small sequence.
 
 Ids are known before anything is opened; pictures are loaded one by one, each with the SHA-256 of its input and with
 notes of what was done to it. A picture that cannot be used raises `ImageError` and leaves the others alone.
@@ -21,6 +21,7 @@ from lsap_jax.data.pixels import check_target, fit_picture
 from lsap_jax.data.tfds import PREFIX, open_tfds
 from lsap_jax.errors import LsapError
 
+AHEAD = 16  # images
 _MOST_FILE_BYTES = 2**30
 
 
@@ -89,15 +90,28 @@ class Source:
         )
 
     def stream(
-        self, indices: Sequence[int] | None = None, *, workers: int = 2
+        self, indices: Sequence[int] | None = None, *, ahead: int = AHEAD, workers: int = 2
     ) -> Iterator[tuple[int, "Item | ImageError"]]:
-        """Loads images ahead of their use, in threads, and yields (index, item or its error) in order."""
+        """Loads images ahead of their use, in threads, and yields (index, item or its error) in order.
+
+        Loading begins at the first `next`. From then on the `ahead` images after the one that was yielded last are
+        loaded, or being loaded, while the caller is at work: with `ahead` the size of a batch, the next batch is there
+        when this one is done.
+
+        Args:
+            indices: of the images, in the order wanted; all of them by default.
+            ahead: how many images are held, at most, beside the one that was yielded; 0 loads each when it is asked
+                for.
+            workers: threads.
+        """
+        if ahead < 0:
+            raise ValueError(f"ahead={ahead} is negative; 0 loads each image when it is asked for")
         waiting: deque[tuple[int, Future[Item | ImageError]]] = deque()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="lsap-load")
         try:
             for index in range(len(self)) if indices is None else indices:
                 waiting.append((index, pool.submit(self._try, index)))
-                if len(waiting) > 2 * workers:
+                if len(waiting) > ahead:
                     index, future = waiting.popleft()
                     yield index, future.result()
             while waiting:
@@ -120,18 +134,20 @@ def open_images(
     channels: int,
     fit: str = "crop",
 ) -> Source:
-    """Opens a folder (searched through), a glob, one or several files, or `tfds:NAME/SPLIT`.
+    """Opens a folder (searched through), a glob, one or several files, `@FILE` (a file list), or `tfds:NAME/SPLIT`.
 
     The id of a file is its path relative to the folder named (of a glob: to the part before the first wildcard; of
-    several: to their common folder) without its suffix. Order is that of the names, whatever the file system's.
+    several, or of a list: to their common folder) without its suffix. Order is that of the names, whatever the file
+    system's; with a file list, that of the list.
 
     Args:
-        spec: one of the above, or a list of folders, globs and files.
+        spec: one of the above, or a list of folders, globs, files and file lists. A file list is UTF-8 text, a path
+            per line, relative ones from the list's folder; empty lines and those that begin with # are passed over.
         resolution: R, of the targets, in pixels.
         channels: 1 or 3.
         fit: "crop" (centred square) or "pad" (with white).
     Raises:
-        LsapError: nothing found, names that cannot be told apart, or an unknown option.
+        LsapError: nothing found, names that cannot be told apart, a list that is none, or an unknown option.
     """
     check_target(resolution, channels, fit)
     specs = [spec] if isinstance(spec, str | os.PathLike) else list(spec)
@@ -192,7 +208,9 @@ def _read_file(path: str) -> bytes:
     file = Path(path)
     try:
         if not file.exists():
-            raise ImageError("no longer there" if not file.is_symlink() else "a link to a file that is not there")
+            raise ImageError(
+                "not there, or no longer there" if not file.is_symlink() else "a link to a file that is not there"
+            )
         if not file.is_file():  # reading a pipe or a device would never end
             raise ImageError("not a regular file")
         if file.stat().st_size > _MOST_FILE_BYTES:

@@ -167,10 +167,6 @@ class RunFolder:
             LsapError: the disk is full or cannot be written; the image counts as unfinished and nothing is damaged.
             ValueError: a NaN or infinite value in a code or the image (use `fail`), an unsafe or finished id.
         """
-        if problem := id_problem(id):
-            raise ValueError(f"id {id!r} {problem}")
-        if id in self._manifest:
-            raise ValueError(f"{id!r} is finished already; its files must not change beneath its line")
         for name, array in codes.items():
             if not np.isfinite(array).all():
                 raise ValueError(f"code {name!r} of {id!r} has NaN or infinite values")
@@ -183,14 +179,32 @@ class RunFolder:
         record = {
             "id": id,
             "input_sha256": input_sha256,
-            "sha256": {part: atomic.sha256(data) for part, data in parts.items()},
+            "sha256": {},
             "metrics": {name: float(value) for name, value in metrics.items()},
             "flags": list(flags),
             "notes": list(notes),
         }
+        self.put(record, parts)
+
+    def put(self, record: Record, parts: Mapping[str, bytes]) -> None:
+        """Saves one finished image from its files' bytes, as `write` does from its arrays.
+
+        Args:
+            record: its record in a manifest; the SHA-256 in it are replaced by those of `parts`.
+            parts: "codes", "images", "targets" and, where there is one, "curves" -> the file's bytes.
+        Raises:
+            LsapError: as for `write`.
+            ValueError: an unsafe or finished id.
+        """
+        id = record["id"]
+        if problem := id_problem(id):
+            raise ValueError(f"id {id!r} {problem}")
+        if id in self._manifest:
+            raise ValueError(f"{id!r} is finished already; its files must not change beneath its line")
+        record = {**record, "sha256": {part: atomic.sha256(data) for part, data in parts.items()}}
         atomic.write_files({self.path / _file(id, part): data for part, data in parts.items()})
         with self._mutex:
-            atomic.append_record(self._lines["manifest"], _as_json(record))
+            atomic.append_record(self._lines["manifest"], as_json(record))
             self._manifest[id] = record
 
     def fail(self, id: str, reason: str, input: str) -> None:
@@ -224,7 +238,7 @@ class RunFolder:
             parts = [file for name in self._lines for file in _part_files(self.path, name)]
             files = {self.path / "metrics.csv": metrics_csv(rows)}
             if parts:
-                files[self._lines["manifest"]] = _encoded(_as_json(self._manifest[text]) for text in self._manifest)
+                files[self._lines["manifest"]] = _encoded(as_json(self._manifest[text]) for text in self._manifest)
             if self._failures or parts or self._lines["failures"].exists():
                 files[self._lines["failures"]] = _encoded(self._failures[text] for text in sorted(self._failures))
             atomic.write_files(files)
@@ -242,6 +256,9 @@ def read_run(path: str | os.PathLike[str]) -> Record:
     try:
         run = json.loads(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
+        if (Path(path) / "zarr.json").is_file():
+            remedy = f"`lsap-jax export {path} --format files RUN` makes a run folder of it"
+            raise LsapError(f"{path}: is a store, not a run folder; {remedy}") from None
         raise LsapError(f"{path}: is not a run folder, it has no run.json") from None
     except OSError as error:
         raise atomic.explained(error, file) from error
@@ -330,14 +347,18 @@ def _checked_bytes(folder: Path, id: str, part: str, manifest: Mapping[str, Reco
 
 
 def _by_id(records: Sequence[Record]) -> dict[str, Record]:
-    """The last record of each id, with the numbers of `_as_json` as floats again."""
-    for record in records:
-        if "metrics" in record:
-            record["metrics"] = {name: float(value) for name, value in record["metrics"].items()}
-    return {record["id"]: record for record in records}
+    """The last record of each id."""
+    return {record["id"]: from_json(record) for record in records}
 
 
-def _as_json(record: Record) -> Record:
+def from_json(record: Record) -> Record:
+    """The inverse of `as_json`."""
+    if "metrics" not in record:
+        return record
+    return {**record, "metrics": {name: float(value) for name, value in record["metrics"].items()}}
+
+
+def as_json(record: Record) -> Record:
     """JSON has no infinity, which the PSNR of a perfect image is: it is written as the text "inf"."""
     metrics = {name: value if np.isfinite(value) else repr(value) for name, value in record["metrics"].items()}
     return {**record, "metrics": metrics}
