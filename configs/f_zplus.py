@@ -60,9 +60,11 @@ def get_config() -> ConfigDict:
             keep="best",
             # Non-square images: "crop" the centre or "pad" with white.
             fit="crop",
-            # How a step is computed. winograd: 3x3 convolutions from so many channels on in Winograd's form; 0 never.
-            # together: images whose gradients a device computes at once, 0 all. -1 is what was measured to be fastest.
-            compute=dict(winograd=-1, together=-1),
+            # How a step is computed. winograd: 3x3 convolutions of so many channels and more in Winograd's form, 0 is
+            # never. together: images whose gradients a device computes at once, 0 is all. -1 is what was measured to be
+            # fastest. half_blocks: blocks with features in bfloat16, from the highest resolution down. remat: compute
+            # the inside of blocks again in the backward pass, for less memory.
+            compute=dict(winograd=-1, together=-1, half_blocks=0, remat=False),
             # Steps per compiled scan: progress and non-finite images are looked at in between.
             chunk=50,
         )

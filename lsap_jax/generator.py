@@ -122,7 +122,7 @@ class LatentStatistics(struct.PyTreeNode, kw_only=True):
 class Generator(struct.PyTreeNode, kw_only=True):
     """StyleGAN2 generator: `mapping`, `synthesis`, and what came with it.
 
-    `source` is where it was loaded from; `statistics` is None until something needs it.
+    `source` is where it was loaded from; `statistics` is None until something needs it; `half_blocks` see `Synthesis`.
     """
 
     config: stylegan2.GeneratorConfig = struct.field(pytree_node=False)
@@ -133,6 +133,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
     statistics: LatentStatistics | None = None
     provenance_json: str = struct.field(pytree_node=False, default="{}")
     source: str = struct.field(pytree_node=False, default="")
+    half_blocks: int = struct.field(pytree_node=False, default=0)
 
     z_dim = property(lambda self: self.config.z_dim)
     c_dim = property(lambda self: self.config.c_dim)
@@ -239,7 +240,14 @@ class Generator(struct.PyTreeNode, kw_only=True):
         if noise_mode not in ("const", "random", "none"):
             raise ValueError(f"noise_mode is 'const', 'random' or 'none', not {noise_mode!r}")
         return stylegan2.Synthesis(self.config).apply(  # type: ignore[return-value]
-            variables(self.params["synthesis"]), ws, styles=styles, f=f, noise_mode=noise_mode, noise=noise, rng=rng
+            variables(self.params["synthesis"]),
+            ws,
+            styles=styles,
+            f=f,
+            noise_mode=noise_mode,
+            noise=noise,
+            rng=rng,
+            half_blocks=self.half_blocks,
         )
 
     @jax.jit
@@ -252,20 +260,27 @@ class Generator(struct.PyTreeNode, kw_only=True):
             found[name] = FullyConnected(width).apply(variables(affine), ws[:, index])
         return found  # type: ignore[return-value]
 
-    @partial(jax.jit, static_argnames="winograd")
-    def freeze(self, winograd: int = 0) -> "Generator":
+    @partial(jax.jit, static_argnames=("winograd", "half_blocks"))
+    def freeze(self, winograd: int = 0, half_blocks: int = 0) -> "Generator":
         """The same generator for steps that change none of its weights, which are turned, scaled and transposed once.
         It is for the methods above; save and convert the original.
 
         Args:
             winograd: least number of channels on both sides of a 3x3 convolution for Winograd's form, worth it on CPUs;
                 0 is never.
+            half_blocks: so many blocks, from the highest resolution down, are computed in bfloat16.
         """
         z, ws = jnp.zeros((1, self.z_dim)), jnp.zeros((1, self.num_ws, self.w_dim))
         c = jnp.zeros((1, self.c_dim)) if self.c_dim else None
         mapping = freeze(stylegan2.Mapping(self.config), self.params["mapping"], z, c)
-        synthesis = freeze(stylegan2.Synthesis(self.config), self.params["synthesis"], ws, winograd=winograd)
-        return self.replace(params={"mapping": mapping, "synthesis": synthesis})
+        synthesis = freeze(
+            stylegan2.Synthesis(self.config),
+            self.params["synthesis"],
+            ws,
+            winograd=winograd,
+            half_blocks=half_blocks,
+        )
+        return self.replace(params={"mapping": mapping, "synthesis": synthesis}, half_blocks=half_blocks)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every weight by its name in the file: `generator/mapping/fc0/weight`, ..."""

@@ -1,10 +1,17 @@
 """Frozen weights and Winograd's convolutions: values and gradients of the plain networks, in float64 to 1e-6."""
 
+from dataclasses import replace
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lsap_jax.configuration import load_config
+from lsap_jax.inversion import loop
+from lsap_jax.inversion.objective import Targets
+from lsap_jax.inversion.settings import make_problem
 from lsap_jax.losses.perceptual import from_discriminator, lpips
 from lsap_jax.networks import winograd
 from lsap_jax.networks.convolution import Kernel, conv2d, transposed_conv2d
@@ -12,7 +19,8 @@ from lsap_jax.networks.frozen import COLLECTION, variables
 from lsap_jax.networks.perceptual import STACKS, Conv, tap_channels
 from lsap_jax.networks.reduction import Matrix, matmul, scaled, total
 from lsap_jax.networks.resample import upfirdn2d
-from lsap_jax.testing import tiny_generator
+from lsap_jax.spaces import parse_space
+from lsap_jax.testing import tiny_generator, tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 EXACT = 1e-6  # of the largest value
@@ -143,3 +151,34 @@ def test_a_tree_of_frozen_and_other_weights_comes_apart():
     apart = variables(G.freeze().params["mapping"])
     assert apart.keys() == {"params", COLLECTION}
     assert isinstance(apart[COLLECTION]["fc0"]["weight"], Matrix) and apart["params"]["fc0"].keys() == {"bias"}
+
+
+def test_half_precision_stays_in_its_blocks():
+    """Styles, image and gradients are float32; bfloat16 features move them by its rounding, a part of some 1e-3."""
+    G = tiny_generator(discriminator=False, img_resolution=32)
+    half = G.freeze(half_blocks=2)
+    ws = jnp.asarray(values(3, G.num_ws, G.w_dim).astype(np.float32))
+    image, features = half.features(ws)
+    assert image.dtype == features["b32.img"].dtype == features["b32.conv1.styles"].dtype == jnp.float32
+    precise = {name for name, feature in features.items() if feature.dtype == jnp.float32}
+    assert {"b8", "b8.conv1", "b16.torgb"} <= precise and not {"b16", "b32", "b32.conv0"} & precise
+    gradients = [jax.grad(lambda ws, g=g: jnp.square(g.synthesis(ws)).sum())(ws) for g in (half, G)]
+    assert gradients[0].dtype == jnp.float32
+    assert_close(image, G.synthesis(ws), 2e-2)
+    assert_close(*gradients, 5e-2)
+    assert float(jnp.abs(image - G.synthesis(ws)).max()) > 1e-4  # it did something
+
+
+@pytest.mark.parametrize("options", [{"remat": True}, {"together": 1}, {"together": 2}])
+def test_other_ways_to_the_same_step(options):
+    G = tiny_generator()
+    problem = make_problem(load_config("z+"), parse_space("z+"))
+    perceptual, z = from_discriminator(G, 1.0), jnp.asarray(values(4, G.num_ws, G.z_dim).astype(np.float32))
+    images = jnp.asarray(tiny_images(4) / 127.5 - 1, jnp.float32)
+    targets = Targets(images=images, features=perceptual.features(images))
+    state = loop.initial_state(problem, {"z": z})
+    run = [
+        jax.jit(partial(loop.chunk, replace(problem, **o), 2))(G, perceptual, state, targets, jnp.int32(5))
+        for o in (options, {})
+    ]
+    assert_close(run[0], run[1], 1e-5)

@@ -98,7 +98,9 @@ class Inverter:
         # What is shown and measured comes from the weights as they are, whatever form the steps have them in.
         winograd = winograd_channels(config, self.devices)
         critic = None if self.perceptual is None else self.perceptual.freeze(G.img_resolution, winograd)
-        self._frozen = replicate((bare.replace(basecode=None).freeze(winograd), critic), self.devices)
+        self._frozen = replicate(
+            (bare.replace(basecode=None).freeze(winograd, config.compute.half_blocks), critic), self.devices
+        )
         self._codes = jax.eval_shape(partial(_one_code, self.space), G)
         self.length = -(-evaluations // self.chunks)  # steps of a chunk
         self.problem = problem

@@ -4,6 +4,7 @@ inside. Each image counts its own steps, so that one may take the place of anoth
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from lsap_jax.inversion.optimizers import make_optimizer, per_image
 from lsap_jax.inversion.rendering import decode, synthesise
 from lsap_jax.losses.perceptual import Perceptual
 from lsap_jax.metrics import distortion
+from lsap_jax.networks.layers import FEATURES
 from lsap_jax.spaces import Space
 
 Codes = dict[str, jax.Array]
@@ -55,6 +57,7 @@ class Problem:
     lr_f: float = 0.0
     latent_noise: LatentNoise = LatentNoise()
     together: int = 0  # images whose gradients are computed at once; 0 is the batch
+    remat: bool = False  # keep the output of every block alone for the backward pass, and compute the rest again
 
     @property
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
@@ -128,6 +131,9 @@ def finite(tree: Any) -> jax.Array:
     return jnp.stack(leaves).all(axis=0)
 
 
+remembering = partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(FEATURES))
+
+
 def step(
     problem: Problem, G: Generator, perceptual: Perceptual | None, state: State, targets: Targets, steps: jax.Array
 ) -> tuple[State, dict[str, jax.Array]]:
@@ -147,7 +153,7 @@ def step(
             value, found = problem.loss(G, perceptual, codes, targets, shown)
             return value.sum(), (value, found)  # images do not mix: the gradient of the sum is each image's own
 
-        (_, losses), grads = jax.value_and_grad(total, has_aux=True)(codes)
+        (_, losses), grads = jax.value_and_grad(remembering(total) if problem.remat else total, has_aux=True)(codes)
         return losses, grads
 
     (value, found), grads = in_groups(problem.together, evaluate, state.codes, targets, state.step, t)

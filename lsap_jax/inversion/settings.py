@@ -39,6 +39,8 @@ def check(config: ConfigDict) -> None:
         raise LsapError("latent_noise: scale is 0 or more, until more than 0")
     if config.converge.patience < 0 or not 0 <= config.converge.tolerance < 1:
         raise LsapError("converge: patience is 0 or more steps, tolerance a part from 0 to 1")
+    if not 0 <= config.compute.half_blocks <= 10:
+        raise LsapError(f"compute.half_blocks={config.compute.half_blocks}: is a number of blocks, 0 is none")
     if min(config.compute.winograd, config.compute.together) < -1:
         raise LsapError("compute: winograd and together are 0 or more, or -1 for what was measured")
     if config.keep not in ("best", "last"):
@@ -107,4 +109,5 @@ def make_problem(config: ConfigDict, space: Space, together: int = 0) -> loop.Pr
         lr_f=options.lr_f,
         latent_noise=loop.LatentNoise(scale=noise.scale, until=noise.until),
         together=together,
+        remat=config.compute.remat,
     )

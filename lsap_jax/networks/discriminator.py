@@ -8,8 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
-from lsap_jax.networks.layers import Conv2d, FullyConnected, normalize_2nd_moment
+from lsap_jax.networks.layers import FEATURES, Conv2d, FullyConnected, normalize_2nd_moment
 from lsap_jax.networks.resample import downsample2d
 
 SQRT_HALF = float(np.sqrt(0.5))
@@ -140,6 +141,7 @@ class DiscriminatorNetwork(nn.Module):
         features = []
         for i in range(len(cfg.channels) - 1, 0, -1):
             x, rgb = DiscriminatorBlock(cfg, i, name=f"b{cfg.resolutions[i]}")(x, rgb)
+            x = checkpoint_name(x, FEATURES)
             features.append(x)
         if not logits:
             return None, features

@@ -17,6 +17,7 @@ from lsap_jax.networks.reduction import Matrix, average, matmul, scaled
 from lsap_jax.networks.resample import conv2d_resample
 
 SQRT2 = float(np.sqrt(2))
+FEATURES = "features"  # name of what rematerialisation keeps: the output of every block
 
 # name -> (function of (x, alpha), default alpha, default gain), the table of `bias_act`
 ACTIVATIONS: dict[str, tuple[Callable, float, float]] = {
@@ -88,14 +89,15 @@ class FullyConnected(nn.Module):
 
 
 def conv_weight(
-    module: nn.Module, shape: tuple[int, ...], side: int, *, gain: float = 1.0, up: int = 1, down: int = 1
+    module: nn.Module, features: jax.Array, width: int, k: int, *, gain: float = 1.0, up: int = 1, down: int = 1
 ) -> jax.Array | Kernel:
-    """Weight of a convolution over features of `side` pixels: a param times gain, or frozen for `conv2d_resample` with
-    flip_weight = (up == 1).
+    """Weight [k, k, C, width] of a convolution over features [B, H, W, C]: a param times gain, or frozen for
+    `conv2d_resample` with flip_weight = (up == 1) and the features' precision.
     """
+    shape, side, dtype = (k, k, features.shape[-1], width), features.shape[1], features.dtype
 
     def make(w: jax.Array) -> Kernel:
-        return Kernel.of(w[::-1, ::-1] if up > 1 else w, side, strided=up > 1 or down > 1)
+        return Kernel.of(w[::-1, ::-1] if up > 1 else w, side, strided=up > 1 or down > 1).astype(dtype)
 
     init = nn.initializers.normal(1.0)
     return frozen.weight(module, init, shape, lambda w: w if gain == 1 else w * gain, make)
@@ -125,12 +127,12 @@ def modulated_conv2d(
         styles: [B, Cin].
         noise: [B | 1, H', W', 1] added to the result, or None.
     """
-    x = scaled(x, styles[:, None, None, :].astype(x.dtype))
+    x = scaled(x, styles[:, None, None, :])
     x = conv2d_resample(x, weight, resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight)
     if demodulate:
         powers = weight.energy if isinstance(weight, Kernel) else jnp.sum(jnp.square(weight), axis=(0, 1))
         energy = matmul(jnp.square(styles), powers)
-        x = scaled(x, jax.lax.rsqrt(energy + 1e-8)[:, None, None, :].astype(x.dtype))
+        x = scaled(x, jax.lax.rsqrt(energy + 1e-8)[:, None, None, :])
     return x if noise is None else x + noise.astype(x.dtype)
 
 
@@ -153,7 +155,7 @@ class Conv2d(nn.Module):
         k, fan_in = self.kernel_size, x.shape[-1]
         equalised = float(1 / np.sqrt(fan_in * k * k))
         factors = {"up": self.up, "down": self.down}
-        weight = conv_weight(self, (k, k, fan_in, self.features), x.shape[1], gain=equalised, **factors)
+        weight = conv_weight(self, x, self.features, k, gain=equalised, **factors)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else None
         f = np.asarray(self.resample_filter) if self.up > 1 or self.down > 1 else None
         x = conv2d_resample(x, weight, f, up=self.up, down=self.down, padding=k // 2, flip_weight=self.up == 1)

@@ -14,10 +14,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from lsap_jax.errors import LsapError
 from lsap_jax.networks import frozen
 from lsap_jax.networks.convolution import Kernel, conv2d
+from lsap_jax.networks.layers import FEATURES
 from lsap_jax.networks.parameters import params_from_canonical
 
 
@@ -171,7 +173,7 @@ class Features(nn.Module):
         taps = []
         for step in self.steps:
             if isinstance(step, Pool):
-                x = max_pool(x, step.window, step.ceil)
+                x = checkpoint_name(max_pool(x, step.window, step.ceil), FEATURES)
                 continue
             if isinstance(step, Conv):
                 x = Convolution(step.width, step.kernel, step.stride, step.padding, name=str(step.place))(x)

@@ -36,22 +36,22 @@ def average(x: jax.Array, axes: int | tuple[int, ...], keepdims: bool = False) -
 
 @jax.custom_vjp
 def scaled(x: jax.Array, s: jax.Array) -> jax.Array:
-    """x · s for an s of as many axes, each of x's length or 1; those of length 1 are neighbours.
+    """x · s, of x's dtype, for an s of as many axes, each of x's length or 1; those of length 1 are neighbours.
 
-    The gradient to s is a `total`.
+    The gradient to s is a `total`, in the precision of s.
     """
-    return x * s
+    return x * s.astype(x.dtype)
 
 
 def _scaled_fwd(x: jax.Array, s: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return x * s, (x, s)
+    return scaled(x, s), (x, s)
 
 
 def _scaled_bwd(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, s = saved
     axes = tuple(i for i, (a, b) in enumerate(zip(x.shape, s.shape, strict=True)) if a != b)
-    ds = g * x
-    return scaled(g, s), (total(ds, axes, keepdims=True) if axes else ds).astype(s.dtype)
+    ds = g.astype(s.dtype) * x.astype(s.dtype)
+    return scaled(g, s), total(ds, axes, keepdims=True) if axes else ds
 
 
 scaled.defvjp(_scaled_fwd, _scaled_bwd)

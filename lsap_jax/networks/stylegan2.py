@@ -14,9 +14,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from lsap_jax.networks.layers import (
     ACTIVATIONS,
+    FEATURES,
     Conv2d,
     FullyConnected,
     bias_act,
@@ -132,6 +134,7 @@ class SynthesisInputs:
     noise_mode: NoiseMode
     noise: dict[str, jax.Array] | None
     rng: jax.Array | None
+    half_blocks: int
     features: dict[str, jax.Array] = field(default_factory=dict)
 
 
@@ -149,7 +152,7 @@ class SynthesisLayer(nn.Module):
         cfg = self.config
         index, width = cfg.style_layers()[self.layer]
         styles = layer_styles(inputs, self.layer, index, width)
-        weight = conv_weight(self, (3, 3, width, self.features), x.shape[1], up=self.up)
+        weight = conv_weight(self, x, self.features, 3, up=self.up)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x = modulated_conv2d(
             x,
@@ -205,10 +208,10 @@ class ToRGB(nn.Module):
         cfg = self.config
         index, width = cfg.style_layers()[self.layer]
         styles = layer_styles(inputs, self.layer, index, width) * float(1 / np.sqrt(width))
-        weight = conv_weight(self, (1, 1, width, cfg.img_channels), x.shape[1])
+        weight = conv_weight(self, x, cfg.img_channels, 1)
         bias = self.param("bias", nn.initializers.zeros, (cfg.img_channels,))
         x = modulated_conv2d(x, weight, styles, demodulate=False)
-        x = bias_act(x, bias, clamp=cfg.conv_clamp)
+        x = bias_act(x, bias, clamp=cfg.conv_clamp).astype(styles.dtype)  # images are never added up in bfloat16
         inputs.features[self.layer] = x
         return x
 
@@ -256,6 +259,8 @@ class SynthesisBlock(nn.Module):
                 x = conv1(f, inputs)
             else:
                 assert x is not None
+                if self.index >= len(cfg.channels) - inputs.half_blocks:
+                    x = x.astype(jnp.bfloat16)
                 skip = None
                 if resnet:
                     skip = Conv2d(width, 1, use_bias=False, up=2, resample_filter=cfg.resample_filter, name="skip")(
@@ -263,6 +268,7 @@ class SynthesisBlock(nn.Module):
                     )
                 x = conv1(conv0(x, inputs), inputs, gain=SQRT_HALF if resnet else 1.0)
                 x = x if skip is None else skip + x
+        x = checkpoint_name(x, FEATURES)
         inputs.features[name] = x
         if img is not None:
             img = upsample2d(img, cfg.filter)
@@ -292,6 +298,7 @@ class Synthesis(nn.Module):
         noise_mode: NoiseMode = "const",
         noise: dict[str, jax.Array] | None = None,
         rng: jax.Array | None = None,
+        half_blocks: int = 0,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Image [B, R, R, img_channels], unclipped, and every intermediate feature by name.
 
@@ -302,10 +309,14 @@ class Synthesis(nn.Module):
                 Lower layers are not computed and the RGB of lower resolutions is dropped (BDInvert's base code). Skip
                 architecture only.
             noise: layer name -> [B | 1, r, r] instead of the constant noise of those layers.
+            half_blocks: so many blocks, from the highest resolution down, have their features in bfloat16; styles,
+                demodulation and images stay as they are. The block at which f enters is none of them.
         """
         cfg = self.config
         first = 0 if f is None else base_block(cfg, f.shape)
-        inputs = SynthesisInputs(ws=ws, styles=styles, noise_mode=noise_mode, noise=noise, rng=rng)
+        inputs = SynthesisInputs(
+            ws=ws, styles=styles, noise_mode=noise_mode, noise=noise, rng=rng, half_blocks=half_blocks
+        )
         x = img = None
         for i in range(first, len(cfg.channels)):
             block = SynthesisBlock(config=cfg, index=i, name=f"b{cfg.resolutions[i]}")
