@@ -42,6 +42,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]>=0.8"],
         "tpu": ["jax[tpu]>=0.8"],
+        "ray": ["ray>=2.40"],
         "tfds": ["array_record", "tensorflow-datasets"],
         "dev": [
             "build",
@@ -53,6 +54,7 @@ setup(
             "pytest>=8.3",
             "pytest-cov>=6",
             "pytest-xdist>=3.6",
+            "ray>=2.40",
             "ruff>=0.12",
             "selenium>=4.20",
             "setuptools>=77",  # the test of the wheel builds without a network

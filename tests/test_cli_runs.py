@@ -155,6 +155,15 @@ def test_exports_agree_with_the_codes(work, tmp_path, capsys):
     np.testing.assert_allclose(arrays["ws"], G.map_rows(arrays["z"]), rtol=1e-4, atol=1e-5)
 
 
+def test_a_run_that_went_through_a_store_serves_as_before(work, tmp_path, capsys):
+    assert run("export", work / "run", "--format=zarr", tmp_path / "store") == 0
+    assert run("export", tmp_path / "store", "--format=files", tmp_path / "run") == 0
+    assert tree(tmp_path / "run") == tree(work / "run")
+    assert run("verify", tmp_path / "run") == 0
+    assert f"{COUNT} images" in capsys.readouterr().out
+    assert run("report", tmp_path / "run") == 0
+
+
 def test_exports_that_cannot_be(work, tmp_path, capsys):
     assert run("export", work / "run", tmp_path / "x.npy") == 2
     assert "--array=NAME" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from lsap_jax.cli import main
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import atomic
 from lsap_jax.inversion.results import RunFolder, read_failures, read_manifest, read_run
-from lsap_jax.inversion.shards import Shard, parse_shard
+from lsap_jax.inversion.shards import Shard, joined_shard, parse_shard
 from lsap_jax.testing import tiny_generator, tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -127,6 +128,7 @@ def test_a_part_waits_for_who_puts_the_whole_together(tmp_path):
 
 
 COUNT = 7
+DEADLINE = 180.0  # seconds after which something hangs
 QUICK = ("--space=z+", "--steps=4", "--config.chunk=2", "--batch_size=2")
 
 
@@ -179,26 +181,70 @@ def test_a_share_that_is_not_the_last_leaves_the_rest_to_others(work, tmp_path, 
     assert (out / "manifest.1-of-3.jsonl").is_file()
 
 
+def start(work, out, *more, **environment):
+    """A process of its own; its output is to be read."""
+    command = [sys.executable, "-m", "lsap_jax", *map(str, argv(work, out, *more))]
+    environment = {**os.environ, **environment}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True)
+
+
+def finish(processes):
+    """Exit statuses, and what was said."""
+    said = [process.communicate(timeout=DEADLINE)[0] for process in processes]
+    return [process.returncode for process in processes], said
+
+
 def test_a_share_that_dies_is_finished_by_any_number(work, tmp_path):
-    """Two processes of two devices each on one run, one killed in the middle; the rest by three shares, and by one."""
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    """Two processes of four devices each on one run, one killed in the middle; the rest by three processes at once, and
+    by one, all of two devices.
+    """
+    four = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     out = tmp_path / "run"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "lsap_jax", *map(str, argv(work, out, f"--shard={i}/2"))],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True,
-        )
-        for i in range(2)
-    ]  # fmt: skip
-    victim = out / "manifest.1-of-2.jsonl"
-    while not victim.exists() and processes[1].poll() is None:
+    processes = [start(work, out, f"--shard={i}/2", **four) for i in range(2)]
+    victim, until = out / "manifest.1-of-2.jsonl", time.monotonic() + DEADLINE
+    while not victim.exists() and processes[1].poll() is None and time.monotonic() < until:
         time.sleep(0.01)
     processes[1].send_signal(signal.SIGKILL)
-    said = [process.communicate()[0] for process in processes]
-    assert processes[0].returncode in (0, 1), said[0]
+    statuses, said = finish(processes)
+    assert statuses[0] in (0, 1), said[0]
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", out, copy], check=True)
+    statuses, said = finish([start(work, out, f"--shard={i}/3") for i in range(3)])
+    assert set(statuses) <= {0, 1}, said
     assert invert(work, copy) == 1
-    for i in range(3):
-        assert invert(work, out, f"--shard={i}/3") in (0, 1)
     assert tree(out) == tree(copy) == tree(work / "run")
+
+
+def test_processes_that_have_to_meet_share_a_run(work, tmp_path):
+    """As on a TPU pod: `jax.distributed` with two processes, every one on its own devices."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    out = tmp_path / "run"
+    met = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    statuses, said = finish([start(work, out, "--shard=auto", JAX_PROCESS_ID=str(i), **met) for i in range(2)])
+    assert statuses == [0, 1], said  # the second share has the broken image
+    assert "4 images done; " in said[0] and "images done, 1 failed" in said[1]
+    assert set(read_manifest(out)) == set(read_manifest(work / "run")) and set(read_failures(out)) == {"3"}
+    assert tree(out) == tree(work / "run")
+
+
+def test_only_where_the_platform_demands_it_processes_meet(monkeypatch):
+    assert joined_shard({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}) is None
+    assert joined_shard({"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": "localhost"}) is None
+    asked = []
+
+    def refuses(**options):
+        asked.append(options)
+        raise RuntimeError("nobody is there")
+
+    monkeypatch.setattr("jax.distributed.initialize", refuses)
+    for environment in (
+        {"TPU_WORKER_ID": "0", "TPU_WORKER_HOSTNAMES": "a,b"},
+        {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_PROCESS_ID": "1", "JAX_NUM_PROCESSES": "2", "SLURM_PROCID": "0"},
+        {"JAX_COORDINATOR_ADDRESS": "a:1", "SLURM_PROCID": "3", "SLURM_NTASKS": "4"},
+    ):
+        with pytest.raises(LsapError, match="jax.distributed did not start .nobody is there"):
+            joined_shard(environment)
+    told = [{name: n for name, n in options.items() if name != "shutdown_timeout_seconds"} for options in asked]
+    assert told == [{}, {"num_processes": 2, "process_id": 1}, {"num_processes": 4, "process_id": 3}]

@@ -1,6 +1,7 @@
 """Images to latent codes.
 
 usage: lsap-jax invert IMAGES ... --generator G --space f/z+ --out DIR [--config NAME|FILE] [--config.key=value ...]
+                       [--engine local|ray]
 
 IMAGES is a folder (searched through), a glob, files, or tfds:NAME/SPLIT. G is a bundled name, a converted file, or an
 official checkpoint. DIR gets codes, pictures, curves, metrics.csv and report.html. Run the same command again to finish
@@ -26,7 +27,7 @@ from absl.flags import FlagValues
 from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK, TERMINATED, one_line
 from lsap_jax.cli.arguments import Arguments, choice, configuration, literal, new_flags, number, text
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.shards import Shard, parse_shard
+from lsap_jax.inversion.shards import Shard, joined_shard, parse_shard
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -64,6 +65,15 @@ def flags() -> FlagValues:
         "shard",
         "i/n: this process takes share i of n of the images, from 0; auto asks SLURM, Kubernetes or the TPU pod",
     )
+    choice(
+        values,
+        "engine",
+        ("local", "ray"),
+        "local computes on the devices of this process; ray on those of a cluster (RAY_ADDRESS, or the one that this "
+        "machine runs, else one of its own), every batch by an actor; this process then needs no accelerator",
+        "local",
+    )
+    number(values, "actors", "of --engine ray (default: one per GPU of the cluster, without GPUs one per node)")
     text(
         values,
         "init",
@@ -81,8 +91,9 @@ def flags() -> FlagValues:
 def run(args: Arguments) -> int:
     args.some("images")
     out, name = Path(args.required("out")), args.required("generator")
-    shard = parse_shard(args.flags.shard, os.environ) if args.flags.shard else None
     config = choose_config(args)
+    engine = choose_engine(args)
+    shard = choose_shard(args)
     from lsap_jax.cli.runs import attached, images_of, prepared
     from lsap_jax.generator import load_generator
 
@@ -92,7 +103,35 @@ def run(args: Arguments) -> int:
         config.batch_size = fitting_batch(G, config, out, -(-len(source) // (shard.count if shard else 1)))
         print(f"batch size {config.batch_size}", file=sys.stderr)
     start = starts(args, G, source, config) if args.flags.init else None
-    return invert(G, source, config, out, generator_name=name, start=start, shard=shard)
+    return invert(G, source, config, out, generator_name=name, start=start, shard=shard, **engine)
+
+
+def choose_shard(args: Arguments) -> Shard | None:
+    """The share of this process, if it has only one; on a TPU pod, all of them have met then."""
+    asked = args.flags.shard
+    if asked is None:
+        return None
+    return (joined_shard(os.environ) if asked == AUTO else None) or parse_shard(asked, os.environ)
+
+
+def choose_engine(args: Arguments) -> dict[str, Any]:
+    """`engine` and `actors` of `lsap_jax.inversion.run.run`; with Ray, this process leaves accelerators to actors.
+
+    Raises:
+        LsapError: flags that do not go together.
+    """
+    engine, actors = args.flags.engine, args.flags.actors
+    if engine == "local" and actors is not None:
+        raise LsapError(f"--actors={actors}: is for --engine=ray")
+    if engine == "ray":
+        if args.flags.shard:
+            raise LsapError(f"--shard={args.flags.shard}: --engine=ray shares the images out by itself; leave it away")
+        if args.flags.batch_size == AUTO:
+            raise LsapError("--batch_size=auto: looks at the devices of this process; give --engine=ray a number")
+        import jax
+
+        jax.config.update("jax_platforms", "cpu")
+    return {"engine": engine, "actors": actors}
 
 
 def choose_config(args: Arguments) -> "ConfigDict":
@@ -170,17 +209,20 @@ def invert(
     generator_name: str,
     start: dict[str, dict[str, np.ndarray]] | None = None,
     shard: Shard | None = None,
+    engine: str = "local",
+    actors: int | None = None,
 ) -> int:
     """Runs with progress, writes the report, prints the summary; returns the exit status."""
     from lsap_jax.cli.progress import reporter
     from lsap_jax.inversion.batch import Inverter
     from lsap_jax.inversion.flight import Preempted
-    from lsap_jax.inversion.memory import largest_batch
+    from lsap_jax.inversion.memory import explained
     from lsap_jax.inversion.results import read_manifest
     from lsap_jax.inversion.run import run as run_inversion
     from lsap_jax.report.run_report import write_run_report
 
     options: dict[str, Any] = {"generator_name": generator_name, "start": start, "shard": shard}
+    options |= {"engine": engine, "actors": actors}
     try:
         with reporter() as progress, terminated() as stop:
             summary = run_inversion(G, source, config, out, **options, progress=progress, stop=stop)
@@ -198,11 +240,7 @@ def invert(
     except Exception as error:
         if "RESOURCE_EXHAUSTED" not in str(error) or config.batch_size == 1:
             raise
-        fits = largest_batch(Inverter(G, config), config.batch_size - 1)
-        raise LsapError(
-            f"batch_size={config.batch_size} does not fit into the memory of the device; {fits} would, and "
-            "--batch_size=auto finds it"
-        ) from error
+        raise explained(error, Inverter(G, config)) from error
     print_failures(out)
     print(summary_line(summary))
     print(f"report: {report}" if report else "other shards are still at work; the last one writes the report")

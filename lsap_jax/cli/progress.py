@@ -51,7 +51,7 @@ def line(p: "Progress") -> str:
     """A progress report as text."""
     failed = f", {p.failed} failed" if p.failed else ""
     parts = [f"{p.done}/{p.total} images{failed}"]
-    if p.done + p.failed < p.total:
+    if p.steps and p.done + p.failed < p.total:
         parts.append(f"step {p.step}/{p.steps}")
     if p.loss == p.loss:
         parts.append(f"loss {p.loss:.4g}")

@@ -2,11 +2,15 @@
 
 Batches are numbered over the whole list of images; shard i of n takes those whose number is i modulo n. So a batch has
 the same images, and gives the same bytes, whatever n is.
+
+Where the platform demands it (a TPU pod, or whoever sets JAX_COORDINATOR_ADDRESS), the processes join `jax.distributed`
+and take rank and count from there. Every one still computes on its own devices alone.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lsap_jax.errors import LsapError
 
@@ -18,6 +22,9 @@ LAUNCHERS = (
     ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS", None),
     ("TPU_WORKER_ID", "TPU_WORKER_HOSTNAMES", None),
 )
+COORDINATOR = "JAX_COORDINATOR_ADDRESS"
+JOINED = ("JAX_PROCESS_ID", "JAX_NUM_PROCESSES", None)
+LAST_ONE = 7 * 24 * 3600  # seconds that a process which is done waits for the others, as jax ends all of them together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +58,44 @@ def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
     return _shard(int(match[1]), int(match[2]), f"--shard={text}")
 
 
+def joined_shard(environment: Mapping[str, str]) -> Shard | None:
+    """The share of a process that has to join `jax.distributed`, which it has then done; None where it has not to.
+
+    Call it before anything touches a device.
+
+    Raises:
+        LsapError: rank and count are not told, or the others do not answer.
+    """
+    hosts = environment.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    if COORDINATOR not in environment and len(hosts) < 2:
+        return None
+    import jax
+
+    told: dict[str, Any] = {}
+    if COORDINATOR in environment:
+        known = _read(environment, [JOINED, *LAUNCHERS])
+        if known is not None:
+            told = {"num_processes": known.count, "process_id": known.index}
+    try:
+        jax.distributed.initialize(shutdown_timeout_seconds=LAST_ONE, **told)
+        return Shard(index=jax.process_index(), count=jax.process_count())
+    except (RuntimeError, ValueError) as error:
+        raise LsapError(
+            f"--shard=auto: jax.distributed did not start ({error}); set {COORDINATOR}, {JOINED[1]} and {JOINED[0]} of "
+            "every process, start all of them, or give --shard=i/n"
+        ) from error
+
+
 def _of_launcher(environment: Mapping[str, str]) -> Shard:
-    for rank, count, least in LAUNCHERS:
+    shard = _read(environment, LAUNCHERS)
+    if shard is None:
+        known = ", ".join(rank for rank, _, _ in LAUNCHERS)
+        raise LsapError(f"--shard=auto: no launcher's variable is set ({known}); give --shard=i/n")
+    return shard
+
+
+def _read(environment: Mapping[str, str], launchers: Sequence[tuple[str, str, str | None]]) -> Shard | None:
+    for rank, count, least in launchers:
         if rank not in environment:
             continue
         if count not in environment:
@@ -64,8 +107,7 @@ def _of_launcher(environment: Mapping[str, str]) -> Shard:
             raise LsapError(f"--shard=auto: {rank} and {count} are no numbers ({', '.join(values)}); give --shard=i/n")
         index, total, first = map(int, values)
         return _shard(index - first, total, f"--shard=auto ({rank}={index}, {count}={number})")
-    known = ", ".join(rank for rank, _, _ in LAUNCHERS)
-    raise LsapError(f"--shard=auto: no launcher's variable is set ({known}); give --shard=i/n")
+    return None
 
 
 def _shard(index: int, count: int, said: str) -> Shard:
