@@ -38,12 +38,13 @@ setup(
         "rich>=13",
         "safetensors>=0.5",
         "scipy>=1.11",
+        "tensorstore>=0.1.74",
     ],
     extras_require={
         "cuda": ["jax[cuda12]>=0.8"],
         "tpu": ["jax[tpu]>=0.8"],
         "ray": ["ray>=2.40"],
-        "tfds": ["array_record", "tensorflow-datasets"],
+        "tfds": ["array_record", "importlib_resources", "tensorflow-datasets"],
         "dev": [
             "build",
             "hypothesis>=6.100",

@@ -5,10 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lsap_jax import invert
 from lsap_jax.configuration import load_config
+from lsap_jax.data import from_arrays
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.batch import Inverter, Job
+from lsap_jax.inversion.flight import Preempted
 from lsap_jax.inversion.flow import flow, is_done
+from lsap_jax.inversion.results import read_arrays, read_manifest
+from lsap_jax.inversion.run import run
 from lsap_jax.testing import tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -93,3 +98,38 @@ def test_a_frozen_image_does_not_stay_for_ever():
 def test_impossible_options_are_refused(tiny, options):
     with pytest.raises(LsapError, match=r"converge|compute"):
         make(tiny, 1, **options)
+
+
+def test_a_run_whose_images_leave_early(tiny, tmp_path, together):
+    """The run folder of a flow has every image once, with the curves as far as they went, also after a stop."""
+    options = {"steps": STEPS, "chunk": CHUNK, "batch_size": 2, "optimizer.lr": 0.05}
+    config = load_config("z+", {**options, "converge.patience": 5, "converge.tolerance": 0.1})
+    source = from_arrays(tiny_images(9), resolution=16, channels=3)
+    told = []
+
+    def go(stop=lambda: False):
+        return run(tiny, source, config, tmp_path / "run", generator_name="tiny", progress=told.append, stop=stop)
+
+    with pytest.raises(Preempted):
+        go(lambda: any(p.done for p in told))
+    first = read_manifest(tmp_path / "run")
+    assert 0 < len(first) < 9
+    summary = go()
+    assert (summary.done, summary.failed, summary.skipped) == (9, 0, len(first))
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest.keys() == together.keys() and told[-1].done == 9
+    assert {id: manifest[id] for id in first} == first
+    for id in manifest:
+        curve = read_arrays(tmp_path / "run", id, "curves", manifest=manifest)["loss"]
+        assert len(curve) in LENGTHS
+        np.testing.assert_allclose(curve, together[id].curve["loss"][: len(curve)], rtol=1e-3)
+    with pytest.raises(LsapError, match=r"converge.patience"):
+        run(tiny, source, config, tmp_path / "ray", generator_name="tiny", engine="ray")
+
+
+def test_arrays_whose_images_leave_early(tiny):
+    options = {"optimizer.lr": 0.05, "chunk": CHUNK, "converge.patience": 5, "converge.tolerance": 0.1}
+    found = invert(tiny, tiny_images(5), space="z+", steps=STEPS, batch_size=2, **options)
+    assert found.ids == tuple("01234") and found.curves["loss"].shape == (5, STEPS + 1)
+    ended = np.isnan(found.curves["loss"]).sum(axis=1)
+    assert set(STEPS + 1 - ended) <= LENGTHS and ended.any()

@@ -28,7 +28,7 @@ COMMANDS = {
     "evaluate": "more metrics of a run: NSCD, MS-SSIM, LPIPS, KID, FID",
     "verify": "render the codes of a run again and compare with its pictures",
     "report": "write report.html of a run anew",
-    "export": "the codes of a run as .npy, .npz or .pt",
+    "export": "the codes of a run as .npy, .npz or .pt, or the whole run as one sharded store, and back",
     "train-generator": "train a StyleGAN2 on a folder or archive of images",
     "train-basecode": "train the base-code encoder of a generator",
     "train-encoder": "train the latent encoder of a generator",

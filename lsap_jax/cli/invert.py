@@ -3,9 +3,9 @@
 usage: lsap-jax invert IMAGES ... --generator G --space f/z+ --out DIR [--config NAME|FILE] [--config.key=value ...]
                        [--engine local|ray]
 
-IMAGES is a folder (searched through), a glob, files, or tfds:NAME/SPLIT. G is a bundled name, a converted file, or an
-official checkpoint. DIR gets codes, pictures, curves, metrics.csv and report.html. Run the same command again to finish
-an interrupted run.
+IMAGES is a folder (searched through), a glob, files, @FILE (a list of them), or tfds:NAME/SPLIT. G is a bundled name, a
+converted file, or an official checkpoint. DIR gets codes, pictures, curves, metrics.csv and report.html. Run the same
+command again to finish an interrupted run.
 
 Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C, 143
 after SIGTERM, which saves the batch under way when its chunk of steps is over.

@@ -1,16 +1,42 @@
 """Images that have converged leave their batch, and the next ones take their places."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from lsap_jax.inversion.batch import Inverted, Inverter, Job, StepReport
+from lsap_jax.inversion.flight import Preempted
+from lsap_jax.inversion.loop import State
+from lsap_jax.inversion.objective import Targets
+from lsap_jax.inversion.stream import Batch, Computed, Engine, Stop
 
 Curve = dict[str, np.ndarray]
 
 
+def flowing(inverter: Inverter) -> Engine:
+    """Images of all batches through the slots of one on the devices of this process. Those under way when it must stop
+    are not saved: few steps are lost where images leave early.
+    """
+
+    def compute(batches: Iterator[Batch], run: Path, report: StepReport, stop: Stop) -> Iterator[Computed]:
+        places: dict[str, Batch] = {}
+
+        def jobs() -> Iterator[Job]:
+            for batch in batches:
+                for i, job in enumerate(batch.jobs):
+                    if job is not None:
+                        places[job.id] = batch.pick([i])
+                        yield job
+
+        for job, result in flow(inverter, jobs(), report, stop):
+            yield Computed(batch=places.pop(job.id), results=[result])
+
+    return Engine(inverter=inverter, compute=compute)
+
+
 def flow(
-    inverter: Inverter, jobs: Iterable[Job], report: StepReport | None = None
+    inverter: Inverter, jobs: Iterable[Job], report: StepReport | None = None, stop: Stop = lambda: False
 ) -> Iterator[tuple[Job, Inverted | None]]:
     """Results of any number of jobs as each is done, in whatever order; None where no step was finite.
 
@@ -19,11 +45,15 @@ def flow(
 
     Args:
         report: told after every chunk the steps that the images under way have taken on average.
+        stop: asked after every chunk.
+
+    Raises:
+        Preempted: it was stopped; what is done was given before.
     """
     queue, steps = iter(jobs), inverter.config.steps
     slots: list[Job | None] = [None] * inverter.batch_size
     curves: list[Curve] = [{}] * len(slots)
-    under_way = None
+    under_way: tuple[State, Targets] | None = None
     while True:
         entered = np.array([job is None for job in slots])
         slots = [next(queue, None) if job is None else job for job in slots]
@@ -44,14 +74,26 @@ def flow(
             taken = np.mean([len(curves[i]["loss"]) for i in busy])
             report(min(int(taken), steps), steps, float(np.mean(losses)) if losses else float("nan"))
         done = {i for i in busy if is_done(curves[i]["loss"], steps, inverter.config.converge)}
-        if not done:
-            continue
-        leaving = [job if i in done else None for i, job in enumerate(slots)]
-        for job, result in zip(leaving, inverter.end(leaving, *under_way, curves), strict=True):
-            if job is not None:
-                yield job, result
+        if done:
+            yield from _leaving(inverter, under_way, slots, curves, done)
+        if stop():
+            raise Preempted("stopped between two chunks of steps")
         slots = [None if i in done else job for i, job in enumerate(slots)]
         curves = [{} if i in done else curve for i, curve in enumerate(curves)]
+
+
+def _leaving(
+    inverter: Inverter,
+    under_way: tuple[State, Targets],
+    slots: Sequence[Job | None],
+    curves: Sequence[Curve],
+    done: Container[int],
+) -> Iterator[tuple[Job, Inverted | None]]:
+    """Results of the slots in `done`."""
+    jobs = [job if i in done else None for i, job in enumerate(slots)]
+    for job, result in zip(jobs, inverter.end(jobs, *under_way, curves), strict=True):
+        if job is not None:
+            yield job, result
 
 
 def _longer(curve: Curve, chunk: Mapping[str, np.ndarray], slot: int, most: int) -> Curve:

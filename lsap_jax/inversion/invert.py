@@ -11,6 +11,7 @@ from lsap_jax.data import from_arrays
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.inversion.batch import Inverted, Inverter, Job
+from lsap_jax.inversion.flow import flow
 from lsap_jax.spaces import Space
 
 
@@ -78,25 +79,28 @@ def invert(
     config.batch_size = min(config.batch_size, len(source))
     inverter = Inverter(G, config, masked=masks is not None)
     mask_of = _masks(masks, np.shape(images), G.img_resolution, config.fit)
-    results: list[Inverted] = []
-    for indices in inverter.batches(len(source)):
-        jobs = [Job(id=source.ids[i], image=source.load(i).image, mask=mask_of(i)) for i in indices]
-        for job, result in zip(jobs, inverter(jobs, progress), strict=True):
-            if result is None:
-                raise LsapError(
-                    f"image {job.id}: the loss was not finite at any step; look at the image and the generator"
-                )
-            results.append(result)
+    jobs = (Job(id=id, image=source.load(i).image, mask=mask_of(i)) for i, id in enumerate(source.ids))
+    found: dict[str, Inverted] = {}
+    for job, result in flow(inverter, jobs, progress):
+        if result is None:
+            raise LsapError(f"image {job.id}: the loss was not finite at any step; look at the image and the generator")
+        found[job.id] = result
+    results = [found[id] for id in source.ids]
     return Inversion(
         space=inverter.space,
         ids=source.ids,
         codes=_stack([r.codes for r in results]),
         images=np.stack([r.image for r in results]),
         metrics=_stack([r.metrics for r in results]),
-        curves=_stack([r.curve for r in results]),
+        curves=_stack([_padded(r.curve, config.steps + 1) for r in results]),
         flags=tuple(r.flags for r in results),
         perceptual=inverter.perceptual_record,
     )
+
+
+def _padded(curve: dict[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
+    """NaN after the end of a curve that ended early."""
+    return {name: np.pad(v, (0, length - len(v)), constant_values=np.nan) for name, v in curve.items()}
 
 
 def _stack(parts: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:

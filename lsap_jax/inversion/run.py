@@ -18,6 +18,7 @@ from lsap_jax.generator import Generator, LatentStatistics
 from lsap_jax.inversion.atomic import InUse
 from lsap_jax.inversion.batch import Inverter, Job, versions
 from lsap_jax.inversion.flight import FLIGHTS, drop_flight
+from lsap_jax.inversion.flow import flowing
 from lsap_jax.inversion.loop import metric_name
 from lsap_jax.inversion.results import RunFolder
 from lsap_jax.inversion.saving import Clock, Progress, Saver
@@ -116,7 +117,10 @@ def _open_engine(
     if name == "local":
         if actors is not None:
             raise LsapError(f"actors={actors}: is for engine='ray'")
-        return nullcontext(local(Inverter(G, config)))
+        inverter = Inverter(G, config)
+        return nullcontext(flowing(inverter) if config.converge.patience else local(inverter))
+    if config.converge.patience:
+        raise LsapError("engine='ray' computes whole batches: set converge.patience to 0, or take engine='local'")
     if shard is not None:
         raise LsapError("engine='ray' shares a run out by itself; leave the shard away")
     from lsap_jax.inversion.ray_engine import open_ray
@@ -148,7 +152,8 @@ def _batches(
 ) -> collections.abc.Generator[Batch, None, None]:
     """The batches, their images loaded ahead; what cannot be used is noted as failed."""
     folder, clock = saver.folder, saver.clock
-    stream = source.stream([i for indices in pending for i in indices])
+    ahead = max(map(len, pending), default=0)  # so that the next batch is there when this one is done
+    stream = source.stream([i for indices in pending for i in indices], ahead=ahead)
     for indices in pending:
         items = tuple(next(stream)[1] for _ in indices)
         jobs: list[Job | None] = []
