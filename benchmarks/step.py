@@ -1,10 +1,11 @@
 """Seconds per image-step: generator, LPIPS-VGG16, Adam and retraction, beside two PyTorch forms of the same step.
 
     python benchmarks/step.py [--batch 1 8] [--rounds 5] [--steps 3] [--allocator default|tuned] [--resolution 256]
-                              [--no-torch]
+                              [--variants NAME ...] [--no-torch] [--checkout PATH]
 
 All variants run in turns within one process, so that whatever else the machine does meets all of them. Random weights,
-the same on all sides; their losses are compared. Target features are computed once. The allocator's settings decide the
+the same on all sides; their losses are compared. `--checkout` adds NVIDIA's generator of a stylegan2-ada-pytorch or
+stylegan3 of yours. Target features are computed once. The allocator's settings decide the
 PyTorch side on CPUs: run both (see README.md here).
 """
 
@@ -17,8 +18,15 @@ from functools import partial
 
 TUNED = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 LR, WEIGHT = 0.01, 10.0
-# name -> least channels of Winograd's form (0: never), images whose gradients are computed at once (0: all)
-VARIANTS = {"jax": (0, 0), "jax by image": (0, 1), "jax winograd": (256, 0), "jax winograd by image": (256, 1)}
+# name -> what it has of `compute` in the configuration
+VARIANTS = {
+    "jax": {},
+    "jax by image": {"together": 1},
+    "jax winograd": {"winograd": 256},
+    "jax winograd by image": {"winograd": 256, "together": 1},
+    "jax remat": {"remat": True},
+    "jax half": {"half_blocks": 4},
+}
 
 
 def arguments() -> argparse.Namespace:
@@ -30,6 +38,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--channel-base", type=int, default=16384)
     parser.add_argument("--torch", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS)[:4], choices=VARIANTS)
+    parser.add_argument("--checkout", default="", help="a checkout of the original PyTorch code, to be measured, too")
     return parser.parse_args()
 
 
@@ -65,7 +75,7 @@ def networks(resolution: int, channel_base: int):
     return G, lpips("vgg16", backbone, lin, resolution=resolution), backbone, lin
 
 
-def jax_runner(G, perceptual, z, targets, steps: int, winograd: int, together: int) -> Callable[[], object]:
+def jax_runner(G, perceptual, z, targets, steps: int, name: str) -> Callable[[], object]:
     """A function that runs one scan and returns the losses [B] before its last step."""
     from dataclasses import replace
 
@@ -80,16 +90,19 @@ def jax_runner(G, perceptual, z, targets, steps: int, winograd: int, together: i
     from lsap_jax.spaces import parse_space
 
     config = load_config("z+", {"optimizer.lr": LR, "loss.perceptual": WEIGHT})
-    problem = replace(make_problem(config, parse_space("z+")), together=together)
+    options = {"winograd": 0, "together": 0, "half_blocks": 0, "remat": False} | VARIANTS[name]
+    problem = make_problem(config, parse_space("z+"))
+    problem = replace(problem, together=options["together"], remat=options["remat"])
     goal = Targets(images=jnp.asarray(targets), features=perceptual.features(jnp.asarray(targets)))
-    G, perceptual = G.freeze(winograd), perceptual.freeze(G.img_resolution, winograd)
+    winograd = options["winograd"]
+    G, perceptual = G.freeze(winograd, options["half_blocks"]), perceptual.freeze(G.img_resolution, winograd)
     # Donated: no two leaves may share memory.
     state = jax.tree.map(jnp.copy, loop.initial_state(problem, {"z": jnp.asarray(z)}))
     chunk = jax.jit(partial(loop.chunk, problem, steps), donate_argnums=2)
     started = time.perf_counter()
     compiled = chunk.lower(G, perceptual, state, goal, np.int32(2**30)).compile()
     mebibytes = compiled.memory_analysis().temp_size_in_bytes / 2**20
-    print(f"  jax: compiled in {time.perf_counter() - started:.1f} s, {mebibytes:.0f} MiB temporary")
+    print(f"  {name}: compiled in {time.perf_counter() - started:.1f} s, {mebibytes:.0f} MiB temporary")
 
     def run():
         nonlocal state
@@ -99,7 +112,7 @@ def jax_runner(G, perceptual, z, targets, steps: int, winograd: int, together: i
     return run
 
 
-def torch_runners(G, backbone, lin, z, targets, steps: int) -> dict[str, Callable[[], object]]:
+def torch_runners(G, backbone, lin, z, targets, steps: int, checkout: str) -> dict[str, Callable[[], object]]:
     import torch_step as other
 
     perceptual = other.Lpips(backbone, lin)
@@ -107,6 +120,10 @@ def torch_runners(G, backbone, lin, z, targets, steps: int) -> dict[str, Callabl
     for name, convolution in other.FORMULATIONS.items():
         network = other.Generator(G.params, G.config.channels, G.config.resample_filter, convolution)
         runners[f"torch {name}"] = partial(other.Inversion(network, perceptual, z, targets, LR, WEIGHT).run, steps)
+    for fused in (True, False) if checkout else ():
+        network = other.Original(checkout, G.params, G.config, fused)
+        name = f"torch original, {'fused' if fused else 'not fused'}"
+        runners[name] = partial(other.Inversion(network, perceptual, z, targets, LR, WEIGHT).run, steps)
     return runners
 
 
@@ -115,7 +132,7 @@ def measure(runners: dict[str, Callable[[], object]], rounds: int, images: int) 
     import numpy as np
 
     losses = {name: np.asarray(run()) for name, run in runners.items()}
-    reference = losses["jax"]
+    reference = next(iter(losses.values()))
     for name, found in losses.items():
         off = np.abs(found / reference - 1).max()
         print(f"  {name}: loss {found.mean():.6f}, largest relative difference {off:.1e}")
@@ -155,12 +172,12 @@ def main() -> None:
         z = np.asarray(retract(rng.standard_normal((batch, G.num_ws, G.z_dim)).astype(np.float32)))
         targets = rng.uniform(-1, 1, (batch, args.resolution, args.resolution, 3)).astype(np.float32)
         runners = {
-            name: jax_runner(G, perceptual, z, targets, args.steps, *options)
-            for name, options in VARIANTS.items()
+            name: jax_runner(G, perceptual, z, targets, args.steps, name)
+            for name in args.variants
             if batch > 1 or "by image" not in name
         }
         if args.torch:
-            runners |= torch_runners(G, backbone, lin, z, targets, args.steps)
+            runners |= torch_runners(G, backbone, lin, z, targets, args.steps, args.checkout)
         times = measure(runners, args.rounds, batch * args.steps)
         best = min((np.median(t) for name, t in times.items() if name.startswith("torch")), default=float("nan"))
         for name, t in times.items():

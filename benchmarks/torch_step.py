@@ -6,12 +6,16 @@
 Weights come from the JAX side, so that both sides compute the same losses.
 """
 
+import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from flax.traverse_util import flatten_dict
 
 VGG_TAPS = (2, 7, 14, 21, 28)
 VGG_POOLS = (5, 10, 17, 24)  # max pooling before these convolutions
@@ -143,6 +147,49 @@ class Generator:
         return img
 
 
+class Original:
+    """The generator of a user's checkout of stylegan2-ada-pytorch or stylegan3, with the params of `lsap_jax`."""
+
+    def __init__(self, checkout: str, params: Mapping[str, Any], config: Any, fused: bool) -> None:
+        if checkout not in sys.path:
+            sys.path.insert(0, checkout)
+        for name in ("training.networks", "training.networks_stylegan2"):
+            if importlib.util.find_spec(name) is not None:
+                networks = importlib.import_module(name)
+                break
+        else:
+            raise SystemExit(f"{checkout}: has no training/networks.py or training/networks_stylegan2.py")
+        self.network = networks.Generator(
+            z_dim=config.z_dim,
+            c_dim=0,
+            w_dim=config.w_dim,
+            img_resolution=config.img_resolution,
+            img_channels=config.img_channels,
+            mapping_kwargs={"num_layers": config.mapping_layers},
+            synthesis_kwargs={
+                "channel_base": config.channels[-1] * config.img_resolution,
+                "channel_max": max(config.channels),
+            },
+        )
+        weights = {".".join(path): _torch_layout(path, a) for path, a in flatten_dict(dict(params)).items()}
+        missing, unexpected = self.network.load_state_dict(weights, strict=False)
+        if unexpected or any(not name.endswith("resample_filter") for name in missing):
+            raise SystemExit(f"{checkout}: its generator has other parameters: {missing[:3]}, {unexpected[:3]}")
+        self.network.eval().requires_grad_(False)
+        self.fused = fused
+
+    def __call__(self, z: torch.Tensor) -> torch.Tensor:
+        """z [B, num_ws, z_dim] on the sphere to images [B, 3, R, R]."""
+        ws = self.network.mapping(z.reshape(-1, z.shape[-1]), None)[:, 0].reshape(*z.shape[:2], -1)
+        return self.network.synthesis(ws, noise_mode="const", force_fp32=True, fused_modconv=self.fused)
+
+
+def _torch_layout(path: tuple[str, ...], a: Any) -> torch.Tensor:
+    if path[-1] == "const":
+        return tensor(a).permute(2, 0, 1)
+    return {4: oihw, 2: lambda w: tensor(w).t()}.get(np.ndim(a) if path[-1] == "weight" else 0, tensor)(a)
+
+
 class Lpips:
     """LPIPS on VGG16, of the arrays that the JAX side was given."""
 
@@ -174,7 +221,7 @@ class Inversion:
     """Adam on z+ with the retraction after each step."""
 
     def __init__(
-        self, G: Generator, lpips: Lpips, z: np.ndarray, targets: np.ndarray, lr: float, weight: float
+        self, G: Generator | Original, lpips: Lpips, z: np.ndarray, targets: np.ndarray, lr: float, weight: float
     ) -> None:
         self.G, self.lpips, self.weight = G, lpips, weight
         self.z = tensor(z).requires_grad_(True)

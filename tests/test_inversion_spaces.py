@@ -105,13 +105,17 @@ def test_ramp_is_the_projectors_schedule():
 def test_latent_noise_has_its_size_and_ends(tiny):
     noise, w = LatentNoise(scale=0.05, until=0.75), jnp.zeros((200, 6, 16))
     rng = jax.random.split(jax.random.key(0), 200)
+
+    def noisy(w, rng, step, t):
+        return np.asarray(noise(tiny, w, rng, jnp.full(len(w), step, jnp.int32), jnp.full(len(w), t, jnp.float32)))
+
     for t in (0.0, 0.375, 0.75, 1.0):
-        found = np.asarray(noise(tiny, w, rng, jnp.int32(3), jnp.float32(t)))
+        found = noisy(w, rng, 3, t)
         expected = 0.05 * float(tiny.statistics.w_spread) * max(0, 1 - t / 0.75) ** 2
         np.testing.assert_allclose(found.std(), expected, rtol=0.03, atol=1e-12)
-    first = noise(tiny, w, rng, jnp.int32(3), jnp.float32(0.0))
-    np.testing.assert_array_equal(first[7:8], noise(tiny, w[:1], rng[7:8], jnp.int32(3), jnp.float32(0.0)))
-    assert np.abs(first - noise(tiny, w, rng, jnp.int32(4), jnp.float32(0.0))).max() > 0.1
+    first = noisy(w, rng, 3, 0.0)
+    np.testing.assert_array_equal(first[7:8], noisy(w[:1], rng[7:8], 3, 0.0))
+    assert np.abs(first - noisy(w, rng, 4, 0.0)).max() > 0.1
 
 
 @pytest.mark.slow

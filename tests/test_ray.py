@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,7 +48,9 @@ def cluster(quick_compilation):
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.delenv("RAY_ADDRESS", raising=False)
         options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-        ray.init(address="local", num_cpus=2, num_gpus=0, object_store_memory=STORE, **options)
+        with warnings.catch_warnings():  # as in ray_engine
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            ray.init(address="local", num_cpus=2, num_gpus=0, object_store_memory=STORE, **options)
         yield ray
         ray.shutdown()
 

@@ -79,6 +79,7 @@ def test_metadata(wheel):
     assert {line.split(": ")[1] for line in metadata if line.startswith("Provides-Extra")} == {
         "cuda",
         "tpu",
+        "ray",
         "tfds",
         "dev",
     }
