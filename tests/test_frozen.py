@@ -169,6 +169,25 @@ def test_half_precision_stays_in_its_blocks():
     assert float(jnp.abs(image - G.synthesis(ws)).max()) > 1e-4  # it did something
 
 
+def test_images_computed_one_by_one_do_not_see_their_batch(full_compilation):
+    G = tiny_generator(img_resolution=32)
+    problem = replace(make_problem(load_config("z+"), parse_space("z+")), together=1)
+    perceptual = from_discriminator(G, 1.0)
+    frozen, seen = G.freeze(winograd=8), perceptual.freeze(32, 8)
+    z = jnp.asarray(values(4, G.num_ws, G.z_dim).astype(np.float32))
+    images = jnp.asarray(tiny_images(4, 32) / 127.5 - 1, jnp.float32)
+    features = perceptual.features(images)
+    chunk = jax.jit(partial(loop.chunk, problem, 8))
+
+    def codes(n):
+        targets = Targets(images=images[:n], features=[f[:n] for f in features])
+        return chunk(frozen, seen, loop.initial_state(problem, {"z": z[:n]}), targets, jnp.int32(8))[0].codes["z"]
+
+    whole = np.asarray(codes(4))
+    np.testing.assert_array_equal(codes(2), whole[:2])
+    np.testing.assert_allclose(codes(1), whole[:1], atol=1e-4)  # a lone image's loop is no loop
+
+
 @pytest.mark.parametrize("options", [{"remat": True}, {"together": 1}, {"together": 2}])
 def test_other_ways_to_the_same_step(options):
     G = tiny_generator()

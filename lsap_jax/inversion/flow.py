@@ -45,7 +45,7 @@ def flow(
 
     Args:
         report: told after every chunk the steps that the images under way have taken on average.
-        stop: asked after every chunk.
+        stop: asked before every chunk.
 
     Raises:
         Preempted: it was stopped; what is done was given before.
@@ -57,12 +57,14 @@ def flow(
     while True:
         entered = np.array([job is None for job in slots])
         slots = [next(queue, None) if job is None else job for job in slots]
+        if all(job is None for job in slots):
+            return
+        if stop():
+            raise Preempted("stopped between two chunks of steps")
         entered &= np.array([job is not None for job in slots])
         if entered.any():
             fresh = inverter.begin(slots)
             under_way = fresh if under_way is None else inverter.enter(entered, fresh, under_way)
-        elif all(job is None for job in slots):
-            return
         assert under_way is not None
         state, chunk = inverter.advance(*under_way)
         under_way = (state, under_way[1])
@@ -76,8 +78,6 @@ def flow(
         done = {i for i in busy if is_done(curves[i]["loss"], steps, inverter.config.converge)}
         if done:
             yield from _leaving(inverter, under_way, slots, curves, done)
-        if stop():
-            raise Preempted("stopped between two chunks of steps")
         slots = [None if i in done else job for i, job in enumerate(slots)]
         curves = [{} if i in done else curve for i, curve in enumerate(curves)]
 
