@@ -41,6 +41,11 @@ coverage: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/refill.py
+	$(BIN)/python benchmarks/gradients.py
+	$(BIN)/python benchmarks/convert.py
+	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/independence.py
 	$(BIN)/python benchmarks/resume.py
 

@@ -28,6 +28,7 @@ VARIANTS: dict[str, dict] = {
     "cosine .1": {**FAST, "optimizer.lr": 0.1},
     "cosine, f .02": {**FAST, "optimizer.lr": 0.05, "optimizer.lr_f": 0.02},
     "riemannian": {**FAST, "optimizer.lr": 0.05, "retraction": "riemannian"},
+    "50 steps in w": {"init.w_steps": 50},
     "w_avg": {"init.detail": "w_avg"},
     "w_avg, cosine": {**FAST, "optimizer.lr": 0.05, "init.detail": "w_avg"},
     "w_avg, cosine, f .02": {**FAST, "optimizer.lr": 0.05, "optimizer.lr_f": 0.02, "init.detail": "w_avg"},

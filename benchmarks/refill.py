@@ -1,6 +1,6 @@
 """What it gains that converged images leave their batch, and what it costs in quality.
 
-    python benchmarks/refill.py heldout [--space f/z+] [--steps 600] [--patience 50 100] [--tolerance 0.01 0.03]
+    python benchmarks/refill.py [IMAGES] [--space f/z+] [--steps 600] [--patience 50 100] [--tolerance 0.01 0.03]
 
 All images once in lock step, then once per criterion with refilled slots, and the numbers of steps that they took.
 Printed per criterion: the steps that images take (quartiles), the part of all image-steps that is computed, what
@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 
+from lsap_jax.cli.demo import samples
 from lsap_jax.configuration import load_config
 from lsap_jax.data import open_images
 from lsap_jax.generator import load_generator
@@ -22,7 +23,7 @@ from lsap_jax.inversion.flow import flow
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images")
+    parser.add_argument("images", nargs="?", default=samples(), help="the bundled samples by default")
     parser.add_argument("--generator", default="toonhead64")
     parser.add_argument("--space", default="f/z+")
     parser.add_argument("--steps", type=int, default=600)

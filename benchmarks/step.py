@@ -1,7 +1,7 @@
 """Seconds per image-step: generator, LPIPS-VGG16, Adam and retraction, beside two PyTorch forms of the same step.
 
     python benchmarks/step.py [--batch 1 8] [--rounds 5] [--steps 3] [--allocator default|tuned] [--resolution 256]
-                              [--variants NAME ...] [--no-torch] [--checkout PATH]
+                              [--variants NAME ...] [--no-torch] [--checkout PATH] [--ceilings]
 
 All variants run in turns within one process, so that whatever else the machine does meets all of them. Random weights,
 the same on all sides; their losses are compared. `--checkout` adds NVIDIA's generator of a stylegan2-ada-pytorch or
@@ -39,6 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--channel-base", type=int, default=16384)
     parser.add_argument("--torch", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS)[:4], choices=VARIANTS)
+    parser.add_argument("--ceilings", action="store_true", help="measure what the device reaches, too")
     parser.add_argument("--checkout", default="", help="a checkout of the original PyTorch code, to be measured, too")
     return parser.parse_args()
 
@@ -102,6 +103,13 @@ def jax_runner(G, perceptual, z, targets, steps: int, name: str) -> Callable[[],
     started = time.perf_counter()
     compiled = chunk.lower(G, perceptual, state, goal, np.int32(2**30)).compile()
     mebibytes = compiled.memory_analysis().temp_size_in_bytes / 2**20
+    cost = compiled.cost_analysis() or {}
+    work = ", ".join(
+        f"{cost[key] / len(z) / 1e9:.3g} {unit}"
+        for key, unit in (("flops", "GFLOP"), ("bytes accessed", "GB"))
+        if key in cost
+    )
+    print(f"  {name}: {work} per image-step by the compiler's account")
     print(f"  {name}: compiled in {time.perf_counter() - started:.1f} s, {mebibytes:.0f} MiB temporary")
 
     def run():
@@ -110,6 +118,32 @@ def jax_runner(G, perceptual, z, targets, steps: int, name: str) -> Callable[[],
         return np.asarray(curves["loss"][-1])
 
     return run
+
+
+def ceilings() -> dict[str, float]:
+    """What the device reaches: FLOP/s of large products in float32 and bfloat16, bytes/s of a copy."""
+    import jax
+    import jax.numpy as jnp
+
+    side = 2048 if jax.default_backend() == "cpu" else 8192
+
+    def seconds(function, *inputs) -> float:
+        compiled = jax.jit(function).lower(*inputs).compile()
+        jax.block_until_ready(compiled(*inputs))
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            jax.block_until_ready(compiled(*inputs))
+            times.append(time.perf_counter() - started)
+        return sorted(times)[2]
+
+    found = {}
+    for dtype in (jnp.float32, jnp.bfloat16):
+        a = jnp.ones((side, side), dtype)
+        found[f"{jnp.dtype(dtype).name} FLOP/s"] = 2 * side**3 / seconds(lambda a: a @ a, a)
+    large = jnp.ones((side * side * 8,))
+    found["bytes/s"] = 2 * large.nbytes / seconds(lambda a: a + 1, large)
+    return found
 
 
 def torch_runners(G, backbone, lin, z, targets, steps: int, checkout: str) -> dict[str, Callable[[], object]]:
@@ -165,6 +199,8 @@ def main() -> None:
             print("torch is not installed: the JAX side alone")
     size = f"{args.resolution} px, channel base {args.channel_base}"
     print(f"{versions}; {size}, allocator {args.allocator}, load of the machine {os.getloadavg()[0]:.1f}")
+    if args.ceilings:
+        print("this device reaches " + ", ".join(f"{value:.2e} {name}" for name, value in ceilings().items()))
     rows = []
     for batch in args.batch:
         print(f"batch {batch}")

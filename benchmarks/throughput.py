@@ -1,6 +1,6 @@
 """Where the time of a run goes, and how runs scale over devices and processes.
 
-    python benchmarks/throughput.py IMAGES [--steps 99] [--batch_size 8] [--devices 1 2 8] [--processes 1 2]
+    python benchmarks/throughput.py [IMAGES] [--steps 99] [--batch_size 8] [--devices 1 2 8] [--processes 1 2]
 
 Every row is a run of `lsap_jax.inversion.run` into a fresh folder, after one that compiles. Rows with several devices
 divide the processor into so many (XLA_FLAGS), rows with several processes are shards at once. Printed: images per
@@ -19,12 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lsap_jax.cli.demo import samples
+
 PAPER_STEPS = 1200
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images")
+    parser.add_argument("images", nargs="?", default=samples(), help="the bundled samples by default")
     parser.add_argument("--generator", default="toonhead64")
     parser.add_argument("--space", default="f/z+")
     parser.add_argument("--steps", type=int, default=99)
