@@ -32,7 +32,7 @@ from lsap_jax.weights_file import write_weights
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 DEADLINE = 120.0  # seconds after which something hangs
 STORE = 100 * 2**20  # bytes of the object store
-COUNT = 6
+COUNT = 16  # so many that some are left when the first one is done, however fast the machine is
 
 
 def tree(folder):
@@ -50,7 +50,10 @@ def cluster(quick_compilation):
         options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
         with warnings.catch_warnings():  # as in ray_engine
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-            ray.init(address="local", num_cpus=2, num_gpus=0, object_store_memory=STORE, **options)
+            try:
+                ray.init(address="local", num_cpus=2, num_gpus=0, object_store_memory=STORE, **options)
+            except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                pytest.skip(f"Ray does not start on this machine: {error}")
         yield ray
         ray.shutdown()
 
@@ -101,7 +104,7 @@ def test_a_killed_actor_loses_nothing(cluster, problem, tmp_path):
     out, killed, heard = tmp_path / "run", [], []
     killer = threading.Thread(target=kill_one, args=(out, killed))
     killer.start()
-    with pytest.warns(UserWarning, match="a Ray actor was lost; the batch of '.' is computed again"):
+    with pytest.warns(UserWarning, match="a Ray actor was lost; the batch of '.+' is computed again"):
         summary = run(
             G, source, config, out, generator_name="tiny", engine="ray", actors=2, progress=heard.append
         )  # fmt: skip
