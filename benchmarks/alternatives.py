@@ -20,7 +20,7 @@ import optax
 from pairs import interval
 
 from lsap_jax.configuration import load_config
-from lsap_jax.generator import load_generator
+from lsap_jax.generator_file import load_generator
 from lsap_jax.inversion import loop
 from lsap_jax.inversion.batch import Inverter, Job
 from lsap_jax.training.dataset import load_pack

@@ -16,7 +16,7 @@ import numpy as np
 from lsap_jax.cli.demo import samples
 from lsap_jax.configuration import load_config
 from lsap_jax.data import open_images
-from lsap_jax.generator import load_generator
+from lsap_jax.generator_file import load_generator
 from lsap_jax.inversion.batch import Inverted, Inverter, Job
 from lsap_jax.inversion.flow import flow
 

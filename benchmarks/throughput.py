@@ -79,7 +79,7 @@ def measured(args: argparse.Namespace, index: int, count: int) -> dict[str, floa
 
     from lsap_jax.configuration import load_config
     from lsap_jax.data import Source, open_images
-    from lsap_jax.generator import load_generator
+    from lsap_jax.generator_file import load_generator
     from lsap_jax.inversion.batch import Inverter
     from lsap_jax.inversion.run import run
     from lsap_jax.inversion.saving import Saver

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "Generator": "lsap_jax.generator",
-    "load_generator": "lsap_jax.generator",
+    "load_generator": "lsap_jax.generator_file",
     "Inversion": "lsap_jax.inversion.invert",
     "invert": "lsap_jax.inversion.invert",
     "evaluate": "lsap_jax.inversion.evaluation",

@@ -16,7 +16,8 @@ from convert_weights.checkpoint import Checkpoint
 from lsap_jax.basecode_file import attach_basecode, basecode_from_checkpoint, load_basecode, save_basecode
 from lsap_jax.configuration import load_config
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import BasecodeEncoder, Discriminator, Generator, load_generator
+from lsap_jax.generator import BasecodeEncoder, Discriminator, Generator
+from lsap_jax.generator_file import load_generator
 from lsap_jax.losses.perceptual import from_discriminator
 from lsap_jax.losses.pixel import mse
 from lsap_jax.losses.resize import lanczos

@@ -16,7 +16,7 @@ from convert_weights.perceptual import BACKBONES
 from lsap_jax.cli import COMMANDS, generate, invert, main
 from lsap_jax.cli.arguments import configuration, literal, parse
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import load_generator
+from lsap_jax.generator_file import load_generator
 from lsap_jax.testing import tiny_generator
 
 

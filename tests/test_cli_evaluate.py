@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lsap_jax.cli import main
-from lsap_jax.generator import load_generator
+from lsap_jax.generator_file import load_generator
 from lsap_jax.inversion.evaluation import genuine_nscd
 from lsap_jax.inversion.rendering import space_of
 from lsap_jax.inversion.results import read_code, read_manifest, read_run

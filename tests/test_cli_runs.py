@@ -17,7 +17,8 @@ from convert_weights.archive import Archive
 from convert_weights.torch_file import read_zip
 from lsap_jax.basecode_file import save_basecode
 from lsap_jax.cli import main, progress
-from lsap_jax.generator import BasecodeEncoder, load_generator
+from lsap_jax.generator import BasecodeEncoder
+from lsap_jax.generator_file import load_generator
 from lsap_jax.inversion.results import read_code, read_failures, read_manifest
 from lsap_jax.inversion.run import Progress
 from lsap_jax.networks.basecode import BasecodeConfig, variable_shapes

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsap_jax.generator import load_generator
+from lsap_jax.generator_file import load_generator
 from lsap_jax.spaces import parse_space
 from lsap_jax.spaces.gaussian import Gaussian, colour, p_of, w_of, whiten
 from lsap_jax.statistics import with_statistics

@@ -17,7 +17,7 @@ import lsap_jax
 from convert_weights import read
 from lsap_jax import weights_file
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import bundled, from_checkpoint, load_generator
+from lsap_jax.generator_file import bundled, from_checkpoint, load_generator
 from lsap_jax.networks import basecode, discriminator, stylegan2
 from lsap_jax.networks.parameters import params_from_canonical
 from lsap_jax.testing import tiny_generator

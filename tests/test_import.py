@@ -16,6 +16,7 @@ LEVELS = [
     {"errors"},
     {"networks", "weights_file", "configs", "configuration", "cache"},
     {"generator"},
+    {"generator_file"},
     {"basecode_file", "testing"},
     {"losses", "spaces", "metrics", "data"},
     {"statistics"},

@@ -14,7 +14,8 @@ from lsap_jax.cli.demo import samples
 from lsap_jax.configuration import load_config
 from lsap_jax.data import open_images
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import load_generator, radius
+from lsap_jax.generator import radius
+from lsap_jax.generator_file import load_generator
 from lsap_jax.inversion import batch as batching
 from lsap_jax.inversion.batch import Inverter, Job
 from lsap_jax.inversion.objective import make_perceptual

@@ -12,7 +12,8 @@ from flax.traverse_util import flatten_dict
 import lsap_jax
 from lsap_jax.configuration import load_config
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import LatentEncoder, load_generator
+from lsap_jax.generator import LatentEncoder
+from lsap_jax.generator_file import load_generator
 from lsap_jax.inversion.rendering import decode, synthesise
 from lsap_jax.losses.perceptual import from_discriminator
 from lsap_jax.losses.pixel import mse

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lsap_jax import statistics
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import load_generator
+from lsap_jax.generator_file import load_generator
 from lsap_jax.losses.alignment import sn_layers
 from lsap_jax.statistics import (
     CHUNK,

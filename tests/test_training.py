@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator, load_generator
+from lsap_jax.generator import Generator
+from lsap_jax.generator_file import load_generator
 from lsap_jax.testing import tiny_generator, tiny_images
 from lsap_jax.training import dataset, model_card
 from lsap_jax.training import stylegan2 as training

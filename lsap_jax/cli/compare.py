@@ -48,7 +48,7 @@ def run(args: Arguments) -> int:
     out, name = Path(args.required("out")), args.required("generator")
     config = choose_config(args)
     from lsap_jax.cli.runs import images_of
-    from lsap_jax.generator import load_generator
+    from lsap_jax.generator_file import load_generator
     from lsap_jax.report.comparison.plan import check_plans, make_plans
 
     plans = make_plans(config)

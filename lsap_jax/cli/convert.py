@@ -88,7 +88,7 @@ def own_encoder(source: Path, generator: str | None) -> bool:
 def convert_generator(args: Arguments, checkpoint: Checkpoint, source: Path, target: Path) -> int:
     """The generator (and discriminator) of a checkpoint, with its samples."""
     from lsap_jax.cli.runs import attached
-    from lsap_jax.generator import from_checkpoint
+    from lsap_jax.generator_file import from_checkpoint
 
     G = from_checkpoint(checkpoint)
     checkpoint.arrays.clear()  # G has copies in its own layouts: a 1024-px model need not be in memory twice
@@ -111,7 +111,7 @@ def join(args: Arguments, source: Path, target: Path, checkpoint: Checkpoint | N
     facts = {"source": source.name} if checkpoint is None else provenance(checkpoint, source)
     if args.flags.generator is None:
         return wrote(target, save_basecode(target, encoder, {"name": target.stem, **facts}))
-    from lsap_jax.generator import load_generator
+    from lsap_jax.generator_file import load_generator
 
     G = attach_basecode(load_generator(args.flags.generator), encoder)
     G = replace(G, provenance_json=json.dumps({**G.provenance, "basecode": facts}, sort_keys=True))

@@ -37,7 +37,7 @@ def run(args: Arguments) -> int:
     from lsap_jax.cli.verify import verify
     from lsap_jax.configuration import load_config, preset_name
     from lsap_jax.data import open_images
-    from lsap_jax.generator import load_generator
+    from lsap_jax.generator_file import load_generator
 
     args.no_config()
     args.only()

@@ -34,7 +34,7 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
-    from lsap_jax.generator import load_generator
+    from lsap_jax.generator_file import load_generator
     from lsap_jax.inversion.pictures import grid, save_png
 
     args.no_config()

@@ -95,7 +95,7 @@ def run(args: Arguments) -> int:
     engine = choose_engine(args)
     shard = choose_shard(args)
     from lsap_jax.cli.runs import attached, images_of, prepared
-    from lsap_jax.generator import load_generator
+    from lsap_jax.generator_file import load_generator
 
     G = prepared(attached(load_generator(name), config.init), config)
     source = images_of(args, G, config.fit)

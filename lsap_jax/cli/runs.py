@@ -74,7 +74,7 @@ def generator_of(folder: Path, run: dict[str, Any], other: str | None) -> "Gener
     Raises:
         LsapError: there is none, or its weights are not those of the run.
     """
-    from lsap_jax.generator import bundled, load_generator
+    from lsap_jax.generator_file import bundled, load_generator
 
     recorded = run.get("generator", {})
     name = other or recorded.get("name", "")

@@ -18,7 +18,8 @@ from flax.traverse_util import flatten_dict
 
 from lsap_jax.data import to_uint8
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator, load_generator
+from lsap_jax.generator import Generator
+from lsap_jax.generator_file import load_generator
 from lsap_jax.inversion.atomic import write_files
 from lsap_jax.inversion.encoding import png_bytes
 from lsap_jax.inversion.pictures import grid
