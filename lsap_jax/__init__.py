@@ -15,6 +15,7 @@ _EXPORTS = {
     "invert": "lsap_jax.inversion.invert",
     "evaluate": "lsap_jax.inversion.evaluation",
     "render": "lsap_jax.inversion.rendering",
+    "edit": "lsap_jax.editing.edit",
     "Space": "lsap_jax.spaces",
     "parse_space": "lsap_jax.spaces",
     "with_statistics": "lsap_jax.statistics",

@@ -1,0 +1,95 @@
+"""Between two codes: the way from one to the other, and the layers of one in the other."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lsap_jax.editing.edit import Edited
+from lsap_jax.editing.layers import Layers, layer_mask
+from lsap_jax.editing.moves import checked
+from lsap_jax.errors import LsapError
+from lsap_jax.generator import Generator
+from lsap_jax.inversion.rendering import render
+from lsap_jax.spaces import Space, parse_space
+
+_between = jax.jit(lambda space, a, b, t: space.between(a, b, t), static_argnums=0)
+
+
+def interpolate(
+    G: Generator,
+    space: str | Space,
+    a: Mapping[str, np.ndarray],
+    b: Mapping[str, np.ndarray],
+    points: Sequence[float],
+    batch_size: int = 16,
+) -> Edited:
+    """The way from codes a to codes b: z along great arcs, every z_i by itself (slerp), all else, f too, on straight
+    lines (the F/Z+ authors' interpolation).
+
+    Args:
+        a, b: codes by name, first axis N each.
+        points: S numbers in [0, 1]; 0 is a and 1 is b, bit for bit.
+        batch_size: images rendered at once.
+
+    Returns:
+        an `Edited` with the points as its strengths.
+
+    Raises:
+        LsapError: codes of another space or generator or of different counts, or no points, or some outside [0, 1].
+    """
+    space = parse_space(space)
+    a, b = _pair(G, space, a, b)
+    if len(points) == 0 or not all(0 <= t <= 1 for t in points):
+        raise LsapError(f"points {list(points)}: give one or more numbers in [0, 1]")
+    found = [_point(space, a, b, float(t)) for t in points]
+    return Edited(
+        space=space,
+        strengths=tuple(float(t) for t in points),
+        codes={key: np.stack([one[key] for one in found]) for key in space.keys},
+        images=np.stack([render(G, space, one, batch_size) for one in found]),
+    )
+
+
+def mix_styles(
+    G: Generator, space: str | Space, a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], layers: Layers
+) -> dict[str, np.ndarray]:
+    """Codes a with a range of layers taken from b (style mixing, StyleGAN §3.1); f and noise stay a's.
+
+    Args:
+        a, b: codes by name, first axis N each.
+        layers: "coarse", "middle", "fine", rows as "4-7" or numbers (`layer_rows`).
+
+    Returns:
+        codes for `lsap_jax.render`; their rows are those of a and b bit for bit.
+
+    Raises:
+        LsapError: codes of another space or generator or of different counts; a range where one code serves all
+            layers, or before the base code.
+    """
+    space = parse_space(space)
+    a, b = _pair(G, space, a, b)
+    key = space.detail.key
+    mask = layer_mask(G, space, layers, a["f"].shape[1] if space.has_base else 0)
+    return {**a, key: np.where(mask, b[key], a[key])}
+
+
+def _point(space: Space, a: dict[str, np.ndarray], b: dict[str, np.ndarray], t: float) -> dict[str, np.ndarray]:
+    if t in (0, 1):
+        return b if t else a
+    count = len(a[space.detail.key])
+    return {key: np.asarray(v) for key, v in _between(space, a, b, jnp.full(count, t, jnp.float32)).items()}
+
+
+def _pair(
+    G: Generator, space: Space, a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Both as float32 arrays of the space's keys; LsapError where their shapes differ."""
+    for codes in (a, b):
+        checked(G, space, codes)
+    first, second = ({key: np.asarray(c[key], np.float32) for key in space.keys} for c in (a, b))
+    for key in space.keys:
+        if first[key].shape != second[key].shape:
+            raise LsapError(f"codes {key} have shapes {list(first[key].shape)} and {list(second[key].shape)}")
+    return first, second

@@ -1,0 +1,72 @@
+"""A direction: a vector of one family of spaces, with what is needed to apply it."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsap_jax.editing.layers import Layers
+from lsap_jax.errors import LsapError
+from lsap_jax.generator import Generator
+from lsap_jax.spaces import Space
+
+FAMILIES = ("z", "w", "s", "p", "pn")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Direction:
+    """A direction of editing.
+
+    Attributes:
+        name: for people and file names.
+        space: the family it belongs to: z (for z, z+, f/z, f/z+), w, s, p or pn.
+        vector: float32 [d] for every row of a code, [num_ws, d] a vector per row, or flat [num_ws · d].
+        scale: length of a step of strength 1, in vectors; GANSpace's standard deviation.
+        layers: the range it is meant for (`layer_rows`); None is all.
+        mean: [d] where the absolute coordinate is 0 (GANSpace), or None.
+        source: the method and its settings, or the file.
+    """
+
+    name: str
+    space: str
+    vector: np.ndarray
+    scale: float = 1.0
+    layers: Layers = None
+    mean: np.ndarray | None = None
+    source: str = ""
+
+
+def family(space: Space) -> str:
+    """Spaces whose codes have the same coordinates: f/z+, f/z, z+ and z are z."""
+    return space.name.removeprefix("f/").removesuffix("+")
+
+
+def fitted(G: Generator, space: Space, direction: Direction) -> np.ndarray:
+    """The vector as [d], or one per row [num_ws, d], for codes of this space.
+
+    Raises:
+        LsapError: it is of another space or generator; it or its scale is not finite or zero.
+    """
+    who, vector = f"direction {direction.name}", np.asarray(direction.vector, np.float32)
+    if direction.space != family(space):
+        raise LsapError(f"{who} is of space {direction.space}; it means nothing for codes of space {space.name}")
+    if not (np.isfinite(vector).all() and vector.any() and np.isfinite(direction.scale) and direction.scale):
+        raise LsapError(f"{who} is zero or not finite; find or download it again")
+    shape = space.detail.shape(G)
+    if vector.ndim == 1 and len(shape) == 2 and vector.size == math.prod(shape):
+        vector = vector.reshape(shape)
+    if vector.ndim not in (1, 2) or vector.shape[-1] != shape[-1]:
+        raise LsapError(
+            f"{who} has shape {list(vector.shape)}; codes of space {space.name} of this generator have {shape[-1]} "
+            "numbers per row: it was made for another generator"
+        )
+    if vector.ndim == 1:
+        return vector
+    rows = G.num_ws if space.detail.key != "s" else 1
+    if len(vector) not in (1, rows):
+        raise LsapError(f"{who} has {len(vector)} rows; this generator has {rows}: it was made for another resolution")
+    if (vector == vector[:1]).all():
+        return vector[0]
+    if len(shape) == 1:
+        raise LsapError(f"{who} has a vector for every row; space {space.name} has one row: use {space.name}+")
+    return vector

@@ -1,0 +1,104 @@
+"""`lsap_jax.edit`: codes along a direction, and their images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsap_jax.editing.direction import Direction, family
+from lsap_jax.editing.layers import Layers
+from lsap_jax.editing.moves import checked, move
+from lsap_jax.errors import LsapError
+from lsap_jax.generator import Generator
+from lsap_jax.inversion.rendering import render
+from lsap_jax.spaces import Space, parse_space
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edited:
+    """Codes and images, first axes S (strengths, or points of the way) and N (images).
+
+    Attributes:
+        space: pass it to `render` with the codes of one strength, `{k: a[s] for k, a in codes.items()}`.
+        strengths: S of them, in the order given.
+        codes: by name [S, N, ...]; what does not change is repeated without copying, and read-only.
+        images: float32 [S, N, R, R, C], clipped to [-1, 1].
+    """
+
+    space: Space
+    strengths: tuple[float, ...]
+    codes: dict[str, np.ndarray]
+    images: np.ndarray
+
+
+def edit(
+    G: Generator,
+    space: str | Space,
+    codes: Mapping[str, np.ndarray],
+    direction: Direction | np.ndarray,
+    strengths: Sequence[float],
+    *,
+    unit: str = "step",
+    layers: Layers = None,
+    absolute: str | None = None,
+    images: np.ndarray | None = None,
+    batch_size: int = 16,
+) -> Edited:
+    """Codes moved along a direction, by every strength, and their images. `lsap_jax.editing.moves` has the table of
+    what a strength means.
+
+    Args:
+        space: a name, or the Space of an inversion with its truncation.
+        codes: by name, first axis N, as `invert` returns them.
+        direction: a `Direction`, or an array of the space's own coordinates: [d] for every row, or one per row.
+        strengths: S of them; 0 gives back the code untouched.
+        unit: "step" or, in z spaces, "angle" in radians.
+        layers: "coarse", "middle", "fine", rows as "4-7" or numbers; the direction's own range by default, which
+            "all" lifts.
+        absolute: "own" or "first": a strength is the coordinate to reach (GANSpace in flat spaces), and 0 the mean's.
+        images: [N, R, R, C] of the codes, e.g. `Inversion.images`: shown at strength 0 as they are. Without them
+            strength 0 is what `render` makes of the codes, bit for bit.
+        batch_size: images rendered at once.
+
+    Returns:
+        an `Edited`.
+
+    Raises:
+        LsapError: codes, direction, range or images of another space or generator, or no strengths.
+    """
+    space = parse_space(space)
+    count = len(checked(G, space, codes))
+    codes = {key: np.asarray(codes[key], np.float32) for key in space.keys}
+    if not isinstance(direction, Direction):
+        direction = Direction(name="given", space=family(space), vector=np.asarray(direction, np.float32))
+    steps = np.asarray(strengths, np.float64)
+    if steps.ndim != 1 or not steps.size:
+        raise LsapError(f"strengths of shape {list(steps.shape)}: give a list of one or more numbers")
+    shown = None if images is None else _checked_images(G, images, count)
+    moved = [move(G, space, codes, direction, s, unit=unit, layers=layers, absolute=absolute) for s in steps]
+    pictures = [
+        shown if shown is not None and s == 0 and absolute is None else render(G, space, one, batch_size)
+        for s, one in zip(steps, moved, strict=True)
+    ]
+    return Edited(
+        space=space,
+        strengths=tuple(steps.tolist()),
+        codes=_stacked(codes, moved, space.detail.key),
+        images=np.stack(pictures),
+    )
+
+
+def _stacked(codes: Mapping[str, np.ndarray], moved: list[dict[str, np.ndarray]], key: str) -> dict[str, np.ndarray]:
+    """[S, N, ...] of the code that moved; views of the others."""
+    still = {name: np.broadcast_to(a, (len(moved), *a.shape)) for name, a in codes.items() if name != key}
+    return {key: np.stack([one[key] for one in moved]), **still}
+
+
+def _checked_images(G: Generator, images: np.ndarray, count: int) -> np.ndarray:
+    shape = (count, G.img_resolution, G.img_resolution, G.img_channels)
+    if np.shape(images) != shape or not np.issubdtype(np.asarray(images).dtype, np.floating):
+        raise LsapError(
+            f"images are {np.asarray(images).dtype} of shape {list(np.shape(images))}; give the float images of the "
+            f"codes, {list(shape)} in [-1, 1], as `invert` and `render` return them"
+        )
+    return np.asarray(images, np.float32)

@@ -1,0 +1,147 @@
+"""What a strength means. All moves of the package are made here.
+
+| option           | spaces               | code after the move                                                     |
+|------------------|----------------------|-------------------------------------------------------------------------|
+| unit="step"      | w, w+, s, p, pn, pn+ | x + strength · scale · vector                                           |
+| unit="step"      | z, z+                | √d · y / norm(y), y = z_i + strength · scale · vector, each z_i alone   |
+| unit="angle"     | z, z+                | z_i turned by `strength` radians on the great circle through z_i and    |
+|                  |                      | the vector, towards it; the vector's length does not matter             |
+| absolute="own"   | all but z, z+        | x + (strength - c) · scale · vector, c the coordinate of the row itself |
+|                  |                      | about the direction's mean: every row arrives at `strength` (GANSpace)  |
+| absolute="first" | all but z, z+        | the same with the coordinate of row 0 for all rows (PTI, e4e); row 0 of |
+|                  |                      | F spaces reaches no pixel, take "own" there                             |
+| layers=...       | all with rows, and s | rows (styles) outside of the range stay, bit for bit                    |
+| f, noise         | f/..., noise maps    | stay as they are at every strength (BDInvert, F/Z+)                     |
+
+Moves are relative unless `absolute` is given: strength 0 returns the code untouched, bit for bit. At another strength a
+z_i that has left its sphere is first brought back (eq. 5 of arXiv 2307.08995), so that a step is as strong for every
+code. In steps of strength ±1 a unit vector turns z by about 1/√d radians (2.5 degrees for d = 512). An angle and its
+opposite cancel, as long as the way does not cross the vector or its opposite (the poles), where the course turns round.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lsap_jax.editing.direction import Direction, fitted
+from lsap_jax.editing.layers import Layers, layer_mask
+from lsap_jax.errors import LsapError
+from lsap_jax.generator import Generator
+from lsap_jax.inversion.rendering import check_keys
+from lsap_jax.spaces import Space
+
+UNITS = ("step", "angle")
+ABSOLUTE = ("own", "first")
+
+
+def move(
+    G: Generator,
+    space: Space,
+    codes: Mapping[str, np.ndarray],
+    direction: Direction,
+    strength: float | np.ndarray,
+    *,
+    unit: str = "step",
+    layers: Layers = None,
+    absolute: str | None = None,
+) -> dict[str, np.ndarray]:
+    """Codes moved along a direction; the table above says how.
+
+    Args:
+        codes: by name, first axis N.
+        strength: one for all images, or [N].
+        unit: "step" or, in z spaces, "angle" in radians.
+        layers: a range (`layer_rows`) instead of the direction's own.
+        absolute: "own" or "first": the strength is the coordinate to reach.
+
+    Raises:
+        LsapError: the direction, the range or the option does not belong to this space or generator; a strength is not
+            finite.
+    """
+    key = space.detail.key
+    vector = fitted(G, space, direction)
+    code = checked(G, space, codes)
+    strengths = _strengths(strength, len(code))
+    _check_unit(space, unit)
+    resolution = codes["f"].shape[1] if space.has_base else 0
+    mask = layer_mask(G, space, direction.layers if layers is None else layers, resolution)
+    vector = vector * np.float32(direction.scale)
+    if absolute is None:
+        moved = np.asarray(_move(space, unit, code, vector, mask, strengths))
+    else:
+        _check_absolute(space, direction, vector, absolute)
+        away = coordinates(code, direction)
+        moved = _moved_to(code, vector, mask, strengths, away[:, :1] if absolute == "first" else away)
+    return {**{name: np.asarray(a) for name, a in codes.items()}, key: moved}
+
+
+def coordinates(code: np.ndarray, direction: Direction) -> np.ndarray:
+    """[N, rows] (rows 1 where there is one code per image): how far codes are along a direction [d] from its mean, in
+    steps of strength 1.
+    """
+    step = np.asarray(direction.vector, np.float64) * direction.scale
+    away = code.astype(np.float64) - np.asarray(direction.mean, np.float64)
+    return (away @ step / np.square(step).sum()).reshape(len(code), -1)
+
+
+def _moved_to(
+    code: np.ndarray, step: np.ndarray, mask: np.ndarray, strength: np.ndarray, away: np.ndarray
+) -> np.ndarray:
+    """Codes moved by (strength [N] - away [N, 1 or rows]) steps [d], where the mask of one code lets them."""
+    amount = (strength[:, None] - away).astype(np.float32)
+    amount = amount[..., None] if code.ndim == 3 else amount
+    return np.where(mask & (amount != 0), code + amount * step, code)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _move(
+    space: Space, unit: str, code: jax.Array, vector: jax.Array, mask: jax.Array, strength: jax.Array
+) -> jax.Array:
+    """Codes [B, ...] along a vector [d] or [num_ws, d] by strengths [B], where the mask of one code lets them."""
+    key = space.detail.key
+    start = {key: space.detail.retract(code)}
+    moved = (space.turn if unit == "angle" else space.move)(start, vector, strength)[key]
+    still = (strength == 0).reshape(-1, *(1,) * (code.ndim - 1))
+    return jnp.where(still | ~jnp.broadcast_to(mask, code.shape[1:])[None], code, moved)
+
+
+def checked(G: Generator, space: Space, codes: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The detail code [N, ...] as float32; LsapError where an array is missing or has another shape."""
+    check_keys(space, codes)
+    code, shape = np.asarray(codes[space.detail.key], np.float32), space.detail.shape(G)
+    if code.shape[1:] != shape:
+        raise LsapError(
+            f"codes of space {space.name} of this generator have shape [N, {', '.join(map(str, shape))}], not "
+            f"{list(code.shape)}; they are of another space or generator"
+        )
+    if wrong := [key for key in space.keys if len(codes[key]) != len(code)]:
+        raise LsapError(f"{len(code)} codes, but {len(codes[wrong[0]])} of {wrong[0]}: they do not belong together")
+    return code
+
+
+def _strengths(strength: float | np.ndarray, count: int) -> np.ndarray:
+    found = np.asarray(strength, np.float32)
+    if found.shape not in ((), (count,)):
+        raise LsapError(f"strengths of shape {list(found.shape)} for {count} codes: give one, or one for each")
+    if not np.isfinite(found).all():
+        raise LsapError(f"strength {strength}: strengths are finite numbers")
+    return np.broadcast_to(found, (count,))
+
+
+def _check_unit(space: Space, unit: str) -> None:
+    if unit not in UNITS:
+        raise LsapError(f"unit {unit!r}: choose {' or '.join(UNITS)}")
+    if unit == "angle" and space.detail.key != "z":
+        raise LsapError(f"space {space.name} is flat: an angle is a strength of z spaces only; give a step")
+
+
+def _check_absolute(space: Space, direction: Direction, step: np.ndarray, absolute: str) -> None:
+    if absolute not in ABSOLUTE:
+        raise LsapError(f"absolute {absolute!r}: choose {' or '.join(ABSOLUTE)}, or None for relative moves")
+    if space.detail.key == "z":
+        raise LsapError(f"absolute coordinates belong to flat spaces, not to {space.name}; use relative moves")
+    if direction.mean is None or not np.shape(direction.mean) == np.shape(direction.vector) == step.shape:
+        raise LsapError(f"direction {direction.name} has no mean to count a coordinate from; use relative moves")

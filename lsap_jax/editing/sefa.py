@@ -1,0 +1,52 @@
+"""SeFa: directions that change the styles most, in closed form from the weights (Shen & Zhou, CVPR 2021)."""
+
+import numpy as np
+
+from lsap_jax.editing.direction import Direction
+from lsap_jax.editing.layers import Layers, layer_rows
+from lsap_jax.errors import LsapError
+from lsap_jax.generator import Generator
+from lsap_jax.statistics import principal_axes
+
+
+def affine_weights(G: Generator, layers: Layers = None) -> np.ndarray:
+    """[w_dim, Σ C] weights of the affine layers that read these rows: the convolutions', for the last row torgb's."""
+    rows, found = layer_rows(layers, G.num_ws), []
+    for name, (row, _) in G.config.style_layers().items():
+        block, layer = name.split(".")
+        if row in rows and (layer != "torgb" or row == G.num_ws - 1):
+            weight = G.params["synthesis"][block][layer]["affine"]["weight"]
+            found.append(np.asarray(weight, np.float64))
+    return np.concatenate(found, axis=1)
+
+
+def sefa(G: Generator, components: int = 10, layers: Layers = None, unit_columns: bool = True) -> tuple[Direction, ...]:
+    """The eigenvectors of A Aᵀ with the largest eigenvalues, A [w_dim, Σ C] of `affine_weights`, as directions of W.
+
+    They maximise |nᵀ A|² over unit vectors n that are orthogonal to each other (equation 6 of the paper).
+
+    Args:
+        layers: whose weights (`layer_rows`); the directions keep this range.
+        unit_columns: every column of A at length 1 first, as the authors' code does and the paper does not.
+
+    Raises:
+        LsapError: more components than w has dimensions, or no such layers.
+    """
+    if not 1 <= components <= G.w_dim:
+        raise LsapError(f"{components} components: a generator of w_dim {G.w_dim} has 1 to {G.w_dim}")
+    weights = affine_weights(G, layers)
+    if unit_columns:
+        weights = weights / np.maximum(np.linalg.norm(weights, axis=0, keepdims=True), np.finfo(np.float64).tiny)
+    axes = principal_axes(weights @ weights.T)[1]
+    kept = None if layers is None else layer_rows(layers, G.num_ws)
+    columns = "unit columns" if unit_columns else "columns as they are"
+    return tuple(
+        Direction(
+            name=f"sefa-{k}",
+            space="w",
+            vector=axes[:, k].astype(np.float32),
+            layers=kept,
+            source=f"SeFa, component {k}, layers {'all' if kept is None else kept}, {columns}",
+        )
+        for k in range(components)
+    )
