@@ -1,7 +1,7 @@
 """Independence: an image's result under other batch sizes and device counts, against batch size 1 on one device.
 
     python benchmarks/independence.py [--generator toonhead64] [--images FOLDER] [--steps 30] [--spaces f/z+ z+]
-                                      [--batch 1 3 8] [--devices 1 2 4]
+                                      [--batch 1 3 8] [--devices 1 2 4] [--winograd 64] [--together 1]
 
 Promise: after 30 steps the MSE of each image agrees within 1e-3 relative, and 99.9 % of the code within 1e-3 of its
 largest value. Devices are faked on the processor, one process per count. Exit status 1 where the promise is broken.
@@ -28,6 +28,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--spaces", nargs="+", default=["f/z+", "z+"])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 3, 8])
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--winograd", type=int, default=-1, help="compute.winograd of the configuration")
+    parser.add_argument("--together", type=int, default=-1, help="compute.together of the configuration")
     parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -45,7 +47,8 @@ def work(args: argparse.Namespace) -> None:
     found = {}
     for space in args.spaces:
         for batch in args.batch:
-            inv = lsap_jax.invert(G, images, space=space, steps=args.steps, ids=ids, batch_size=batch)
+            compute = {"compute.winograd": args.winograd, "compute.together": args.together}
+            inv = lsap_jax.invert(G, images, space=space, steps=args.steps, ids=ids, batch_size=batch, **compute)
             found |= {f"{space}|{batch}|{name}": code for name, code in inv.codes.items()}
             found[f"{space}|{batch}|mse"] = inv.metrics["mse"]
     np.savez(args.worker, **found)

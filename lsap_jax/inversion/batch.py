@@ -5,7 +5,7 @@ for folders.
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,8 @@ class Job:
 
 
 class Inverter:
-    """A configuration made ready on the devices: the generator's copies and three compiled functions. Call it with up
-    to `batch_size` jobs.
+    """A configuration made ready on the devices: the networks' copies and the compiled functions. Call it with up to
+    `batch_size` jobs.
     """
 
     def __init__(
@@ -95,18 +95,24 @@ class Inverter:
         if not (self.start.detail == "encoder" or config.loss.domain > 0):
             bare = bare.replace(encoder=None)
         self._networks = replicate((bare, self.perceptual), self.devices)
-        # What is shown and measured comes from the weights as they are, whatever form the steps have them in.
-        winograd = winograd_channels(config, self.devices)
-        critic = None if self.perceptual is None else self.perceptual.freeze(G.img_resolution, winograd)
-        self._frozen = replicate(
-            (bare.replace(basecode=None).freeze(winograd, config.compute.half_blocks), critic), self.devices
-        )
+        self._bare = bare
         self._codes = jax.eval_shape(partial(_one_code, self.space), G)
         self.length = -(-evaluations // self.chunks)  # steps of a chunk
         self.problem = problem
         self._steps = np.full(len(self.devices), config.steps, np.int32)
-        self._enter = over_devices(loop.select, self.devices, donate=(2,))
-        self._prepare, self._chunk, self._finish = compiled(problem, self.start, self.length, tuple(self.devices))
+        functions = compiled(problem, self.start, self.length, tuple(self.devices))
+        self._prepare, self._chunk, self._finish, self._enter = functions
+
+    @cached_property
+    def _frozen(self) -> Any:
+        """Generator and perceptual distance as the steps have them, on every device; made when steps are taken first.
+
+        What is shown and measured comes from the weights as they are.
+        """
+        winograd = winograd_channels(self.config, self.devices)
+        G = self._bare.replace(basecode=None).freeze(winograd, self.config.compute.half_blocks)
+        seen = None if self.perceptual is None else self.perceptual.freeze(self.shape[0], winograd)
+        return replicate((G, seen), self.devices)
 
     def _encoder_inputs(self, G: Generator) -> dict[str, int]:
         """Resolutions at which the encoders that give a start want the image, by the name of the input."""
@@ -264,12 +270,13 @@ class Inverter:
 
 
 @lru_cache(maxsize=32)
-def compiled(problem: loop.Problem, start: Start, length: int, devices: tuple[jax.Device, ...]) -> tuple[Any, Any, Any]:
-    """(prepare, chunk, finish) over the devices; equal problems share them, and so their compilations."""
+def compiled(problem: loop.Problem, start: Start, length: int, devices: tuple[jax.Device, ...]) -> tuple[Any, ...]:
+    """(prepare, chunk, finish, select) over the devices; equal problems share them, and so their compilations."""
     return (
         over_devices(partial(prepare, problem, start), devices),
         over_devices(partial(loop.chunk, problem, length), devices, donate=(2,)),
         over_devices(partial(loop.finish, problem), devices),
+        over_devices(loop.select, devices, donate=(2,)),
     )
 
 

@@ -55,16 +55,15 @@ def flow(
     curves: list[Curve] = [{}] * len(slots)
     under_way: tuple[State, Targets] | None = None
     while True:
-        entered = np.array([job is None for job in slots])
+        stays = np.array([job is not None for job in slots])
         slots = [next(queue, None) if job is None else job for job in slots]
         if all(job is None for job in slots):
             return
         if stop():
             raise Preempted("stopped between two chunks of steps")
-        entered &= np.array([job is not None for job in slots])
-        if entered.any():
+        if any(job is not None and not old for job, old in zip(slots, stays, strict=True)):
             fresh = inverter.begin(slots)
-            under_way = fresh if under_way is None else inverter.enter(entered, fresh, under_way)
+            under_way = inverter.enter(~stays, fresh, under_way) if stays.any() else fresh
         assert under_way is not None
         state, chunk = inverter.advance(*under_way)
         under_way = (state, under_way[1])

@@ -39,7 +39,7 @@ def check(config: ConfigDict) -> None:
         raise LsapError("latent_noise: scale is 0 or more, until more than 0")
     if config.converge.patience < 0 or not 0 <= config.converge.tolerance < 1:
         raise LsapError("converge: patience is 0 or more steps, tolerance a part from 0 to 1")
-    if not 0 <= config.compute.half_blocks <= 10:
+    if config.compute.half_blocks < 0:
         raise LsapError(f"compute.half_blocks={config.compute.half_blocks}: is a number of blocks, 0 is none")
     if min(config.compute.winograd, config.compute.together) < -1:
         raise LsapError("compute: winograd and together are 0 or more, or -1 for what was measured")
