@@ -22,6 +22,9 @@ from lsap_jax.errors import LsapError
 COMMANDS = {
     "demo": "the bundled generator and sample images, end to end, with a report",
     "invert": "images to latent codes",
+    "edit": "the codes of a run along directions, to other images, or with their layers",
+    "find-directions": "directions of a generator: GANSpace, SeFa, InterFaceGAN, random",
+    "align": "photographs to the aligned faces that a generator of faces knows",
     "compare": "several latent spaces on the same images: the papers' tables",
     "generate": "samples of a generator, by seed",
     "convert": "an official checkpoint to one file of this package",
@@ -32,6 +35,7 @@ COMMANDS = {
     "train-generator": "train a StyleGAN2 on a folder or archive of images",
     "train-basecode": "train the base-code encoder of a generator",
     "train-encoder": "train the latent encoder of a generator",
+    "train-attributes": "train a classifier of attributes on labelled images",
 }
 OK, INCOMPLETE, UNUSABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 

@@ -80,6 +80,11 @@ def text(values: FlagValues, name: str, what: str, default: str | None = None) -
     absl_flags.DEFINE_string(name, default, what, flag_values=values)
 
 
+def texts(values: FlagValues, name: str, what: str) -> None:
+    """Defines a flag that may be given several times; its value is a list of texts."""
+    absl_flags.DEFINE_multi_string(name, [], what, flag_values=values)
+
+
 def number(values: FlagValues, name: str, what: str, default: int | None = None, lower: int | None = None) -> None:
     """Defines a flag that takes an integer."""
     absl_flags.DEFINE_integer(name, default, what, lower_bound=lower, flag_values=values)
@@ -128,7 +133,7 @@ def usage(module: ModuleType, values: FlagValues) -> str:
     for name in sorted(values, key=lambda n: n == "debug"):
         flag = values[name]
         shown = f"--[no]{name}" if flag.boolean else f"--{name}"
-        default = "" if flag.default in (None, False, "") else f" (default: {flag.default})"
+        default = "" if flag.default in (None, False, "", []) else f" (default: {flag.default})"
         lines += textwrap.wrap(f"{shown:18} {flag.help}{default}", 110, initial_indent="  ", subsequent_indent=" " * 21)
     return "\n".join(lines)
 

@@ -40,10 +40,8 @@ def interpolate(
         LsapError: codes of another space or generator or of different counts, or no points, or some outside [0, 1].
     """
     space = parse_space(space)
-    a, b = _pair(G, space, a, b)
-    if len(points) == 0 or not all(0 <= t <= 1 for t in points):
-        raise LsapError(f"points {list(points)}: give one or more numbers in [0, 1]")
-    found = [_point(space, a, b, float(t)) for t in points]
+    check_points(points)
+    found = [between(G, space, a, b, t) for t in points]
     return Edited(
         space=space,
         strengths=tuple(float(t) for t in points),
@@ -75,20 +73,31 @@ def mix_styles(
     return {**a, key: np.where(mask, b[key], a[key])}
 
 
-def _point(space: Space, a: dict[str, np.ndarray], b: dict[str, np.ndarray], t: float) -> dict[str, np.ndarray]:
+def between(
+    G: Generator, space: Space, a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], t: float
+) -> dict[str, np.ndarray]:
+    """Codes at one point of the way; arguments and errors as `interpolate`. One code of b may stand for all of a."""
+    a, b = _pair(G, space, a, b)
     if t in (0, 1):
         return b if t else a
     count = len(a[space.detail.key])
     return {key: np.asarray(v) for key, v in _between(space, a, b, jnp.full(count, t, jnp.float32)).items()}
 
 
+def check_points(points: Sequence[float]) -> None:
+    """Raises LsapError where there are none, or some are outside of [0, 1]."""
+    if len(points) == 0 or not all(0 <= t <= 1 for t in points):
+        raise LsapError(f"points {list(points)}: give one or more numbers in [0, 1]")
+
+
 def _pair(
     G: Generator, space: Space, a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Both as float32 arrays of the space's keys; LsapError where their shapes differ."""
-    for codes in (a, b):
-        checked(G, space, codes)
+    counts = [len(checked(G, space, codes)) for codes in (a, b)]
     first, second = ({key: np.asarray(c[key], np.float32) for key in space.keys} for c in (a, b))
+    if counts[1] == 1:
+        second = {key: np.repeat(one, counts[0], axis=0) for key, one in second.items()}
     for key in space.keys:
         if first[key].shape != second[key].shape:
             raise LsapError(f"codes {key} have shapes {list(first[key].shape)} and {list(second[key].shape)}")

@@ -62,17 +62,16 @@ def move(
             finite.
     """
     key = space.detail.key
+    check_move(space, direction, unit=unit, absolute=absolute)
     vector = fitted(G, space, direction)
     code = checked(G, space, codes)
     strengths = _strengths(strength, len(code))
-    _check_unit(space, unit)
     resolution = codes["f"].shape[1] if space.has_base else 0
     mask = layer_mask(G, space, direction.layers if layers is None else layers, resolution)
     vector = vector * np.float32(direction.scale)
     if absolute is None:
         moved = np.asarray(_move(space, unit, code, vector, mask, strengths))
     else:
-        _check_absolute(space, direction, vector, absolute)
         away = coordinates(code, direction)
         moved = _moved_to(code, vector, mask, strengths, away[:, :1] if absolute == "first" else away)
     return {**{name: np.asarray(a) for name, a in codes.items()}, key: moved}
@@ -131,17 +130,21 @@ def _strengths(strength: float | np.ndarray, count: int) -> np.ndarray:
     return np.broadcast_to(found, (count,))
 
 
-def _check_unit(space: Space, unit: str) -> None:
+def check_move(space: Space, direction: Direction, *, unit: str, absolute: str | None) -> None:
+    """Raises LsapError where the space or the direction does not have such a unit or coordinate."""
     if unit not in UNITS:
         raise LsapError(f"unit {unit!r}: choose {' or '.join(UNITS)}")
     if unit == "angle" and space.detail.key != "z":
         raise LsapError(f"space {space.name} is flat: an angle is a strength of z spaces only; give a step")
-
-
-def _check_absolute(space: Space, direction: Direction, step: np.ndarray, absolute: str) -> None:
+    if absolute is None:
+        return
     if absolute not in ABSOLUTE:
         raise LsapError(f"absolute {absolute!r}: choose {' or '.join(ABSOLUTE)}, or None for relative moves")
     if space.detail.key == "z":
         raise LsapError(f"absolute coordinates belong to flat spaces, not to {space.name}; use relative moves")
-    if direction.mean is None or not np.shape(direction.mean) == np.shape(direction.vector) == step.shape:
+    if (
+        direction.mean is None
+        or np.ndim(direction.vector) != 1
+        or np.shape(direction.mean) != np.shape(direction.vector)
+    ):
         raise LsapError(f"direction {direction.name} has no mean to count a coordinate from; use relative moves")

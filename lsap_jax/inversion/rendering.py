@@ -1,6 +1,7 @@
 """Codes back to images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
+from lsap_jax.inversion.devices import merge, over_devices, padded_size, replicate, shard
 from lsap_jax.networks.stylegan2 import NoiseMode
 from lsap_jax.spaces import Space, parse_space, space_from_config
 from lsap_jax.statistics import with_statistics
@@ -77,6 +79,28 @@ def _render(G: Generator, space: Space, codes: dict[str, jax.Array]) -> jax.Arra
     return jnp.clip(synthesise(G, decode(G, space, codes)), -1, 1)
 
 
+@lru_cache(maxsize=4)
+def _over(space: Space, devices: tuple[jax.Device, ...]) -> Callable[..., jax.Array]:
+    return over_devices(lambda G, codes: jnp.clip(synthesise(G, decode(G, space, codes)), -1, 1), devices)
+
+
+def renderer(
+    G: Generator, space: Space, batch_size: int, devices: Sequence[jax.Device]
+) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    """`render` for many calls: over these devices, the generator's copies made once, and always `batch_size` images at
+    once (padded to the devices), so that nothing is compiled twice.
+    """
+    if space.detail.statistics:
+        G = with_statistics(G)
+    if len(devices) < 2:
+        return lambda codes: _batched(lambda part: np.asarray(_render(G, space, part)), G, space, codes, batch_size)
+    copies = replicate(G.replace(discriminator=None, basecode=None, encoder=None, provenance_json="{}"), devices)
+    size, function = padded_size(batch_size, devices), _over(space, tuple(devices))
+    return lambda codes: _batched(
+        lambda part: merge(function(copies, shard(part, len(devices)))), G, space, codes, size
+    )
+
+
 def render(G: Generator, space: str | Space, codes: Mapping[str, np.ndarray], batch_size: int = 16) -> np.ndarray:
     """Images of codes.
 
@@ -95,14 +119,25 @@ def render(G: Generator, space: str | Space, codes: Mapping[str, np.ndarray], ba
     check_keys(space, codes)
     if space.detail.statistics:
         G = with_statistics(G)
+    size = min(batch_size, max(len(next(iter(codes.values()))), 1))
+    return _batched(lambda part: np.asarray(_render(G, space, part)), G, space, codes, size)
+
+
+def _batched(
+    function: Callable[[dict[str, np.ndarray]], np.ndarray],
+    G: Generator,
+    space: Space,
+    codes: Mapping[str, np.ndarray],
+    size: int,
+) -> np.ndarray:
+    """Images of codes by a function of exactly `size` of them."""
     count = len(next(iter(codes.values())))
-    size = min(batch_size, max(count, 1))
     images = []
     for i in range(0, count, size):
         part = {key: np.asarray(codes[key][i : i + size], np.float32) for key in space.keys}
         missing = size - len(next(iter(part.values())))
         padded = {key: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) for key, a in part.items()}
-        images.append(np.asarray(_render(G, space, padded))[: size - missing])
+        images.append(function(padded)[: size - missing])
     return (
         np.concatenate(images)
         if images

@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,9 +28,27 @@ from lsap_jax.inversion.encoding import arrays_from_npz, image_from_png, metrics
 FORMAT = "lsap_jax run 1"
 RESUME_KEYS = ("config", "seed", "space", "generator.sha256")
 FREE_KEYS = ("config.batch_size", "config.devices")
-_SUFFIXES = {"codes": ".npz", "images": ".png", "targets": ".png", "curves": ".npz"}
+_SUFFIXES = {
+    "codes": ".npz",
+    "images": ".png",
+    "targets": ".png",
+    "curves": ".npz",
+    "strips": ".png",
+    "animations": ".webp",
+}
 
 Record = dict[str, Any]
+
+
+class Layout(NamedTuple):
+    """A kind of results folder: the file that says what was done, the format named in it, and what people call it."""
+
+    file: str
+    format: str
+    noun: str
+
+
+RUN = Layout("run.json", FORMAT, "run")
 
 
 class RunFolder:
@@ -42,9 +60,9 @@ class RunFolder:
         run: the contents of run.json; of a resumed run, those of its first start.
     """
 
-    def __init__(self, path: Path, run: Record, locks: list[int], part: str = ""):
+    def __init__(self, path: Path, run: Record, locks: list[int], part: str = "", layout: Layout = RUN):
         self.path, self.run = path, run
-        self._locks, self._part = locks, part
+        self._locks, self._part, self._layout = locks, part, layout
         self._mutex = threading.Lock()
         suffix = f".{part}.jsonl" if part else ".jsonl"
         self._lines = {name: path / f"{name}{suffix}" for name in ("manifest", "failures")}
@@ -59,6 +77,7 @@ class RunFolder:
         run: Mapping[str, Any],
         *,
         part: str = "",
+        layout: Layout = RUN,
         resume_keys: Sequence[str] = RESUME_KEYS,
         free_keys: Sequence[str] = FREE_KEYS,
     ) -> "RunFolder":
@@ -69,6 +88,7 @@ class RunFolder:
             path: the folder.
             run: what run.json holds (JSON values, no times).
             part: name of this process's part where several write at once; "" is the whole, by one writer alone.
+            layout: of what kind the folder is.
             resume_keys: dotted keys of `run` that a resumed run must share, each with everything beneath it.
             free_keys: dotted keys beneath those that may differ all the same.
         Raises:
@@ -77,23 +97,23 @@ class RunFolder:
                 written.
         """
         folder = Path(path)
-        wanted: Record = json.loads(json.dumps({"format": FORMAT, **run}, allow_nan=False))
-        _refuse_foreign(folder)
+        wanted: Record = json.loads(json.dumps({"format": layout.format, **run}, allow_nan=False))
+        _refuse_foreign(folder, layout)
         try:
             atomic.make_folder(folder)
         except OSError as error:
             raise atomic.explained(error, folder) from error
         locks = atomic.lock_folder(folder, part)
         try:
-            if (folder / "run.json").exists():
-                kept = read_run(folder)
+            if (folder / layout.file).exists():
+                kept = read_run(folder, layout)
                 _refuse_differing(folder, kept, wanted, resume_keys, free_keys)
             else:
                 kept = wanted
-                atomic.write_files({folder / "run.json": _json_bytes(wanted)})
+                atomic.write_files({folder / layout.file: _json_bytes(wanted)})
             if not part:
                 atomic.remove_leftovers([folder])
-            return cls(folder, kept, locks, part)
+            return cls(folder, kept, locks, part, layout)
         except BaseException:
             for lock in locks:
                 os.close(lock)
@@ -191,7 +211,8 @@ class RunFolder:
 
         Args:
             record: its record in a manifest; the SHA-256 in it are replaced by those of `parts`.
-            parts: "codes", "images", "targets" and, where there is one, "curves" -> the file's bytes.
+            parts: "codes", "images", "targets" and, where there is one, "curves" -> the file's bytes; what else a
+                layout has.
         Raises:
             LsapError: as for `write`.
             ValueError: an unsafe or finished id.
@@ -236,7 +257,9 @@ class RunFolder:
             rows = {text: record["metrics"] for text, record in self._manifest.items()}
             self._failures = self.failures()
             parts = [file for name in self._lines for file in _part_files(self.path, name)]
-            files = {self.path / "metrics.csv": metrics_csv(rows)}
+            files: dict[Path, bytes] = {}
+            if self._layout is RUN or any(rows.values()):
+                files[self.path / "metrics.csv"] = metrics_csv(rows)
             if parts:
                 files[self._lines["manifest"]] = _encoded(as_json(self._manifest[text]) for text in self._manifest)
             if self._failures or parts or self._lines["failures"].exists():
@@ -246,27 +269,41 @@ class RunFolder:
                 file.unlink()
 
 
-def read_run(path: str | os.PathLike[str]) -> Record:
-    """Contents of run.json.
+def put_together(path: str | os.PathLike[str], run: Mapping[str, Any], **options: Any) -> bool:
+    """What all parts have written so far as one; False where another one is still writing, which does it later.
+
+    Arguments and errors as `RunFolder.open`.
+    """
+    try:
+        with RunFolder.open(path, run, **options) as folder:
+            folder.finish()
+    except atomic.InUse:
+        return False
+    return True
+
+
+def read_run(path: str | os.PathLike[str], layout: Layout = RUN) -> Record:
+    """Contents of run.json, or of what stands for it in a folder of another layout.
 
     Raises:
-        LsapError: it is not a run folder, or one of another version of the format.
+        LsapError: it is not such a folder, or one of another version of the format.
     """
-    file = Path(path) / "run.json"
+    file = Path(path) / layout.file
     try:
         run = json.loads(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         if (Path(path) / "zarr.json").is_file():
             remedy = f"`lsap-jax export {path} --format files RUN` makes a run folder of it"
             raise LsapError(f"{path}: is a store, not a run folder; {remedy}") from None
-        raise LsapError(f"{path}: is not a run folder, it has no run.json") from None
+        article = "an" if layout.noun[0] in "aeiou" else "a"
+        raise LsapError(f"{path}: is not {article} {layout.noun} folder, it has no {layout.file}") from None
     except OSError as error:
         raise atomic.explained(error, file) from error
     except ValueError:
-        raise LsapError(f"{file}: is damaged; restore it, or invert into another folder") from None
-    if not isinstance(run, dict) or run.get("format") != FORMAT:
+        raise LsapError(f"{file}: is damaged; restore it, or write into another folder") from None
+    if not isinstance(run, dict) or run.get("format") != layout.format:
         found = run.get("format") if isinstance(run, dict) else None
-        raise LsapError(f"{file}: format is {found!r}, this version reads {FORMAT!r}")
+        raise LsapError(f"{file}: format is {found!r}, this version reads {layout.format!r}")
     return run
 
 
@@ -292,8 +329,7 @@ def read_arrays(
     Raises:
         LsapError: no such image, a file is missing or has changed.
     """
-    data = _checked_bytes(Path(path), id, part, read_manifest(path) if manifest is None else manifest)
-    return arrays_from_npz(data)
+    return arrays_from_npz(read_bytes(path, id, part, manifest=manifest))
 
 
 def read_code(
@@ -307,8 +343,14 @@ def read_image(
     path: str | os.PathLike[str], id: str, part: str = "images", *, manifest: Mapping[str, Record] | None = None
 ) -> np.ndarray:
     """The picture in images/ID.png or targets/ID.png as uint8 [H, W, C]; arguments and errors as `read_arrays`."""
-    data = _checked_bytes(Path(path), id, part, read_manifest(path) if manifest is None else manifest)
-    return image_from_png(data)
+    return image_from_png(read_bytes(path, id, part, manifest=manifest))
+
+
+def read_bytes(
+    path: str | os.PathLike[str], id: str, part: str, *, manifest: Mapping[str, Record] | None = None
+) -> bytes:
+    """A file of an image as it is; arguments and errors as `read_arrays`."""
+    return _checked_bytes(Path(path), id, part, read_manifest(path) if manifest is None else manifest)
 
 
 def _records(folder: Path, name: str) -> list[Record]:
@@ -327,7 +369,9 @@ def _encoded(records: Iterable[Record]) -> bytes:
 
 
 def _file(id: str, part: str) -> str:
-    return f"{part}/{id}{_SUFFIXES[part]}"
+    """images/ID.png of part "images"; an edit has images/ID/DIRECTION/STRENGTH.png of "images/DIRECTION/STRENGTH"."""
+    kind, slash, rest = part.partition("/")
+    return f"{kind}/{id}{slash}{rest}{_SUFFIXES[kind]}"
 
 
 def _checked_bytes(folder: Path, id: str, part: str, manifest: Mapping[str, Record]) -> bytes:
@@ -368,15 +412,18 @@ def _json_bytes(value: Record) -> bytes:
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
 
 
-def _refuse_foreign(folder: Path) -> None:
+def _refuse_foreign(folder: Path, layout: Layout) -> None:
     """A folder of other things is not touched, not even to lock it."""
     if not folder.exists():
         return
     if not folder.is_dir():
         raise LsapError(f"{folder}: is a file; choose a folder")
     names = {name for name in os.listdir(folder) if not atomic.is_lock(name) and not atomic.is_temporary(name)}
-    if names and "run.json" not in names:
-        raise LsapError(f"{folder}: holds {sorted(names)[0]!r} but no run.json, so it is no run; choose another folder")
+    if names and layout.file not in names:
+        raise LsapError(
+            f"{folder}: holds {sorted(names)[0]!r} but no {layout.file}, so it is no {layout.noun}; choose another "
+            "folder"
+        )
 
 
 def _refuse_differing(

@@ -15,12 +15,11 @@ from lsap_jax.configuration import flat
 from lsap_jax.data import ImageError, Source
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator, LatentStatistics
-from lsap_jax.inversion.atomic import InUse
 from lsap_jax.inversion.batch import Inverter, Job, versions
 from lsap_jax.inversion.flight import FLIGHTS, drop_flight
 from lsap_jax.inversion.flow import flowing
 from lsap_jax.inversion.loop import metric_name
-from lsap_jax.inversion.results import RunFolder
+from lsap_jax.inversion.results import RunFolder, put_together
 from lsap_jax.inversion.saving import Clock, Progress, Saver
 from lsap_jax.inversion.shards import Shard
 from lsap_jax.inversion.stream import Batch, Engine, Stop, local
@@ -105,7 +104,7 @@ def run(
                 folder.finish()
                 drop_flight(folder.path / FLIGHTS)
             failed = sum(id in folder.failures() for id in ids)
-    whole = shard is None or _put_together(out, described)
+    whole = shard is None or put_together(out, described)
     return Summary(done=len(ids) - failed, failed=failed, skipped=len(finished), out=Path(out), whole=whole)
 
 
@@ -171,16 +170,6 @@ def _batches(
             yield batch
         else:
             clock.tell()
-
-
-def _put_together(out: str | Path, described: dict[str, Any]) -> bool:
-    """What all shards have written so far as one; False where another one is still writing, which does it later."""
-    try:
-        with RunFolder.open(out, described) as folder:
-            folder.finish()
-    except InUse:
-        return False
-    return True
 
 
 def describe(G: Generator, inverter: Inverter, generator_name: str, start: Start | None) -> dict[str, Any]:

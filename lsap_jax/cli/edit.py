@@ -1,0 +1,190 @@
+"""The codes of a run along directions, to other images, or with their layers; with a page to look at.
+
+usage: lsap-jax edit RUN --direction NAME|FILE|random:SEED --strengths=-3,-1.5,0,1.5,3 --out DIR
+       lsap-jax edit RUN --interpolate A:B --points 9 --out DIR          from image A to image B (their ids)
+       lsap-jax edit RUN --mix A:B --ranges coarse,middle,fine --out DIR  A with layers of B
+
+A direction is a NAME that belongs to this generator (`lsap-jax find-directions`), a FILE of directions or one of them
+as FILE:NAME, `ganspace:K`, `sefa:K` or `random:SEED`; several are separated by commas, or --direction is given again.
+Strengths are steps along the direction, z is put back onto its sphere after each; with --unit angle they are radians
+on the great circle through z and the direction. Strength 0 is the run's own code and picture, byte for byte.
+
+DIR gets images/ID/DIRECTION/STRENGTH.png, codes/ID/DIRECTION/STRENGTH.npz, strips/ID.png and report.html, on request
+animations/ID/DIRECTION.webp. The same command again finishes an interrupted edit. --beside names the folder of another
+edit, say of a run in another space; the page then shows both side by side.
+
+Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl.flags import FlagValues
+
+from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK
+from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, switch, text, texts
+from lsap_jax.errors import LsapError
+
+if TYPE_CHECKING:
+    from lsap_jax.editing.series import Series
+    from lsap_jax.generator import Generator
+    from lsap_jax.inversion.results import Record
+    from lsap_jax.spaces import Space
+
+STRENGTHS = "-3,-1.5,0,1.5,3"
+POINTS = 9
+
+
+def flags() -> FlagValues:
+    values = new_flags()
+    text(values, "out", "folder of the edits")
+    texts(values, "direction", "NAME, FILE, FILE:NAME, ganspace:K, sefa:K or random:SEED; several with commas")
+    text(values, "strengths", "numbers with commas between", STRENGTHS)
+    choice(values, "unit", ("step", "angle"), "what a strength is; an angle, in radians, in z spaces only", "step")
+    text(values, "layers", "coarse, middle, fine, rows as 4-7, all; each direction's own by default")
+    choice(values, "absolute", ("own", "first"), "strengths are coordinates to reach (GANSpace; flat spaces)")
+    texts(values, "interpolate", "A:B, ids of two images; may be given again")
+    number(values, "points", "pictures from A to B, both included", POINTS, lower=2)
+    texts(values, "mix", "A:B, ids of two images; may be given again")
+    text(values, "ranges", "layers of B for A, one picture per range; by default the generator's named ranges")
+    text(values, "generator", "where the generator is, if not where run.json says")
+    number(values, "batch_size", "pictures rendered at once, over all devices", 16, lower=1)
+    text(values, "shard", "i/n, the share of this process, or auto; see `lsap-jax invert`")
+    switch(values, "codes", "write the edited codes, too", True)
+    switch(values, "animate", "write an animated WebP per image and direction")
+    text(values, "beside", "folder of another edit, for the page")
+    number(values, "max_pictures", "most images whose pictures the page embeds", 60, lower=0)
+    return values
+
+
+def run(args: Arguments) -> int:
+    from lsap_jax.cli.invert import choose_shard
+    from lsap_jax.cli.progress import reporter
+    from lsap_jax.cli.runs import generator_of
+    from lsap_jax.editing.edit_run import edit_run, read_edit
+    from lsap_jax.inversion.rendering import space_of
+    from lsap_jax.inversion.results import read_manifest, read_run
+
+    args.no_config()
+    (name,) = args.only("RUN")
+    folder, out, values = Path(name), Path(args.required("out")), args.flags
+    if values.beside:
+        read_edit(values.beside)
+    shard = choose_shard(args)
+    record, manifest = read_run(folder), read_manifest(folder)
+    G = generator_of(folder, record, values.generator)
+    series = chosen(args, G, space_of(record, G), folder, manifest)
+    try:
+        with reporter() as progress:
+            summary = edit_run(
+                G,
+                folder,
+                out,
+                series,
+                batch_size=values.batch_size,
+                shard=shard,
+                save_codes=values.codes,
+                animate=values.animate,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        done = len(read_manifest(out)) if (out / "edit.json").exists() else 0
+        print(f"interrupted: {done} images are finished in {out}; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
+    return finish(summary, values.beside, values.max_pictures)
+
+
+def chosen(
+    args: Arguments, G: "Generator", space: "Space", folder: Path, manifest: "dict[str, Record]"
+) -> "list[Series]":
+    """What the flags ask for.
+
+    Raises:
+        LsapError: nothing, no such direction or image, or one that does not belong to this space or generator.
+    """
+    from lsap_jax.editing.direction import found_elsewhere
+    from lsap_jax.editing.layers import RANGES
+    from lsap_jax.editing.named import find
+    from lsap_jax.editing.series import along, mixed, towards
+    from lsap_jax.inversion.results import read_code
+
+    values = args.flags
+    options: dict[str, Any] = {"unit": values.unit, "layers": values.layers, "absolute": values.absolute}
+    found = [direction for name in names_of(values.direction) for direction in find(G, space, name)]
+    if note := found_elsewhere(G, found):
+        print(note, file=sys.stderr)
+    strengths = numbers(values.strengths)
+    series = [along(G, space, direction, strengths, **options) for direction in found]
+    code = {
+        id: read_code(folder, id, manifest=manifest)
+        for pair in (*values.interpolate, *values.mix)
+        for id in pair_of(pair, folder, manifest)
+    }
+    points = np.linspace(0, 1, values.points).round(4).tolist()
+    for pair in values.interpolate:
+        a, b = pair_of(pair, folder, manifest)
+        series.append(towards(G, space, a, b, code[b], points))
+    named = [name for name, (first, _) in RANGES.items() if first < G.num_ws]
+    if space.has_base:
+        named.remove("coarse")  # f stands in their place
+    ranges = values.ranges.split(",") if values.ranges else named
+    for pair in values.mix:
+        a, b = pair_of(pair, folder, manifest)
+        series.append(mixed(G, space, a, b, code[b], ranges))
+    if not series:
+        raise LsapError("nothing to do: give --direction, --interpolate or --mix; see --help")
+    return series
+
+
+def names_of(given: Sequence[str]) -> list[str]:
+    """Directions of several flags, each with commas; a file whose path has a comma is one."""
+    return [
+        name.strip() for one in given for name in ([one] if os.path.exists(one) else one.split(",")) if name.strip()
+    ]
+
+
+def numbers(given: str) -> list[float]:
+    """ "-3,0,1.5" as numbers.
+
+    Raises:
+        LsapError: it is no such list.
+    """
+    try:
+        return [float(part) for part in given.split(",")]
+    except ValueError:
+        raise LsapError(f"--strengths={given}: give numbers with commas between, as in {STRENGTHS}") from None
+
+
+def pair_of(given: str, folder: Path, manifest: "dict[str, Record]") -> tuple[str, str]:
+    """ "A:B" as two ids of finished images; an id may hold colons.
+
+    Raises:
+        LsapError: there are no such images, or the two are one.
+    """
+    parts = given.split(":")
+    cuts = [(":".join(parts[:k]), ":".join(parts[k:])) for k in range(1, len(parts))]
+    for a, b in cuts:
+        if a in manifest and b in manifest and a != b:
+            return a, b
+    known = ", ".join(sorted(manifest)[:4])
+    raise LsapError(f"{given!r}: give A:B, ids of two different finished images of {folder}, as {known}, …")
+
+
+def finish(summary: Any, beside: str | None, max_pictures: int) -> int:
+    """Writes the page and prints what came of it; returns the exit status."""
+    from lsap_jax.cli.invert import print_failures
+    from lsap_jax.report.edit_report import write_edit_report
+
+    print_failures(summary.out)
+    earlier = f", {summary.skipped} of them earlier" if summary.skipped else ""
+    failed = f", {summary.failed} failed" if summary.failed else ""
+    print(f"{summary.done} images edited{earlier}{failed}")
+    if summary.whole:
+        print(f"report: {write_edit_report(summary.out, beside, max_pictures)}")
+    else:
+        print("other shards are still at work; the last one writes the report")
+    return INCOMPLETE if summary.failed else OK

@@ -1,0 +1,153 @@
+"""A series: the pictures of one row of an edit folder, each with its label and the codes it is rendered from.
+
+| series                  | folder              | labels                 | codes                                       |
+|-------------------------|---------------------|------------------------|---------------------------------------------|
+| `along` a direction     | its name            | the strengths: -3, 1.5 | moved (`lsap_jax.editing.moves`)            |
+| `towards` another image | to-ID               | the points: 0, 0.25, 1 | between both (`lsap_jax.editing.between`)   |
+| `mixed` with an image   | with-ID             | ranges: coarse, 4-7    | its own, with those layers of the other one |
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lsap_jax.editing.between import between, check_points, mix_styles
+from lsap_jax.editing.direction import Direction, fitted
+from lsap_jax.editing.layers import Layers, layer_mask
+from lsap_jax.editing.moves import check_move, move
+from lsap_jax.errors import LsapError
+from lsap_jax.generator import Generator
+from lsap_jax.spaces import Space
+from lsap_jax.weights_file import digest
+
+Codes = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """A row of edits of an image.
+
+    Attributes:
+        name: of the folder.
+        labels: of the pictures, names of their files.
+        codes: from a label's index and codes [N, ...] to edited ones.
+        untouched: index of the label whose code and picture are the inversion's, bit for bit; None where there is none.
+        only: id of the one image that it is for; None is every image.
+        record: what edit.json says of it; two series with equal records give equal codes.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    codes: Callable[[int, Codes], dict[str, np.ndarray]]
+    untouched: int | None
+    only: str | None = None
+    record: Mapping[str, Any]
+
+
+def along(
+    G: Generator,
+    space: Space,
+    direction: Direction,
+    strengths: Sequence[float],
+    *,
+    unit: str = "step",
+    layers: Layers = None,
+    absolute: str | None = None,
+) -> Series:
+    """Codes moved along a direction by every strength; options as in `lsap_jax.edit`.
+
+    Raises:
+        LsapError: the direction or an option does not belong to this space or generator; no strengths, one that is not
+            finite, or two that are the same to four digits and would share a file.
+    """
+    check_move(space, direction, unit=unit, absolute=absolute)
+    vector = fitted(G, space, direction)
+    chosen = direction.layers if layers is None else layers
+    layer_mask(G, space, chosen, space.base_resolution if space.has_base else 0)
+    arrays = {"vector": vector} | ({} if direction.mean is None else {"mean": np.asarray(direction.mean, np.float32)})
+    labels = _labels("strengths", strengths)
+    return Series(
+        name=file_name(direction.name),
+        labels=labels,
+        codes=lambda k, codes: move(
+            G, space, codes, direction, strengths[k], unit=unit, layers=layers, absolute=absolute
+        ),
+        untouched=labels.index("0") if "0" in labels and absolute is None else None,
+        record={
+            "direction": direction.name,
+            "source": direction.source,
+            "sha256": digest(arrays),
+            "scale": float(direction.scale),
+            "strengths": [float(s) for s in strengths],
+            "unit": unit,
+            "layers": None if chosen is None else str(chosen),
+            "absolute": absolute,
+        },
+    )
+
+
+def towards(G: Generator, space: Space, a: str, b: str, codes_b: Codes, points: Sequence[float]) -> Series:
+    """The way from image `a` to image `b`.
+
+    Args:
+        codes_b: of b, without the batch axis.
+        points: in [0, 1]; 0 is a and 1 is b.
+
+    Raises:
+        LsapError: no points, or some outside of [0, 1].
+    """
+    check_points(points)
+    labels = _labels("points", points)
+    other = {key: np.asarray(codes_b[key])[None] for key in space.keys}
+    return Series(
+        name=file_name(f"to-{b}"),
+        labels=labels,
+        codes=lambda k, codes: between(G, space, codes, other, points[k]),
+        untouched=labels.index("0") if "0" in labels else None,
+        only=a,
+        record={"interpolate": [a, b], "sha256": digest(other), "points": [float(t) for t in points]},
+    )
+
+
+def mixed(G: Generator, space: Space, a: str, b: str, codes_b: Codes, ranges: Sequence[str]) -> Series:
+    """Image `a` with ranges of layers of image `b`, one range after the other; f stays a's.
+
+    Args:
+        codes_b: of b, without the batch axis.
+        ranges: as in `layer_rows`.
+
+    Raises:
+        LsapError: no ranges, or one that this space or generator does not have.
+    """
+    if not ranges:
+        raise LsapError("mixing: name one or more ranges of layers, as coarse, middle, fine or 4-7")
+    for layers in ranges:
+        layer_mask(G, space, layers, space.base_resolution if space.has_base else 0)
+    other = {key: np.asarray(codes_b[key])[None] for key in space.keys}
+    return Series(
+        name=file_name(f"with-{b}"),
+        labels=tuple(file_name(layers) for layers in ranges),
+        codes=lambda k, codes: mix_styles(G, space, codes, other, ranges[k]),
+        untouched=None,
+        only=a,
+        record={"mix": [a, b], "sha256": digest(other), "layers": list(ranges)},
+    )
+
+
+def file_name(text: str) -> str:
+    """A text as one plain name within a folder."""
+    return re.sub(r"[^\w.+-]", "_", text, flags=re.ASCII)[:120].lstrip(".") or "_"
+
+
+def _labels(what: str, values: Sequence[float]) -> tuple[str, ...]:
+    labels = tuple(f"{float(v) + 0.0:.4g}" for v in values)  # + 0: a negative zero is zero
+    if not labels:
+        raise LsapError(f"no {what}; give one or more numbers")
+    if wrong := [label for label in labels if not np.isfinite(float(label))]:
+        raise LsapError(f"{what} {', '.join(labels)}: {wrong[0]} is no finite number")
+    if len(set(labels)) < len(labels):
+        raise LsapError(f"{what} {', '.join(labels)}: each must differ from the others by four digits")
+    return labels

@@ -1,0 +1,309 @@
+"""`lsap-jax edit`: the folder that it leaves, its resume, its shards, its refusals, and its page."""
+
+import contextlib
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lsap_jax.cli import main
+from lsap_jax.editing import edit_run as module
+from lsap_jax.editing.direction import Direction
+from lsap_jax.editing.edit_run import animation, edit_run, read_edit, strip
+from lsap_jax.editing.random import random_direction
+from lsap_jax.editing.series import along, file_name, mixed, towards
+from lsap_jax.errors import LsapError
+from lsap_jax.inversion.atomic import LOCK
+from lsap_jax.inversion.pictures import save_png
+from lsap_jax.inversion.rendering import space_of
+from lsap_jax.inversion.results import read_arrays, read_code, read_failures, read_manifest, read_run
+from lsap_jax.inversion.shards import Shard
+from lsap_jax.report.edit_report import write_edit_report
+from lsap_jax.testing import tiny_generator, tiny_images
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+COUNT = 3
+STRENGTHS = (-2.0, 0.0, 1.5)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with g.safetensors and two finished runs, `run` in F/Z+ and `flat` in F/W+."""
+    folder = tmp_path_factory.mktemp("work")
+    tiny_generator(discriminator=False).save(folder / "g.safetensors")
+    for i, image in enumerate(tiny_images(COUNT)):
+        save_png(folder / "images" / (f"sub/{i}.png" if i == 2 else f"{i}.png"), image)
+    quick = ("--steps=2", "--config.chunk=2", "--batch_size=4", "--generator", folder / "g.safetensors")
+    for name, space in (("run", "f/z+"), ("flat", "f/w+")):
+        assert command("invert", folder / "images", f"--space={space}", "--out", folder / name, *quick) == 0
+    return folder
+
+
+def command(*argv):
+    return main([str(a) for a in argv])
+
+
+def loaded(work, name="run"):
+    from lsap_jax.generator_file import load_generator
+
+    G = load_generator(work / "g.safetensors")
+    run = read_run(work / name)
+    return G, space_of(run, G), read_manifest(work / name)
+
+
+def tree(folder):
+    """File -> bytes, but for locks."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and not p.name.startswith(LOCK)
+    }
+
+
+def plan(work, strengths=STRENGTHS):
+    G, space, manifest = loaded(work)
+    other = read_code(work / "run", "1", manifest=manifest)
+    series = [
+        *(along(G, space, random_direction(G, space, seed), strengths) for seed in range(2)),
+        towards(G, space, "0", "1", other, (0, 0.5, 1)),
+        mixed(G, space, "sub/2", "1", other, ("middle",)),
+    ]
+    return G, series
+
+
+@pytest.fixture(scope="module")
+def edited(work):
+    """(folder, summary) of edits of all three kinds, two pictures at a time."""
+    G, series = plan(work)
+    out = work / "edited"
+    return out, edit_run(G, work / "run", out, series, batch_size=4, animate=True)
+
+
+def test_the_folder_is_that_of_the_contract(work, edited):
+    out, summary = edited
+    assert (summary.done, summary.failed, summary.skipped, summary.whole) == (COUNT, 0, 0, True)
+    files = tree(out)
+    for id in ("0", "1", "sub/2"):
+        assert f"strips/{id}.png" in files
+        for seed in range(2):
+            assert f"animations/{id}/random-{seed}.webp" in files
+            for label in ("-2", "0", "1.5"):
+                assert f"images/{id}/random-{seed}/{label}.png" in files
+                assert f"codes/{id}/random-{seed}/{label}.npz" in files
+    assert {f"images/0/to-1/{t}.png" for t in ("0", "0.5", "1")} <= files.keys()
+    assert "images/sub/2/with-1/middle.png" in files and not any(name.startswith("images/1/with") for name in files)
+    edit = read_edit(out)
+    assert [s["name"] for s in edit["series"]] == ["random-0", "random-1", "to-1", "with-1"]
+    assert edit["series"][0]["source"].startswith("random, seed 0") and edit["generator"]["img_resolution"] == 16
+
+
+def test_strength_0_is_the_runs_own_file_byte_for_byte(work, edited):
+    out, _ = edited
+    for id in ("0", "1", "sub/2"):
+        for part, suffix in (("images", "png"), ("codes", "npz")):
+            own = (work / "run" / part / f"{id}.{suffix}").read_bytes()
+            assert (out / part / id / "random-0" / f"0.{suffix}").read_bytes() == own
+            assert (out / part / id / "random-0" / f"1.5.{suffix}").read_bytes() != own
+
+
+def test_saved_codes_are_on_the_sphere_and_render_to_the_saved_pictures(work, edited):
+    from lsap_jax.data import to_uint8
+    from lsap_jax.inversion.rendering import render
+
+    out, _ = edited
+    G, space, _ = loaded(work)
+    for part in ("random-1/1.5", "to-1/0.5"):
+        code = read_arrays(out, "0", f"codes/{part}")
+        np.testing.assert_allclose(np.linalg.norm(code["z"], axis=-1), np.sqrt(G.z_dim), rtol=1e-5)
+        np.testing.assert_array_equal(code["f"].shape, read_code(work / "run", "0")["f"].shape)
+        image = to_uint8(render(G, space, {k: a[None] for k, a in code.items()}))[0]
+        shown = np.asarray(Image.open(out / "images" / "0" / f"{part}.png"))
+        assert np.abs(image.astype(int) - shown).max() <= 1
+
+
+def test_a_resumed_edit_is_the_same_files(work, edited, tmp_path):
+    out, _ = edited
+    again = tmp_path / "again"
+    shutil.copytree(out, again)
+    lines = (again / "manifest.jsonl").read_bytes().splitlines(keepends=True)
+    (again / "manifest.jsonl").write_bytes(lines[0] + lines[1][:20])  # killed in the second line
+    (again / "images" / "1" / "random-0" / "-2.png").unlink()
+    G, series = plan(work)
+    summary = edit_run(G, work / "run", again, series, batch_size=4, animate=True)
+    assert (summary.done, summary.skipped) == (COUNT, 1)
+    assert tree(again) == {k: v for k, v in tree(out).items() if k != "report.html"}
+    assert edit_run(G, work / "run", again, series, batch_size=4, animate=True).skipped == COUNT
+
+
+def test_shards_leave_the_same_files(work, edited, tmp_path):
+    out, _ = edited
+    G, series = plan(work)
+    for index in (1, 0):
+        options = {"batch_size": 4, "animate": True, "shard": Shard(index=index, count=2)}
+        summary = edit_run(G, work / "run", tmp_path / "parts", series, **options)
+    assert summary.whole
+    parts, whole = tree(tmp_path / "parts"), tree(out)
+    assert {k: v for k, v in parts.items() if k[0] in "aics"} == {k: v for k, v in whole.items() if k[0] in "aics"}
+    assert set(read_manifest(tmp_path / "parts")) == {"0", "1", "sub/2"}
+
+
+def test_other_edits_and_changed_codes_are_refused(work, edited, tmp_path):
+    out, _ = edited
+    G, series = plan(work)
+    with pytest.raises(LsapError, match="was started otherwise"):
+        edit_run(G, work / "run", out, series[:1], batch_size=4, animate=True)
+    with pytest.raises(LsapError, match="is the name of two directions"):
+        edit_run(G, work / "run", tmp_path / "a", [series[0], series[0]])
+    with pytest.raises(LsapError, match="nothing to do"):
+        edit_run(G, work / "run", tmp_path / "a", [])
+    with pytest.raises(LsapError, match="has no finished image 'nobody'"):
+        edit_run(G, work / "run", tmp_path / "a", [replace(series[2], only="nobody")])
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_damaged_code_fails_alone(work, tmp_path):
+    shutil.copytree(work / "run", tmp_path / "run")
+    file = tmp_path / "run" / "codes" / "1.npz"
+    file.write_bytes(file.read_bytes()[:-3] + b"abc")
+    G, series = plan(work)
+    summary = edit_run(G, tmp_path / "run", tmp_path / "out", series[:1], save_codes=False)
+    assert (summary.done, summary.failed) == (COUNT - 1, 1)
+    assert "has changed since it was written" in read_failures(tmp_path / "out")["1"]["reason"]
+    assert not (tmp_path / "out" / "codes").exists()
+
+
+def test_an_edit_that_is_not_finite_fails(work, tmp_path, monkeypatch):
+    draw = module.renderer
+
+    def broken(*args):
+        def call(codes):
+            images = draw(*args)(codes).copy()
+            images[0, 0, 0] = np.nan
+            return images
+
+        return call
+
+    monkeypatch.setattr(module, "renderer", broken)
+    G, series = plan(work)
+    summary = edit_run(G, work / "run", tmp_path / "out", series[:1])
+    assert (summary.done, summary.failed) == (COUNT - 1, 1)
+    assert "random-0: a picture is not finite" in read_failures(tmp_path / "out")["0"]["reason"]
+
+
+def test_series_refuse_what_would_share_a_file(work):
+    G, space, manifest = loaded(work)
+    direction = random_direction(G, space)
+    for strengths, message in (((), "no strengths"), ((1, 1.00001), "differ"), ((float("nan"),), "finite")):
+        with pytest.raises(LsapError, match=message):
+            along(G, space, direction, strengths)
+    with pytest.raises(LsapError, match="is flat"):
+        along(G, loaded(work, "flat")[1], replace(direction, space="w"), (1.0,), unit="angle")
+    with pytest.raises(LsapError, match="means nothing for codes"):
+        along(G, space, replace(direction, space="w"), (1.0,))
+    with pytest.raises(LsapError, match="one or more ranges"):
+        mixed(G, space, "0", "1", read_code(work / "run", "1"), ())
+    assert along(G, space, direction, (-0.0, 3)).labels == ("0", "3")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("smile", "smile"), ("../a b", "_a_b"), ("", "_"), (".hidden", "hidden"), ("é/ü", "___")]
+)
+def test_names_of_folders_are_plain(text, name):
+    assert file_name(text) == name
+
+
+def test_strips_and_animations():
+    rows = [[np.full((4, 4, 3), 10 * k, np.uint8) for k in range(n)] for n in (3, 1)]
+    assert strip(rows).shape == (2 * 6 + 2, 3 * 6 + 2, 3)
+    with Image.open(
+        __import__("io").BytesIO(animation([np.full((4, 4, 1), 60 * k, np.uint8) for k in range(4)]))
+    ) as im:
+        assert im.is_animated and im.n_frames == 6 and im.size == (4, 4)
+
+
+def test_the_command_edits_two_runs_and_shows_them_side_by_side(work, capsys):
+    flat, both = work / "flat-edits", work / "both"
+    options = ("--direction=random:1", "--strengths=-1,0,1", "--batch_size=6")
+    assert command("edit", work / "flat", "--out", flat, *options) == 0
+    assert command("edit", work / "run", "--out", both, "--beside", flat, *options, "--mix=0:1") == 0
+    printed = capsys.readouterr().out
+    assert f"{COUNT} images edited" in printed and str(both / "report.html") in printed
+    text = (both / "report.html").read_text()
+    assert "f/z+ beside f/w+" in text and text.count('<td class="space">f/w+</td>') == COUNT
+    assert "http:" not in text and "https:" not in text
+
+
+def test_the_command_says_what_is_wrong(work, capsys):
+    run, out = work / "run", work / "never"
+    cases = [
+        ((), "nothing to do"),
+        (("--direction=random:x",), "random"),
+        (("--direction=random:1", "--strengths=a"), "--strengths=a"),
+        (("--direction=random:1", "--unit=angle", "--absolute=own"), "absolute coordinates belong to flat spaces"),
+        (("--direction=nonsense",), "nonsense"),
+        (("--interpolate=0",), "give A:B"),
+        (("--interpolate=0:7",), "give A:B"),
+        (("--mix=0:1", "--ranges=upper"), "upper"),
+        (("--direction=random:1", "--beside", run), "edit.json"),
+    ]
+    for options, message in cases:
+        assert command("edit", run, "--out", out, *options) == 2
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert message in line, line
+    assert not out.exists()
+
+
+def test_the_page_leaves_places_of_missing_pictures_empty(edited, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(edited[0], out)
+    (out / "images" / "0" / "random-0" / "-2.png").unlink()
+    text = write_edit_report(out, max_images=2).read_text()
+    assert text.count('<span class="absent">none</span>') == 1
+    assert "Pictures of 2 of the 3 images are embedded" in text
+    assert write_edit_report(out, max_images=0).read_text().count("No pictures.") == 4
+    assert "Pictures of 1 of the 3" in write_edit_report(out, max_bytes=10).read_text()
+
+
+def test_a_name_of_a_direction_cannot_break_the_page(work, tmp_path):
+    G, space, _ = loaded(work)
+    evil = Direction(name="<script>x</script>", space="z", vector=np.ones(G.z_dim, np.float32), source="<b>evil</b>")
+    edit_run(G, work / "run", tmp_path / "out", [along(G, space, evil, (0.0, 1.0))])
+    text = write_edit_report(tmp_path / "out").read_text()
+    assert "<b>evil" not in text and "<script>x" not in text and "&lt;b&gt;evil" in text
+
+
+@pytest.fixture(scope="module")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    driver, binary = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
+    if not driver or not binary:
+        pytest.skip("no Chromium with its driver is installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,900"):
+        options.add_argument(argument)
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    with contextlib.suppress(Exception):
+        chrome.quit()
+
+
+def test_the_slider_chooses_the_picture(edited, browser):
+    path = write_edit_report(edited[0])
+    browser.get(path.as_uri())
+    script = """
+      const slider = document.querySelector('.slider input'), row = document.querySelector('table.edits tbody tr');
+      const same = (k) => row.querySelector('.now img').src === row.querySelectorAll('td:not(.now) img')[k].src;
+      const found = [slider.value, same(1)];
+      slider.value = '2';
+      slider.dispatchEvent(new Event('input'));
+      found.push(same(2), document.querySelector('.slider output').textContent);
+      row.querySelectorAll('td:not(.now)')[0].click();
+      found.push(same(0), slider.value);
+      return JSON.stringify(found);
+    """
+    assert json.loads(browser.execute_script(script)) == ["1", True, True, "1.5", True, "0"]
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
