@@ -44,6 +44,7 @@ setup(
         "cuda": ["jax[cuda12]>=0.8"],
         "tpu": ["jax[tpu]>=0.8"],
         "ray": ["ray>=2.40"],
+        "svm": ["scikit-learn>=1.5"],
         "tfds": ["array_record", "importlib_resources", "tensorflow-datasets"],
         "dev": [
             "build",
@@ -57,6 +58,8 @@ setup(
             "pytest-xdist>=3.6",
             "ray>=2.40",
             "ruff>=0.12",
+            "scikit-image>=0.24",  # a photograph for the face detector
+            "scikit-learn>=1.5",
             "selenium>=4.20",
             "setuptools>=77",  # the test of the wheel builds without a network
         ],

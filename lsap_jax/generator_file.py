@@ -22,11 +22,13 @@ from lsap_jax.generator import (
 from lsap_jax.networks import basecode, discriminator, latent_encoder, stylegan2
 from lsap_jax.networks.parameters import params_from_canonical
 
+GENERATORS = ("toonhead64",)  # other assets are safetensors, too: their classifier, their directions, MTCNN
+
 
 def bundled() -> dict[str, Path]:
     """Name -> file of the generators inside the package."""
     folder = Path(str(resources.files("lsap_jax") / "assets"))
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    return {name: path for name in GENERATORS if (path := folder / f"{name}.safetensors").is_file()}
 
 
 def load_generator(source: str | Path) -> Generator:

@@ -236,6 +236,23 @@ def test_the_command_edits_two_runs_and_shows_them_side_by_side(work, capsys):
     assert "http:" not in text and "https:" not in text
 
 
+def test_edits_are_verified_and_their_page_is_written_anew(work, edited, capsys, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(edited[0], out)
+    assert command("verify", out) == 0
+    assert "22 edits of 3 images" in capsys.readouterr().out  # 2 directions of 3 strengths each; 3 + 1 more
+    assert command("report", out, "--max_pictures=1") == 0
+    assert "Pictures of 1 of the 3" in (out / "report.html").read_text()
+    strip_file = out / "strips" / "0.png"
+    strip_file.write_bytes(strip_file.read_bytes() + b"x")
+    shutil.copy(out / "images/0/random-0/0.png", out / "images/0/random-0/1.5.png")
+    assert command("verify", out) == 1
+    found = capsys.readouterr().out
+    assert "strips/0.png: has changed" in found and "0/random-0/1.5: " in found
+    assert command("report", work / "run", "--beside", out) == 2
+    assert "is for the page of edits" in capsys.readouterr().err
+
+
 def test_the_command_says_what_is_wrong(work, capsys):
     run, out = work / "run", work / "never"
     cases = [

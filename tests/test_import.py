@@ -18,7 +18,7 @@ LEVELS = [
     {"generator"},
     {"generator_file"},
     {"basecode_file", "testing"},
-    {"losses", "spaces", "metrics", "data"},
+    {"losses", "spaces", "metrics", "data", "faces"},
     {"statistics"},
     {"inversion"},
     {"training"},

@@ -27,6 +27,7 @@ from absl.flags import FlagValues
 
 from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK
 from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, switch, text, texts
+from lsap_jax.cli.progress import counter
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def chosen(
 
     values = args.flags
     options: dict[str, Any] = {"unit": values.unit, "layers": values.layers, "absolute": values.absolute}
-    found = [direction for name in names_of(values.direction) for direction in find(G, space, name)]
+    found = [direction for name in names_of(values.direction) for direction in find(G, space, name, counter(name))]
     if note := found_elsewhere(G, found):
         print(note, file=sys.stderr)
     strengths = numbers(values.strengths)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lsap_jax.inversion.run import Progress
 
 SECONDS = 10.0  # between plain lines
+QUIET = 3.0  # seconds that need no report
 
 
 @contextmanager
@@ -40,6 +41,26 @@ class Plain:
         if now - self.last >= self.seconds or p.done + p.failed == p.total:
             self.last = now
             print(line(p), file=self.stream, flush=True)
+
+
+def counter(what: str, quiet: float = QUIET, seconds: float = SECONDS) -> Callable[[int, int], None]:
+    """A report, called with (done, total), that tells on stderr how far it is, once it takes longer than `quiet`
+    seconds.
+    """
+    began = last = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        now, line = time.monotonic(), f"{what}: {done:,} of {total:,}"
+        if now - began < quiet:
+            return
+        if sys.stderr.isatty():
+            print(f"\r{line}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        elif done == total or now - last >= seconds:
+            last = now
+            print(line, file=sys.stderr, flush=True)
+
+    return tell
 
 
 def fraction(p: "Progress") -> float:

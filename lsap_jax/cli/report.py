@@ -1,25 +1,42 @@
-"""Write report.html of a run anew, also while the run is unfinished.
+"""Write report.html of a run, of edits or of their quality anew, also while they are unfinished.
 
-usage: lsap-jax report RUN [--max_pictures N]
+usage: lsap-jax report RUN|EDIT|QUALITY [--max_pictures N] [--beside EDIT]
 
 The page is self-contained: it opens offline and can be sent as one file.
 """
 
+from pathlib import Path
+
 from absl.flags import FlagValues
 
-from lsap_jax.cli.arguments import Arguments, new_flags, number
+from lsap_jax.cli.arguments import Arguments, new_flags, number, text
+from lsap_jax.errors import LsapError
 
 
 def flags() -> FlagValues:
     values = new_flags()
-    number(values, "max_pictures", "most images whose pictures are embedded", 200, lower=0)
+    number(values, "max_pictures", "most images whose pictures are embedded; 200 of a run, 60 of edits", lower=0)
+    text(values, "beside", "folder of other edits, to be shown beside these")
     return values
 
 
 def run(args: Arguments) -> int:
-    from lsap_jax.report.run_report import write_run_report
+    from lsap_jax.editing.edit_run import EDIT
+    from lsap_jax.editing.protocol import RECORD
+    from lsap_jax.report.edit_report import MAX_IMAGES, write_edit_report
+    from lsap_jax.report.quality.write import write_quality
+    from lsap_jax.report.run_report import MAX_PICTURES, write_run_report
 
     args.no_config()
-    (folder,) = args.only("RUN")
-    print(write_run_report(folder, max_pictures=args.flags.max_pictures))
+    folder, most, beside = Path(args.only("RUN")[0]), args.flags.max_pictures, args.flags.beside
+    edited = (folder / EDIT.file).is_file()
+    if beside and not edited:
+        raise LsapError(f"--beside={beside}: is for the page of edits; {folder} has no {EDIT.file}")
+    if edited:
+        print(write_edit_report(folder, beside, MAX_IMAGES if most is None else most))
+    elif (folder / RECORD).is_file():
+        write_quality(folder)
+        print(folder / "report.html")
+    else:
+        print(write_run_report(folder, max_pictures=MAX_PICTURES if most is None else most))
     return 0

@@ -1,6 +1,6 @@
-"""Render the codes of a run again and compare with its pictures.
+"""Render the codes of a run, or of edits, again and compare with their pictures.
 
-usage: lsap-jax verify RUN [--generator G]
+usage: lsap-jax verify RUN|EDIT [--generator G]
 
 Every file is compared with the SHA-256 in the manifest, and every code is rendered and compared with its PNG: they
 may differ by one grey level, where rounding on another device falls to the other side. Mismatches are listed, and the
@@ -42,47 +42,82 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
     """Prints mismatches and a summary; returns the exit status.
 
     Raises:
-        LsapError: not a run folder, nothing finished in it, or another generator.
+        LsapError: neither a run nor an edit folder, nothing finished in it, or another generator.
     """
     from lsap_jax.cli.runs import generator_of
+    from lsap_jax.editing.edit_run import EDIT, read_edit
     from lsap_jax.inversion.rendering import space_of
     from lsap_jax.inversion.results import read_manifest, read_run
 
-    record, manifest = read_run(folder), read_manifest(folder)
+    edit = read_edit(folder) if (folder / EDIT.file).is_file() else None
+    record, manifest = read_run(folder) if edit is None else {**edit, **edit["run"]}, read_manifest(folder)
     if not manifest:
-        raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax invert` command again")
+        raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax {'edit' if edit else 'invert'}` again")
     G = generator_of(folder, record, generator)
     space = space_of(record, G)
-    ids, wrong, largest = list(manifest), 0, 0
-    for start in range(0, len(ids), batch_size):
-        for name, problem, gap in check(G, space, folder, ids[start : start + batch_size], manifest, batch_size):
+    items = [(name, part) for name in manifest for part in codes_of(manifest[name])]
+    wrong, largest = 0, 0
+    for name in manifest:
+        for problem in unread(folder, name, manifest):
+            wrong += 1
+            print(f"{name}: {problem}")
+    for start in range(0, len(items), batch_size):
+        for name, problem, gap in check(G, space, folder, items[start : start + batch_size], manifest, batch_size):
             largest = max(largest, gap)
             if problem:
                 wrong += 1
                 print(f"{name}: {problem}")
     verdict = "all match" if not wrong else f"{wrong} do not match"
+    what = (
+        f"{len(items)} images of {folder}"
+        if edit is None
+        else f"{len(items)} edits of {len(manifest)} images in {folder}"
+    )
     print(
-        f"{len(ids)} images of {folder} rendered again: {verdict}; the largest difference is {largest} grey levels "
+        f"{what} rendered again: {verdict}; the largest difference is {largest} grey levels "
         f"(up to {TOLERANCE} is allowed)"
     )
     return 1 if wrong else 0
 
 
+def codes_of(record: "Record") -> list[str]:
+    """The parts of an image that are codes: "codes" of a run, "codes/DIRECTION/STRENGTH" of edits."""
+    return [part for part in record["sha256"] if part.partition("/")[0] == "codes"]
+
+
+def unread(folder: Path, name: str, manifest: Mapping[str, "Record"]) -> Iterator[str]:
+    """What is wrong with the files of an image that are not rendered again."""
+    from lsap_jax.inversion.results import read_bytes
+
+    codes = codes_of(manifest[name])
+    rendered = {*codes, *(part.replace("codes", "images", 1) for part in codes)}
+    for part in manifest[name]["sha256"].keys() - rendered:
+        try:
+            read_bytes(folder, name, part, manifest=manifest)
+        except LsapError as error:
+            yield str(error)
+
+
 def check(
-    G: "Generator", space: "Space", folder: Path, ids: Sequence[str], manifest: Mapping[str, "Record"], batch_size: int
+    G: "Generator",
+    space: "Space",
+    folder: Path,
+    items: Sequence[tuple[str, str]],
+    manifest: Mapping[str, "Record"],
+    batch_size: int,
 ) -> Iterator[tuple[str, str, int]]:
-    """(id, what is wrong or "", largest difference in grey levels) of each image of a batch."""
+    """(name, what is wrong or "", largest difference in grey levels) of each (id, part of `codes_of`) of a batch."""
     from lsap_jax.data import to_uint8
     from lsap_jax.inversion.rendering import render
-    from lsap_jax.inversion.results import read_arrays, read_code, read_image
+    from lsap_jax.inversion.results import read_arrays, read_image
 
     codes: dict[str, dict[str, np.ndarray]] = {}
     pictures: dict[str, np.ndarray] = {}
-    for name in ids:
+    for id, part in items:
+        name = id + part.removeprefix("codes")
         try:
-            code, picture = read_code(folder, name, manifest=manifest), read_image(folder, name, manifest=manifest)
-            for part in manifest[name]["sha256"].keys() - {"codes", "images"}:
-                (read_image if part == "targets" else read_arrays)(folder, name, part, manifest=manifest)
+            code = read_arrays(folder, id, part, manifest=manifest)
+            picture = read_image(folder, id, part.replace("codes", "images", 1), manifest=manifest)
         except LsapError as error:
             yield name, str(error), 0
             continue

@@ -1,7 +1,9 @@
 """A direction: a vector of one family of spaces, with what is needed to apply it."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -9,6 +11,7 @@ from lsap_jax.editing.layers import Layers
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.spaces import Space
+from lsap_jax.statistics import network_digest
 
 FAMILIES = ("z", "w", "s", "p", "pn")
 
@@ -25,6 +28,10 @@ class Direction:
         layers: the range it is meant for (`layer_rows`); None is all.
         mean: [d] where the absolute coordinate is 0 (GANSpace), or None.
         source: the method and its settings, or the file.
+        generator: SHA-256 of mapping and synthesis (`network_digest`) of the generator it was found with; "" where
+            nothing tells, or for random ones, which belong to none.
+        measures: what its finder measured of it: "variance", its share of that of w (GANSpace); "share" of the squared
+            weights (SeFa); "accuracy" and "accuracy_rest" (InterFaceGAN). 1 is all.
     """
 
     name: str
@@ -34,6 +41,8 @@ class Direction:
     layers: Layers = None
     mean: np.ndarray | None = None
     source: str = ""
+    generator: str = ""
+    measures: Mapping[str, float] = field(default_factory=dict)
 
 
 def family(space: Space) -> str:
@@ -70,3 +79,27 @@ def fitted(G: Generator, space: Space, direction: Direction) -> np.ndarray:
     if len(shape) == 1:
         raise LsapError(f"{who} has a vector for every row; space {space.name} has one row: use {space.name}+")
     return vector
+
+
+def found_elsewhere(G: Generator, directions: Sequence[Direction]) -> str:
+    """One line that says which of these directions were found with another generator; "" where none was.
+
+    They are no mistake: a fine-tuned generator shares the directions of the one that it comes from.
+    """
+    if not any(direction.generator for direction in directions):
+        return ""
+    own = network_digest(G)
+    others = [direction for direction in directions if direction.generator not in ("", own)]
+    if not others:
+        return ""
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return (
+        f"direction {others[0].name}{more}: found with a generator of SHA-256 {others[0].generator[:16]}…, not with "
+        f"this one ({own[:16]}…); right where one was fine-tuned from the other"
+    )
+
+
+def near(name: str, names: Collection[str]) -> str:
+    """ ": did you mean 'smile'? there are smile, beard", the end of a message about a name that is not there."""
+    close = get_close_matches(name, list(names), 1, 0.5)
+    return (f": did you mean {close[0]!r}? there are " if close else ": there are ") + (", ".join(names) or "none")

@@ -9,6 +9,7 @@
 | ffhq_pca.pt (GANSpace in PTI, e4e)   | mean [1, d], comp [K, 1, d], std [K]    | W; named ones have a range |
 | *.npz (GANSpace)                     | act_comp, act_mean, act_stdev (layer's) | lat_*: Z where all         |
 |                                      | lat_comp, lat_mean, lat_stdev           | lat_stdev are 1, else W    |
+| *.safetensors (`save_directions`)    | any number of directions                | each its own               |
 """
 
 import os
@@ -26,8 +27,10 @@ from convert_weights.npy import MAGIC, npy_tensor, npz_tensors
 from convert_weights.tensors import Tensor, as_float32
 from convert_weights.torch_file import LEGACY_START, read_legacy, read_plain, read_zip
 from lsap_jax.editing.direction import FAMILIES, Direction
+from lsap_jax.editing.direction_file import by_name, read_directions
 from lsap_jax.editing.layers import Layers
 from lsap_jax.errors import LsapError
+from lsap_jax.weights_file import is_weights_file
 
 OFFICIAL = {name: "w" for name in ("age.pt", "smile.pt", "pose.pt", "rotation.pt")}
 # Component and rows of named directions of the FFHQ generator (GANSpace's and e4e's notebooks, which apply them as
@@ -48,12 +51,14 @@ LARGEST = 2**30  # bytes
 def load_directions(
     path: str | os.PathLike, *, space: str | None = None, layers: Layers = None
 ) -> dict[str, Direction]:
-    """Directions by name; one from a file of one, `ganspace-0`, ... from one of principal components.
+    """Directions by name; one from a file of one, `ganspace-0`, ... from one of principal components. A name that
+    several spaces have is NAME@SPACE.
 
     Args:
         path: a file of the table above.
         space: the family it is of (z, w, s, p, pn), where its name or content does not say, or in place of what they
-            say; "w" takes the act_* components of a GANSpace file of Z.
+            say; "w" takes the act_* components of a GANSpace file of Z. Of this package's own files it picks those of
+            that space.
         layers: the range for all of them (`layer_rows`), in place of the file's own.
 
     Raises:
@@ -63,6 +68,8 @@ def load_directions(
     if space not in (None, *FAMILIES):
         raise LsapError(f"space {space!r}: directions are of {', '.join(FAMILIES)}")
     try:
+        if path.stat().st_size <= LARGEST and is_weights_file(path):
+            return _own(path, space, layers)
         arrays = _read(path)
     except ConversionError as error:
         raise LsapError(f"{path}: {error}") from None
@@ -86,12 +93,24 @@ def load_directions(
     return {path.stem: one}
 
 
+def _own(path: Path, space: str | None, layers: Layers) -> dict[str, Direction]:
+    """Directions of a file of this package, of one space where it is given."""
+    found = read_directions(path)
+    chosen = [one for one in found if space in (None, one.space)]
+    if not chosen:
+        raise LsapError(f"{path}: holds directions of {', '.join(sorted({d.space for d in found}))}, none of {space}")
+    return by_name(chosen if layers is None else [replace(one, layers=layers) for one in chosen])
+
+
 def _space_of_name(path: Path) -> str:
     if path.name in OFFICIAL:
         return OFFICIAL[path.name]
     if path.name.endswith("boundary.npy"):
         return "w" if "_w_" in path.name else "z"
-    raise LsapError(f"{path}: nothing says of which space this direction is; give space={' or '.join(FAMILIES)}")
+    raise LsapError(
+        f"{path}: nothing says of which space this direction is; give space={' or '.join(FAMILIES)}, on the command "
+        "line as FILE@SPACE"
+    )
 
 
 def _rows(path: Path, values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,259 @@
+"""Directions by what people type, and the cache of those that took time to find.
+
+| text                         | directions                                                                           |
+|------------------------------|--------------------------------------------------------------------------------------|
+| random:SEED, random:SEED:code| of the paper's variance, or that of its code (`random`)                              |
+| ganspace:3, ganspace:0-4     | components; in z spaces those of eq. 6, else those of W                              |
+| sefa:3, sefa:0-4             | eigenvectors, in W                                                                   |
+| FILE, FILE:NAME              | all of a file that suit the space, or one (`load_directions`)                        |
+| NAME                         | of those bundled with the generator, else the last one that was found and cached     |
+
+FILE@SPACE and NAME@SPACE say of which space (z, w, s, p, pn) where there are several, or where nothing else says it.
+Directions of W serve s spaces too, where the same step is taken in styles (`in_styles`).
+
+The cache is `directions/DIGEST` in the user's cache folder, DIGEST the first 16 digits of the SHA-256 of mapping and
+synthesis: a file for each method and its settings.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from lsap_jax.cache import user_folder
+from lsap_jax.editing import ganspace
+from lsap_jax.editing.direction import FAMILIES, Direction, family, near
+from lsap_jax.editing.direction_file import read_directions, save_directions
+from lsap_jax.editing.imported import load_directions
+from lsap_jax.editing.random import DEVIATIONS, random_direction
+from lsap_jax.editing.sefa import sefa
+from lsap_jax.editing.styles import in_styles
+from lsap_jax.errors import LsapError
+from lsap_jax.generator import Generator
+from lsap_jax.spaces import Space, parse_space
+from lsap_jax.statistics import Report, network_digest
+
+COMPONENTS = 80  # found at once, as GANSpace's authors do
+FORMULAS = 1  # raised whenever a method gives something else than before
+SHOWN = 12  # names in a message
+
+
+def find(G: Generator, space: str | Space, text: str, report: Report | None = None) -> list[Direction]:
+    """The directions that a text of the table above names, for codes of a space.
+
+    Args:
+        report: called with (samples done, samples in all) where components have to be found first.
+
+    Raises:
+        LsapError: there is none of this name for this space; says which there are.
+    """
+    wanted, text = family(parse_space(space)), text.strip()
+    method, _, rest = text.partition(":")
+    if method in METHODS and rest and not os.path.isfile(text):
+        return METHODS[method](G, wanted, rest, report)
+    bare, at, given = text.rpartition("@")
+    if not at or given not in FAMILIES:
+        bare, given = text, ""
+    path, _, name = bare.rpartition(":")
+    if os.path.isfile(bare):
+        return _of_file(G, wanted, bare, None, given)
+    if path and os.path.isfile(path):
+        return _of_file(G, wanted, path, name, given)
+    if "/" in bare or Path(path or bare).suffix in (".safetensors", ".pt", ".npy", ".npz"):
+        raise LsapError(f"{path or bare}: no such file of directions; check the path")
+    return [_of_name(G, wanted, bare, given)]
+
+
+def ganspace_directions(
+    G: Generator,
+    space: str,
+    components: int,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    regression: str = "closed",
+    report: Report | None = None,
+) -> list[Direction]:
+    """The first components of GANSpace for a family z, w or s, from the cache or found now.
+
+    Args:
+        samples: a million by default.
+        regression: of z (`ganspace_z`).
+
+    Raises:
+        LsapError: another family, or more components than w has dimensions.
+    """
+    _check_method("GANSpace", space, ("z", "w", "s"))
+    if not 1 <= components <= G.w_dim:
+        raise LsapError(f"{components} components: a generator of w_dim {G.w_dim} has 1 to {G.w_dim}")
+    settings: dict[str, Any] = {
+        "components": max(components, min(COMPONENTS, G.w_dim)),
+        "samples": samples or ganspace.SAMPLES,
+        "seed": seed,
+    }
+    if space == "z":
+        settings |= {"regression": regression, "regression_samples": ganspace.REGRESSION_SAMPLES}
+        found = cached(G, "ganspace-z", settings, lambda: ganspace.ganspace_z(G, **settings, report=report))
+    else:
+        found = cached(G, "ganspace-w", settings, lambda: ganspace.ganspace_w(G, **settings, report=report))
+    return suited(G, space, found[:components])
+
+
+def sefa_directions(G: Generator, space: str, components: int, layers: str | None = None) -> list[Direction]:
+    """The first components of SeFa for a family w or s; LsapError for another."""
+    _check_method("SeFa", space, ("w", "s"))
+    return suited(G, space, sefa(G, components, layers))
+
+
+def suited(G: Generator, space: str, directions: Iterable[Direction]) -> list[Direction]:
+    """Those of a family; for s those of w too, in styles, where s has none of the same name."""
+    directions = tuple(directions)
+    own = {one.name for one in directions if one.space == space}
+    found = []
+    for one in directions:
+        if one.space == space:
+            found.append(one)
+        elif (space, one.space) == ("s", "w") and one.name not in own:
+            found.append(in_styles(G, one))
+    return found
+
+
+def cached(
+    G: Generator, method: str, settings: Mapping[str, Any], compute: Callable[[], Sequence[Direction]]
+) -> tuple[Direction, ...]:
+    """Directions that were found with these settings before, else found now and kept.
+
+    A damaged file is found again and replaced; where nothing can be written, nothing is kept.
+
+    Args:
+        method: start of the file's name.
+        settings: all that the directions depend on besides the generator; JSON.
+    """
+    key = json.dumps([FORMULAS, network_digest(G), method, dict(settings)], sort_keys=True)
+    path = cache_folder(G) / f"{method}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    try:
+        return read_directions(path)
+    except LsapError:
+        found = tuple(compute())
+    with suppress(OSError):
+        save_directions(path, found)
+    return found
+
+
+def cache_folder(G: Generator) -> Path:
+    """Where the directions of a generator are kept; it may not exist yet."""
+    return user_folder() / "directions" / network_digest(G)[:16]
+
+
+def bundled_directions(G: Generator) -> list[Direction]:
+    """Directions inside the package that were found with this generator."""
+    own = network_digest(G)
+    files = sorted(assets().glob("*.directions.safetensors"))
+    return [one for path in files for one in read_directions(path) if one.generator == own]
+
+
+def cached_directions(G: Generator) -> list[Direction]:
+    """What is in the cache, the last found first; damaged files are passed over."""
+    found: list[Direction] = []
+    files = cache_folder(G).glob("*.safetensors")
+    for path in sorted(files, key=lambda p: (p.stat().st_mtime_ns, p.name), reverse=True):
+        try:
+            found += read_directions(path)
+        except LsapError:
+            continue
+    return found
+
+
+def assets() -> Path:
+    """Folder of what the package brings."""
+    return Path(str(resources.files("lsap_jax") / "assets"))
+
+
+def _random(G: Generator, wanted: str, text: str, report: Report | None) -> list[Direction]:
+    seed, _, variance = text.partition(":")
+    if not re.fullmatch(r"\d{1,10}", seed) or (variance or "paper") not in DEVIATIONS:
+        raise LsapError(f"random:{text}: write random:SEED or random:SEED:code, SEED a number")
+    return [random_direction(G, wanted, int(seed), variance or "paper")]
+
+
+def _ganspace(G: Generator, wanted: str, text: str, report: Report | None) -> list[Direction]:
+    first, last = _numbers("ganspace", text, G.w_dim)
+    return ganspace_directions(G, wanted, last + 1, report=report)[first:]
+
+
+def _sefa(G: Generator, wanted: str, text: str, report: Report | None) -> list[Direction]:
+    first, last = _numbers("sefa", text, G.w_dim)
+    return sefa_directions(G, wanted, last + 1)[first:]
+
+
+METHODS = {"random": _random, "ganspace": _ganspace, "sefa": _sefa}
+
+
+def _numbers(method: str, text: str, count: int) -> tuple[int, int]:
+    """(3, 3) of "3", (0, 4) of "0-4"."""
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if first > last or last >= count:
+        raise LsapError(
+            f"{method}:{text}: write {method}:K or {method}:0-4; components of this generator are 0 to {count - 1}"
+        )
+    return first, last
+
+
+def _check_method(method: str, space: str, spaces: Sequence[str]) -> None:
+    if space not in spaces:
+        others = "take random:SEED, or a file of such directions"
+        raise LsapError(f"{method} has directions of {', '.join(spaces)}, none of {space}; {others}")
+
+
+def _of_file(G: Generator, wanted: str, path: str, name: str | None, given: str) -> list[Direction]:
+    """Those of a file that suit the family, or the one of a name."""
+    directions = load_directions(path, space=given or None)
+    if name is None:
+        if not (found := suited(G, wanted, directions.values())):
+            raise LsapError(f"{path}: holds directions of {_spaces(directions.values())}, none for space {wanted}")
+        return found
+    alike = [one for key, one in directions.items() if name in (key, one.name)]
+    if not alike:
+        raise LsapError(f"{path}: no direction {name!r}{near(name, _some(d.name for d in directions.values()))}")
+    if not (found := suited(G, wanted, alike)):
+        raise LsapError(f"{path}: {name} is a direction of {_spaces(alike)}; it means nothing in space {wanted}")
+    return found[:1]
+
+
+def _of_name(G: Generator, wanted: str, name: str, given: str) -> Direction:
+    """The first of that name among the bundled ones and the cached ones."""
+    known = [one for one in (*bundled_directions(G), *cached_directions(G)) if given in ("", one.space)]
+    alike = [one for one in known if one.name == name]
+    fits = [one for one in alike if suitable(wanted, one.space)]
+    if fits:
+        return suited(G, wanted, [min(fits, key=lambda one: one.space != wanted)])[0]
+    if alike:
+        raise LsapError(f"direction {name} is there for {_spaces(alike)}, not for space {wanted}; see find-directions")
+    there = [*_some(one.name for one in known if suitable(wanted, one.space)), *_texts(wanted)]
+    raise LsapError(f"no direction {name!r} for space {wanted}{near(name, there)}, or a FILE; see find-directions")
+
+
+def suitable(wanted: str, space: str) -> bool:
+    """Whether directions of one family serve the other."""
+    return space == wanted or (wanted, space) == ("s", "w")
+
+
+def _texts(wanted: str) -> list[str]:
+    """What methods find for a family."""
+    texts = {"ganspace:K": ("z", "w", "s"), "sefa:K": ("w", "s"), "random:SEED": FAMILIES}
+    return [text for text, families in texts.items() if wanted in families]
+
+
+def _some(names: Iterable[str]) -> list[str]:
+    """Each name once, not too many for a message."""
+    return list(dict.fromkeys(names))[:SHOWN]
+
+
+def _spaces(directions: Iterable[Direction]) -> str:
+    return ", ".join(dict.fromkeys(one.space for one in directions))
