@@ -14,7 +14,8 @@ class Checkpoint:
     """The weights of one foreign file in canonical names and layouts.
 
     Attributes:
-        kind: "stylegan2", "backbone", "lpips_lin", "inception", "basecode_encoder" or "codes".
+        kind: "stylegan2", "backbone", "lpips_lin", "inception", "basecode_encoder", "inception_resnet_v1", "arcface",
+            "mtcnn" or "codes".
         format: container and dialect for people, e.g. "NVlabs stylegan2-ada-pytorch pickle".
         config: JSON-able description of the architecture; its keys depend on `kind`.
         arrays: canonical name -> float32 array in torch layouts (OIHW, [out, in]). For "stylegan2" the names are

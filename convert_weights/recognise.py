@@ -8,7 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from convert_weights import basecode, codes, inception, nvlabs, nvlabs_file, perceptual, state_dicts, tensorflow
+from convert_weights import (
+    basecode,
+    codes,
+    faces,
+    inception,
+    mtcnn,
+    nvlabs,
+    nvlabs_file,
+    perceptual,
+    state_dicts,
+    tensorflow,
+)
 from convert_weights.archive import Archive
 from convert_weights.builders import NAMESPACE, NETWORK, Array
 from convert_weights.checkpoint import Checkpoint, ConversionError, listed, shown
@@ -36,8 +47,9 @@ def read(path: str | os.PathLike) -> Checkpoint:
     Args:
         path: NVlabs (stylegan2-ada-pytorch, stylegan3 repository) or TensorFlow StyleGAN2 pickle, whole-generator save,
             rosinality, pSp/e4e or GenForce checkpoint, `.npz` with NVlabs names, torchvision VGG16/AlexNet/SqueezeNet
-            1.1, LPIPS linear layers, FID's Inception v3, BDInvert base-code encoder, or latent codes. Its name and
-            suffix do not matter.
+            1.1, LPIPS linear layers, FID's Inception v3, facenet-pytorch's Inception-ResNet v1, ArcFace's IR-SE50,
+            facenet-pytorch's wheel or one of MTCNN's networks in it, BDInvert base-code encoder, or latent codes. Its
+            name and suffix do not matter.
     Returns:
         the weights in canonical names; see `Checkpoint`.
     Raises:
@@ -98,6 +110,9 @@ def _read(file: BinaryIO, size: int) -> Checkpoint:
 
 
 def _from_zip(archive: Archive) -> Checkpoint:
+    detector = mtcnn.wheel(archive)
+    if detector is not None:
+        return detector
     if any(name.endswith((".pkl", "/version", "/byteorder")) for name in archive.names):
         return _from_object(read_zip(archive), "torch file")
     tensors = npz_tensors(archive)
@@ -139,6 +154,12 @@ def _from_dict(root: dict, container: str) -> Checkpoint:
         return perceptual.linear(own)
     if inception.FIRST in own:
         return inception.inception(own)
+    if faces.FACENET_FIRST in own:
+        return faces.facenet(own)
+    if faces.ARCFACE_FIRST in own:
+        return faces.arcface(own)
+    if mtcnn.is_mtcnn(own):
+        return mtcnn.mtcnn(own)
     if "model.0.weight" in parts.get("encoder", own):
         return basecode.encoder(
             parts.get("encoder", own), state_dicts.leftovers(root, {"encoder"}) if "encoder" in parts else {}

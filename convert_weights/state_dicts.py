@@ -148,4 +148,7 @@ def _refuse_by_name(own: Flat, parts: Mapping[str, Flat]) -> None:
         ):
             raise ConversionError("is a StyleGAN1 generator, which is not supported; use a StyleGAN2 checkpoint")
         if "input_layer.0.weight" in flat and any(n.startswith("body.") for n in flat):
-            raise ConversionError("is a face-recognition network (ArcFace), which this command does not convert")
+            raise ConversionError(
+                "holds a face-recognition network (ArcFace) inside of something else; convert the state dict itself, "
+                "model_ir_se50.pth"
+            )

@@ -4,6 +4,8 @@ usage: lsap-jax convert SRC DST                         StyleGAN2 (NVlabs, PTI, 
        lsap-jax convert SRC DST --add_basecode ENCODER  the same, with a base-code encoder inside
        lsap-jax convert vgg16.pth DST --lin vgg.pth     LPIPS: torchvision's backbone, and lin weights of lpips
        lsap-jax convert pt_inception.pth DST            FID: Inception v3 of pytorch-fid
+       lsap-jax convert vggface2.pt DST                 identity: facenet-pytorch's or ArcFace's network (model_ir_se50)
+       lsap-jax convert facenet_pytorch.whl DST         MTCNN, which finds faces (it comes with this package, too)
        lsap-jax convert ENCODER DST [--generator G]     BDInvert's base-code encoder, alone or inside its generator
 
 SRC is recognised by its content. DST is one safetensors file with configuration, provenance and digest in its header.
@@ -62,6 +64,14 @@ def run(args: Arguments) -> int:
         from lsap_jax.metrics.fid import save_inception
 
         return wrote(target, save_inception(target, checkpoint))
+    if checkpoint.kind in ("inception_resnet_v1", "arcface"):
+        from lsap_jax.metrics.identity import save_embedder
+
+        return wrote(target, save_embedder(target, checkpoint))
+    if checkpoint.kind == "mtcnn" and len(checkpoint.config["networks"]) == 3:
+        from lsap_jax.faces.detect import save_detector
+
+        return wrote(target, save_detector(target, checkpoint))
     if checkpoint.kind == "backbone" and args.flags.lin:
         from lsap_jax.losses.lpips_file import save_lpips
 
@@ -74,6 +84,7 @@ def run(args: Arguments) -> int:
 REMEDIES = {
     "backbone": "is half of LPIPS; name the other half with --lin (vgg.pth, alex.pth, squeeze.pth of lpips)",
     "lpips_lin": "is half of LPIPS; give the backbone as SRC and this file as --lin",
+    "mtcnn": "is one of MTCNN's three networks; give the wheel of facenet-pytorch, which has them all",
     "codes": "holds codes, which need no conversion; start an inversion from them with `lsap-jax invert --init`",
 }
 
