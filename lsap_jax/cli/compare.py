@@ -53,7 +53,7 @@ def run(args: Arguments) -> int:
 
     plans = make_plans(config)
     G = load_generator(name)
-    source = images_of(args, G, plans[0].config.fit)
+    source = images_of(args, G, plans[0].config.fit, plans[0].config.align)
     for plan in plans:  # empty places of a batch cost as much as images
         plan.config.batch_size = min(plan.config.batch_size, len(source))
     check_plans(plans, G)

@@ -1,7 +1,7 @@
 """Images to latent codes.
 
 usage: lsap-jax invert IMAGES ... --generator G --space f/z+ --out DIR [--config NAME|FILE] [--config.key=value ...]
-                       [--engine local|ray]
+                       [--align] [--engine local|ray]
 
 IMAGES is a folder (searched through), a glob, files, @FILE (a list of them), or tfds:NAME/SPLIT. G is a bundled name, a
 converted file, or an official checkpoint. DIR gets codes, pictures, curves, metrics.csv and report.html. Run the same
@@ -25,7 +25,7 @@ import numpy as np
 from absl.flags import FlagValues
 
 from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK, TERMINATED, one_line
-from lsap_jax.cli.arguments import Arguments, choice, configuration, literal, new_flags, number, text
+from lsap_jax.cli.arguments import Arguments, choice, configuration, literal, new_flags, number, switch, text
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.shards import Shard, joined_shard, parse_shard
 
@@ -73,6 +73,7 @@ def flags() -> FlagValues:
         "machine runs, else one of its own), every batch by an actor; this process then needs no accelerator",
         "local",
     )
+    switch(values, "align", "short for --config.align: cut each picture to its face, as `lsap-jax align` does")
     number(values, "actors", "of --engine ray (default: one per GPU of the cluster, without GPUs one per node)")
     text(
         values,
@@ -98,7 +99,7 @@ def run(args: Arguments) -> int:
     from lsap_jax.generator_file import load_generator
 
     G = prepared(attached(load_generator(name), config.init), config)
-    source = images_of(args, G, config.fit)
+    source = images_of(args, G, config.fit, config.align)
     if args.flags.batch_size == AUTO:
         config.batch_size = fitting_batch(G, config, out, -(-len(source) // (shard.count if shard else 1)))
         print(f"batch size {config.batch_size}", file=sys.stderr)
@@ -145,6 +146,7 @@ def choose_config(args: Arguments) -> "ConfigDict":
     if args.flags.batch_size != AUTO:
         shorthands["batch_size"] = args.flags.batch_size and literal("batch_size", args.flags.batch_size, 1)
     shorthands["perceptual.weights"] = args.flags.perceptual
+    shorthands["align"] = args.flags.align if args.flags["align"].present else None
     if args.flags.config is not None and space is not None:
         if ":" in space:
             raise LsapError(f"--space={space} is a preset of its own; give it or --config")

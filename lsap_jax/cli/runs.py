@@ -1,7 +1,9 @@
 """What commands share: images, and a generator with what is used beside it."""
 
 import sys
+import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,15 @@ if TYPE_CHECKING:
 
     from lsap_jax.cli.arguments import Arguments
     from lsap_jax.data import Source
+    from lsap_jax.data.source import Align
     from lsap_jax.generator import Generator
 
 
-def images_of(args: "Arguments", G: "Generator", fit: str) -> "Source":
+def images_of(args: "Arguments", G: "Generator", fit: str, align: bool = False) -> "Source":
     """The images named on the command line at the generator's resolution; tells on stderr how many files are none.
+
+    Args:
+        align: cut every picture to its face, as `lsap-jax align` does by default.
 
     Raises:
         LsapError: there are none.
@@ -26,7 +32,35 @@ def images_of(args: "Arguments", G: "Generator", fit: str) -> "Source":
     source = open_images(args.positional, resolution=G.img_resolution, channels=G.img_channels, fit=fit)
     if source.skipped:
         print(f"{len(source.skipped)} other files beside the images are left out", file=sys.stderr)
-    return source
+    return replace(source, align=aligner(G.img_resolution)) if align else source
+
+
+def aligner(resolution: int) -> "Align":
+    """For `Source.align`: the picture's one face by the detector of the package, upright at this resolution.
+
+    Threads may share it; they look for faces one after another, since each search has the device to itself.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from lsap_jax.data import ImageError
+    from lsap_jax.faces.align import align
+    from lsap_jax.faces.choose import FaceError, choose_face, remarks
+    from lsap_jax.faces.detect import detect, load_detector
+
+    detector, turn = load_detector(), threading.Lock()
+
+    def aligned(picture: Image.Image) -> tuple[Image.Image, list[str]]:
+        with turn:
+            (faces,) = detect(detector, [np.asarray(picture)])
+        try:
+            chosen = choose_face(faces, picture.size, resolution)
+        except FaceError as error:
+            raise ImageError(str(error)) from None
+        notes = ["aligned to its face", *remarks(faces, chosen, picture.size, resolution)]
+        return Image.fromarray(align(picture, faces.landmarks[chosen], resolution)), notes
+
+    return aligned
 
 
 def attached(G: "Generator", files: Mapping[str, Any]) -> "Generator":

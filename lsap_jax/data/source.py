@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
 from lsap_jax.data.decode import ImageError, picture_from_array, picture_from_bytes
 from lsap_jax.data.files import list_files
@@ -23,6 +25,10 @@ from lsap_jax.errors import LsapError
 
 AHEAD = 16  # images
 _MOST_FILE_BYTES = 2**30
+
+# From an upright RGB picture to the one that is used in its place, and what was done, in words; raises ImageError.
+Align = Callable[[Image.Image], tuple[Image.Image, list[str]]]
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +49,21 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One decoded image, before it is fitted to a target.
+
+    Attributes:
+        id, notes, sha256: as of `Item`.
+        picture: mode L or RGB, upright, any size.
+    """
+
+    id: str
+    picture: Image.Image
+    notes: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """A sequence of images that are loaded when asked for.
 
@@ -52,6 +73,7 @@ class Source:
         resolution, channels, fit: of the targets.
         skipped: files in a folder that are hidden or have no image suffix.
         read: from an index to the input, a file's bytes or an array [H, W, C].
+        align: what is done to every picture before it is fitted, in the threads that load them; None is nothing.
     """
 
     ids: tuple[str, ...]
@@ -61,12 +83,13 @@ class Source:
     fit: str
     skipped: tuple[str, ...] = ()
     read: Callable[[int], bytes | np.ndarray]
+    align: Align | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def load(self, index: int) -> Item:
-        """Loads and preprocesses one image.
+    def decode(self, index: int) -> Picture:
+        """Loads one image as it is.
 
         Raises:
             ImageError: unreadable, cut off, empty, not an image, …; the message names the input, `.reason` says why.
@@ -76,8 +99,23 @@ class Source:
             picture, done = picture_from_bytes(data) if isinstance(data, bytes) else picture_from_array(data)
         except ImageError as error:
             raise ImageError(error.reason, self.inputs[index]) from None
+        return Picture(id=self.ids[index], picture=picture, notes=tuple(done), sha256=_digest(data))
+
+    def load(self, index: int) -> Item:
+        """Loads and preprocesses one image.
+
+        Raises:
+            ImageError: as `decode`, or as `align` raises it.
+        """
+        decoded = self.decode(index)
+        picture, aligned = decoded.picture, list[str]()
+        if self.align is not None:
+            try:
+                picture, aligned = self.align(picture.convert("RGB"))
+            except ImageError as error:
+                raise ImageError(error.reason, self.inputs[index]) from None
         image, fitted = fit_picture(picture, resolution=self.resolution, channels=self.channels, fit=self.fit)
-        return Item(id=self.ids[index], image=image, notes=(*done, *fitted), sha256=_digest(data))
+        return Item(id=decoded.id, image=image, notes=(*decoded.notes, *aligned, *fitted), sha256=decoded.sha256)
 
     def select(self, indices: Sequence[int]) -> "Source":
         """The source of some of the images, in that order (a shard, the unfinished ones)."""
@@ -104,13 +142,24 @@ class Source:
                 for.
             workers: threads.
         """
+        return self._stream(self.load, indices, ahead, workers)
+
+    def stream_pictures(
+        self, indices: Sequence[int] | None = None, *, ahead: int = AHEAD, workers: int = 2
+    ) -> Iterator[tuple[int, "Picture | ImageError"]]:
+        """As `stream`, the pictures of `decode`."""
+        return self._stream(self.decode, indices, ahead, workers)
+
+    def _stream(
+        self, load: Callable[[int], Loaded], indices: Sequence[int] | None, ahead: int, workers: int
+    ) -> Iterator[tuple[int, "Loaded | ImageError"]]:
         if ahead < 0:
             raise ValueError(f"ahead={ahead} is negative; 0 loads each image when it is asked for")
-        waiting: deque[tuple[int, Future[Item | ImageError]]] = deque()
+        waiting: deque[tuple[int, Future[Loaded | ImageError]]] = deque()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="lsap-load")
         try:
             for index in range(len(self)) if indices is None else indices:
-                waiting.append((index, pool.submit(self._try, index)))
+                waiting.append((index, pool.submit(_try, load, index)))
                 if len(waiting) > ahead:
                     index, future = waiting.popleft()
                     yield index, future.result()
@@ -120,11 +169,12 @@ class Source:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _try(self, index: int) -> "Item | ImageError":
-        try:
-            return self.load(index)
-        except ImageError as error:
-            return error
+
+def _try(load: Callable[[int], Loaded], index: int) -> "Loaded | ImageError":
+    try:
+        return load(index)
+    except ImageError as error:
+        return error
 
 
 def open_images(

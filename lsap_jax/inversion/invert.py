@@ -75,6 +75,8 @@ def invert(
     """
     shorthands = {"steps": steps, "seed": seed, "batch_size": batch_size}
     config = load_config(space, {**{k: v for k, v in shorthands.items() if v is not None}, **overrides})
+    if config.align:
+        raise LsapError("align=True: is for files; align arrays by `lsap_jax.faces.detect` and `lsap_jax.faces.align`")
     source = from_arrays(np.asarray(images), ids, resolution=G.img_resolution, channels=G.img_channels, fit=config.fit)
     config.batch_size = min(config.batch_size, len(source))
     inverter = Inverter(G, config, masked=masks is not None)

@@ -47,10 +47,13 @@ def make_plans(config: ConfigDict) -> list[Plan]:
         if folder in plans:
             raise LsapError(f"presets {plans[folder].preset!r} and {preset!r} would share the folder {folder!r}")
         plans[folder] = Plan(preset=label(preset), folder=folder, config=inversion_config(preset, config))
-    fits = {plan.config.fit: plan.preset for plan in plans.values()}
-    if len(fits) > 1:
-        told = ", ".join(f"{fit!r} of {preset}" for fit, preset in fits.items())
-        raise LsapError(f"fit differs between the presets ({told}), so that their targets would; override it for all")
+    for key in ("fit", "align"):
+        values = {plan.config[key]: plan.preset for plan in plans.values()}
+        if len(values) > 1:
+            told = ", ".join(f"{value!r} of {preset}" for value, preset in values.items())
+            raise LsapError(
+                f"{key} differs between the presets ({told}), so that their targets would; override it for all"
+            )
     return list(plans.values())
 
 

@@ -1,0 +1,114 @@
+"""MTCNN's networks P-Net, R-Net and O-Net: one state dict each, or all three out of a wheel of facenet-pytorch.
+
+A wheel is a zip: its data files are read like any other checkpoint, and nothing in it is run or imported.
+
+Source: facenet-pytorch 2.6.0 (facenet_pytorch/data/{p,r,o}net.pt).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from convert_weights.archive import Archive
+from convert_weights.checkpoint import Checkpoint, ConversionError
+from convert_weights.match import Rule, fill, match
+from convert_weights.tensors import Tensor
+from convert_weights.torch_file import LEGACY_START, read_legacy
+
+LICENCE = "MIT (facenet-pytorch, Timothy Esler; after MTCNN, Zhang et al. 2016)"
+KIND = "mtcnn"
+FOLDER = "facenet_pytorch/data/"
+RULES: list[Rule] = [(r"(conv|prelu|dense)\d(_\d)?\.(weight|bias)", lambda m: m[0], "")]
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _layers(*layers: tuple[str, tuple[int, ...]], slopes: tuple[int, ...]) -> Shapes:
+    """Shapes of layers (name, (out, in[, k, k])) with a bias each, and of PReLUs with so many slopes."""
+    table: Shapes = {}
+    for name, shape in layers:
+        table |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return table | {f"prelu{k + 1}.weight": (n,) for k, n in enumerate(slopes)}
+
+
+NETWORKS: dict[str, Shapes] = {
+    "pnet": _layers(
+        ("conv1", (10, 3, 3, 3)),
+        ("conv2", (16, 10, 3, 3)),
+        ("conv3", (32, 16, 3, 3)),
+        ("conv4_1", (2, 32, 1, 1)),
+        ("conv4_2", (4, 32, 1, 1)),
+        slopes=(10, 16, 32),
+    ),
+    "rnet": _layers(
+        ("conv1", (28, 3, 3, 3)),
+        ("conv2", (48, 28, 3, 3)),
+        ("conv3", (64, 48, 2, 2)),
+        ("dense4", (128, 576)),
+        ("dense5_1", (2, 128)),
+        ("dense5_2", (4, 128)),
+        slopes=(28, 48, 64, 128),
+    ),
+    "onet": _layers(
+        ("conv1", (32, 3, 3, 3)),
+        ("conv2", (64, 32, 3, 3)),
+        ("conv3", (64, 64, 3, 3)),
+        ("conv4", (128, 64, 2, 2)),
+        ("dense5", (256, 1152)),
+        ("dense6_1", (2, 256)),
+        ("dense6_2", (4, 256)),
+        ("dense6_3", (10, 256)),
+        slopes=(32, 64, 64, 128, 256),
+    ),
+}
+TELLING = {"conv4_1.weight": "pnet", "dense4.weight": "rnet", "dense5.weight": "onet"}  # a layer that one of them has
+
+
+def is_mtcnn(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether these look like the state dict of one of the three networks."""
+    return "prelu1.weight" in tensors and any(name in tensors for name in TELLING)
+
+
+def mtcnn(tensors: Mapping[str, Tensor]) -> Checkpoint:
+    """One network's state dict, under names such as `pnet/conv1.weight`.
+
+    Raises:
+        ConversionError: it lacks tensors, has others, or they have other shapes.
+    """
+    name = next((net for layer, net in TELLING.items() if layer in tensors), None)
+    if name is None:
+        raise ConversionError("has the layers of none of MTCNN's three networks; take facenet-pytorch's files")
+    found, _ = match(tensors, RULES, f"MTCNN's {name}")
+    arrays = fill(found, NETWORKS[name], f"MTCNN's {name}")
+    return _checkpoint(f"facenet-pytorch {name}.pt", [name], {f"{name}/{key}": a for key, a in arrays.items()})
+
+
+def wheel(archive: Archive) -> Checkpoint | None:
+    """The three networks in a wheel of facenet-pytorch; None where the zip is none.
+
+    Raises:
+        ConversionError: it is one, but a network is missing or damaged.
+    """
+    files = {name: f"{FOLDER}{name}.pt" for name in NETWORKS}
+    if not set(files.values()) & set(archive.names):
+        return None
+    arrays: dict[str, np.ndarray] = {}
+    for name, file in files.items():
+        part = mtcnn(_state_dict(archive.read(file), name))
+        if part.config["networks"] != [name]:
+            raise ConversionError(f"its {name}.pt holds {part.config['networks'][0]}; fetch the wheel again")
+        arrays |= part.arrays
+    return _checkpoint("wheel of facenet-pytorch", list(files), arrays)
+
+
+def _checkpoint(format: str, networks: list[str], arrays: dict[str, np.ndarray]) -> Checkpoint:
+    return Checkpoint(kind=KIND, format=format, config={"networks": networks}, arrays=arrays, licence=LICENCE)
+
+
+def _state_dict(data: bytes, name: str) -> dict[str, Tensor]:
+    if not data.startswith(LEGACY_START):
+        raise ConversionError(f"its {name}.pt is no torch file of the legacy format; take the wheel of 2.6.0")
+    root = read_legacy(memoryview(data))
+    if not isinstance(root, dict):
+        raise ConversionError(f"its {name}.pt holds no state dict; take the wheel of 2.6.0")
+    return {str(key): value for key, value in root.items() if isinstance(value, Tensor)}

@@ -1,0 +1,117 @@
+"""The folder of `lsap-jax align`: what it leaves on the disk, and how it is resumed.
+
+alignment.json    the settings; no times
+ID.png            the aligned pictures
+alignment.jsonl   a line per picture, written after its PNG, with the SHA-256 of both its input and of the PNG
+failures.jsonl    a line per image that could not be done, and why
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lsap_jax.errors import LsapError
+from lsap_jax.inversion import atomic
+
+FORMAT = "lsap_jax alignment 1"
+SETTINGS, DONE, FAILED = "alignment.json", "alignment.jsonl", "failures.jsonl"
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """The one writer of a folder; `done` and `failed` are records by id."""
+
+    path: Path
+    done: dict[str, Record]
+    failed: dict[str, Record]
+
+    def write(self, record: Mapping[str, Any], png: bytes) -> None:
+        """Saves one picture, and then its line: `record`, which has its id, and the SHA-256 of the PNG."""
+        id = record["id"]
+        atomic.write_files({self.path / f"{id}.png": png})
+        self.done[id] = {**record, "sha256": atomic.sha256(png)}
+        atomic.append_record(self.path / DONE, self.done[id])
+        self.failed.pop(id, None)
+
+    def fail(self, id: str, input: str, reason: str) -> None:
+        """Records that an image could not be done."""
+        record = {"id": id, "input": input, "reason": reason}
+        if self.failed.get(id) != record:
+            atomic.append_record(self.path / FAILED, record)
+            self.failed[id] = record
+
+    def finish(self) -> None:
+        """Writes both lists anew: by id, one line each, without failures that succeeded later."""
+        lists = {self.path / DONE: self.done}
+        if self.failed or (self.path / FAILED).exists():
+            lists[self.path / FAILED] = self.failed
+        atomic.write_files(
+            {path: b"".join(atomic.encode_record(some[id]) for id in sorted(some)) for path, some in lists.items()}
+        )
+
+
+@contextmanager
+def opened(path: Path, settings: Mapping[str, Any]) -> Iterator[Folder]:
+    """A new folder, or one to go on with, locked. A picture whose PNG is missing or has changed is not done.
+
+    Raises:
+        LsapError: it holds something else, was made with other settings, is in use, or cannot be written.
+    """
+    wanted = json.loads(json.dumps({"format": FORMAT, **settings}))
+    new = _is_new(path)
+    try:
+        atomic.make_folder(path)
+    except OSError as error:
+        raise atomic.explained(error, path) from error
+    locks = atomic.lock_folder(path)
+    try:
+        if new:
+            atomic.write_files({path / SETTINGS: (json.dumps(wanted, indent=2) + "\n").encode("ascii")})
+        else:
+            _check_settings(path, wanted)
+        atomic.remove_leftovers([path])
+        done = {r["id"]: r for r in atomic.read_records(path / DONE, cut=True) if _is_whole(path, r)}
+        failed = {r["id"]: r for r in atomic.read_records(path / FAILED, cut=True) if r["id"] not in done}
+        yield Folder(path=path, done=done, failed=failed)
+    finally:
+        for lock in locks:
+            os.close(lock)
+
+
+def _is_new(path: Path) -> bool:
+    """A folder of other things is not touched."""
+    if not path.exists():
+        return True
+    if not path.is_dir():
+        raise LsapError(f"{path}: is a file; choose a folder")
+    names = {name for name in os.listdir(path) if not (atomic.is_lock(name) or atomic.is_temporary(name))}
+    if names and SETTINGS not in names:
+        raise LsapError(f"{path}: holds {min(names)!r} but no {SETTINGS}; choose another folder")
+    return not names
+
+
+def _check_settings(path: Path, wanted: Record) -> None:
+    file = path / SETTINGS
+    try:
+        kept = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        kept = None
+    if not isinstance(kept, dict):
+        raise LsapError(f"{file}: is damaged; restore it, or choose another folder")
+    differing = [key for key in sorted(kept.keys() | wanted.keys()) if kept.get(key) != wanted.get(key)]
+    if differing:
+        listed = "; ".join(f"{key} was {kept.get(key)!r}, is {wanted.get(key)!r}" for key in differing)
+        raise LsapError(f"{path}: was made otherwise ({listed}): repeat its settings, or choose another folder")
+
+
+def _is_whole(path: Path, record: Mapping[str, Any]) -> bool:
+    try:
+        return atomic.sha256((path / f"{record['id']}.png").read_bytes()) == record["sha256"]
+    except OSError:
+        return False

@@ -1,0 +1,5 @@
+"""Faces: where they are, and pictures brought into the position that generators of faces were trained on.
+
+`detect` finds them by MTCNN's `cascade`, whose resizing is in `area` and whose arithmetic of boxes is in `boxes`;
+`choose` picks the one that is meant, or says why none is; `align` cuts it out as FFHQ's pictures were.
+"""

@@ -1,0 +1,241 @@
+"""Face detection by MTCNN: `load_detector`, once, and `detect` on images of any sizes.
+
+    detector = load_detector()
+    faces = detect(detector, images)[0]         # of the first image, largest first
+    faces.boxes, faces.scores, faces.landmarks
+
+Coordinates are the original's, which counts pixels from 1: the centre of the upper left one is (1, 1), and a box of the
+whole image is (1, 1, W, H).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from convert_weights.checkpoint import Checkpoint
+from lsap_jax import weights_file
+from lsap_jax.errors import LsapError
+from lsap_jax.faces.atlas import Search, atlas, level_sizes, pyramid
+from lsap_jax.faces.cascade import cascade
+from lsap_jax.networks.mtcnn import LANDMARKS, WINDOW, mtcnn_params
+
+KIND = "mtcnn"
+LONGEST = 1024  # px of the side of a picture that is searched
+CANVAS = 256  # px: sides of canvases are multiples of it
+BATCH = 8  # on accelerators; a CPU is no faster with more than one image at once
+_REMEDY = "convert the wheel of facenet-pytorch (pip download --no-deps facenet-pytorch) with `lsap-jax convert`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """MTCNN's weights: `params` of the three networks, and the SHA-256 of the tensors."""
+
+    params: Mapping[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces of one image, the largest first.
+
+    Attributes:
+        boxes: float32 [K, 4], left, top, right, bottom; they may reach out of the image.
+        scores: float32 [K], 0 to 1.
+        landmarks: float32 [K, 5, 2], (x, y) of left eye, right eye, nose, left and right corner of the mouth, left and
+            right as they are seen.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def bundled_detector() -> Path:
+    """File of the weights inside the package."""
+    return Path(str(resources.files("lsap_jax") / "assets")) / "mtcnn.safetensors"
+
+
+def load_detector(path: str | Path | None = None) -> Detector:
+    """The detector of the package, or of a file that `lsap-jax convert` wrote from facenet-pytorch's wheel, or of the
+    wheel itself.
+
+    Raises:
+        LsapError, ConversionError: there is no such file, it is damaged, incomplete, or holds something else.
+    """
+    path = bundled_detector() if path is None else Path(path)
+    if not path.is_file():
+        raise LsapError(f"{path}: no such file; leave it out for the detector of the package, or {_REMEDY}")
+    if not weights_file.is_weights_file(path):
+        from convert_weights import read
+
+        checkpoint = read(path)
+        return _detector(path, checkpoint.kind, checkpoint.arrays)
+    kind, arrays, _, _ = weights_file.read_weights(path)
+    return _detector(path, kind, arrays)
+
+
+def save_detector(path: str | Path, checkpoint: Checkpoint) -> str:
+    """Write the weights of a `convert_weights.Checkpoint` of kind "mtcnn" as one file for `load_detector`; returns the
+    digest of its tensors.
+
+    Raises:
+        LsapError: the checkpoint holds something else, or not all three networks; nothing is written then.
+    """
+    _detector(checkpoint.format, checkpoint.kind, checkpoint.arrays)
+    source = {
+        "format": checkpoint.format,
+        "source_sha256": checkpoint.sha256,
+        "licence": checkpoint.licence,
+        "notes": list(checkpoint.notes),
+        "ignored": len(checkpoint.ignored),
+    }
+    return weights_file.write_weights(path, KIND, checkpoint.arrays, checkpoint.config, source)
+
+
+def _detector(name: str | Path, kind: str, arrays: Mapping[str, np.ndarray]) -> Detector:
+    if kind != KIND:
+        raise LsapError(f"{name}: holds {kind!r} weights, not MTCNN's; {_REMEDY}")
+    there = sorted({key.partition("/")[0] for key in arrays})
+    if there != ["onet", "pnet", "rnet"]:
+        raise LsapError(f"{name}: holds {' and '.join(there)} alone, detection needs pnet, rnet and onet; {_REMEDY}")
+    try:
+        params = mtcnn_params(arrays)
+    except LsapError as error:
+        raise LsapError(f"{name}: {error}") from error
+    return Detector(params=jax.tree.map(jnp.asarray, params), sha256=weights_file.digest(arrays))
+
+
+def detect(
+    detector: Detector,
+    images: np.ndarray | Sequence[np.ndarray],
+    min_face: float = 20.0,
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
+    factor: float = 0.709,
+    *,
+    longest: int = LONGEST,
+    batch_size: int | None = None,
+) -> list[Faces]:
+    """Faces of every image, as facenet-pytorch 2.6 finds them.
+
+    Images whose longer side is above `longest` are scaled down to it by area, and coordinates are scaled back. They are
+    laid on canvases whose sides are multiples of 256 px, and those of one canvas go through together, filled up to
+    `batch_size`: one program for each of at most 16 canvases, at the default `longest`, whatever the sizes.
+
+    Args:
+        detector: of `load_detector`.
+        images: uint8 [N, H, W, 3], or a list of [H, W, 3] of any sizes.
+        min_face: side of the smallest face in pixels, of the image as it is searched; 12 or more.
+        thresholds: of the three networks' probabilities.
+        factor: between levels of the pyramid, between 0 and 1.
+        longest: largest side that is searched as it is, in pixels.
+        batch_size: images at once; by default 8, on a CPU 1.
+
+    Returns:
+        as many `Faces` as images.
+
+    Raises:
+        LsapError: no such images, or settings out of range.
+    """
+    search = check_search(min_face, thresholds, factor)
+    if batch_size is None:
+        batch_size = 1 if jax.default_backend() == "cpu" else BATCH
+    if batch_size < 1 or longest < 1:
+        raise LsapError(f"batch_size {batch_size} and longest {longest} are to be 1 or more")
+    found: list[Faces] = [nobody() for _ in images]
+    groups: dict[tuple[int, int], list[int]] = {}
+    searched: dict[int, np.ndarray] = {}
+    for index, image in enumerate(images):
+        small = _scaled_down(_checked(image), longest)
+        if pyramid(small.shape[0], small.shape[1], search):
+            searched[index] = small
+            groups.setdefault(canvas(small.shape[0], small.shape[1]), []).append(index)
+    for size, indices in groups.items():
+        for start in range(0, len(indices), batch_size):
+            some = indices[start : start + batch_size]
+            faces = _search_batch(detector, [searched[i] for i in some], batch_size, size, search)
+            for index, one in zip(some, faces, strict=True):
+                (height, width), (h, w) = images[index].shape[:2], searched[index].shape[:2]
+                found[index] = _scaled_back(one, width / w, height / h)
+    return found
+
+
+def nobody() -> Faces:
+    """No faces."""
+    return Faces(*(np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0, LANDMARKS, 2))))
+
+
+def canvas(height: int, width: int) -> tuple[int, int]:
+    """Size of the canvas that images of a size are searched on."""
+    return -(-height // CANVAS) * CANVAS, -(-width // CANVAS) * CANVAS
+
+
+def check_search(
+    min_face: float = 20.0, thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7), factor: float = 0.709
+) -> Search:
+    """The settings of `detect` as one; raises LsapError where one is out of range."""
+    if not min_face >= WINDOW:
+        raise LsapError(
+            f"min_face {min_face:g} px is below the {WINDOW} px that the first network sees; enlarge the images"
+        )
+    if not 0 < factor < 1:
+        raise LsapError(f"factor {factor:g} between levels of the pyramid is to lie between 0 and 1")
+    if len(thresholds) != 3 or not all(0 < t < 1 for t in thresholds):
+        raise LsapError(f"thresholds {thresholds} are to be three probabilities between 0 and 1")
+    return Search(float(min_face), (float(thresholds[0]), float(thresholds[1]), float(thresholds[2])), float(factor))
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or not image.size:
+        raise LsapError(f"faces are looked for in uint8 images [H, W, 3], got {image.dtype} {list(image.shape)}")
+    return image
+
+
+def _scaled_down(image: np.ndarray, longest: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    ratio = longest / max(height, width)
+    if ratio >= 1:
+        return image
+    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+
+
+def _search_batch(
+    detector: Detector, images: Sequence[np.ndarray], count: int, size: tuple[int, int], search: Search
+) -> list[Faces]:
+    """Faces of up to `count` images that share a canvas."""
+    canvases = np.zeros((count, *size, 3), np.uint8)
+    sizes = np.zeros((count, 2), np.int32)
+    for slot, image in enumerate(images):
+        canvases[slot, : image.shape[0], : image.shape[1]] = image
+        sizes[slot] = image.shape[:2]
+    levels = level_sizes(sizes, len(pyramid(*size, search)), search)
+    result = jax.device_get(cascade(detector.params, atlas(*size, search), canvases, sizes, levels, search))
+    return [
+        _largest_first(result.boxes[i][kept], result.scores[i][kept], result.landmarks[i][kept])
+        for i, kept in enumerate(result.faces[: len(images)])
+    ]
+
+
+def _largest_first(boxes: np.ndarray, scores: np.ndarray, landmarks: np.ndarray) -> Faces:
+    sides = boxes[:, 2:] - boxes[:, :2]
+    order = np.argsort(-sides[:, 0] * sides[:, 1], kind="stable")
+    return Faces(boxes[order], scores[order], landmarks[order])
+
+
+def _scaled_back(faces: Faces, x: float, y: float) -> Faces:
+    """Faces of an image x times as wide and y times as high; what scales are edges of pixels, counted from 0."""
+    scale, corners = np.array([x, y], np.float32), np.array([1, 1, 0, 0], np.float32)[None]
+    boxes = (faces.boxes - corners) * np.tile(scale, 2)[None] + corners
+    landmarks = (faces.landmarks - np.float32(0.5)) * scale[None, None] + np.float32(0.5)
+    return Faces(boxes, faces.scores, landmarks)
