@@ -295,6 +295,12 @@ class Generator(struct.PyTreeNode, kw_only=True):
         """SHA-256 of all weights, as recorded in converted files and results."""
         return weights_file.digest(self.arrays())
 
+    @cached_property
+    def network_sha256(self) -> str:
+        """SHA-256 of mapping and synthesis, whatever encoder or discriminator comes with them."""
+        leaves = flatten_dict(dict(self.params))
+        return weights_file.digest({"/".join(path): np.asarray(leaf) for path, leaf in leaves.items()})
+
     def save(self, path: str | Path) -> str:
         """Write one safetensors file (`weights_file`); returns its digest."""
         config = {"generator": asdict(self.config)}

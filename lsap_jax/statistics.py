@@ -14,14 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from lsap_jax.cache import user_folder
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator, LatentStatistics
 from lsap_jax.losses.alignment import sn_layers, unit_styles
 from lsap_jax.spaces.gaussian import SLOPE
-from lsap_jax.weights_file import digest, read_weights, write_weights
+from lsap_jax.weights_file import read_weights, write_weights
 
 SAMPLES = 1_000_000
 ANCHOR_SAMPLES = 100_000
@@ -134,7 +133,7 @@ def with_statistics(G: Generator, report: Report | None = None) -> Generator:
     if G.statistics is not None:
         return G
     if not G.source:  # made in this process: nothing to keep a file beside
-        return G.replace(statistics=_computed_once(_Keyed(G, report, network_digest(G))))
+        return G.replace(statistics=_computed_once(_Keyed(G, report, G.network_sha256)))
     places = cache_places(G)
     found = next((read for path in places if (read := read_statistics(path, G)) is not None), None)
     if found is None:
@@ -161,14 +160,9 @@ def _computed_once(keyed: _Keyed) -> LatentStatistics:
     return compute_statistics(keyed.G, report=keyed.report)
 
 
-def network_digest(G: Generator) -> str:
-    """SHA-256 of mapping and synthesis, whatever encoder or discriminator comes with them."""
-    return digest({"/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(dict(G.params)).items()})
-
-
 def cache_places(G: Generator) -> list[Path]:
     """Files that may hold the statistics, in the order in which they are tried."""
-    name = f"{network_digest(G)[:16]}.statistics"
+    name = f"{G.network_sha256[:16]}.statistics"
     assets = Path(str(resources.files("lsap_jax") / "assets"))
     return list(dict.fromkeys([assets / name, Path(G.source).resolve().parent / name, user_folder() / name]))
 

@@ -19,7 +19,6 @@ from lsap_jax.editing.interfacegan import boundary, condition, interfacegan, sam
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.rendering import render
 from lsap_jax.spaces import parse_space
-from lsap_jax.statistics import network_digest
 from lsap_jax.testing import tiny_generator
 from lsap_jax.weights_file import write_weights
 
@@ -159,7 +158,7 @@ def test_a_move_along_a_found_direction_raises_its_attribute(G, scorer, scored, 
 
     before = scores(start)
     for direction in found:
-        assert direction.space == space and direction.generator == network_digest(G)
+        assert direction.space == space and direction.generator == G.network_sha256
         np.testing.assert_allclose(np.linalg.norm(direction.vector), 1, rtol=1e-5)
         assert direction.measures["accuracy"] > 0.7 and 0.5 < direction.measures["accuracy_rest"] <= 1
         assert f"of {SAMPLES} samples, psi 1, seed 3" in direction.source
@@ -374,8 +373,8 @@ def test_a_file_without_this_packages_header_is_refused(tmp_path):
 
 
 def test_directions_of_another_generator_are_told(G):
-    own = replace(made(0), generator=network_digest(G))
+    own = replace(made(0), generator=G.network_sha256)
     assert found_elsewhere(G, [own, made(1)]) == "" == found_elsewhere(G, [])
     note = found_elsewhere(G, [own, SOME[0], replace(SOME[0], name="age")])
     assert note.startswith("direction smile and 1 more: found with a generator of SHA-256 abababababababab…")
-    assert network_digest(G)[:16] in note and "\n" not in note
+    assert G.network_sha256[:16] in note and "\n" not in note

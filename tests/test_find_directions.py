@@ -20,7 +20,6 @@ from lsap_jax.editing.random import random_direction
 from lsap_jax.editing.sefa import sefa
 from lsap_jax.editing.styles import in_styles
 from lsap_jax.errors import LsapError
-from lsap_jax.statistics import network_digest
 from lsap_jax.testing import tiny_generator
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "few_samples")
@@ -76,7 +75,7 @@ def test_ganspace_is_found_once_for_every_family(G, home, monkeypatch):
     assert told == [(3000, 3000)] and len(w) == 16
     monkeypatch.setattr(ganspace, "ganspace_w", pytest.fail)
     (again,) = find(G, "w", "ganspace:15")
-    assert again.mean is not None and 0 < again.measures["variance"] < 1 and again.generator == network_digest(G)
+    assert again.mean is not None and 0 < again.measures["variance"] < 1 and again.generator == G.network_sha256
     same(find(G, "f/s", "ganspace:0"), [in_styles(G, find(G, "w", "ganspace:0")[0])])
     z = ganspace.ganspace_z(G, 16, 3000, 2000)
     same(find(G, "f/z+", "ganspace:3"), z[3:4])
@@ -130,7 +129,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(G, home, monkeypatch):
 
 
 def test_the_bundled_ones_come_before_the_cached_ones(G, home):
-    own = network_digest(G)
+    own = G.network_sha256
     bundle = home / "assets" / "g.directions.safetensors"
     save_directions(
         bundle,

@@ -120,7 +120,7 @@ def same(a, b):
 def test_they_are_kept_beside_the_weights(saved, cache, computed):
     first = with_statistics(load_generator(saved))
     (path,) = saved.parent.glob("*.statistics")
-    assert path.stem == statistics.network_digest(first)[:16] and len(computed) == 1 and not cache.exists()
+    assert path.stem == first.network_sha256[:16] and len(computed) == 1 and not cache.exists()
     again = with_statistics(load_generator(saved))
     assert len(computed) == 1
     same(first.statistics, again.statistics)

@@ -11,7 +11,6 @@ from lsap_jax.editing.layers import Layers
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.spaces import Space
-from lsap_jax.statistics import network_digest
 
 FAMILIES = ("z", "w", "s", "p", "pn")
 
@@ -28,8 +27,8 @@ class Direction:
         layers: the range it is meant for (`layer_rows`); None is all.
         mean: [d] where the absolute coordinate is 0 (GANSpace), or None.
         source: the method and its settings, or the file.
-        generator: SHA-256 of mapping and synthesis (`network_digest`) of the generator it was found with; "" where
-            nothing tells, or for random ones, which belong to none.
+        generator: `Generator.network_sha256` of the generator it was found with; "" where nothing tells, or for random
+            ones, which belong to none.
         measures: what its finder measured of it: "variance", its share of that of w (GANSpace); "share" of the squared
             weights (SeFa); "accuracy" and "accuracy_rest" (InterFaceGAN). 1 is all.
     """
@@ -88,7 +87,7 @@ def found_elsewhere(G: Generator, directions: Sequence[Direction]) -> str:
     """
     if not any(direction.generator for direction in directions):
         return ""
-    own = network_digest(G)
+    own = G.network_sha256
     others = [direction for direction in directions if direction.generator not in ("", own)]
     if not others:
         return ""

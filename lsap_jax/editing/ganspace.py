@@ -13,7 +13,7 @@ import numpy as np
 from lsap_jax.editing.direction import Direction
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
-from lsap_jax.statistics import Report, network_digest, principal_axes
+from lsap_jax.statistics import Report, principal_axes
 
 SAMPLES = 1_000_000
 REGRESSION_SAMPLES = 100_000
@@ -50,7 +50,7 @@ def ganspace_w(
         LsapError: fewer samples than two, or more components than w has dimensions.
     """
     found = principal_components(G, components, samples, seed, report)
-    generator = network_digest(G)
+    generator = G.network_sha256
     return tuple(
         Direction(
             name=f"ganspace-{k}",
@@ -96,7 +96,7 @@ def ganspace_z(
     if regression_samples < components:
         raise LsapError(f"{regression_samples} regression samples for {components} components: give at least as many")
     found = principal_components(G, components, samples, seed, report)
-    generator = network_digest(G)
+    generator = G.network_sha256
     squares, products = _regression_sums(G, found, regression_samples, seed)
     vectors = closed_form(squares, products) if regression == "closed" else joint_least_squares(squares, products)
     return tuple(

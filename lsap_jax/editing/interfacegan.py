@@ -19,7 +19,7 @@ from lsap_jax.editing.direction import Direction, family, near
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.spaces import Space, parse_space, sphere
-from lsap_jax.statistics import Report, network_digest
+from lsap_jax.statistics import Report
 
 SPACES = ("z", "w", "s")
 SAMPLES = 20_000
@@ -153,7 +153,7 @@ def interfacegan(
         scored = sample(G, scored, samples, seed, truncation_psi, batch_size, report)
     if unknown := [one for one in attributes or () if one not in scored.scores]:
         raise LsapError(f"attribute {unknown[0]!r}{near(unknown[0], scored.scores)}")
-    generator, found = network_digest(G), []
+    generator, found = G.network_sha256, []
     for attribute in scored.scores if attributes is None else attributes:
         try:
             plane = boundary(partial(scored.codes, G, name), scored.scores[attribute], ratio, validation, seed)

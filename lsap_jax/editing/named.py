@@ -36,7 +36,7 @@ from lsap_jax.editing.styles import in_styles
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.spaces import Space, parse_space
-from lsap_jax.statistics import Report, network_digest
+from lsap_jax.statistics import Report
 
 COMPONENTS = 80  # found at once, as GANSpace's authors do
 FORMULAS = 1  # raised whenever a method gives something else than before
@@ -134,7 +134,7 @@ def cached(
         method: start of the file's name.
         settings: all that the directions depend on besides the generator; JSON.
     """
-    key = json.dumps([FORMULAS, network_digest(G), method, dict(settings)], sort_keys=True)
+    key = json.dumps([FORMULAS, G.network_sha256, method, dict(settings)], sort_keys=True)
     path = cache_folder(G) / f"{method}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     try:
         return read_directions(path)
@@ -147,12 +147,12 @@ def cached(
 
 def cache_folder(G: Generator) -> Path:
     """Where the directions of a generator are kept; it may not exist yet."""
-    return user_folder() / "directions" / network_digest(G)[:16]
+    return user_folder() / "directions" / G.network_sha256[:16]
 
 
 def bundled_directions(G: Generator) -> list[Direction]:
     """Directions inside the package that were found with this generator."""
-    own = network_digest(G)
+    own = G.network_sha256
     files = sorted(assets().glob("*.directions.safetensors"))
     return [one for path in files for one in read_directions(path) if one.generator == own]
 

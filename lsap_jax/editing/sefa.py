@@ -6,7 +6,7 @@ from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.layers import Layers, layer_rows
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
-from lsap_jax.statistics import network_digest, principal_axes
+from lsap_jax.statistics import principal_axes
 
 
 def affine_weights(G: Generator, layers: Layers = None) -> np.ndarray:
@@ -38,7 +38,7 @@ def sefa(G: Generator, components: int = 10, layers: Layers = None, unit_columns
     if unit_columns:
         weights = weights / np.maximum(np.linalg.norm(weights, axis=0, keepdims=True), np.finfo(np.float64).tiny)
     values, axes = principal_axes(weights @ weights.T)
-    generator = network_digest(G)
+    generator = G.network_sha256
     kept = None if layers is None else layer_rows(layers, G.num_ws)
     columns = "unit columns" if unit_columns else "columns as they are"
     return tuple(

@@ -1,6 +1,7 @@
 """Image sets for training: packed arrays or folders, in memory as uint8, in an order that a resumed run repeats."""
 
 import io
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,9 +24,9 @@ def load_pack(path: str | Path, resolution: int, channels: int) -> np.ndarray:
     if path.suffix != ".npz":
         return _load_source(path, resolution, channels)
     try:
-        with np.load(path) as pack:
+        with open(path, "rb") as file, np.load(file) as pack:  # numpy leaves a broken file open that it opened itself
             images = pack["images"] if "images" in pack else _decode(pack["jpeg"], pack["offsets"])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise LsapError(
             f"{path}: not a pack of images ({error}); it needs `images` or `jpeg` with `offsets`"
         ) from error
