@@ -306,3 +306,12 @@ def test_sefa_covers_every_row_once(tiny):
     for wrong in (0, 17):
         with pytest.raises(LsapError, match="has 1 to 16"):
             sefa(tiny, wrong)
+
+
+def test_a_direction_may_be_given_by_name(G):
+    codes = some_codes(G, parse_space("w+"))
+    by_name = lsap_jax.edit(G, "w+", codes, "random:3", [2.0])
+    own = lsap_jax.edit(G, "w+", codes, random_direction(G, "w+", 3), [2.0])
+    np.testing.assert_array_equal(by_name.codes["w"], own.codes["w"])
+    with pytest.raises(LsapError, match=r"stands for 2 \(sefa-0, sefa-1\); name one"):
+        lsap_jax.edit(G, "w+", codes, "sefa:0-1", [2.0])

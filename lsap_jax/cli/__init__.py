@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": "the bundled generator and sample images, end to end, with a report",
     "invert": "images to latent codes",
     "edit": "the codes of a run along directions, to other images, or with their layers",
+    "edit-quality": "how good the edits of runs are: success, preservation, realism, identity",
     "find-directions": "directions of a generator: GANSpace, SeFa, InterFaceGAN, random",
     "align": "photographs to the aligned faces that a generator of faces knows",
     "compare": "several latent spaces on the same images: the papers' tables",
@@ -35,7 +36,7 @@ COMMANDS = {
     "train-generator": "train a StyleGAN2 on a folder or archive of images",
     "train-basecode": "train the base-code encoder of a generator",
     "train-encoder": "train the latent encoder of a generator",
-    "train-attributes": "train a classifier of attributes on labelled images",
+    "train-attributes": "train the classifier by which edits of a generator's images are judged",
 }
 OK, INCOMPLETE, UNUSABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 

@@ -1,25 +1,31 @@
-"""The bundled generator and sample images, end to end: inversion in f/z+ and z+, verification, and a report of each.
+"""The bundled generator and sample images, end to end: inversion in f/z+ and z+, verification, edits, and their pages.
 
 usage: lsap-jax demo --out DIR [--steps N]
 
-DIR is the run folder of f/z+, with its report; DIR/zplus is that of z+, for comparison. Run again, it finishes what is
-missing.
+DIR is the run folder of f/z+, with its report; DIR/zplus is that of z+, for comparison. DIR/edits are edits of the
+first, DIR/edits_zplus those of the second, shown side by side. Run again, it finishes what is missing.
 """
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl.flags import FlagValues
 
-from lsap_jax.cli import INTERRUPTED
+from lsap_jax.cli import INTERRUPTED, OK
 from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, text
 from lsap_jax.errors import LsapError
+
+if TYPE_CHECKING:
+    from lsap_jax.generator import Generator
 
 GENERATOR = "toonhead64"
 SPACES = ("f/z+", "z+")
 COLUMNS = ("mse", "psnr", "ssim")
+DIRECTIONS = ("smile", "beard", "blond_hair")
+STRENGTHS = (-6.0, -3.0, 0.0, 3.0, 6.0)
+MOST_SHOWN = 16
 
 
 def flags() -> FlagValues:
@@ -56,7 +62,32 @@ def run(args: Arguments) -> int:
             return status
         worst = max(worst, status, verify(folders[-1], name))
     print_comparison(dict(zip(spaces, folders, strict=True)))
+    if worst == OK:
+        worst = edit(G, folders)
     print(f"open in a browser: {(out / 'report.html').resolve()}")
+    return worst
+
+
+def edit(G: "Generator", folders: list[Path]) -> int:
+    """Edits every run along a few directions, the first beside the second; returns the exit status."""
+    from lsap_jax.cli.edit import finish
+    from lsap_jax.cli.progress import reporter
+    from lsap_jax.editing.edit_run import edit_run
+    from lsap_jax.editing.named import bundled_directions, find
+    from lsap_jax.editing.series import along
+    from lsap_jax.inversion.rendering import space_of
+    from lsap_jax.inversion.results import read_run
+
+    names = DIRECTIONS if bundled_directions(G) else ("random:0",)
+    print(f"== edits: {', '.join(names)} ==")
+    worst, beside = OK, None
+    for folder in reversed(folders):
+        space = space_of(read_run(folder), G)
+        series = [along(G, space, one, STRENGTHS) for name in names for one in find(G, space, name)]
+        out = folders[0] / ("edits" if folder == folders[0] else f"edits_{folder.name}")
+        with reporter() as progress:
+            summary = edit_run(G, folder, out, series, batch_size=20, progress=progress)
+        worst, beside = max(worst, finish(summary, beside, MOST_SHOWN)), str(out)
     return worst
 
 

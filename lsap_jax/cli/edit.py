@@ -68,7 +68,7 @@ def run(args: Arguments) -> int:
     from lsap_jax.cli.runs import generator_of
     from lsap_jax.editing.edit_run import edit_run, read_edit
     from lsap_jax.inversion.rendering import space_of
-    from lsap_jax.inversion.results import read_manifest, read_run
+    from lsap_jax.inversion.results import read_failures, read_manifest, read_run
 
     args.no_config()
     (name,) = args.only("RUN")
@@ -77,6 +77,8 @@ def run(args: Arguments) -> int:
         read_edit(values.beside)
     shard = choose_shard(args)
     record, manifest = read_run(folder), read_manifest(folder)
+    if failures := read_failures(folder):
+        print(f"{len(failures)} images of {folder} have no code and are left out", file=sys.stderr)
     G = generator_of(folder, record, values.generator)
     series = chosen(args, G, space_of(record, G), folder, manifest)
     try:

@@ -8,6 +8,7 @@ import numpy as np
 from lsap_jax.editing.direction import Direction, family
 from lsap_jax.editing.layers import Layers
 from lsap_jax.editing.moves import checked, move
+from lsap_jax.editing.named import find
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.inversion.rendering import render
@@ -35,7 +36,7 @@ def edit(
     G: Generator,
     space: str | Space,
     codes: Mapping[str, np.ndarray],
-    direction: Direction | np.ndarray,
+    direction: Direction | np.ndarray | str,
     strengths: Sequence[float],
     *,
     unit: str = "step",
@@ -50,7 +51,8 @@ def edit(
     Args:
         space: a name, or the Space of an inversion with its truncation.
         codes: by name, first axis N, as `invert` returns them.
-        direction: a `Direction`, or an array of the space's own coordinates: [d] for every row, or one per row.
+        direction: a `Direction`; what `lsap-jax edit --direction` takes for one ("smile", "ganspace:3", "random:0",
+            "FILE:NAME"); or an array of the space's own coordinates: [d] for every row, or one per row.
         strengths: S of them; 0 gives back the code untouched.
         unit: "step" or, in z spaces, "angle" in radians.
         layers: "coarse", "middle", "fine", rows as "4-7" or numbers; the direction's own range by default, which
@@ -69,7 +71,9 @@ def edit(
     space = parse_space(space)
     count = len(checked(G, space, codes))
     codes = {key: np.asarray(codes[key], np.float32) for key in space.keys}
-    if not isinstance(direction, Direction):
+    if isinstance(direction, str):
+        direction = _named(G, space, direction)
+    elif not isinstance(direction, Direction):
         direction = Direction(name="given", space=family(space), vector=np.asarray(direction, np.float32))
     steps = np.asarray(strengths, np.float64)
     if steps.ndim != 1 or not steps.size:
@@ -86,6 +90,14 @@ def edit(
         codes=_stacked(codes, moved, space.detail.key),
         images=np.stack(pictures),
     )
+
+
+def _named(G: Generator, space: Space, text: str) -> Direction:
+    found = find(G, space, text)
+    if len(found) > 1:
+        names = ", ".join(one.name for one in found[:8])
+        raise LsapError(f"direction {text!r}: stands for {len(found)} ({names}); name one of them")
+    return found[0]
 
 
 def _stacked(codes: Mapping[str, np.ndarray], moved: list[dict[str, np.ndarray]], key: str) -> dict[str, np.ndarray]:

@@ -17,6 +17,8 @@ from lsap_jax.networks.stylegan2 import NoiseMode
 from lsap_jax.spaces import Space, parse_space, space_from_config
 from lsap_jax.statistics import with_statistics
 
+PerBatch = Callable[[Generator, Space, dict[str, jax.Array]], Any]
+
 
 class Decoded(struct.PyTreeNode, kw_only=True):
     """What codes stand for in the synthesis network.
@@ -74,31 +76,47 @@ def check_keys(space: Space, codes: Mapping[str, Any]) -> None:
         raise LsapError(f"codes of space {space.name} have {', '.join(space.keys)}; {', '.join(missing)} is not there")
 
 
-@jax.jit(static_argnums=1)
-def _render(G: Generator, space: Space, codes: dict[str, jax.Array]) -> jax.Array:
+def _clipped(G: Generator, space: Space, codes: dict[str, jax.Array]) -> jax.Array:
     return jnp.clip(synthesise(G, decode(G, space, codes)), -1, 1)
 
 
-@lru_cache(maxsize=4)
-def _over(space: Space, devices: tuple[jax.Device, ...]) -> Callable[..., jax.Array]:
-    return over_devices(lambda G, codes: jnp.clip(synthesise(G, decode(G, space, codes)), -1, 1), devices)
+_render = jax.jit(_clipped, static_argnums=1)
+
+
+@lru_cache(maxsize=16)
+def _compiled(function: PerBatch, space: Space, devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+    if len(devices) < 2:
+        return jax.jit(lambda G, codes: function(G, space, codes))
+    return over_devices(lambda G, codes: function(G, space, codes), devices)
+
+
+def per_batch(
+    function: PerBatch, G: Generator, space: Space, batch_size: int, devices: Sequence[jax.Device]
+) -> Callable[[Mapping[str, np.ndarray]], Any]:
+    """A function of codes [B, ...] as one of any number of codes: over these devices, with the generator's copies made
+    once, and always `batch_size` codes at once (padded to the devices), so that nothing is compiled twice.
+
+    Args:
+        function: (G, space, codes [B, ...]) to a tree of arrays [B, ...]; G has its statistics where the space needs
+            them, or where it came with them.
+    """
+    if space.detail.statistics:
+        G = with_statistics(G)
+    G = G.replace(basecode=None, encoder=None, provenance_json="{}", source="")
+    compiled = _compiled(function, space, tuple(devices))
+    if len(devices) < 2:
+        return lambda codes: _batched(
+            lambda part: jax.tree.map(np.asarray, compiled(G, part)), space, codes, batch_size
+        )
+    copies, size = replicate(G, devices), padded_size(batch_size, devices)
+    return lambda codes: _batched(lambda part: merge(compiled(copies, shard(part, len(devices)))), space, codes, size)
 
 
 def renderer(
     G: Generator, space: Space, batch_size: int, devices: Sequence[jax.Device]
 ) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-    """`render` for many calls: over these devices, the generator's copies made once, and always `batch_size` images at
-    once (padded to the devices), so that nothing is compiled twice.
-    """
-    if space.detail.statistics:
-        G = with_statistics(G)
-    if len(devices) < 2:
-        return lambda codes: _batched(lambda part: np.asarray(_render(G, space, part)), G, space, codes, batch_size)
-    copies = replicate(G.replace(discriminator=None, basecode=None, encoder=None, provenance_json="{}"), devices)
-    size, function = padded_size(batch_size, devices), _over(space, tuple(devices))
-    return lambda codes: _batched(
-        lambda part: merge(function(copies, shard(part, len(devices)))), G, space, codes, size
-    )
+    """`render` for many calls, by `per_batch`."""
+    return per_batch(_clipped, G.replace(discriminator=None), space, batch_size, devices)
 
 
 def render(G: Generator, space: str | Space, codes: Mapping[str, np.ndarray], batch_size: int = 16) -> np.ndarray:
@@ -119,27 +137,21 @@ def render(G: Generator, space: str | Space, codes: Mapping[str, np.ndarray], ba
     check_keys(space, codes)
     if space.detail.statistics:
         G = with_statistics(G)
-    size = min(batch_size, max(len(next(iter(codes.values()))), 1))
-    return _batched(lambda part: np.asarray(_render(G, space, part)), G, space, codes, size)
+    count = len(next(iter(codes.values())))
+    if not count:
+        return np.zeros((0, G.img_resolution, G.img_resolution, G.img_channels), np.float32)
+    return _batched(lambda part: np.asarray(_render(G, space, part)), space, codes, min(batch_size, count))
 
 
 def _batched(
-    function: Callable[[dict[str, np.ndarray]], np.ndarray],
-    G: Generator,
-    space: Space,
-    codes: Mapping[str, np.ndarray],
-    size: int,
-) -> np.ndarray:
-    """Images of codes by a function of exactly `size` of them."""
+    function: Callable[[dict[str, np.ndarray]], Any], space: Space, codes: Mapping[str, np.ndarray], size: int
+) -> Any:
+    """What a function of exactly `size` codes makes of N > 0 of them."""
     count = len(next(iter(codes.values())))
-    images = []
+    found = []
     for i in range(0, count, size):
         part = {key: np.asarray(codes[key][i : i + size], np.float32) for key in space.keys}
         missing = size - len(next(iter(part.values())))
         padded = {key: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) for key, a in part.items()}
-        images.append(function(padded)[: size - missing])
-    return (
-        np.concatenate(images)
-        if images
-        else np.zeros((0, G.img_resolution, G.img_resolution, G.img_channels), np.float32)
-    )
+        found.append(jax.tree.map(lambda a, kept=size - missing: a[:kept], function(padded)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)

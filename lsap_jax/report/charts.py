@@ -71,7 +71,7 @@ def band(curves: Sequence[np.ndarray], label: str) -> tuple[str, str]:
     lower, middle, upper = HEIGHT - BOTTOM - (scale(quantiles) - bottom) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
 
     marks = []
-    for value in _ticks(low, high, positive):
+    for value in nice_ticks(low, high, positive):
         y = HEIGHT - BOTTOM - (float(scale(value)) - bottom) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
         marks.append(
             f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
@@ -127,7 +127,7 @@ def _quantiles(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return steps[some], np.nanquantile(table[:, some], [0.1, 0.5, 0.9], axis=0)
 
 
-def _ticks(low: float, high: float, logarithmic: bool) -> list[float]:
+def nice_ticks(low: float, high: float, logarithmic: bool = False) -> list[float]:
     """Three to six round values within [low, high], at 1-2-5 multiples or decades on a logarithmic axis."""
     if logarithmic and high / low > 4:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -1,0 +1,30 @@
+"""Identity similarity under GANSpace edits: Figure 6 and the table of 50 images of the F/Z+ paper, for FFHQ users.
+
+Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995), §4.3: 50 CelebA-HQ
+    images, 5 directions, 11 strengths from -2 to 2, InceptionResnetV1 (VGGFace2) on MTCNN crops.
+Code: raven38/hypershpere-gan-inversion. Its scripts edit W+ otherwise than Z+: codes are truncated at edit time, which
+    the inversion did not do, and moves end at an absolute coordinate; the variant "published" does that, too.
+Expected: the paper reports 0.373 for f/z+ and 0.327 for f/w+ with P_N. Never run on CelebA-HQ here.
+Cost: 2,750 edits per run and variant; on an accelerator at 1024 px minutes.
+Command: lsap-jax edit-quality RUN RUN --config edit_figure6 --identity facenet.safetensors --out runs/figure6
+"""
+
+from lsap_jax.configs import edit_quality
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = edit_quality.get_config()
+    config.directions = ("ganspace:10-14",)
+    config.strengths = (-2.0, -1.6, -1.2, -0.8, -0.4, 0.0, 0.4, 0.8, 1.2, 1.6, 2.0)
+    config.toggle = False
+    config.variants = ("fair", "published")
+    config.attributes = "none"
+    config.published = ConfigDict(
+        dict(
+            source="arXiv 2307.08995, 50 CelebA-HQ images, 5 directions, 11 strengths",
+            note="identity similarity, mean over all edits; images without a face are not mentioned",
+            rows=ConfigDict({"f/z+": 0.373, "f/w+": 0.327}),
+        )
+    )
+    return config

@@ -1,0 +1,133 @@
+"""How good the edits of runs are: did the attribute change, did the others stay, is the image still a natural one.
+
+usage: lsap-jax edit-quality RUN [RUN ...] --out DIR [--config edit_quality|edit_figure6|FILE] [--config.key=value ...]
+
+RUN is a run folder or a folder of `lsap-jax compare`, which stands for all of its runs. The codes of every image that
+all runs have are moved along every direction by every strength, and every picture is measured: by the classifier of
+attributes (the bundled generator has one; `lsap-jax train-attributes`), by the discriminator, by NSCD, and with
+--identity=FILE by a face network. DIR gets quality.json, curves.csv, matched.csv (the measures where equally
+many edits have succeeded), differences.csv (with --config.candidate=NAME --config.baseline=NAME) and report.html.
+
+The same command again goes on where it was interrupted; with more runs or other options, what is measured is kept.
+
+Exit status: 0 all done, 2 unusable arguments, 130 after Ctrl-C.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl.flags import FlagValues
+
+from lsap_jax.cli import OK
+from lsap_jax.cli.arguments import Arguments, configuration, new_flags, text
+from lsap_jax.cli.progress import counter
+from lsap_jax.errors import LsapError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from lsap_jax.editing.quality import Judges
+    from lsap_jax.generator import Generator
+
+NONE = "none"
+
+
+def flags() -> FlagValues:
+    values = new_flags()
+    text(values, "out", "folder of the results")
+    text(values, "config", "name or file of a configuration", "edit_quality")
+    text(values, "attributes", "short for --config.attributes: a file of `lsap-jax train-attributes`")
+    text(values, "identity", "short for --config.identity: a face network that `lsap-jax convert` wrote")
+    text(values, "generator", "where the generator is, if not where run.json says")
+    return values
+
+
+def run(args: Arguments) -> int:
+    args.some("runs")
+    out = Path(args.required("out"))
+    shorthands = {name: args.flags[name].value for name in ("attributes", "identity")}
+    config = configuration(args, "edit_quality", shorthands, key="toggle")
+    from lsap_jax.cli.runs import generator_of, with_shown_statistics
+    from lsap_jax.editing.named import find
+    from lsap_jax.editing.protocol import measure_runs, open_runs
+    from lsap_jax.report.quality.tables import summary_text
+    from lsap_jax.report.quality.write import write_quality
+
+    check(config)
+    runs = open_runs(
+        folders(args.positional),
+        lambda folder, record: with_shown_statistics(generator_of(folder, record, args.flags.generator)),
+    )
+    judges, described = choose_judges(runs[0].G, config)
+    directions = {
+        one.name: [d for text in config.directions for d in find(one.G, one.space, text, counter(text))] for one in runs
+    }
+    names = {one.name: [d.name for d in directions[one.name]] for one in runs}
+    if len({tuple(n) for n in names.values()}) > 1:
+        raise LsapError(f"the directions of the runs differ ({names}); name such as all of their spaces have")
+    measure_runs(out, runs, directions, judges, described, config.to_dict(), counter)
+    quality = write_quality(out)
+    print(summary_text(quality))
+    print(f"report: {out / 'report.html'}")
+    return OK
+
+
+def check(config: "ConfigDict") -> None:
+    """Raises LsapError where a setting is none that there is."""
+    from lsap_jax.editing.protocol import VARIANTS
+
+    if unknown := [v for v in config.variants if v not in VARIANTS] or ([] if config.variants else [""]):
+        raise LsapError(
+            f"--config.variants={','.join(config.variants)}: {unknown[0]!r} is none of {', '.join(VARIANTS)}"
+        )
+    if not all(0 < level < 1 for level in config.levels):
+        raise LsapError(f"--config.levels={config.levels}: levels of success are between 0 and 1")
+    if bool(config.candidate) != bool(config.baseline):
+        raise LsapError("--config.candidate and --config.baseline belong together; give both, or none")
+
+
+def folders(given: Sequence[str]) -> list[tuple[str, Path]]:
+    """(name, folder) of every run; a comparison gives its runs by the names of their presets.
+
+    Raises:
+        LsapError: a comparison that cannot be read.
+    """
+    from lsap_jax.report.comparison.runs import read_comparison
+
+    found = []
+    for one in map(Path, given):
+        if (one / "comparison.json").is_file():
+            found += [(p["preset"], one / p["folder"]) for p in read_comparison(one)["presets"]]
+        else:
+            found.append((one.resolve().name, one))
+    return found
+
+
+def choose_judges(G: "Generator", config: "ConfigDict") -> "tuple[Judges, dict[str, Any]]":
+    """What edits are measured by, and what the results say of it.
+
+    Raises:
+        LsapError: a file that is none, or nothing but NSCD to measure by.
+    """
+    from dataclasses import asdict
+
+    from lsap_jax.editing.quality import Judges
+    from lsap_jax.faces.detect import load_detector
+    from lsap_jax.metrics.attributes import load_attributes
+    from lsap_jax.metrics.identity import load_embedder
+
+    attributes = None if config.attributes == NONE else load_attributes(config.attributes or None, G)
+    embedder = load_embedder(config.identity) if config.identity else None
+    detector = load_detector() if embedder is not None and config.detect else None
+    described: dict[str, Any] = {
+        "attributes": None
+        if attributes is None
+        else {"accuracy": attributes.accuracy, "sha256": attributes.provenance.get("sha256")},
+        "identity": None if embedder is None else asdict(embedder.record),
+        "detector": "MTCNN" if detector is not None else None,
+    }
+    if attributes is None and embedder is None and G.discriminator is None:
+        print("measured by NSCD alone: there is no classifier, face network or discriminator", file=sys.stderr)
+    return Judges(attributes=attributes, embedder=embedder, detector=detector), described

@@ -1,0 +1,304 @@
+"""The editing protocol: what is measured, intervals, crossings, the published comparison's asymmetries, the page."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lsap_jax.cli import main
+from lsap_jax.editing.curves import Resampled, at_success, crossing, difference, intervals, resampled
+from lsap_jax.editing.direction import Direction
+from lsap_jax.editing.direction_file import save_directions
+from lsap_jax.editing.protocol import read_measures, read_quality
+from lsap_jax.editing.quality import Judges, as_published, genuine_logits, measure_edits
+from lsap_jax.errors import LsapError
+from lsap_jax.inversion.pictures import save_png
+from lsap_jax.inversion.rendering import render
+from lsap_jax.metrics.attributes import (
+    Attributes,
+    BinaryAttribute,
+    attribute_scores,
+    label_probabilities,
+    save_attributes,
+)
+from lsap_jax.metrics.identity import Embedder
+from lsap_jax.networks.attributes import AttributesConfig, initial_params
+from lsap_jax.report.quality.tables import verdict
+from lsap_jax.report.quality.write import write_quality
+from lsap_jax.spaces import parse_space
+from lsap_jax.testing import tiny_generator, tiny_images
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+STRENGTHS = (0.0, 2.0, 4.0)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """Untrained, with one attribute of two sides and another label."""
+    config = AttributesConfig(
+        labels=(("light", ("no", "yes")), ("shape", ("a", "b", "c"))), resolution=16, widths=(4, 8)
+    )
+    return Attributes(
+        config=config,
+        params=initial_params(config, jax.random.key(0)),
+        binary={"light": BinaryAttribute("light", ("yes",), ("no",))},
+    )
+
+
+def ones(G, space="z", name="light"):
+    return Direction(name=name, space=space, vector=np.ones(G.z_dim, np.float32))
+
+
+def codes_of(G, space, count, seed=0):
+    rng = np.random.default_rng(seed)
+    found = {space.detail.key: rng.standard_normal((count, *space.detail.shape(G))).astype(np.float32)}
+    if space.has_base:
+        shape = (count, space.base_resolution, space.base_resolution, 16)
+        found["f"] = rng.standard_normal(shape).astype(np.float32)
+    return found
+
+
+def test_measures_are_those_of_the_pictures(tiny, classifier):
+    space = parse_space("z+")
+    codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 3))["z"])}
+    found = measure_edits(
+        tiny, space, codes, [ones(tiny), ones(tiny, name="nameless")], STRENGTHS, Judges(attributes=classifier),
+        toggle=True, batch_size=4, shown=2,
+    )  # fmt: skip
+    before = render(tiny, space, codes)
+    scores = attribute_scores(classifier, before)["light"]
+    away = np.where(scores > 0, -1.0, 1.0)
+    moved = space.move(codes, ones(tiny).vector, 4 * away.astype(np.float32))
+    after = render(tiny, space, {k: np.asarray(v) for k, v in moved.items()})
+    expected = attribute_scores(classifier, after)["light"] * away
+    arrays = found.arrays
+    np.testing.assert_allclose(arrays["score"][0, 2], expected, atol=0.05)  # rounding to grey levels
+    np.testing.assert_array_equal(arrays["success"][0], arrays["score"][0] > 0)
+    assert not arrays["success"][0, 0].any() and (arrays["preserved"][:, 0] == 1).all()
+    np.testing.assert_allclose(arrays["score"][0, 0], -np.abs(scores), rtol=1e-5)
+    shapes = [label_probabilities(classifier, images)["shape"].argmax(axis=1) for images in (before, after)]
+    np.testing.assert_array_equal(arrays["preserved"][0, 2], shapes[0] == shapes[1])
+    assert np.isnan(arrays["score"][1]).all() and np.isfinite(arrays["preserved"][1]).all()
+    alone = tiny.discriminator.replace(config=replace(tiny.discriminator.config, mbstd_group_size=1))
+    np.testing.assert_allclose(arrays["logit"][0, 2], np.asarray(alone(after))[:, 0], rtol=1e-3, atol=1e-4)
+    assert found.pictures.shape == (2, 3, 2, 16, 16, 3)
+
+
+def test_a_logit_does_not_depend_on_the_neighbours(tiny):
+    space = parse_space("w+")
+    codes = codes_of(tiny, space, 5)
+    plan = ([Direction(name="d", space="w", vector=np.ones(tiny.w_dim, np.float32))], (1.0,), Judges())
+    together = measure_edits(tiny, space, codes, *plan, batch_size=8).arrays
+    for k in (0, 3):
+        one = measure_edits(tiny, space, {"w": codes["w"][k : k + 1]}, *plan, batch_size=8).arrays
+        for name in ("logit", "nscd"):
+            np.testing.assert_allclose(one[name][0, 0], together[name][0, 0, k : k + 1], rtol=1e-4)
+
+
+def test_the_published_asymmetries_are_in_flat_spaces_alone(tiny):
+    for name in ("z+", "f/z+", "pn", "s"):
+        assert as_published(parse_space(name)) == parse_space(name)
+    space = parse_space("w+")
+    assert (as_published(space).truncation_psi, as_published(space).truncation_cutoff) == (0.7, 8)
+    codes = codes_of(tiny, space, 2)
+    axis = np.eye(tiny.w_dim, dtype=np.float32)[0]
+    direction = Direction(name="d", space="w", vector=axis, mean=np.zeros(tiny.w_dim, np.float32))
+    fair, published = (
+        measure_edits(
+            tiny, space, codes, [direction], (0.0, 3.0), Judges(), published=flag, batch_size=4, shown=2
+        ).pictures[0]
+        for flag in (False, True)
+    )
+    own = render(tiny, space, codes)
+    from lsap_jax.data import to_uint8
+
+    np.testing.assert_allclose(fair[0].astype(int), to_uint8(own), atol=1)
+    reached = codes["w"].copy()
+    reached[..., 0] = 3.0  # every row arrives at the coordinate, its own is gone
+    truncated = render(tiny, replace(space, truncation_psi=0.7, truncation_cutoff=8), {"w": reached})
+    np.testing.assert_allclose(published[1].astype(int), to_uint8(truncated), atol=1)
+    assert np.abs(published[0].astype(int) - to_uint8(own)).max() > 1  # strength 0 is not the inversion
+
+
+def test_identities_are_those_of_the_targets(tiny, monkeypatch):
+    from lsap_jax.editing import quality
+
+    seen = []
+
+    def embeddings(embedder, detector, images):
+        seen.append(np.asarray(images))
+        vectors = np.zeros((len(images), 512), np.float32)
+        vectors[:, 0] = 1
+        if len(images) == 3:  # the targets: the first has no face
+            vectors[0] = np.nan
+        return vectors, np.isfinite(vectors[:, 0])
+
+    monkeypatch.setattr(quality, "face_embeddings", embeddings)
+    space = parse_space("z")
+    codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 3))["z"])}
+    judge = Judges(embedder=Embedder.__new__(Embedder))
+    targets = np.zeros((3, 16, 16, 3), np.uint8)
+    found = measure_edits(tiny, space, codes, [ones(tiny)], (0.0, 1.0), judge, targets=targets, batch_size=4)
+    assert [len(images) for images in seen] == [3, 4, 2]
+    similarity = found.arrays["identity"][0]
+    assert np.isnan(similarity[:, 0]).all() and (similarity[:, 1:] == 1).all()
+    with pytest.raises(LsapError, match="give them, too"):
+        measure_edits(tiny, space, codes, [ones(tiny)], (0.0,), judge)
+    with pytest.raises(LsapError, match="nothing to measure"):
+        measure_edits(tiny, space, codes, [], (0.0,), Judges())
+
+
+def test_genuine_logits_need_a_discriminator(tiny):
+    assert genuine_logits(tiny, 3).shape == (3,)
+    with pytest.raises(LsapError, match="without its discriminator"):
+        genuine_logits(tiny.replace(discriminator=None))
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=6), st.floats(0.05, 0.95))
+def test_a_crossing_is_where_the_curve_first_has_the_level(values, level):
+    curve = np.linspace(0, 1, len(values))[None]
+    strength, value = crossing(curve, np.asarray([values]), np.arange(len(values), dtype=float), level)
+    np.testing.assert_allclose(strength, level * (len(values) - 1), atol=1e-9)
+    np.testing.assert_allclose(value, np.interp(strength, np.arange(len(values)), values), atol=1e-9)
+
+
+def test_a_crossing_that_never_comes_and_one_at_the_start():
+    strengths = np.array([0.0, 1.0])
+    strength, value = crossing(np.array([[0.1, 0.2], [0.9, 1.0]]), np.array([[1.0, 2.0]] * 2), strengths, 0.5)
+    assert np.isnan(strength[0]) and np.isnan(value[0])
+    assert (strength[1], value[1]) == (0, 1)
+
+
+def test_means_leave_what_is_missing_out():
+    values = np.array([[[1.0, 2.0, np.nan]], [[3.0, np.nan, np.nan]]])
+    found = resampled(values, 500)
+    assert found.mean.tolist() == [2.0] and found.n == 3
+    (interval,) = intervals(found)
+    assert interval.low <= 2 <= interval.high and interval.n == 3
+    assert np.isnan(resampled(np.full((1, 1, 2), np.nan)).mean).all()
+
+
+def test_intervals_cover_the_mean_about_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for k in range(100):
+        (i,) = intervals(resampled(rng.normal(1, 2, (1, 1, 40)), 400, seed=k))
+        hits += i.low <= 1 <= i.high
+    assert 86 <= hits <= 100
+
+
+def test_a_difference_at_equal_success_is_paired():
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(1, 1, 60)) * 3  # images differ a lot, the two runs by little
+    strengths = np.array([0.0, 1.0])
+    success = resampled(np.concatenate([np.zeros((1, 1, 60)), np.ones((1, 1, 60))], axis=1))
+    a = resampled(np.concatenate([common, common + 1.0], axis=1))
+    b = resampled(np.concatenate([common, common + 0.5], axis=1))
+    found = difference(at_success(success, a, strengths, 0.5), at_success(success, b, strengths, 0.5))
+    np.testing.assert_allclose([found.mean, found.low, found.high], 0.25, atol=1e-9)
+    assert verdict("logit", found) == "better" and verdict("nscd", found) == "worse"
+    never = at_success(Resampled(success.mean * 0, success.draws * 0, 60), a, strengths, 0.5)
+    assert np.isnan(never.measure.mean) and "not comparable" in verdict("logit", difference(never, never))
+    assert "no difference" in verdict("logit", replace(found, low=-1.0))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory, classifier):
+    """A folder with a comparison of z+ and w+, directions and a classifier."""
+    folder = tmp_path_factory.mktemp("work")
+    G = tiny_generator()
+    G.save(folder / "g.safetensors")
+    for i, image in enumerate(tiny_images(3)):
+        save_png(folder / "images" / f"{i}.png", image)
+    quick = ("--steps=2", "--batch_size=4", "--generator", folder / "g.safetensors", "--config.evaluate=false")
+    assert command("compare", folder / "images", "--presets=z+,w+", "--out", folder / "runs", *quick) == 0
+    save_directions(
+        folder / "d.safetensors",
+        [
+            ones(G),
+            replace(ones(G, "w"), mean=np.zeros(G.w_dim, np.float32)),
+            ones(G, name="other"),
+            ones(G, "w", "other"),
+        ],
+    )
+    save_attributes(folder / "attributes.safetensors", classifier)
+    return folder
+
+
+def command(*argv):
+    return main([str(a) for a in argv])
+
+
+def options(work, **changes):
+    given = {
+        "directions": str(work / "d.safetensors"),
+        "attributes": work / "attributes.safetensors",
+        "strengths": "0,2,4",
+        "levels": "0.5",
+        "batch_size": 4,
+    }
+    return [f"--config.{k}={v}" for k, v in {**given, **changes}.items()]
+
+
+def test_the_command_measures_a_comparison_and_goes_on(work, capsys, monkeypatch):
+    out = work / "quality"
+    both = {"candidate": "z+", "baseline": "w+"}
+    assert command("edit-quality", work / "runs", "--out", out, *options(work, **both)) == 0
+    printed = capsys.readouterr().out
+    assert "at 50% success:" in printed and "z+ - w+ at 50% success: preserved" in printed
+    record = read_quality(out)
+    assert [e["name"] for e in record["entries"]] == ["z+", "w+"] and record["ids"] == ["0", "1", "2"]
+    assert read_measures(out, record["entries"][0])["success"].shape == (2, 3, 3)
+    rows = list(csv.DictReader(io.StringIO((out / "curves.csv").read_text())))
+    assert {row["direction"] for row in rows} == {"all", "light", "other"}
+    page = (out / "report.html").read_text()
+    assert page.count('<table class="strengths">') == 4 and "https:" not in page
+    kept = {p: p.stat().st_mtime_ns for p in (out / "measures").iterdir()}
+    # again, with the asymmetries: what is measured stays, z spaces have none
+    assert command("edit-quality", work / "runs", "--out", out, *options(work, variants="fair,published")) == 0
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert [e["name"] for e in read_quality(out)["entries"]] == ["z+", "w+", "w+ published"]
+    assert not (out / "differences.csv").exists()
+    # other strengths are measured anew
+    assert command("edit-quality", work / "runs", "--out", out, *options(work, strengths="-1,1")) == 0
+    assert read_measures(out, read_quality(out)["entries"][0])["success"].shape == (2, 2, 3)
+    assert "means over all edits" in capsys.readouterr().out
+    assert not (out / "matched.csv").exists()
+
+
+def test_what_cannot_be_measured_is_refused(work, capsys, tmp_path):
+    run = work / "runs" / "zplus"
+    cases = [
+        ((), {"variants": "unfair"}, "'unfair' is none of fair, published"),
+        ((), {"levels": "1.5"}, "between 0 and 1"),
+        ((), {"candidate": "z+"}, "belong together"),
+        ((), {"directions": "nonsense"}, "nonsense"),
+        ((), {"attributes": work / "g.safetensors"}, "not an attribute classifier"),
+        ((), {"attributes": ""}, "give its own classifier with --attributes"),
+        ((work / "images",), {}, "not a run folder"),
+        ((run,), {}, "two runs are called"),
+    ]
+    for more, changes, message in cases:
+        assert command("edit-quality", run, *more, "--out", tmp_path / "out", *options(work, **changes)) == 2
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert message in line, line
+    assert command("edit-quality", run, "--out", work / "images", *options(work)) == 2
+    assert "choose another folder" in capsys.readouterr().err
+
+
+def test_a_damaged_folder_is_refused(work, tmp_path):
+    for text, message in (("{", "is damaged"), ('{"format": "x"}', "is not of format")):
+        (tmp_path / "quality.json").write_text(text)
+        with pytest.raises(LsapError, match=message):
+            write_quality(tmp_path)
+    with pytest.raises(LsapError, match="cannot be read"):
+        read_quality(tmp_path / "nowhere")
+    (tmp_path / "m.npz").write_bytes(b"no archive")
+    with pytest.raises(LsapError, match="delete it and run"):
+        read_measures(tmp_path, json.loads('{"file": "m.npz"}'))
