@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
         dict(
             source="arXiv 2307.08995, 50 CelebA-HQ images, 5 directions, 11 strengths",
             note="identity similarity, mean over all edits; images without a face are not mentioned",
-            rows=ConfigDict({"f/z+": 0.373, "f/w+": 0.327}),
+            rows=ConfigDict({"f/z+": 0.373, "f/w+ P_N": 0.327}),
         )
     )
     return config

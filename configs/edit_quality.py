@@ -2,7 +2,7 @@
 
 Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995), Fig. 6, with
     attributes whose truth is known in place of an identity network. Strengths are standard deviations of synthetic
-    codes along the direction, towards the other side of the attribute: who smiles stops smiling.
+    codes along InterFaceGAN's directions, towards the other side of the attribute: who smiles stops smiling.
 Expected: success rises and realism falls with the strength in every space; how the spaces compare at equal success is
     what is measured.
 Cost: 50 images, 8 directions and 9 strengths are 3,600 edits per space: about a minute at 64 px on 2 CPU cores.
@@ -20,13 +20,14 @@ def get_config() -> ConfigDict:
                 "smile", "beard", "blond_hair", "dark_skin", "long_hair", "open_eyes", "turtle_neck", "warm_background",
             ),
             strengths=(0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0),
-            # Strengths point away from the side of the attribute that the inversion is on.
+            # Strengths point away from the side of the attribute that the inversion is on; images on neither are left
+            # out.
             toggle=True,
             # "fair", and "published" with the asymmetries of the authors' scripts: W+ codes truncated at edit time, and
             # GANSpace's absolute coordinate in W+ alone. Spaces that have none are measured once.
             variants=("fair",),
-            # Levels of success at which spaces are compared.
-            levels=(0.25, 0.4, 0.6),
+            # Levels of success at which spaces are compared, direction by direction.
+            levels=(0.25, 0.5, 0.75),
             # Whose difference at equal success is told: name of a run, and of the one that it is held against.
             candidate="",
             baseline="",

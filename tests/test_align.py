@@ -313,6 +313,23 @@ def test_align_stops_at_ctrl_c_and_goes_on(tmp_path, pictures, monkeypatch, caps
     assert f"2 pictures aligned in {out}, 1 of them earlier\n" in capsys.readouterr().out
 
 
+def test_a_picture_whose_input_has_changed_is_aligned_anew(tmp_path, pictures, capsys):
+    for name in ("two.png", "none.png", "broken.png"):
+        (pictures / name).unlink()
+    out = tmp_path / "out"
+    argv = ["align", str(pictures), "--out", str(out), "--resolution=64"]
+    assert main(argv) == 0
+    before = (out / "face.png").read_bytes()
+    face = pictures / "face.png"
+    Image.open(face).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(face)
+    assert main(argv) == 0
+    assert "2 pictures aligned" in (printed := capsys.readouterr().out) and ", 1 of them earlier" in printed
+    assert (out / "face.png").read_bytes() != before
+    face.unlink()
+    Image.new("RGB", (9, 9)).save(pictures / "other.png")
+    assert main(argv) == 1, "what is gone from the source is left as it is; what is new and no face fails"
+
+
 def test_align_refuses_what_it_cannot_use(tmp_path, pictures, capsys):
     out = tmp_path / "out"
     for argv, message in (

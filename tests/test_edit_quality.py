@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_runs import write_run
 
 from lsap_jax.cli import main
-from lsap_jax.editing.curves import Resampled, at_success, crossing, difference, intervals, resampled
+from lsap_jax.editing.curves import at_success, crossing, intervals, resampled
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.direction_file import save_directions
 from lsap_jax.editing.protocol import read_measures, read_quality
 from lsap_jax.editing.quality import Judges, as_published, genuine_logits, measure_edits
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.pictures import save_png
 from lsap_jax.inversion.rendering import render
 from lsap_jax.metrics.attributes import (
     Attributes,
@@ -29,10 +29,11 @@ from lsap_jax.metrics.attributes import (
 )
 from lsap_jax.metrics.identity import Embedder
 from lsap_jax.networks.attributes import AttributesConfig, initial_params
-from lsap_jax.report.quality.tables import verdict
+from lsap_jax.report.quality.tables import Entry, Quality, differences, matched, summary_text, verdict
 from lsap_jax.report.quality.write import write_quality
 from lsap_jax.spaces import parse_space
-from lsap_jax.testing import tiny_generator, tiny_images
+from lsap_jax.spaces.feature import own_feature
+from lsap_jax.testing import tiny_generator
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 STRENGTHS = (0.0, 2.0, 4.0)
@@ -40,13 +41,13 @@ STRENGTHS = (0.0, 2.0, 4.0)
 
 @pytest.fixture(scope="module")
 def classifier():
-    """Untrained, with one attribute of two sides and another label."""
+    """Untrained, with one attribute of two sides and a value on neither, and another label."""
     config = AttributesConfig(
-        labels=(("light", ("no", "yes")), ("shape", ("a", "b", "c"))), resolution=16, widths=(4, 8)
+        labels=(("light", ("no", "yes", "neither")), ("shape", ("a", "b", "c"))), resolution=16, widths=(4, 8)
     )
     return Attributes(
         config=config,
-        params=initial_params(config, jax.random.key(0)),
+        params=initial_params(config, jax.random.key(42)),
         binary={"light": BinaryAttribute("light", ("yes",), ("no",))},
     )
 
@@ -55,39 +56,83 @@ def ones(G, space="z", name="light"):
     return Direction(name=name, space=space, vector=np.ones(G.z_dim, np.float32))
 
 
+def directions(G):
+    """The same two of z and of w."""
+    w = replace(ones(G, "w"), mean=np.zeros(G.w_dim, np.float32))
+    return [ones(G), w, ones(G, name="other"), ones(G, "w", "other")]
+
+
 def codes_of(G, space, count, seed=0):
     rng = np.random.default_rng(seed)
     found = {space.detail.key: rng.standard_normal((count, *space.detail.shape(G))).astype(np.float32)}
     if space.has_base:
-        shape = (count, space.base_resolution, space.base_resolution, 16)
-        found["f"] = rng.standard_normal(shape).astype(np.float32)
+        shape = own_feature(G, space.base_resolution).shape[1:]
+        found["f"] = rng.standard_normal((count, *shape)).astype(np.float32)
     return found
+
+
+def on_side(classifier, images):
+    """1 yes, -1 no, 0 neither."""
+    return np.array([-1, 1, 0])[label_probabilities(classifier, images)["light"].argmax(axis=1)]
 
 
 def test_measures_are_those_of_the_pictures(tiny, classifier):
     space = parse_space("z+")
-    codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 3))["z"])}
+    codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 12))["z"])}
     found = measure_edits(
         tiny, space, codes, [ones(tiny), ones(tiny, name="nameless")], STRENGTHS, Judges(attributes=classifier),
         toggle=True, batch_size=4, shown=2,
     )  # fmt: skip
     before = render(tiny, space, codes)
-    scores = attribute_scores(classifier, before)["light"]
-    away = np.where(scores > 0, -1.0, 1.0)
+    away = -on_side(classifier, before)
+    assert {-1, 0, 1} <= set(away.tolist()), "the images of this seed are on both sides and on neither"
     moved = space.move(codes, ones(tiny).vector, 4 * away.astype(np.float32))
     after = render(tiny, space, {k: np.asarray(v) for k, v in moved.items()})
-    expected = attribute_scores(classifier, after)["light"] * away
-    arrays = found.arrays
+    arrays, counted = found.arrays, away != 0
+    expected = np.where(counted, attribute_scores(classifier, after)["light"] * away, np.nan)
     np.testing.assert_allclose(arrays["score"][0, 2], expected, atol=0.05)  # rounding to grey levels
-    np.testing.assert_array_equal(arrays["success"][0], arrays["score"][0] > 0)
-    assert not arrays["success"][0, 0].any() and (arrays["preserved"][:, 0] == 1).all()
-    np.testing.assert_allclose(arrays["score"][0, 0], -np.abs(scores), rtol=1e-5)
+    np.testing.assert_array_equal(
+        arrays["success"][0, 2], np.where(counted, on_side(classifier, after) == away, np.nan)
+    )
+    assert (arrays["success"][0, 0, counted] == 0).all() and (arrays["preserved"][1, 0] == 1).all()
     shapes = [label_probabilities(classifier, images)["shape"].argmax(axis=1) for images in (before, after)]
-    np.testing.assert_array_equal(arrays["preserved"][0, 2], shapes[0] == shapes[1])
+    np.testing.assert_array_equal(arrays["preserved"][0, 2, counted], (shapes[0] == shapes[1])[counted])
+    for name, values in arrays.items():
+        assert np.isnan(values[0][:, ~counted]).all() and np.isfinite(values[0][:, counted]).all(), name
     assert np.isnan(arrays["score"][1]).all() and np.isfinite(arrays["preserved"][1]).all()
     alone = tiny.discriminator.replace(config=replace(tiny.discriminator.config, mbstd_group_size=1))
-    np.testing.assert_allclose(arrays["logit"][0, 2], np.asarray(alone(after))[:, 0], rtol=1e-3, atol=1e-4)
+    logits = np.asarray(alone(after))[:, 0]
+    np.testing.assert_allclose(arrays["logit"][0, 2, counted], logits[counted], rtol=1e-3, atol=1e-4)
     assert found.pictures.shape == (2, 3, 2, 16, 16, 3)
+
+
+def test_without_toggle_the_sign_of_a_strength_names_the_side(tiny, classifier):
+    space = parse_space("z")
+    codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 6))["z"])}
+    judge = Judges(attributes=classifier)
+    arrays = measure_edits(tiny, space, codes, [ones(tiny)], (-3.0, 0.0, 3.0), judge, batch_size=8).arrays
+    for place, side in ((0, -1), (2, 1)):
+        moved = space.move(codes, ones(tiny).vector, np.full(6, 3.0 * side, np.float32))
+        images = render(tiny, space, {k: np.asarray(v) for k, v in moved.items()})
+        np.testing.assert_array_equal(arrays["success"][0, place], on_side(classifier, images) == side)
+    assert np.isnan(arrays["success"][0, 1]).all() and np.isnan(arrays["score"][0, 1]).all()
+
+
+def test_nscd_is_told_as_what_exceeds_genuine_samples(tiny):
+    from lsap_jax.inversion.evaluation import genuine_nscd
+
+    rng = np.random.default_rng(0)
+    for name in ("z", "f/w+"):
+        space = parse_space(name, base_resolution=8)
+        shape = (64, *space.detail.shape(tiny))
+        codes = codes_of(tiny, space, 64)
+        codes[space.detail.key] = rng.standard_normal(shape).astype(np.float32)
+        vector = Direction(name="d", space=space.detail.key, vector=np.ones(shape[-1], np.float32))
+        found = measure_edits(tiny, space, codes, [vector], (0.0,), Judges(), batch_size=64).arrays["nscd"][0, 0]
+        from lsap_jax.inversion.evaluation import evaluate
+
+        own = evaluate(tiny, space, codes, render(tiny, space, codes), [])["nscd"]
+        np.testing.assert_allclose(found, own - genuine_nscd(tiny, space), atol=1e-5)
 
 
 def test_a_logit_does_not_depend_on_the_neighbours(tiny):
@@ -129,26 +174,22 @@ def test_the_published_asymmetries_are_in_flat_spaces_alone(tiny):
 def test_identities_are_those_of_the_targets(tiny, monkeypatch):
     from lsap_jax.editing import quality
 
-    seen = []
-
     def embeddings(embedder, detector, images):
-        seen.append(np.asarray(images))
         vectors = np.zeros((len(images), 512), np.float32)
         vectors[:, 0] = 1
-        if len(images) == 3:  # the targets: the first has no face
-            vectors[0] = np.nan
+        vectors[-1] = np.nan  # the last image of a batch has no face
         return vectors, np.isfinite(vectors[:, 0])
 
     monkeypatch.setattr(quality, "face_embeddings", embeddings)
     space = parse_space("z")
     codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 3))["z"])}
     judge = Judges(embedder=Embedder.__new__(Embedder))
-    targets = np.zeros((3, 16, 16, 3), np.uint8)
-    found = measure_edits(tiny, space, codes, [ones(tiny)], (0.0, 1.0), judge, targets=targets, batch_size=4)
-    assert [len(images) for images in seen] == [3, 4, 2]
-    similarity = found.arrays["identity"][0]
-    assert np.isnan(similarity[:, 0]).all() and (similarity[:, 1:] == 1).all()
-    with pytest.raises(LsapError, match="give them, too"):
+    faces = np.zeros((3, 512), np.float32)
+    faces[:, :2] = [[np.nan, np.nan], [0.6, 0.8], [1, 0]]  # the first target has none
+    found = measure_edits(tiny, space, codes, [ones(tiny)], (0.0, 1.0), judge, faces=faces, batch_size=3).arrays
+    np.testing.assert_allclose(found["identity"][0], [[np.nan, 0.6, np.nan]] * 2, rtol=1e-6)
+    np.testing.assert_array_equal(found["face"][0], [[np.nan, 1, 0]] * 2)
+    with pytest.raises(LsapError, match="give their embeddings, too"):
         measure_edits(tiny, space, codes, [ones(tiny)], (0.0,), judge)
     with pytest.raises(LsapError, match="nothing to measure"):
         measure_edits(tiny, space, codes, [], (0.0,), Judges())
@@ -176,12 +217,14 @@ def test_a_crossing_that_never_comes_and_one_at_the_start():
 
 
 def test_means_leave_what_is_missing_out():
-    values = np.array([[[1.0, 2.0, np.nan]], [[3.0, np.nan, np.nan]]])
+    values = np.array([[[1.0, 2.0, np.nan], [5.0, np.nan, np.nan]], [[3.0, np.nan, np.nan], [np.nan] * 3]])
     found = resampled(values, 500)
-    assert found.mean.tolist() == [2.0] and found.n == 3
-    (interval,) = intervals(found)
-    assert interval.low <= 2 <= interval.high and interval.n == 3
+    assert found.mean.tolist() == [2.0, 5.0] and found.counts.tolist() == [3, 1] and found.images == 2
+    first, second = intervals(found)
+    assert first.low <= 2 <= first.high and (first.n, second.n) == (3, 1)
     assert np.isnan(resampled(np.full((1, 1, 2), np.nan)).mean).all()
+    (alone,) = intervals(resampled(np.array([[[1.0]], [[3.0]]])))
+    assert alone.mean == 2 and np.isnan(alone.low), "one image has no interval, however many directions it has"
 
 
 def test_intervals_cover_the_mean_about_as_often_as_they_say():
@@ -193,19 +236,50 @@ def test_intervals_cover_the_mean_about_as_often_as_they_say():
     assert 86 <= hits <= 100
 
 
-def test_a_difference_at_equal_success_is_paired():
+def made_entry(name, success, logit, prior=False):
+    """An entry of arrays [D, S, N]."""
+    arrays = {"success": success, "logit": logit, "pictures": np.zeros(0)}
+    directions = [{"direction": f"d{k}"} for k in range(len(success))]
+    record = {"name": name, "space": "w+", "prior": prior, "directions": directions}
+    return Entry(record=record, arrays=arrays, means={n: resampled(arrays[n]) for n in ("success", "logit")})
+
+
+def made_quality(*entries):
+    config = {"strengths": [0.0, 1.0], "toggle": True, "levels": [0.5], "candidate": "a", "baseline": "b"}
+    return Quality(record={"config": config}, entries=entries)
+
+
+def test_runs_are_compared_direction_by_direction_and_paired():
     rng = np.random.default_rng(0)
-    common = rng.normal(size=(1, 1, 60)) * 3  # images differ a lot, the two runs by little
-    strengths = np.array([0.0, 1.0])
-    success = resampled(np.concatenate([np.zeros((1, 1, 60)), np.ones((1, 1, 60))], axis=1))
-    a = resampled(np.concatenate([common, common + 1.0], axis=1))
-    b = resampled(np.concatenate([common, common + 0.5], axis=1))
-    found = difference(at_success(success, a, strengths, 0.5), at_success(success, b, strengths, 0.5))
-    np.testing.assert_allclose([found.mean, found.low, found.high], 0.25, atol=1e-9)
-    assert verdict("logit", found) == "better" and verdict("nscd", found) == "worse"
-    never = at_success(Resampled(success.mean * 0, success.draws * 0, 60), a, strengths, 0.5)
-    assert np.isnan(never.measure.mean) and "not comparable" in verdict("logit", difference(never, never))
-    assert "no difference" in verdict("logit", replace(found, low=-1.0))
+    common = rng.normal(size=(3, 1, 60)) * 3  # images differ a lot, the two runs by little
+    rises = np.concatenate([np.zeros((3, 1, 60)), np.ones((3, 1, 60))], axis=1)
+    never = rises * np.array([1, 1, 0])[:, None, None]  # the third direction of b never succeeds
+    a = made_entry("a", rises, np.concatenate([common, common + 1.0], axis=1))
+    b = made_entry("b", never, np.concatenate([common, common + 0.5], axis=1), prior=True)
+    quality = made_quality(a, b)
+    found = matched(quality, [a, b], 0.5)
+    assert found.directions == ["d0", "d1"] and found.reached == {"a": 3, "b": 2}
+    assert found.strength["a"].mean == pytest.approx(0.5)
+    assert found.measures["a"]["logit"].mean == pytest.approx(common[:2].mean() + 0.5)
+    (one,) = differences(quality)
+    i = one.found.interval
+    np.testing.assert_allclose([i.mean, i.low, i.high], 0.25, atol=1e-9)
+    assert verdict(one) == "better" and verdict(one._replace(measure="nscd")) == "worse"
+    assert b.label == "b (w+ P_N)"
+    wide = one._replace(found=one.found._replace(draws=rng.normal(size=2000)))
+    assert "no difference" in verdict(wide)
+    hopeless = made_quality(a, made_entry("b", rises * 0, rises))
+    assert [verdict(one) for one in differences(hopeless)] == [
+        "not comparable: no direction reaches this level in both"
+    ]
+    assert "no direction that all reach" in summary_text(hopeless)
+
+
+def test_a_level_that_few_resamples_reach_is_not_reached():
+    success = np.zeros((1, 2, 40))
+    success[0, 1, :20] = 1  # half of the images: half of the resamples have less
+    found = at_success(resampled(success), resampled(success), np.array([0.0, 1.0]), 0.5)
+    assert np.isfinite(found.mean) and not found.reached
 
 
 @pytest.fixture(scope="module")
@@ -214,19 +288,14 @@ def work(tmp_path_factory, classifier):
     folder = tmp_path_factory.mktemp("work")
     G = tiny_generator()
     G.save(folder / "g.safetensors")
-    for i, image in enumerate(tiny_images(3)):
-        save_png(folder / "images" / f"{i}.png", image)
-    quick = ("--steps=2", "--batch_size=4", "--generator", folder / "g.safetensors", "--config.evaluate=false")
-    assert command("compare", folder / "images", "--presets=z+,w+", "--out", folder / "runs", *quick) == 0
-    save_directions(
-        folder / "d.safetensors",
-        [
-            ones(G),
-            replace(ones(G, "w"), mean=np.zeros(G.w_dim, np.float32)),
-            ones(G, name="other"),
-            ones(G, "w", "other"),
-        ],
-    )
+    presets = {"z+": "zplus", "w+": "wplus"}
+    for space, name in presets.items():
+        write_run(folder / "runs" / name, G, folder / "g.safetensors", space, ("0", "1", "2"))
+    record = {"format": "lsap_jax comparison 1", "presets": [{"preset": p, "folder": f} for p, f in presets.items()]}
+    (folder / "runs" / "comparison.json").write_text(json.dumps(record))
+    (folder / "images").mkdir()
+    (folder / "images" / "0.png").write_bytes(b"")
+    save_directions(folder / "d.safetensors", directions(G))
     save_attributes(folder / "attributes.safetensors", classifier)
     return folder
 
@@ -251,7 +320,7 @@ def test_the_command_measures_a_comparison_and_goes_on(work, capsys, monkeypatch
     both = {"candidate": "z+", "baseline": "w+"}
     assert command("edit-quality", work / "runs", "--out", out, *options(work, **both)) == 0
     printed = capsys.readouterr().out
-    assert "at 50% success:" in printed and "z+ - w+ at 50% success: preserved" in printed
+    assert "at 50% success, over" in printed and "z+ - w+ at 50% success, " in printed
     record = read_quality(out)
     assert [e["name"] for e in record["entries"]] == ["z+", "w+"] and record["ids"] == ["0", "1", "2"]
     assert read_measures(out, record["entries"][0])["success"].shape == (2, 3, 3)
@@ -265,8 +334,12 @@ def test_the_command_measures_a_comparison_and_goes_on(work, capsys, monkeypatch
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert [e["name"] for e in read_quality(out)["entries"]] == ["z+", "w+", "w+ published"]
     assert not (out / "differences.csv").exists()
+    # a direction of the same vector that moves codes otherwise is another one
+    save_directions(work / "d.safetensors", [replace(one, scale=2.0) for one in directions(tiny_generator())])
+    assert command("edit-quality", work / "runs", "--out", out, *options(work)) == 0
+    assert {p: p.stat().st_mtime_ns for p in kept} != kept
     # other strengths are measured anew
-    assert command("edit-quality", work / "runs", "--out", out, *options(work, strengths="-1,1")) == 0
+    assert command("edit-quality", work / "runs", "--out", out, *options(work, strengths="-1,1", toggle="false")) == 0
     assert read_measures(out, read_quality(out)["entries"][0])["success"].shape == (2, 2, 3)
     assert "means over all edits" in capsys.readouterr().out
     assert not (out / "matched.csv").exists()
@@ -278,6 +351,10 @@ def test_what_cannot_be_measured_is_refused(work, capsys, tmp_path):
         ((), {"variants": "unfair"}, "'unfair' is none of fair, published"),
         ((), {"levels": "1.5"}, "between 0 and 1"),
         ((), {"candidate": "z+"}, "belong together"),
+        ((), {"candidate": "zplus", "baseline": "w+"}, "baseline 'w+': is none of what is measured, zplus"),
+        ((), {"variants": "published"}, "z spaces have none of these"),
+        ((), {"strengths": "2,1"}, "the smallest first"),
+        ((), {"strengths": "-1,1"}, "with toggle a strength is 0 or more"),
         ((), {"directions": "nonsense"}, "nonsense"),
         ((), {"attributes": work / "g.safetensors"}, "not an attribute classifier"),
         ((), {"attributes": ""}, "give its own classifier with --attributes"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from small_runs import write_run
 
 from lsap_jax.cli import main
 from lsap_jax.editing import edit_run as module
@@ -17,12 +18,11 @@ from lsap_jax.editing.random import random_direction
 from lsap_jax.editing.series import along, file_name, mixed, towards
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.atomic import LOCK
-from lsap_jax.inversion.pictures import save_png
 from lsap_jax.inversion.rendering import space_of
 from lsap_jax.inversion.results import read_arrays, read_code, read_failures, read_manifest, read_run
 from lsap_jax.inversion.shards import Shard
 from lsap_jax.report.edit_report import write_edit_report
-from lsap_jax.testing import tiny_generator, tiny_images
+from lsap_jax.testing import tiny_generator
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 COUNT = 3
@@ -33,12 +33,11 @@ STRENGTHS = (-2.0, 0.0, 1.5)
 def work(tmp_path_factory):
     """A folder with g.safetensors and two finished runs, `run` in F/Z+ and `flat` in F/W+."""
     folder = tmp_path_factory.mktemp("work")
-    tiny_generator(discriminator=False).save(folder / "g.safetensors")
-    for i, image in enumerate(tiny_images(COUNT)):
-        save_png(folder / "images" / (f"sub/{i}.png" if i == 2 else f"{i}.png"), image)
-    quick = ("--steps=2", "--config.chunk=2", "--batch_size=4", "--generator", folder / "g.safetensors")
+    G = tiny_generator(discriminator=False)
+    G.save(folder / "g.safetensors")
     for name, space in (("run", "f/z+"), ("flat", "f/w+")):
-        assert command("invert", folder / "images", f"--space={space}", "--out", folder / name, *quick) == 0
+        write_run(folder / name, G, folder / "g.safetensors", space, ("0", "1", "sub/2"))
+    (folder / "images").mkdir()
     return folder
 
 
@@ -161,10 +160,34 @@ def test_other_edits_and_changed_codes_are_refused(work, edited, tmp_path):
         edit_run(G, work / "run", tmp_path / "a", [])
     with pytest.raises(LsapError, match="has no finished image 'nobody'"):
         edit_run(G, work / "run", tmp_path / "a", [replace(series[2], only="nobody")])
+    with pytest.raises(LsapError, match="is the name of two directions"):  # to-1 of image 0 is a folder of both
+        edit_run(G, work / "run", tmp_path / "a", [replace(series[0], name="To-1"), series[2]])
     assert not (tmp_path / "a").exists()
+    flat = [replace(s, only=None) for s in series[:1]]
+    with pytest.raises(LsapError, match="space was 'f/z\\+', is 'f/w\\+'|series"):
+        edit_run(G, work / "flat", out, flat, batch_size=4, animate=True)
 
 
-def test_a_damaged_code_fails_alone(work, tmp_path):
+def test_edits_of_two_runs_do_not_mix(work, tmp_path):
+    G, series = plan(work)
+    first = write_run(tmp_path / "first", G, work / "g.safetensors", "f/z+", ("a", "b"))
+    second = write_run(tmp_path / "second", G, work / "g.safetensors", "f/z+", ("p", "q"))
+    edit_run(G, first, tmp_path / "out", series[:1])
+    with pytest.raises(LsapError, match="holds edits of 'a', which .*second does not have"):
+        edit_run(G, second, tmp_path / "out", series[:1])
+
+
+def test_shards_refuse_a_run_that_has_grown(work, tmp_path):
+    G, series = plan(work)
+    run = write_run(tmp_path / "run", G, work / "g.safetensors", "f/z+", ("a", "b"))
+    edit_run(G, run, tmp_path / "out", series[:1], shard=Shard(index=0, count=2))
+    shutil.rmtree(run)
+    write_run(run, G, work / "g.safetensors", "f/z+", ("a", "b", "c"))
+    with pytest.raises(LsapError, match="ids_sha256 was"):
+        edit_run(G, run, tmp_path / "out", series[:1], shard=Shard(index=1, count=2))
+
+
+def test_a_damaged_code_fails_alone(work, tmp_path, capsys):
     shutil.copytree(work / "run", tmp_path / "run")
     file = tmp_path / "run" / "codes" / "1.npz"
     file.write_bytes(file.read_bytes()[:-3] + b"abc")
@@ -173,6 +196,8 @@ def test_a_damaged_code_fails_alone(work, tmp_path):
     assert (summary.done, summary.failed) == (COUNT - 1, 1)
     assert "has changed since it was written" in read_failures(tmp_path / "out")["1"]["reason"]
     assert not (tmp_path / "out" / "codes").exists()
+    assert command("verify", tmp_path / "out") == 2
+    assert "without codes (--nocodes)" in capsys.readouterr().err
 
 
 def test_an_edit_that_is_not_finite_fails(work, tmp_path, monkeypatch):
@@ -203,6 +228,8 @@ def test_series_refuse_what_would_share_a_file(work):
         along(G, loaded(work, "flat")[1], replace(direction, space="w"), (1.0,), unit="angle")
     with pytest.raises(LsapError, match="means nothing for codes"):
         along(G, space, replace(direction, space="w"), (1.0,))
+    with pytest.raises(LsapError, match="each must differ"):
+        mixed(G, space, "0", "1", read_code(work / "run", "1"), ("middle", "middle"))
     with pytest.raises(LsapError, match="one or more ranges"):
         mixed(G, space, "0", "1", read_code(work / "run", "1"), ())
     assert along(G, space, direction, (-0.0, 3)).labels == ("0", "3")

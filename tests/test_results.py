@@ -210,7 +210,7 @@ def test_a_changed_input_is_named(tmp_path):
     with RunFolder.open(tmp_path, RUN) as run:
         run.check_input("a", atomic.sha256(b"a"))
         run.check_input("new", "anything")
-        with pytest.raises(LsapError, match="photos/a.jpg: has changed since it was inverted"):
+        with pytest.raises(LsapError, match="photos/a.jpg: has changed since it was done"):
             run.check_input("a", atomic.sha256(b"b"), "photos/a.jpg")
 
 

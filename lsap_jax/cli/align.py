@@ -82,6 +82,7 @@ def align(
 
     try:
         with opened(out, {**settings, "detector_sha256": detector.sha256}) as folder, reporter() as progress:
+            forget_changed(folder, source)
             earlier = sum(id in folder.done for id in source.ids)
             clock = Clock(total=len(source), done=earlier, report=progress)
             _align_all(detector, source, settings, folder, clock, batch_size)
@@ -98,6 +99,20 @@ def align(
     failed = f", {len(failures)} failed" if failures else ""
     print(f"{len(source) - len(failures)} pictures aligned in {out}{before}{failed}")
     return INCOMPLETE if failures else OK
+
+
+def forget_changed(folder: "Folder", source: "Source") -> None:
+    """Pictures whose input is another one than it was are done anew."""
+    from lsap_jax.data import ImageError
+
+    for index, id in enumerate(source.ids):
+        if id in folder.done:
+            try:
+                same = source.sha256(index) == folder.done[id]["input_sha256"]
+            except ImageError:
+                same = False
+            if not same:
+                del folder.done[id]
 
 
 def _align_all(
@@ -156,7 +171,7 @@ def _save(folder: "Folder", clock: "Clock", source: "Source", waiting: "Waiting"
     for index, picture, future in waiting:
         try:
             record, png = future.result()
-        except FaceError as error:
+        except (FaceError, ValueError) as error:  # landmarks in one point have no direction
             _fail(folder, clock, source, index, str(error))
             continue
         folder.write({"id": picture.id, "input": source.inputs[index], **record}, png)

@@ -105,6 +105,18 @@ def choice(values: FlagValues, name: str, options: Sequence[str], what: str, def
     absl_flags.DEFINE_enum(name, default, list(options), what, flag_values=values)
 
 
+def numbers(name: str, given: str) -> list[float]:
+    """ "-3,0,1.5" of a flag as numbers.
+
+    Raises:
+        LsapError: it is no such list.
+    """
+    try:
+        return [float(part) for part in given.split(",")]
+    except ValueError:
+        raise LsapError(f"--{name}={given}: write numbers with commas between, as in -3,0,3") from None
+
+
 def parse(module: ModuleType, argv: Sequence[str]) -> Arguments | None:
     """Arguments of a command's module; None after `--help`, which is printed.
 

@@ -26,7 +26,7 @@ import numpy as np
 from absl.flags import FlagValues
 
 from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK
-from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, switch, text, texts
+from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, numbers, switch, text, texts
 from lsap_jax.cli.progress import counter
 from lsap_jax.errors import LsapError
 
@@ -120,7 +120,7 @@ def chosen(
     found = [direction for name in names_of(values.direction) for direction in find(G, space, name, counter(name))]
     if note := found_elsewhere(G, found):
         print(note, file=sys.stderr)
-    strengths = numbers(values.strengths)
+    strengths = numbers("strengths", values.strengths)
     series = [along(G, space, direction, strengths, **options) for direction in found]
     code = {
         id: read_code(folder, id, manifest=manifest)
@@ -148,18 +148,6 @@ def names_of(given: Sequence[str]) -> list[str]:
     return [
         name.strip() for one in given for name in ([one] if os.path.exists(one) else one.split(",")) if name.strip()
     ]
-
-
-def numbers(given: str) -> list[float]:
-    """ "-3,0,1.5" as numbers.
-
-    Raises:
-        LsapError: it is no such list.
-    """
-    try:
-        return [float(part) for part in given.split(",")]
-    except ValueError:
-        raise LsapError(f"--strengths={given}: give numbers with commas between, as in {STRENGTHS}") from None
 
 
 def pair_of(given: str, folder: Path, manifest: "dict[str, Record]") -> tuple[str, str]:

@@ -13,6 +13,8 @@ The same command again goes on where it was interrupted; with more runs or other
 Exit status: 0 all done, 2 unusable arguments, 130 after Ctrl-C.
 """
 
+import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,14 +54,20 @@ def run(args: Arguments) -> int:
     from lsap_jax.cli.runs import generator_of, with_shown_statistics
     from lsap_jax.editing.named import find
     from lsap_jax.editing.protocol import measure_runs, open_runs
+    from lsap_jax.generator import Generator
     from lsap_jax.report.quality.tables import summary_text
     from lsap_jax.report.quality.write import write_quality
 
     check(config)
-    runs = open_runs(
-        folders(args.positional),
-        lambda folder, record: with_shown_statistics(generator_of(folder, record, args.flags.generator)),
-    )
+    generators: dict[str, Generator] = {}  # runs of one generator share its weights
+
+    def generator(folder: Path, record: dict[str, Any]) -> Generator:
+        key = json.dumps([record.get("generator"), record.get("config", {}).get("init")], sort_keys=True)
+        if key not in generators:
+            generators[key] = with_shown_statistics(generator_of(folder, record, args.flags.generator))
+        return generators[key]
+
+    runs = open_runs(folders(args.positional), generator)
     judges, described = choose_judges(runs[0].G, config)
     directions = {
         one.name: [d for text in config.directions for d in find(one.G, one.space, text, counter(text))] for one in runs
@@ -84,6 +92,11 @@ def check(config: "ConfigDict") -> None:
         )
     if not all(0 < level < 1 for level in config.levels):
         raise LsapError(f"--config.levels={config.levels}: levels of success are between 0 and 1")
+    strengths = list(config.strengths)
+    if not all(map(math.isfinite, strengths)) or strengths != sorted(set(strengths)) or not strengths:
+        raise LsapError(f"--config.strengths={strengths}: give finite numbers, the smallest first, each once")
+    if config.toggle and strengths[0] < 0:
+        raise LsapError(f"--config.strengths={strengths}: with toggle a strength is 0 or more, its sign is the image's")
     if bool(config.candidate) != bool(config.baseline):
         raise LsapError("--config.candidate and --config.baseline belong together; give both, or none")
 
@@ -124,9 +137,13 @@ def choose_judges(G: "Generator", config: "ConfigDict") -> "tuple[Judges, dict[s
     described: dict[str, Any] = {
         "attributes": None
         if attributes is None
-        else {"accuracy": attributes.accuracy, "sha256": attributes.provenance.get("sha256")},
+        else {
+            "accuracy": attributes.accuracy,
+            "sha256": attributes.provenance.get("sha256"),
+            "binary": {name: one._asdict() for name, one in attributes.binary.items()},
+        },
         "identity": None if embedder is None else asdict(embedder.record),
-        "detector": "MTCNN" if detector is not None else None,
+        "detector": None if detector is None else detector.sha256,
     }
     if attributes is None and embedder is None and G.discriminator is None:
         print("measured by NSCD alone: there is no classifier, face network or discriminator", file=sys.stderr)

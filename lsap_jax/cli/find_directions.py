@@ -7,7 +7,8 @@ usage: lsap-jax find-directions --generator G --method ganspace|sefa|interfacega
 ganspace: the K principal components of w, in z those of F/Z+'s eq. 6. sefa: K eigenvectors of the weights that read w.
 random: K vectors, of seeds S, S + 1, ... interfacegan: one direction for every attribute of a classifier, or for
 those of --names, without what they have in common with those of --condition; the samples are drawn once for all spaces.
-Use them as `--direction FILE`, `FILE:NAME`, or by name alone as long as the user's cache has them.
+Use them as `--direction FILE` or `FILE:NAME`. Those of ganspace and interfacegan are cached, too, and found by name
+alone; conditional ones and those of another range are in FILE only.
 
 FILE.png has a row per direction, in the order of the table, and a column per strength, all on one sample.
 """
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
-from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, switch, text
+from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, numbers, switch, text
 from lsap_jax.cli.progress import counter
 from lsap_jax.errors import LsapError
 
@@ -78,7 +79,7 @@ def run(args: Arguments) -> int:
     for name, methods in OF_METHOD.items():
         if args.flags[name].present and method not in methods:
             raise LsapError(f"--{name} belongs to --method {' and '.join(methods)}, not to {method}")
-    strengths = parse_strengths(args.flags.strengths)
+    strengths = numbers("strengths", args.flags.strengths)
     spaces = parse_spaces(args.flags.space)
     G = load_generator(args.required("generator"))
     if args.flags.layers is not None:
@@ -104,14 +105,6 @@ def parse_spaces(text: str) -> list[str]:
     from lsap_jax.spaces import parse_space
 
     return list(dict.fromkeys(family(parse_space(name)) for name in listed(text)))
-
-
-def parse_strengths(text: str) -> list[float]:
-    """ "-3,0,3" as numbers; LsapError for anything else."""
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise LsapError(f"--strengths={text}: write numbers with commas between, as in -3,0,3") from None
 
 
 def listed(text: str | None) -> list[str]:

@@ -55,10 +55,10 @@ def aligner(resolution: int) -> "Align":
             (faces,) = detect(detector, [np.asarray(picture)])
         try:
             chosen = choose_face(faces, picture.size, resolution)
-        except FaceError as error:
+            cut = align(picture, faces.landmarks[chosen], resolution)
+        except (FaceError, ValueError) as error:  # landmarks in one point have no direction
             raise ImageError(str(error)) from None
-        notes = ["aligned to its face", *remarks(faces, chosen, picture.size, resolution)]
-        return Image.fromarray(align(picture, faces.landmarks[chosen], resolution)), notes
+        return Image.fromarray(cut), ["aligned to its face", *remarks(faces, chosen, picture.size, resolution)]
 
     return aligned
 
@@ -90,16 +90,10 @@ def prepared(G: "Generator", config: "ConfigDict") -> "Generator":
 
 def with_shown_statistics(G: "Generator") -> "Generator":
     """`with_statistics`, telling on stderr how far it is where they have to be computed."""
+    from lsap_jax.cli.progress import counter
     from lsap_jax.statistics import with_statistics
 
-    def tell(done: int, total: int) -> None:
-        text = f"latent statistics of this generator, once: {done:,} of {total:,} samples"
-        if sys.stderr.isatty():
-            print(f"\r{text}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-        elif done == total:
-            print(text, file=sys.stderr)
-
-    return with_statistics(G, tell)
+    return with_statistics(G, counter("latent statistics of this generator, once", quiet=0))
 
 
 def generator_of(folder: Path, run: dict[str, Any], other: str | None) -> "Generator":

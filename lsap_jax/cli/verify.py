@@ -56,6 +56,8 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
     G = generator_of(folder, record, generator)
     space = space_of(record, G)
     items = [(name, part) for name in manifest for part in codes_of(manifest[name])]
+    if not items:
+        raise LsapError(f"{folder}: was written without codes (--nocodes), so there is nothing to render again")
     wrong, largest = 0, 0
     for name in manifest:
         for problem in unread(folder, name, manifest):

@@ -88,6 +88,17 @@ class Source:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def sha256(self, index: int) -> str:
+        """Of an input, as `Item.sha256`.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        try:
+            return _digest(self.read(index))
+        except ImageError as error:
+            raise ImageError(error.reason, self.inputs[index]) from None
+
     def decode(self, index: int) -> Picture:
         """Loads one image as it is.
 

@@ -1,11 +1,13 @@
 """Measures of edits over strength, with bootstrap intervals over images, and at equal success.
 
-A strength of one space is not that of another. Spaces are therefore compared where equally many of their edits have
-succeeded: at the strength at which the success curve first reaches a level, by linear interpolation. Intervals are
-percentiles over resampled images; the same images are drawn for every space, so that differences are paired.
+A strength of one space is not that of another, nor that of one direction that of another. Spaces are therefore compared
+direction by direction where equally many of their edits have succeeded: at the strength at which a direction's success
+curve first reaches a level, by linear interpolation; means are over directions that reach it in all that is compared.
+Intervals are percentiles over resampled images; the same images are drawn everywhere, so that differences are paired.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,15 +16,22 @@ from lsap_jax.metrics.significance import Interval
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-LEAST_REACHED = 0.5  # of the resamples, for an interval at a level of success
 
 
 class Resampled(NamedTuple):
-    """A measure over strengths: its means [S] and those of R resamples of the images [R, S]; n edits that have it."""
+    """A measure over strengths.
+
+    Attributes:
+        mean: [S].
+        draws: [R, S] means of R resamples of the images.
+        counts: [S] edits that have it.
+        images: that have it at any strength.
+    """
 
     mean: np.ndarray
     draws: np.ndarray
-    n: int
+    counts: np.ndarray
+    images: int
 
 
 def resampled(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Resampled:
@@ -34,35 +43,46 @@ def resampled(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> 
     with np.errstate(invalid="ignore"):
         mean = sums.sum(axis=1) / counts.sum(axis=1)
         draws = (weights @ sums.T) / (weights @ counts.T)
-    return Resampled(mean, draws, int(counts.sum()))
+    return Resampled(mean, draws, counts.sum(axis=1), int(there.any(axis=(0, 1)).sum()))
 
 
 def intervals(found: Resampled) -> list[Interval]:
-    """The mean at every strength with its interval; one image has none."""
-    return [_interval(m, d, found.n // len(found.mean)) for m, d in zip(found.mean, found.draws.T, strict=True)]
+    """The mean at every strength with its interval; a single image has none."""
+    return [
+        _interval(mean, draws, int(count), found.images)
+        for mean, draws, count in zip(found.mean, found.draws.T, found.counts, strict=True)
+    ]
 
 
 class AtSuccess(NamedTuple):
-    """A measure where a level of success is reached, with the strength for it, and those of the resamples [R]; NaN in
-    both where the level is not reached.
-    """
+    """A measure where a level of success is reached, and those of the resamples [R]; NaN where it is not reached."""
 
-    strength: Interval
-    measure: Interval
+    mean: float
     draws: np.ndarray
+    images: int
+
+    @property
+    def reached(self) -> bool:
+        """Whether the level is reached, and by so many resamples that the interval can be told."""
+        return math.isfinite(self.mean) and bool(np.isfinite(self.draws).mean() >= 0.5 * (1 + CONFIDENCE))
+
+    @property
+    def interval(self) -> Interval:
+        return _interval(self.mean, self.draws, self.images, self.images)
 
 
 def at_success(success: Resampled, measure: Resampled, strengths: np.ndarray, level: float) -> AtSuccess:
-    """A measure at the strength where the success first reaches `level`.
+    """A measure of one direction at the strength where its success first reaches `level`.
 
     Args:
+        measure: over the same strengths.
         strengths: [S], ascending.
         level: from 0 to 1.
     """
     curves = np.concatenate([success.mean[None], success.draws])
     values = np.concatenate([measure.mean[None], measure.draws])
-    where, found = crossing(curves, values, np.asarray(strengths, float), level)
-    return AtSuccess(_interval(where[0], where[1:], measure.n), _interval(found[0], found[1:], measure.n), found[1:])
+    found = crossing(curves, values, np.asarray(strengths, float), level)[1]
+    return AtSuccess(float(found[0]), found[1:], min(success.images, measure.images))
 
 
 def crossing(
@@ -84,14 +104,22 @@ def crossing(
     return between(strengths[before], strengths[first]), between(values[rows, before], values[rows, first])
 
 
-def difference(a: AtSuccess, b: AtSuccess) -> Interval:
-    """Of the measure, a - b, paired by the resamples."""
-    return _interval(a.measure.mean - b.measure.mean, a.draws - b.draws, a.measure.n)
+def pooled(found: Sequence[AtSuccess]) -> AtSuccess:
+    """The mean over directions; NaN for none."""
+    if not found:
+        return AtSuccess(math.nan, np.full(RESAMPLES, math.nan), 0)
+    draws = np.mean([one.draws for one in found], axis=0)
+    return AtSuccess(float(np.mean([one.mean for one in found])), draws, min(one.images for one in found))
 
 
-def _interval(mean: float, draws: np.ndarray, n: int) -> Interval:
+def difference(a: AtSuccess, b: AtSuccess) -> AtSuccess:
+    """a - b, paired by the resamples."""
+    return AtSuccess(a.mean - b.mean, a.draws - b.draws, min(a.images, b.images))
+
+
+def _interval(mean: float, draws: np.ndarray, n: int, images: int) -> Interval:
     finite = draws[np.isfinite(draws)]
-    if not math.isfinite(mean) or len(finite) < LEAST_REACHED * len(draws) or n < 2:
+    if not math.isfinite(mean) or not len(finite) or images < 2:
         return Interval(mean=float(mean), low=math.nan, high=math.nan, n=n)
     low, high = np.percentile(finite, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
     return Interval(mean=float(mean), low=float(low), high=float(high), n=n)

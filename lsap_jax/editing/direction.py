@@ -11,6 +11,7 @@ from lsap_jax.editing.layers import Layers
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.spaces import Space
+from lsap_jax.weights_file import digest
 
 FAMILIES = ("z", "w", "s", "p", "pn")
 
@@ -78,6 +79,20 @@ def fitted(G: Generator, space: Space, direction: Direction) -> np.ndarray:
     if len(shape) == 1:
         raise LsapError(f"{who} has a vector for every row; space {space.name} has one row: use {space.name}+")
     return vector
+
+
+def described(direction: Direction) -> dict[str, object]:
+    """What results record of a direction: two with equal records move codes alike."""
+    arrays = {"vector": np.asarray(direction.vector, np.float32)}
+    if direction.mean is not None:
+        arrays["mean"] = np.asarray(direction.mean, np.float32)
+    return {
+        "direction": direction.name,
+        "source": direction.source,
+        "sha256": digest(arrays),
+        "scale": float(direction.scale),
+        "layers": None if direction.layers is None else str(direction.layers),
+    }
 
 
 def found_elsewhere(G: Generator, directions: Sequence[Direction]) -> str:

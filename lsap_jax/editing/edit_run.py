@@ -11,8 +11,9 @@ Codes of strength 0 and their pictures are the run's own files, byte for byte.
 """
 
 import io
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lsap_jax.data import to_uint8
 from lsap_jax.editing.series import Series
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
+from lsap_jax.inversion.atomic import sha256
 from lsap_jax.inversion.batch import versions
 from lsap_jax.inversion.encoding import arrays_from_npz, image_from_png, npz_bytes, png_bytes
 from lsap_jax.inversion.pictures import grid
@@ -34,10 +36,13 @@ from lsap_jax.inversion.saving import Clock, Progress
 from lsap_jax.inversion.shards import Shard
 
 EDIT = Layout("edit.json", "lsap_jax edit 1", "edit")
-RESUME_KEYS = ("series", "space", "generator.sha256", "saved")
+RESUME_KEYS = ("series", "space", "base_resolution", "run.config", "generator.sha256", "saved")
 FRAME_MILLISECONDS = 120
+STRIP_SIDE = 256  # px, of a picture in a strip, at most
+WAITING = 2  # series that may wait to be written while the next is computed
 
 Bytes = dict[str, bytes]
+Saved = tuple[dict[str, str], list[np.ndarray]]  # SHA-256 by part, pictures of the strip
 
 
 def edit_run(
@@ -89,6 +94,7 @@ def edit_run(
         "versions": versions(),
         "generator": run["generator"],
         "run": {"name": folder.resolve().name, "config": run["config"]},
+        "ids_sha256": sha256("\n".join(ids).encode()),
     }
     size = max(1, batch_size // max(len(s.labels) for s in series))
     groups = [ids[i : i + size] for i in range(0, len(ids), size)]
@@ -96,38 +102,40 @@ def edit_run(
     mine = [id for group in share for id in group]
     draw = renderer(G, space, batch_size, devices)
     kind: dict[str, Any] = {"layout": EDIT, "resume_keys": RESUME_KEYS, "free_keys": ()}
-    with RunFolder.open(out, described, part=shard.name if shard else "", **kind) as edits:
-        for id in mine:
-            edits.check_input(id, manifest[id]["sha256"]["codes"])
+    part = shard.name if shard else ""
+    own = kind | ({"resume_keys": (*RESUME_KEYS, "ids_sha256")} if shard else {})  # shards must agree on the groups
+    with RunFolder.open(out, described, part=part, **own) as edits:
+        _check_finished(edits, folder, manifest, mine)
         finished = edits.finished(ids=mine)
         clock = Clock(total=len(mine), done=len(finished), report=progress)
         with ThreadPoolExecutor(2, thread_name_prefix="lsap-write") as writers:
-            waiting: list[Future[None]] = []
             for group in share:
-                if all(id in finished for id in group):
-                    continue
-                left = sum(id not in finished for id in group)
-                clock.begin(left)
-                done = _edited(folder, manifest, group, series, draw, edits, save_codes, clock)
-                for future in waiting:
-                    future.result()
-                waiting = [
-                    writers.submit(_save, edits, manifest[id], series, files, animate)
-                    for id, files in done.items()
-                    if id not in finished
-                ]
-                clock.end(left)
-                clock.failed += left - len(waiting)
-                clock.computed -= left - len(waiting)
-                clock.saved(len(waiting))
-                clock.tell()
-            for future in waiting:
-                future.result()
+                left = [id for id in group if id not in finished]
+                if left:
+                    clock.begin(len(left))
+                    done = _edit_group(
+                        folder, manifest, group, series, draw, edits, left, save_codes, animate, writers, clock
+                    )
+                    clock.end(len(left))
+                    clock.fail(len(left) - done)
+                    clock.computed -= len(left) - done
+                    clock.saved(done)
+                    clock.tell()
         if shard is None:
             edits.finish()
         failed = sum(id in edits.failures() for id in mine)
     whole = shard is None or put_together(out, described, **kind)
     return Summary(done=len(mine) - failed, failed=failed, skipped=len(finished), out=Path(out), whole=whole)
+
+
+def _check_finished(edits: RunFolder, folder: Path, manifest: Mapping[str, Record], mine: Sequence[str]) -> None:
+    """Raises LsapError where the folder has edits of other images or of other codes."""
+    if foreign := sorted(edits.finished(check=False).keys() - manifest.keys()):
+        raise LsapError(
+            f"{edits.path}: holds edits of {foreign[0]!r}, which {folder} does not have; choose another folder"
+        )
+    for id in mine:
+        edits.check_input(id, manifest[id]["sha256"]["codes"])
 
 
 def _of(series: Sequence[Series], id: str) -> list[Series]:
@@ -140,97 +148,126 @@ def _check_series(folder: Path, series: Sequence[Series], manifest: Mapping[str,
         raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax invert` command again")
     if not series:
         raise LsapError("nothing to do: name a direction, or images to interpolate or to mix")
-    names = [(s.name.casefold(), s.only) for s in series]
-    if twice := [s.name for s, key in zip(series, names, strict=True) if names.count(key) > 1]:
-        raise LsapError(f"{twice[0]}: is the name of two directions or images, which would share a folder")
-    for s in series:
+    for k, s in enumerate(series):
+        for other in series[:k]:
+            meet = None in (s.only, other.only) or s.only == other.only
+            if meet and s.name.casefold() == other.name.casefold():
+                raise LsapError(f"{s.name}: is the name of two directions or images, which would share a folder")
         if s.only is not None and s.only not in manifest:
             raise LsapError(f"{folder}: has no finished image {s.only!r}; manifest.jsonl lists what there is")
 
 
-def _edited(
+def _edit_group(
     folder: Path,
     manifest: Mapping[str, Record],
     group: Sequence[str],
     series: Sequence[Series],
     draw: Callable[[Mapping[str, np.ndarray]], np.ndarray],
     edits: RunFolder,
+    left: Sequence[str],
     save_codes: bool,
+    animate: bool,
+    writers: Executor,
     clock: Clock,
-) -> dict[str, Bytes]:
-    """The files of every image of a group by part; images whose code is missing or has changed are noted as failed."""
-    files: dict[str, Bytes] = {}
+) -> int:
+    """Edits a group, series by series, and saves the images that are `left`; returns how many of these are done.
+
+    Images whose code is missing or has changed, or that have a picture that is not finite, are noted as failed.
+    """
     codes: dict[str, dict[str, np.ndarray]] = {}
     own: dict[str, Bytes] = {}
     for id in group:
         try:
             own[id] = {part: read_bytes(folder, id, part, manifest=manifest) for part in ("codes", "images")}
-            codes[id], files[id] = arrays_from_npz(own[id]["codes"]), {}
+            codes[id] = arrays_from_npz(own[id]["codes"])
         except LsapError as error:
             edits.fail(id, str(error), f"{folder}: {id}")
+    saved: dict[str, list[Future[Saved]]] = {id: [] for id in left if id in codes}
+    waiting: deque[list[Future[Saved]]] = deque()
     for number, s in enumerate(series):
         ids = [id for id in codes if s.only in (None, id)]
         if ids:
-            stacked = {key: np.stack([codes[id][key] for id in ids]) for key in codes[ids[0]]}
-            for id, found in zip(ids, _series_files(s, stacked, draw, save_codes), strict=True):
-                if found is None:
+            edited = _edited(s, {key: np.stack([codes[id][key] for id in ids]) for key in codes[ids[0]]}, draw)
+            futures = []
+            for id, one in zip(ids, edited, strict=True):
+                if one is None:
                     edits.fail(id, f"{s.name}: a picture is not finite; take smaller strengths", f"{folder}: {id}")
-                    del codes[id], files[id]
-                    continue
-                if s.untouched is not None:
-                    label = s.labels[s.untouched]
-                    found |= {f"{part}/{s.name}/{label}": data for part, data in own[id].items()}
-                files[id] |= found
+                    del codes[id]
+                    saved.pop(id, None)
+                elif id in saved:
+                    futures.append(writers.submit(_save_series, edits, id, s, one, own[id], save_codes, animate))
+                    saved[id].append(futures[-1])
+            waiting.append(futures)
+            if len(waiting) > WAITING:
+                for future in waiting.popleft():
+                    future.result()
         clock.chunk(number + 1, len(series), float("nan"))
-    if not save_codes:
-        files = {id: {part: data for part, data in f.items() if part[:6] != "codes/"} for id, f in files.items()}
-    return files
+    for id, rows in saved.items():
+        staged = {part: digest for row in rows for part, digest in row.result()[0].items()}
+        record: Record = {
+            "id": id,
+            "input_sha256": manifest[id]["sha256"]["codes"],
+            "metrics": {},
+            "flags": [],
+            "notes": [],
+        }
+        edits.put(record, {"strips": png_bytes(strip([row.result()[1] for row in rows]))}, staged)
+    return len(saved)
 
 
-def _series_files(
-    s: Series,
-    codes: Mapping[str, np.ndarray],
-    draw: Callable[[Mapping[str, np.ndarray]], np.ndarray],
-    save_codes: bool,
-) -> list[Bytes | None]:
-    """Files of each image of one series, without those of the untouched label; None where one is not finite."""
+def _edited(
+    s: Series, codes: Mapping[str, np.ndarray], draw: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+) -> list[list[tuple[dict[str, np.ndarray], np.ndarray] | None] | None]:
+    """Of each image (code, uint8 picture) per label, None for the untouched one; or None where one is not finite."""
     places = [k for k in range(len(s.labels)) if k != s.untouched]
-    moved = [s.codes(k, codes) for k in places]
     count = len(next(iter(codes.values())))
-    files: list[Bytes | None] = [{} for _ in range(count)]
+    moved = {k: s.codes(k, codes) for k in places}
     if not moved:
-        return files
-    drawn = draw({key: np.concatenate([one[key] for one in moved]) for key in moved[0]})
-    pictures = drawn.reshape(len(places), count, *drawn.shape[1:])
-    finite = np.isfinite(pictures).all(axis=(0, 2, 3, 4))
-    files = [found if finite[i] else None for i, found in enumerate(files)]
-    for row, (place, one) in enumerate(zip(places, moved, strict=True)):
-        for i, found in enumerate(files):
-            if found is None:
-                continue
-            where = f"{s.name}/{s.labels[place]}"
-            found[f"images/{where}"] = png_bytes(to_uint8(pictures[row, i]))
-            if save_codes:
-                found[f"codes/{where}"] = npz_bytes({key: a[i] for key, a in one.items()})
-    return files
+        return [[None] for _ in range(count)]
+    drawn = draw({key: np.concatenate([moved[k][key] for k in places]) for key in moved[places[0]]})
+    pictures = dict(zip(places, drawn.reshape(len(places), count, *drawn.shape[1:]), strict=True))
+    return [
+        [
+            None if k == s.untouched else ({key: a[i] for key, a in moved[k].items()}, to_uint8(pictures[k][i]))
+            for k in range(len(s.labels))
+        ]
+        if all(np.isfinite(pictures[k][i]).all() for k in places)
+        else None
+        for i in range(count)
+    ]
 
 
-def _save(edits: RunFolder, source: Record, series: Sequence[Series], files: Bytes, animate: bool) -> None:
-    """One image's files, its strip and its animations among them."""
-    id = source["id"]
-    rows = [(s, [image_from_png(files[f"images/{s.name}/{label}"]) for label in s.labels]) for s in _of(series, id)]
-    parts = {**files, "strips": png_bytes(strip([pictures for _, pictures in rows]))}
+def _save_series(
+    edits: RunFolder,
+    id: str,
+    s: Series,
+    edited: Sequence[tuple[dict[str, np.ndarray], np.ndarray] | None],
+    own: Bytes,
+    save_codes: bool,
+    animate: bool,
+) -> Saved:
+    """The files of one image of one series, and its pictures for the strip."""
+    files: Bytes = {}
+    pictures = []
+    for label, one in zip(s.labels, edited, strict=True):
+        code = own["codes"] if one is None else npz_bytes(one[0])
+        picture = own["images"] if one is None else png_bytes(one[1])
+        files[f"images/{s.name}/{label}"] = picture
+        if save_codes:
+            files[f"codes/{s.name}/{label}"] = code
+        pictures.append(image_from_png(picture) if one is None else one[1])
     if animate:
-        parts |= {f"animations/{s.name}": animation(pictures) for s, pictures in rows}
-    record = {
-        "id": id,
-        "input_sha256": source["sha256"]["codes"],
-        "sha256": {},
-        "metrics": {},
-        "flags": [],
-        "notes": [],
-    }
-    edits.put(record, parts)
+        files[f"animations/{s.name}"] = animation(pictures)
+    return edits.stage(id, files), [_small(picture) for picture in pictures]
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    """A picture for the strip: strips of large generators would else have hundreds of megapixels."""
+    if max(picture.shape) <= STRIP_SIDE:
+        return picture
+    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+    found = np.asarray(image.resize((STRIP_SIDE, STRIP_SIDE), Image.Resampling.LANCZOS))
+    return found.reshape(STRIP_SIDE, STRIP_SIDE, -1)
 
 
 def strip(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from lsap_jax.editing.direction import Direction
+from lsap_jax.editing.direction import Direction, described
 from lsap_jax.editing.quality import Judges, Measured, genuine_logits, measure_edits
+from lsap_jax.editing.series import file_name
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.inversion import atomic
 from lsap_jax.inversion.encoding import arrays_from_npz, npz_bytes
-from lsap_jax.inversion.evaluation import genuine_nscd
 from lsap_jax.inversion.rendering import space_of
 from lsap_jax.inversion.results import Record, read_code, read_image, read_manifest, read_run
-from lsap_jax.spaces import Space, parse_space
-from lsap_jax.weights_file import digest
+from lsap_jax.metrics.identity import face_embeddings
+from lsap_jax.spaces import Space
 
 FORMAT = "lsap_jax edit quality 1"
 VARIANTS = ("fair", "published")
@@ -37,6 +37,7 @@ class Run:
         name: for tables; unique.
         folder: of the run.
         G: its generator, with what its space needs.
+        record, manifest: run.json and manifest.jsonl.
     """
 
     name: str
@@ -85,7 +86,7 @@ def measure_runs(
     runs: Sequence[Run],
     directions: Mapping[str, Sequence[Direction]],
     judges: Judges,
-    described: Mapping[str, Any],
+    judged: Mapping[str, Any],
     settings: Mapping[str, Any],
     teller: Callable[[str], Callable[[int, int], None]] = lambda name: lambda done, total: None,
 ) -> Record:
@@ -93,7 +94,7 @@ def measure_runs(
 
     Args:
         directions: by name of the run.
-        described: of the judges, for quality.json and to tell whether what is there may stay.
+        judged: what quality.json says of the judges; where it has changed, everything is measured anew.
         settings: of configs/edit_quality.py.
         teller: from the name of an entry to what is called with (edits done, edits in all).
 
@@ -101,19 +102,22 @@ def measure_runs(
         The contents of quality.json.
 
     Raises:
-        LsapError: another folder's contents, a code that has changed, or what `measure_edits` raises.
+        LsapError: another folder's contents, nothing to measure, a code that has changed, or what `measure_edits`
+            raises.
     """
     _refuse_foreign(out)
     ids = common_ids(runs)
+    names = entry_names(runs, settings["variants"])
+    for role in ("candidate", "baseline"):
+        if settings[role] and settings[role] not in names:
+            raise LsapError(f"{role} {settings[role]!r}: is none of what is measured, {', '.join(names)}")
     entries = []
     for run in runs:
-        for variant in settings["variants"]:
-            if variant == "published" and run.space.detail.key != "w":
-                continue
-            name = run.name if variant == "fair" else f"{run.name} {variant}"
+        for variant in variants_of(run, settings["variants"]):
+            name = entry_name(run, variant)
             entry = _entry(name, variant, run, directions[run.name])
             file = out / entry["file"]
-            key = _key(ids, run, entry, described, settings)
+            key = _key(ids, run, entry, judged, settings, judges.embedder is not None)
             if not _kept(file, key):
                 found = _measure(run, ids, directions[run.name], judges, variant, settings, teller(f"edits of {name}"))
                 arrays = {
@@ -131,10 +135,32 @@ def measure_runs(
         "unfinished": {run.name: len(run.manifest) - len(ids) for run in runs if len(run.manifest) > len(ids)},
         "generator": runs[0].record["generator"],
         "genuine": _genuine(runs[0].G),
-        **described,
+        **judged,
     }
     atomic.write_files({out / RECORD: (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()})
     return record
+
+
+def variants_of(run: Run, variants: Sequence[str]) -> list[str]:
+    """The variants that differ for this run: z spaces have none of the asymmetries."""
+    return [variant for variant in variants if variant == "fair" or run.space.detail.key == "w"]
+
+
+def entry_name(run: Run, variant: str) -> str:
+    """What tables call a run in a variant."""
+    return run.name if variant == "fair" else f"{run.name} {variant}"
+
+
+def entry_names(runs: Sequence[Run], variants: Sequence[str]) -> list[str]:
+    """Names of all that is measured.
+
+    Raises:
+        LsapError: nothing is.
+    """
+    names = [entry_name(run, variant) for run in runs for variant in variants_of(run, variants)]
+    if not names:
+        raise LsapError(f"variants {', '.join(variants)}: z spaces have none of these; add fair")
+    return names
 
 
 def read_quality(out: str | Path) -> Record:
@@ -174,10 +200,9 @@ def _entry(name: str, variant: str, run: Run, directions: Sequence[Direction]) -
         "variant": variant,
         "run": run.name,
         "space": run.space.name,
-        "directions": [
-            {"name": d.name, "source": d.source, "sha256": digest({"vector": np.asarray(d.vector)})} for d in directions
-        ],
-        "file": f"measures/{run.name}.{variant}.npz",
+        "prior": float(run.record["config"]["loss"].get("pn", 0)) > 0,
+        "directions": [described(d) for d in directions],
+        "file": f"measures/{file_name(run.name)}.{variant}.npz",
     }
 
 
@@ -191,9 +216,6 @@ def _measure(
     tell: Callable[[int, int], None],
 ) -> Measured:
     codes = [read_code(run.folder, id, manifest=run.manifest) for id in ids]
-    targets = None
-    if judges.embedder is not None:
-        targets = np.stack([read_image(run.folder, id, "targets", manifest=run.manifest) for id in ids])
     return measure_edits(
         run.G,
         run.space,
@@ -201,7 +223,7 @@ def _measure(
         directions,
         settings["strengths"],
         judges,
-        targets=targets,
+        faces=_faces(run, ids, judges, settings["batch_size"]),
         toggle=settings["toggle"],
         published=variant == "published",
         batch_size=settings["batch_size"],
@@ -210,11 +232,32 @@ def _measure(
     )
 
 
-def _key(ids: Sequence[str], run: Run, entry: Record, described: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+def _faces(run: Run, ids: Sequence[str], judges: Judges, batch_size: int) -> np.ndarray | None:
+    """[N, 512] embeddings of the targets, NaN where there is no face."""
+    if judges.embedder is None:
+        return None
+    found = []
+    for start in range(0, len(ids), batch_size):
+        some = [read_image(run.folder, id, "targets", manifest=run.manifest) for id in ids[start : start + batch_size]]
+        found.append(face_embeddings(judges.embedder, judges.detector, some)[0])
+    return np.concatenate(found)
+
+
+def _key(
+    ids: Sequence[str],
+    run: Run,
+    entry: Record,
+    judged: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    with_targets: bool,
+) -> str:
     """SHA-256 of all that the measures depend on."""
-    codes = [run.manifest[id]["sha256"]["codes"] for id in ids]
+    parts = ("codes", "targets") if with_targets else ("codes",)
+    codes = [run.manifest[id]["sha256"][part] for id in ids for part in parts]
     kept = {name: settings[name] for name in ("strengths", "toggle", "shown", "detect")}
-    return atomic.sha256(json.dumps([ids, codes, entry, dict(described), kept], sort_keys=True).encode())
+    return atomic.sha256(
+        json.dumps([ids, codes, run.record["config"], entry, dict(judged), kept], sort_keys=True).encode()
+    )
 
 
 def _kept(file: Path, key: str) -> bool:
@@ -225,13 +268,13 @@ def _kept(file: Path, key: str) -> bool:
         return False
 
 
-def _genuine(G: Generator) -> dict[str, float | None]:
-    """What the generator's own samples score: mean and deviation of the logit, and NSCD."""
-    nscd = genuine_nscd(G, parse_space("z"))
-    if G.discriminator is None:
-        return {"logit": None, "logit_deviation": None, "nscd": nscd}
-    logits = genuine_logits(G)
-    return {"logit": float(logits.mean()), "logit_deviation": float(logits.std()), "nscd": nscd}
+def _genuine(G: Generator) -> dict[str, float]:
+    """What the generator's own samples score: mean and deviation of the logit; NSCD is told as what exceeds theirs."""
+    found = {"nscd": 0.0}
+    if G.discriminator is not None:
+        logits = genuine_logits(G)
+        found |= {"logit": float(logits.mean()), "logit_deviation": float(logits.std())}
+    return found
 
 
 def _refuse_foreign(out: Path) -> None:

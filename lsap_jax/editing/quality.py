@@ -9,7 +9,6 @@ image that has the attribute loses it, another one gains it.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from lsap_jax.editing.moves import move
 from lsap_jax.errors import LsapError
 from lsap_jax.faces.detect import Detector
 from lsap_jax.generator import Generator
+from lsap_jax.inversion.evaluation import genuine_nscd
 from lsap_jax.inversion.objective import Terms, nscd_of
 from lsap_jax.inversion.rendering import decode, per_batch, synthesise
 from lsap_jax.metrics.attributes import Attributes, label_logits, scores_of
@@ -29,12 +29,14 @@ from lsap_jax.spaces import Space
 from lsap_jax.statistics import with_statistics
 
 MEASURES = {
-    "success": "share of edits after which the attribute is on the side asked for",
-    "score": "log-odds of the side asked for",
+    "success": "share of edits after which the likeliest value of the label is one of the side asked for",
+    "score": "log-odds of the side asked for against the other",
     "preserved": "share of the other labels that the classifier sees as before the edit",
     "logit": "the discriminator's logit of the image alone (minibatch-stddev group 1)",
-    "nscd": "cosine distance of the styles from the mean of synthetic ones (LSAP), mean over the layers",
-    "identity": "cosine similarity of the face embeddings of the target and the edited image",
+    "nscd": "cosine distance of the styles from the mean of synthetic ones (LSAP), mean over the layers that make the "
+    "image, minus that of genuine samples over the same layers",
+    "identity": "cosine similarity of the face embeddings of the target and the edited image, where a face was found",
+    "face": "share of edits in which a face was found, of targets that have one",
 }
 PUBLISHED_PSI, PUBLISHED_LAYERS = 0.7, 8
 
@@ -45,7 +47,7 @@ class Judges:
 
     Attributes:
         attributes: classifier of labels.
-        embedder: of faces; `detector` finds the face first, without one images are aligned already.
+        embedder: of faces; `detector` finds the face first, without one images count as aligned.
     """
 
     attributes: Attributes | None = None
@@ -83,7 +85,7 @@ def measure_edits(
     strengths: Sequence[float],
     judges: Judges,
     *,
-    targets: np.ndarray | None = None,
+    faces: np.ndarray | None = None,
     toggle: bool = False,
     published: bool = False,
     batch_size: int = 16,
@@ -96,8 +98,9 @@ def measure_edits(
     Args:
         codes: by name, first axis N, of an inversion.
         directions: of the space's family; one whose name is a binary attribute of the classifier has a success.
-        targets: uint8 [N, R, R, C], for identities.
-        toggle: strengths point away from the side of the attribute that an image's inversion is on.
+        faces: [N, 512] embeddings of the targets, NaN where one has no face; for identities.
+        toggle: strengths point away from the side of the attribute that an image's inversion is on. Images on neither
+            side are left out (NaN).
         published: with the asymmetries of the published comparison: in W+, truncation at edit time and GANSpace's
             absolute coordinate (which removes the image's own first); z spaces have neither.
         shown: of how many images pictures are kept.
@@ -108,20 +111,17 @@ def measure_edits(
     """
     if not directions or not len(strengths):
         raise LsapError("nothing to measure: give one or more directions and strengths")
-    if judges.embedder is not None and targets is None:
-        raise LsapError("identities are compared with the targets; give them, too")
+    if judges.embedder is not None and faces is None:
+        raise LsapError("identities are compared with those of the targets; give their embeddings, too")
     G, devices = with_statistics(G), devices or jax.local_devices()
-    count = len(next(iter(codes.values())))
+    count, genuine = len(next(iter(codes.values()))), genuine_nscd(G, space)
     before = _look(G, space, codes, judges, batch_size, devices)
-    faces = None
-    if judges.embedder is not None and targets is not None:
-        faces = face_embeddings(judges.embedder, judges.detector, targets)[0]
     look = per_batch(_seen, G, as_published(space) if published else space, batch_size, devices)
     shape = (len(directions), len(strengths), count)
     arrays: dict[str, np.ndarray] = {}
     pictures = np.zeros((*shape[:2], min(shown, count), G.img_resolution, G.img_resolution, G.img_channels), np.uint8)
     for d, direction in enumerate(directions):
-        sides = _sides(direction, before, toggle, count)
+        sides = _sides(direction, before, judges, count) if toggle else np.ones(count, np.float32)
         absolute = "own" if published and space.detail.key == "w" and direction.mean is not None else None
         for start in range(0, shape[1] * count, batch_size):  # images of 1024 px are not all held at once
             strength, image = divmod(np.arange(start, min(start + batch_size, shape[1] * count)), count)
@@ -129,14 +129,20 @@ def measure_edits(
             amount = np.asarray(strengths, np.float32)[strength] * sides[image]
             found = look(move(G, space, some, direction, amount, absolute=absolute))
             images = found.pop("images")
-            found |= _judged(direction, images, before, image, sides[image], judges)
+            found["nscd"] = found["nscd"] - genuine
+            # at strength 0 of a toggle the side asked for is the other one, too: the start of the curve
+            asked = sides[image] if toggle else np.sign(amount)
+            found |= _judged(direction, images, before, image, asked, judges)
             if judges.embedder is not None and faces is not None:
-                edited = face_embeddings(judges.embedder, judges.detector, to_uint8(images))[0]
+                edited, seen = face_embeddings(judges.embedder, judges.detector, to_uint8(images))
+                there = np.isfinite(faces[image]).all(axis=1)
                 found["identity"] = identity_similarity(faces[image], edited)
+                found["face"] = np.where(there, seen.astype(float), math.nan)
             for name, values in found.items():
-                arrays.setdefault(name, np.full(shape, math.nan))[d, strength, image] = values
-            kept = image < shown
-            pictures[d, strength[kept], image[kept]] = to_uint8(images[kept])
+                kept = np.where(sides[image] == 0, math.nan, values)
+                arrays.setdefault(name, np.full(shape, math.nan))[d, strength, image] = kept
+            first = image < shown
+            pictures[d, strength[first], image[first]] = to_uint8(images[first])
         tell((d + 1) * shape[1] * count, math.prod(shape))
     return Measured(arrays=arrays, pictures=pictures)
 
@@ -161,47 +167,55 @@ def _look(
     judges: Judges,
     batch_size: int,
     devices: Sequence[jax.Device],
-) -> dict[str, Any]:
-    """What the classifier sees in the inversions: {"scores": attribute -> [N], "labels": label -> [N]}."""
+) -> dict[str, np.ndarray]:
+    """What the classifier sees in the inversions: label -> index of its likeliest value [N]."""
     if judges.attributes is None:
-        return {"scores": {}, "labels": {}}
+        return {}
     look, count = per_batch(_seen, G, space, batch_size, devices), len(next(iter(codes.values())))
     parts = []
     for start in range(0, count, batch_size):
         some = {key: np.asarray(codes[key][start : start + batch_size]) for key in space.keys}
-        parts.append(label_logits(judges.attributes, look(some)["images"]))
-    logits = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    labels = {name: values.argmax(axis=1) for name, values in logits.items()}
-    return {"scores": scores_of(judges.attributes, logits), "labels": labels}
+        logits = label_logits(judges.attributes, look(some)["images"])
+        parts.append({name: values.argmax(axis=1) for name, values in logits.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _sides(direction: Direction, before: Mapping[str, Any], toggle: bool, count: int) -> np.ndarray:
-    """[N] the sign of every image's strengths."""
-    scores = before["scores"].get(direction.name)
-    return (
-        np.where(scores > 0, -1, 1).astype(np.float32) if toggle and scores is not None else np.ones(count, np.float32)
-    )
+def _on_side(attributes: Attributes, name: str, likeliest: np.ndarray) -> np.ndarray:
+    """[N] 1 where the likeliest value is on an attribute's positive side, -1 on its negative, 0 on neither."""
+    label, positive, negative = attributes.binary[name]
+    values = np.asarray(attributes.labels[label])[likeliest]
+    return np.isin(values, positive).astype(np.float32) - np.isin(values, negative).astype(np.float32)
+
+
+def _sides(direction: Direction, before: Mapping[str, np.ndarray], judges: Judges, count: int) -> np.ndarray:
+    """[N] the side of every image that a toggle asks for; 0 leaves it out, a direction without an attribute has 1."""
+    if judges.attributes is None or direction.name not in judges.attributes.binary:
+        return np.ones(count, np.float32)
+    own = judges.attributes.binary[direction.name]
+    return -_on_side(judges.attributes, direction.name, before[own.label])
 
 
 def _judged(
     direction: Direction,
     images: np.ndarray,
-    before: Mapping[str, Any],
+    before: Mapping[str, np.ndarray],
     image: np.ndarray,
-    sides: np.ndarray,
+    asked: np.ndarray,
     judges: Judges,
 ) -> dict[str, np.ndarray]:
-    """What the classifier says of edited images [B], by the index of each and its side of the attribute."""
+    """What the classifier says of edited images [B], by the index of each and the side asked for."""
     if judges.attributes is None:
         return {}
     own = judges.attributes.binary.get(direction.name)
     others = [name for name in judges.attributes.labels if own is None or name != own.label]
     logits = label_logits(judges.attributes, images)
-    same = [logits[name].argmax(axis=1) == before["labels"][name][image] for name in others]
-    found = {"preserved": np.mean(same, axis=0)}
+    likeliest = {name: values.argmax(axis=1) for name, values in logits.items()}
+    found = {"preserved": np.mean([likeliest[name] == before[name][image] for name in others], axis=0)}
     if own is not None:
-        score = scores_of(judges.attributes, logits)[direction.name] * sides
-        found |= {"score": score, "success": (score > 0).astype(float)}
+        there = _on_side(judges.attributes, direction.name, likeliest[own.label]) == asked
+        none = np.where(asked == 0, math.nan, 0.0)  # strength 0 asks for nothing
+        found["success"] = there + none
+        found["score"] = scores_of(judges.attributes, logits)[direction.name] * asked + none
     return found
 
 

@@ -9,13 +9,13 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lsap_jax.editing.between import between, check_points, mix_styles
-from lsap_jax.editing.direction import Direction, fitted
+from lsap_jax.editing.direction import Direction, described, fitted
 from lsap_jax.editing.layers import Layers, layer_mask
 from lsap_jax.editing.moves import check_move, move
 from lsap_jax.errors import LsapError
@@ -64,10 +64,9 @@ def along(
             finite, or two that are the same to four digits and would share a file.
     """
     check_move(space, direction, unit=unit, absolute=absolute)
-    vector = fitted(G, space, direction)
+    fitted(G, space, direction)
     chosen = direction.layers if layers is None else layers
     layer_mask(G, space, chosen, space.base_resolution if space.has_base else 0)
-    arrays = {"vector": vector} | ({} if direction.mean is None else {"mean": np.asarray(direction.mean, np.float32)})
     labels = _labels("strengths", strengths)
     return Series(
         name=file_name(direction.name),
@@ -77,13 +76,9 @@ def along(
         ),
         untouched=labels.index("0") if "0" in labels and absolute is None else None,
         record={
-            "direction": direction.name,
-            "source": direction.source,
-            "sha256": digest(arrays),
-            "scale": float(direction.scale),
+            **described(replace(direction, layers=chosen)),
             "strengths": [float(s) for s in strengths],
             "unit": unit,
-            "layers": None if chosen is None else str(chosen),
             "absolute": absolute,
         },
     )
@@ -127,9 +122,12 @@ def mixed(G: Generator, space: Space, a: str, b: str, codes_b: Codes, ranges: Se
     for layers in ranges:
         layer_mask(G, space, layers, space.base_resolution if space.has_base else 0)
     other = {key: np.asarray(codes_b[key])[None] for key in space.keys}
+    labels = tuple(file_name(layers) for layers in ranges)
+    if len({label.casefold() for label in labels}) < len(labels):
+        raise LsapError(f"ranges {', '.join(ranges)}: each must differ from the others, as they name files")
     return Series(
         name=file_name(f"with-{b}"),
-        labels=tuple(file_name(layers) for layers in ranges),
+        labels=labels,
         codes=lambda k, codes: mix_styles(G, space, codes, other, ranges[k]),
         untouched=None,
         only=a,

@@ -155,7 +155,7 @@ class RunFolder:
         record = self._manifest.get(id)
         if record is not None and record["input_sha256"] != sha256:
             raise LsapError(
-                f"{name or id}: has changed since it was inverted (SHA-256 {record['input_sha256'][:12]}… then, "
+                f"{name or id}: has changed since it was done (SHA-256 {record['input_sha256'][:12]}… then, "
                 f"{sha256[:12]}… now): restore it, or choose another folder than {self.path}"
             )
 
@@ -206,27 +206,36 @@ class RunFolder:
         }
         self.put(record, parts)
 
-    def put(self, record: Record, parts: Mapping[str, bytes]) -> None:
-        """Saves one finished image from its files' bytes, as `write` does from its arrays.
+    def stage(self, id: str, parts: Mapping[str, bytes]) -> dict[str, str]:
+        """Saves some files of an image that is not finished yet; returns their SHA-256 by part, for `put`.
 
-        Args:
-            record: its record in a manifest; the SHA-256 in it are replaced by those of `parts`.
-            parts: "codes", "images", "targets" and, where there is one, "curves" -> the file's bytes; what else a
-                layout has.
         Raises:
             LsapError: as for `write`.
             ValueError: an unsafe or finished id.
         """
-        id = record["id"]
         if problem := id_problem(id):
             raise ValueError(f"id {id!r} {problem}")
         if id in self._manifest:
             raise ValueError(f"{id!r} is finished already; its files must not change beneath its line")
-        record = {**record, "sha256": {part: atomic.sha256(data) for part, data in parts.items()}}
         atomic.write_files({self.path / _file(id, part): data for part, data in parts.items()})
+        return {part: atomic.sha256(data) for part, data in parts.items()}
+
+    def put(self, record: Record, parts: Mapping[str, bytes], staged: Mapping[str, str] | None = None) -> None:
+        """Saves one finished image from its files' bytes, as `write` does from its arrays.
+
+        Args:
+            record: its record in a manifest; the SHA-256 in it are replaced by those of `parts` and `staged`.
+            parts: "codes", "images", "targets" and, where there is one, "curves" -> the file's bytes; what else a
+                layout has.
+            staged: SHA-256 of the files that `stage` has saved before.
+        Raises:
+            LsapError: as for `write`.
+            ValueError: an unsafe or finished id.
+        """
+        record = {**record, "sha256": {**(staged or {}), **self.stage(record["id"], parts)}}
         with self._mutex:
             atomic.append_record(self._lines["manifest"], as_json(record))
-            self._manifest[id] = record
+            self._manifest[record["id"]] = record
 
     def fail(self, id: str, reason: str, input: str) -> None:
         """Records that an image could not be done. A later `write` of the same id overrides it.

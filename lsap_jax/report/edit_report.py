@@ -204,7 +204,9 @@ def _series(folders: Sequence[Folder], shown: Mapping[str, Pictures], number: in
         f'<thead><tr><th scope="col">image</th>{side}<th scope="col" class="now">shown</th>{heads}</tr></thead>'
         f"{rows}</table></div>"
     )
-    lead = " ".join(escape(text) for text in (_told(first), str(first.get("source", ""))) if text)
+    same = [s for s in folders[0].edit["series"] if s["name"] == name]  # of several images, towards the same one
+    told = [*map(_told, same), str(first.get("source", ""))]
+    lead = " ".join(escape(text) for text in told if text)
     if len(runs) < len(folders):
         lead += f" {escape(folders[1].path.name)} has no edits of this name."
     return section(f"series-{number}", name, slider + table if rows else '<p class="empty">No pictures.</p>', lead)

@@ -6,17 +6,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lsap_jax.editing.curves import AtSuccess, Resampled, at_success, difference, intervals, resampled
+from lsap_jax.editing.curves import AtSuccess, Resampled, at_success, difference, intervals, pooled, resampled
 from lsap_jax.editing.protocol import read_measures, read_quality
 from lsap_jax.inversion.results import Record
 from lsap_jax.metrics.significance import Interval
 
-ORDER = ("success", "preserved", "logit", "nscd", "identity", "score")
-HIGHER_IS_BETTER = {"success": True, "preserved": True, "logit": True, "nscd": False, "identity": True, "score": True}
+ORDER = ("success", "preserved", "logit", "nscd", "identity", "face", "score")
+COMPARED = ("preserved", "logit", "nscd", "identity")
+LOWER_IS_BETTER = ("nscd",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +33,18 @@ class Entry:
         return str(self.record["name"])
 
     @property
+    def setting(self) -> str:
+        """The space, with the prior of P_N where there was one."""
+        return str(self.record["space"]) + (" P_N" if self.record["prior"] else "")
+
+    @property
     def label(self) -> str:
         """The name, with the space where that says something else."""
-        space = str(self.record["space"])
-        return self.name if space in self.name else f"{self.name} ({space})"
+        return self.name if self.setting in self.name else f"{self.name} ({self.setting})"
 
     @property
     def directions(self) -> list[str]:
-        return [str(d["name"]) for d in self.record["directions"]]
+        return [str(d["direction"]) for d in self.record["directions"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +65,13 @@ class Quality:
     @property
     def levels(self) -> list[float]:
         """Levels of success at which entries are compared: none without a success, or with strengths of both signs."""
-        if "success" not in self.measures or (self.strengths < 0).any() or (np.diff(self.strengths) <= 0).any():
+        if "success" not in self.measures or not self.record["config"]["toggle"]:
             return []
         return [float(level) for level in self.record["config"]["levels"]]
+
+    @property
+    def compared(self) -> list[str]:
+        return [name for name in COMPARED if name in self.measures]
 
 
 def read_all(out: Path) -> Quality:
@@ -80,39 +89,103 @@ def read_all(out: Path) -> Quality:
     return Quality(record=record, entries=entries)
 
 
-def matched(quality: Quality, entry: Entry, measure: str, level: float) -> AtSuccess:
-    """A measure of an entry where its success reaches a level."""
-    return at_success(entry.means["success"], entry.means[measure], quality.strengths, level)
+class Matched(NamedTuple):
+    """Entries where their edits along the same directions have reached a level of success.
+
+    Attributes:
+        directions: that reach it in all of these entries.
+        reached: entry -> how many directions reach it there.
+        strength, measures: entry -> (measure ->) mean over the directions.
+    """
+
+    directions: list[str]
+    reached: dict[str, int]
+    strength: dict[str, AtSuccess]
+    measures: dict[str, dict[str, AtSuccess]]
 
 
-def differences(quality: Quality) -> list[tuple[float, str, Interval]]:
-    """(level, measure, candidate - baseline) where both are there; empty where the two are not named."""
+def matched(quality: Quality, entries: Sequence[Entry], level: float) -> Matched:
+    """Every measure of entries at a level of success, over the directions that all of them have there."""
+    names = quality.entries[0].directions
+    successes = {e.name: [_of_direction(e, "success", k) for k in range(len(names))] for e in entries}
+    strengths = quality.strengths
+    at = {
+        e.name: [at_success(s, _constant(s, strengths), strengths, level) for s in successes[e.name]] for e in entries
+    }
+    common = [k for k in range(len(names)) if all(at[e.name][k].reached for e in entries)]
+    return Matched(
+        directions=[names[k] for k in common],
+        reached={name: sum(one.reached for one in found) for name, found in at.items()},
+        strength={name: pooled([found[k] for k in common]) for name, found in at.items()},
+        measures={
+            e.name: {
+                measure: pooled(
+                    [at_success(successes[e.name][k], _of_direction(e, measure, k), strengths, level) for k in common]
+                )
+                for measure in quality.compared
+                if measure in e.arrays
+            }
+            for e in entries
+        },
+    )
+
+
+def _of_direction(entry: Entry, measure: str, direction: int) -> Resampled:
+    return resampled(entry.arrays[measure][direction : direction + 1])
+
+
+def _constant(like: Resampled, values: np.ndarray) -> Resampled:
+    """Known values over strengths as a measure without spread."""
+    return like._replace(mean=values, draws=np.broadcast_to(values, like.draws.shape))
+
+
+class Difference(NamedTuple):
+    """Candidate minus baseline of a measure at a level of success, over so many directions."""
+
+    level: float
+    measure: str
+    found: AtSuccess
+    directions: list[str]
+
+
+def differences(quality: Quality) -> list[Difference]:
+    """Of the candidate and the baseline, where both are named."""
     by_name = {entry.name: entry for entry in quality.entries}
     config = quality.record["config"]
     a, b = (by_name.get(config[role]) for role in ("candidate", "baseline"))
     if a is None or b is None:
         return []
-    return [
-        (level, name, difference(matched(quality, a, name, level), matched(quality, b, name, level)))
-        for level in quality.levels
-        for name in quality.measures
-        if name not in ("success", "score")
-    ]
+    found = []
+    for level in quality.levels:
+        both = matched(quality, [a, b], level)
+        for name in quality.compared:
+            one, other = (both.measures[e.name].get(name) for e in (a, b))
+            if one is not None and other is not None:
+                found.append(Difference(level, name, difference(one, other), both.directions))
+    return found
 
 
-def verdict(measure: str, found: Interval) -> str:
-    """What an interval of a difference says of the candidate."""
+def verdict(one: Difference) -> str:
+    """What the interval of a difference says of the candidate."""
+    found = one.found.interval
     if not math.isfinite(found.low):
-        return "not comparable: a level that is not reached"
+        return "not comparable: no direction reaches this level in both"
     if found.low <= 0 <= found.high:
         return "no difference that these images show"
-    return "better" if (found.mean > 0) == HIGHER_IS_BETTER[measure] else "worse"
+    return "better" if (found.mean > 0) == (one.measure not in LOWER_IS_BETTER) else "worse"
 
 
-def means(quality: Quality, entry: Entry, measure: str) -> Interval:
-    """Over all edits but those of strength 0, which need not be edits."""
-    values = entry.arrays[measure][:, quality.strengths != 0]
+def means(entry: Entry, measure: str) -> Interval:
+    """Over all edits, all directions and strengths, 0 included."""
+    values = entry.arrays[measure]
     return intervals(resampled(values.reshape(-1, 1, values.shape[-1])))[0]
+
+
+def missing(entry: Entry) -> str:
+    """What identities lack: edits in which no face was found, and targets without one."""
+    face = entry.arrays["face"]
+    without = int(np.isnan(face).all(axis=(0, 1)).sum())
+    return f"{int((face == 0).sum())} edits without a face, {without} targets without one"
 
 
 def curves_csv(quality: Quality) -> bytes:
@@ -134,54 +207,57 @@ def curves_csv(quality: Quality) -> bytes:
 def matched_csv(quality: Quality) -> bytes:
     """A row per entry, level of success and measure."""
     rows: list[Sequence[Any]] = []
-    for entry in quality.entries:
-        for level in quality.levels:
-            for name in quality.measures:
-                found = matched(quality, entry, name, level)
-                i = found.measure
-                rows.append([entry.name, level, found.strength.mean, name, i.mean, i.low, i.high])
-    return _csv(["entry", "success", "strength", "measure", "mean", "low", "high"], rows)
+    for level in quality.levels:
+        found = matched(quality, quality.entries, level)
+        for entry in quality.entries:
+            for name, one in {"strength": found.strength[entry.name], **found.measures[entry.name]}.items():
+                i = one.interval
+                reached, common = found.reached[entry.name], " ".join(found.directions)
+                rows.append([entry.name, level, name, i.mean, i.low, i.high, reached, common])
+    return _csv(["entry", "success", "measure", "mean", "low", "high", "reached", "directions"], rows)
 
 
 def differences_csv(quality: Quality) -> bytes:
     """A row per level and measure: candidate - baseline."""
-    rows = [[level, name, i.mean, i.low, i.high, verdict(name, i)] for level, name, i in differences(quality)]
-    return _csv(["success", "measure", "difference", "low", "high", "verdict"], rows)
+    rows = []
+    for one in differences(quality):
+        i = one.found.interval
+        rows.append([one.level, one.measure, i.mean, i.low, i.high, " ".join(one.directions), verdict(one)])
+    return _csv(["success", "measure", "difference", "low", "high", "directions", "verdict"], rows)
 
 
 def summary_text(quality: Quality) -> str:
-    """The table that the command prints."""
-    names = [name for name in quality.measures if name not in ("success", "score")]
+    """The tables that the command prints."""
     lines = []
+    total = len(quality.entries[0].directions)
     for level in quality.levels:
-        lines.append(f"at {level:.0%} success:")
-        lines.append(f"  {'':22}" + "".join(f"  {name:>26}" for name in ("strength", *names)))
+        found = matched(quality, quality.entries, level)
+        lines.append(f"at {level:.0%} success, over {', '.join(found.directions) or 'no direction that all reach'}:")
+        heads = ("directions", "strength", *quality.compared)
+        lines.append(f"  {'':22}" + "".join(f"  {head:>24}" for head in heads))
         for entry in quality.entries:
-            cells = [matched(quality, entry, name, level) for name in names]
-            first = _told(cells[0].strength)
-            lines.append(
-                f"  {entry.label:22}" + "".join(f"  {c:>26}" for c in (first, *(_told(c.measure) for c in cells)))
-            )
-    for level, name, found in differences(quality):
-        config = quality.record["config"]
-        who = f"{config['candidate']} - {config['baseline']}"
-        lines.append(f"{who} at {level:.0%} success: {name} {_told(found)}: {verdict(name, found)}")
-    if "identity" in quality.measures:
-        lines.append("mean identity similarity over all edits:")
-        for entry in quality.entries:
-            missing = int(np.isnan(entry.arrays["identity"]).sum())
-            lines.append(f"  {entry.label:22}{_told(means(quality, entry, 'identity')):>24}   {missing} without a face")
-    if not quality.levels:
-        lines.append("means over all edits:")
-        for entry in quality.entries:
-            lines.append(f"  {entry.label:22}" + "".join(f"  {n} {_told(means(quality, entry, n))}" for n in names))
+            cells = [f"{found.reached[entry.name]} of {total} reach it", told(found.strength[entry.name].interval)]
+            cells += [told(one.interval) for one in found.measures[entry.name].values()]
+            lines.append(f"  {entry.label:22}" + "".join(f"  {cell:>24}" for cell in cells))
+    config = quality.record["config"]
+    for one in differences(quality):
+        where = f"{one.level:.0%} success, {len(one.directions)} directions"
+        who = f"{config['candidate']} - {config['baseline']} at {where}"
+        lines.append(f"{who}: {one.measure} {told(one.found.interval)}: {verdict(one)}")
+    lines.append("means over all edits:")
+    names = [name for name in quality.measures if name not in ("success", "score")]
+    for entry in quality.entries:
+        cells = [f"{n} {told(means(entry, n))}" for n in names if n in entry.arrays]
+        aside = f"  ({missing(entry)})" if "face" in entry.arrays else ""
+        lines.append(f"  {entry.label:22}  " + "  ".join(cells) + aside)
     return "\n".join(lines)
 
 
-def _told(i: Interval) -> str:
+def told(i: Interval) -> str:
+    """A mean with its interval."""
     if not math.isfinite(i.mean):
-        return "not reached"
-    return f"{i.mean:.4g}" + (f" [{i.low:.4g}, {i.high:.4g}]" if math.isfinite(i.low) else "")
+        return "–"
+    return f"{i.mean:.4g}" + (f" [{i.low:.3g}, {i.high:.3g}]" if math.isfinite(i.low) else "")
 
 
 def _csv(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:

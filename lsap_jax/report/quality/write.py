@@ -15,9 +15,8 @@ import numpy as np
 from lsap_jax.editing.curves import Resampled, intervals, resampled
 from lsap_jax.editing.quality import MEASURES
 from lsap_jax.inversion.atomic import write_files
-from lsap_jax.metrics.significance import Interval
 from lsap_jax.report.fragments import details, settings, text_table
-from lsap_jax.report.page import escape, number, page, section
+from lsap_jax.report.page import escape, page, section
 from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri
 from lsap_jax.report.quality.charts import Line, legend, lines_chart
 from lsap_jax.report.quality.tables import (
@@ -29,11 +28,14 @@ from lsap_jax.report.quality.tables import (
     matched,
     matched_csv,
     means,
+    missing,
     read_all,
+    told,
     verdict,
 )
 
 SIDE = 128  # px, of an embedded picture
+FEW_RESAMPLES = 400  # of the many curves by direction
 
 
 def write_quality(out: Path) -> Quality:
@@ -63,7 +65,6 @@ def body(name: str, quality: Quality) -> str:
     """The whole page between its head and its script."""
     parts = [
         ("curves", "Over strength", _curves(quality)),
-        ("trade", "Over success", _trade(quality)),
         ("matched", "At equal success", _matched(quality)),
         ("published", "Identity and the published numbers", _published(quality)),
         ("directions", "By direction", _by_direction(quality)),
@@ -111,7 +112,8 @@ def _tile(title: str, chart: str, aside: str = "") -> str:
 
 
 def _curves(quality: Quality) -> str:
-    unit = "strength (steps)" if not quality.record["config"]["toggle"] else "strength (steps to the other side)"
+    toggle = quality.record["config"]["toggle"]
+    unit = "strength (steps to the other side)" if toggle else "strength (steps)"
     tiles = [
         _tile(
             measure,
@@ -125,53 +127,60 @@ def _curves(quality: Quality) -> str:
         )
         for measure in quality.measures
     ]
+    accuracy = (quality.record.get("attributes") or {}).get("accuracy") or {}
+    judged = ", ".join(f"{name} {share:.0%}" for name, share in accuracy.items())
+    judge = f" The classifier is right about held-out images as follows: {escape(judged)}." if judged else ""
     lead = (
         '<p class="lead">Means over images and directions with 95 % bootstrap intervals over images; the dashed line '
-        "is the mean of the generator’s own samples.</p>"
+        f"is the mean of the generator’s own samples.{judge}</p>"
     )
     return f'{lead}{_legend(quality)}<div class="tiles wide">{"".join(tiles)}</div>'
-
-
-def _trade(quality: Quality) -> str:
-    if not quality.levels:
-        return ""
-    tiles = []
-    for measure in (m for m in quality.measures if m not in ("success", "score")):
-        lines = {e.label: _line(e.means["success"].mean, e.means[measure]) for e in quality.entries}
-        tiles.append(_tile(measure, lines_chart(lines, "success", measure, _reference(quality, measure))))
-    lead = (
-        '<p class="lead">The same measures over the share of edits that have succeeded: what lies higher (for nscd '
-        "lower) pays less for the same success.</p>"
-    )
-    return f'{lead}{_legend(quality)}<div class="tiles wide">{"".join(tiles)}</div>'
-
-
-def _told(i: Interval, digits: int = 3) -> str:
-    if not math.isfinite(i.mean):
-        return "not reached"
-    ends = f" [{number(i.low, digits)}, {number(i.high, digits)}]" if math.isfinite(i.low) else ""
-    return number(i.mean, digits) + ends
 
 
 def _matched(quality: Quality) -> str:
     parts = []
-    names = [m for m in quality.measures if m not in ("success", "score")]
+    total = len(quality.entries[0].directions)
     for level in quality.levels:
-        rows = []
-        for entry in quality.entries:
-            cells = [matched(quality, entry, name, level) for name in names]
-            rows.append([entry.label, _told(cells[0].strength), *(_told(c.measure) for c in cells)])
-        parts.append(f"<h3>{level:.0%} of the edits succeed</h3>" + text_table(["run", "strength", *names], rows))
-    found = differences(quality)
-    if found:
+        found = matched(quality, quality.entries, level)
+        rows = [
+            [
+                entry.label,
+                f"{found.reached[entry.name]} of {total}",
+                told(found.strength[entry.name].interval),
+                *(told(one.interval) for one in found.measures[entry.name].values()),
+            ]
+            for entry in quality.entries
+        ]
+        over = ", ".join(found.directions) or "none that all runs reach"
+        parts.append(
+            f"<h3>{level:.0%} of the edits succeed: over {escape(over)}</h3>"
+            + text_table(["run", "directions that reach it", "strength", *quality.compared], rows)
+        )
+    if not parts:
+        return ""
+    found_differences = differences(quality)
+    if found_differences:
         config = quality.record["config"]
+        rows = [
+            [
+                f"{one.level:.0%}",
+                ", ".join(one.directions) or "none",
+                one.measure,
+                told(one.found.interval),
+                verdict(one),
+            ]
+            for one in found_differences
+        ]
         who = f"{config['candidate']} minus {config['baseline']}"
-        rows = [[f"{level:.0%}", name, _told(i), verdict(name, i)] for level, name, i in found]
         parts.append(
             f"<h3>{escape(who)}, paired by images</h3>"
-            + text_table(["success", "measure", "difference", "the first is"], rows)
+            + text_table(["success", "directions that both reach", "measure", "difference", "the first is"], rows)
         )
-    return "".join(parts)
+    lead = (
+        '<p class="lead">Each direction at the strength where its success curve first reaches the level; means over '
+        "directions. For nscd lower is better, for the others higher.</p>"
+    )
+    return lead + "".join(parts)
 
 
 def _published(quality: Quality) -> str:
@@ -180,38 +189,56 @@ def _published(quality: Quality) -> str:
     published = quality.record["config"].get("published") or {}
     rows = []
     for entry in quality.entries:
-        missing = int(np.isnan(entry.arrays["identity"]).sum())
-        there = (published.get("rows") or {}).get(entry.record["space"])
-        rows.append(
-            [
-                entry.label,
-                _told(means(quality, entry, "identity")),
-                str(missing),
-                "–" if there is None else f"{there:g}",
-            ]
-        )
+        there = (published.get("rows") or {}).get(entry.setting)
+        mean = told(means(entry, "identity"))
+        rows.append([entry.label, mean, missing(entry), "–" if there is None else f"{there:g}"])
     note = ", ".join(str(published[k]) for k in ("source", "note") if published.get(k))
-    lead = f'<p class="lead">Published: {escape(note)}.</p>' if note else ""
-    return lead + text_table(["run", "mean identity similarity", "edits without a face", "published"], rows)
+    lead = f'<p class="lead">Means over all edits, strength 0 included. Published: {escape(note)}.</p>' if note else ""
+    return lead + text_table(["run", "mean identity similarity", "missing", "published"], rows)
 
 
 def _by_direction(quality: Quality) -> str:
     tiles = []
-    measures = [m for m in ("success", "preserved", "logit", "identity") if m in quality.measures]
     for k, direction in enumerate(quality.entries[0].directions):
-        charts = []
-        for measure in measures:
-            lines = {
-                e.label: _line(quality.strengths, found)
+        over: dict[str, dict[str, Resampled]] = {
+            measure: {
+                e.label: found
                 for e in quality.entries
                 if measure in e.arrays
-                and k < len(e.directions)
-                and np.isfinite((found := resampled(e.arrays[measure][k : k + 1], 400)).mean).any()
+                and np.isfinite((found := resampled(e.arrays[measure][k : k + 1], FEW_RESAMPLES)).mean).any()
             }
-            if lines:
-                charts.append(lines_chart(lines, "strength", measure, _reference(quality, measure)))
+            for measure in quality.measures
+            if measure != "score"
+        }
+        charts = [
+            lines_chart(
+                {n: _line(quality.strengths, f) for n, f in lines.items()},
+                "strength",
+                measure,
+                _reference(quality, measure),
+            )
+            for measure, lines in over.items()
+            if lines
+        ]
+        if quality.levels and over["success"]:
+            charts += [
+                lines_chart(
+                    {n: _until_peak(over["success"][n], f) for n, f in over[measure].items() if n in over["success"]},
+                    "success, up to its peak",
+                    measure,
+                    _reference(quality, measure),
+                )
+                for measure in quality.compared
+            ]
         tiles.append(details(escape(direction), f'<div class="tiles wide">{"".join(charts)}</div>'))
     return _legend(quality) + "".join(tiles)
+
+
+def _until_peak(success: Resampled, measure: Resampled) -> Line:
+    """A measure over success: what lies higher (for nscd lower) pays less for the same success."""
+    end = int(np.nanargmax(success.mean)) + 1
+    line = _line(success.mean, measure)
+    return Line(*(values[:end] for values in line))
 
 
 def _pictures(quality: Quality) -> str:
@@ -247,13 +274,13 @@ def _setup(quality: Quality) -> str:
     record.pop("ids")
     entries: Sequence[Mapping] = record.pop("entries")
     rows = [
-        [str(e["name"]), str(d["name"]), str(d["source"]), str(d["sha256"])[:16]]
+        [str(e["name"]), str(d["direction"]), str(d["source"]), str(d["sha256"])[:16]]
         for e in entries
         for d in e["directions"]
     ]
-    told = text_table(["measure", "what"], [[name, MEASURES[name]] for name in quality.measures])
+    measures = text_table(["measure", "what"], [[name, MEASURES[name]] for name in quality.measures])
     return (
-        details("Measures", told, opened=True)
+        details("Measures", measures, opened=True)
         + details("Directions", text_table(["run", "direction", "source", "SHA-256"], rows))
         + details("Provenance", settings(record))
     )

@@ -1,0 +1,40 @@
+"""Run folders without an optimisation: random codes and what they render to, for tests of what is done with runs."""
+
+from pathlib import Path
+
+import numpy as np
+
+from lsap_jax.configuration import load_config
+from lsap_jax.data import to_uint8
+from lsap_jax.generator import Generator
+from lsap_jax.inversion.rendering import render
+from lsap_jax.inversion.results import RunFolder
+from lsap_jax.spaces import space_from_config
+from lsap_jax.spaces.feature import own_feature
+
+
+def write_run(folder: Path, G: Generator, generator: Path, space: str, ids: tuple[str, ...]) -> Path:
+    """A finished run of `ids` by the generator in a file; targets are the reconstructions."""
+    config = load_config(space, {"steps": 2})
+    where = space_from_config(config, G)
+    rng = np.random.default_rng(0)
+    codes = {where.detail.key: rng.standard_normal((len(ids), *where.detail.shape(G)), dtype=np.float32)}
+    if where.has_base:
+        f = np.asarray(own_feature(G, where.base_resolution))
+        codes["f"] = f + rng.standard_normal((len(ids), *f.shape[1:]), dtype=np.float32)
+    codes = {key: np.asarray(a) for key, a in where.retract(codes).items()}
+    images = render(G, where, codes)
+    record = {
+        "config": config.to_dict(),
+        "seed": 0,
+        "space": where.name,
+        "base_resolution": where.base_resolution if where.has_base else None,
+        "generator": {"name": str(generator), "sha256": G.sha256, "img_resolution": G.img_resolution},
+    }
+    with RunFolder.open(folder, record) as run:
+        for i, id in enumerate(ids):
+            code = {key: a[i] for key, a in codes.items()}
+            target = to_uint8(images[i])
+            run.write(id, codes=code, image=images[i], target=target, curve={}, metrics={}, input_sha256="0" * 64)
+        run.finish()
+    return folder
