@@ -261,7 +261,9 @@ def test_runs_are_compared_direction_by_direction_and_paired():
     assert found.directions == ["d0", "d1"] and found.reached == {"a": 3, "b": 2}
     assert found.strength["a"].mean == pytest.approx(0.5)
     assert found.measures["a"]["logit"].mean == pytest.approx(common[:2].mean() + 0.5)
-    (one,) = differences(quality)
+    one, strongest = differences(quality)
+    assert (one.where, strongest.where, strongest.directions) == ("50% success", "strength 1", ["d0", "d1", "d2"])
+    np.testing.assert_allclose(strongest.found.interval.mean, 0.5)
     i = one.found.interval
     np.testing.assert_allclose([i.mean, i.low, i.high], 0.25, atol=1e-9)
     assert verdict(one) == "better" and verdict(one._replace(measure="nscd")) == "worse"
@@ -269,9 +271,7 @@ def test_runs_are_compared_direction_by_direction_and_paired():
     wide = one._replace(found=one.found._replace(draws=rng.normal(size=2000)))
     assert "no difference" in verdict(wide)
     hopeless = made_quality(a, made_entry("b", rises * 0, rises))
-    assert [verdict(one) for one in differences(hopeless)] == [
-        "not comparable: no direction reaches this level in both"
-    ]
+    assert verdict(differences(hopeless)[0]) == "not comparable: no direction reaches this level in both"
     assert "no direction that all reach" in summary_text(hopeless)
 
 

@@ -140,9 +140,9 @@ def _constant(like: Resampled, values: np.ndarray) -> Resampled:
 
 
 class Difference(NamedTuple):
-    """Candidate minus baseline of a measure at a level of success, over so many directions."""
+    """Candidate minus baseline of a measure over directions: at a level of success, or at the greatest strength."""
 
-    level: float
+    where: str
     measure: str
     found: AtSuccess
     directions: list[str]
@@ -161,8 +161,16 @@ def differences(quality: Quality) -> list[Difference]:
         for name in quality.compared:
             one, other = (both.measures[e.name].get(name) for e in (a, b))
             if one is not None and other is not None:
-                found.append(Difference(level, name, difference(one, other), both.directions))
+                found.append(Difference(f"{level:.0%} success", name, difference(one, other), both.directions))
+    for name in quality.compared:
+        if name in a.means and name in b.means:
+            ends = difference(_at_end(a.means[name]), _at_end(b.means[name]))
+            found.append(Difference(f"strength {quality.strengths[-1]:g}", name, ends, a.directions))
     return found
+
+
+def _at_end(found: Resampled) -> AtSuccess:
+    return AtSuccess(float(found.mean[-1]), found.draws[:, -1], found.images)
 
 
 def verdict(one: Difference) -> str:
@@ -222,8 +230,8 @@ def differences_csv(quality: Quality) -> bytes:
     rows = []
     for one in differences(quality):
         i = one.found.interval
-        rows.append([one.level, one.measure, i.mean, i.low, i.high, " ".join(one.directions), verdict(one)])
-    return _csv(["success", "measure", "difference", "low", "high", "directions", "verdict"], rows)
+        rows.append([one.where, one.measure, i.mean, i.low, i.high, " ".join(one.directions), verdict(one)])
+    return _csv(["at", "measure", "difference", "low", "high", "directions", "verdict"], rows)
 
 
 def summary_text(quality: Quality) -> str:
@@ -241,8 +249,7 @@ def summary_text(quality: Quality) -> str:
             lines.append(f"  {entry.label:22}" + "".join(f"  {cell:>24}" for cell in cells))
     config = quality.record["config"]
     for one in differences(quality):
-        where = f"{one.level:.0%} success, {len(one.directions)} directions"
-        who = f"{config['candidate']} - {config['baseline']} at {where}"
+        who = f"{config['candidate']} - {config['baseline']} at {one.where}, {len(one.directions)} directions"
         lines.append(f"{who}: {one.measure} {told(one.found.interval)}: {verdict(one)}")
     lines.append("means over all edits:")
     names = [name for name in quality.measures if name not in ("success", "score")]

@@ -163,7 +163,7 @@ def _matched(quality: Quality) -> str:
         config = quality.record["config"]
         rows = [
             [
-                f"{one.level:.0%}",
+                one.where,
                 ", ".join(one.directions) or "none",
                 one.measure,
                 told(one.found.interval),
@@ -174,7 +174,7 @@ def _matched(quality: Quality) -> str:
         who = f"{config['candidate']} minus {config['baseline']}"
         parts.append(
             f"<h3>{escape(who)}, paired by images</h3>"
-            + text_table(["success", "directions that both reach", "measure", "difference", "the first is"], rows)
+            + text_table(["at", "directions that both reach", "measure", "difference", "the first is"], rows)
         )
     lead = (
         '<p class="lead">Each direction at the strength where its success curve first reaches the level; means over '
