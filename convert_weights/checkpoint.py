@@ -1,6 +1,7 @@
 """What a conversion yields, and the one error it raises."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,17 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     licence: str | None = None
     sha256: str = ""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a converted file says of its source; JSON-able."""
+        return {
+            "format": self.format,
+            "source_sha256": self.sha256,
+            "licence": self.licence,
+            "notes": list(self.notes),
+            "ignored": len(self.ignored),
+        }
 
 
 def shown(value: object, limit: int = 60) -> str:

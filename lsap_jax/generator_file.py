@@ -139,14 +139,7 @@ def from_checkpoint(checkpoint: Any) -> Generator:
                 discriminator_shapes(shape), parts["discriminator"], f"a {shape.img_resolution}-px discriminator"
             ),
         )
-    provenance = {
-        "format": checkpoint.format,
-        "source_sha256": checkpoint.sha256,
-        "licence": checkpoint.licence,
-        "notes": list(checkpoint.notes),
-        "ignored": len(checkpoint.ignored),
-    }
-    return Generator(config=config, params=params, discriminator=critic, provenance_json=_json(provenance))
+    return Generator(config=config, params=params, discriminator=critic, provenance_json=_json(checkpoint.provenance))
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -132,13 +132,7 @@ def join(args: Arguments, source: Path, target: Path, checkpoint: Checkpoint | N
 
 def provenance(checkpoint: Checkpoint, source: Path) -> dict[str, Any]:
     """Where the weights of a checkpoint come from."""
-    return {
-        "format": checkpoint.format,
-        "source": source.name,
-        "source_sha256": checkpoint.sha256,
-        "licence": checkpoint.licence,
-        "notes": list(checkpoint.notes),
-    }
+    return {**checkpoint.provenance, "source": source.name}
 
 
 def describe(checkpoint: Checkpoint) -> None:

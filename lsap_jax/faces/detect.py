@@ -92,14 +92,7 @@ def save_detector(path: str | Path, checkpoint: Checkpoint) -> str:
         LsapError: the checkpoint holds something else, or not all three networks; nothing is written then.
     """
     _detector(checkpoint.format, checkpoint.kind, checkpoint.arrays)
-    source = {
-        "format": checkpoint.format,
-        "source_sha256": checkpoint.sha256,
-        "licence": checkpoint.licence,
-        "notes": list(checkpoint.notes),
-        "ignored": len(checkpoint.ignored),
-    }
-    return weights_file.write_weights(path, KIND, checkpoint.arrays, checkpoint.config, source)
+    return weights_file.write_weights(path, KIND, checkpoint.arrays, checkpoint.config, checkpoint.provenance)
 
 
 def _detector(name: str | Path, kind: str, arrays: Mapping[str, np.ndarray]) -> Detector:

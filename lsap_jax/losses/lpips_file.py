@@ -53,16 +53,7 @@ def save_lpips(path: str | Path, backbone: Checkpoint, lin: Checkpoint) -> str:
         LsapError: see `lpips_from_checkpoints`; nothing is written then.
     """
     lpips_from_checkpoints(backbone, lin)
-    sources = {
-        role: {
-            "format": c.format,
-            "source_sha256": c.sha256,
-            "licence": c.licence,
-            "notes": list(c.notes),
-            "ignored": len(c.ignored),
-        }
-        for role, c in (("backbone", backbone), ("lin", lin))
-    }
+    sources = {"backbone": backbone.provenance, "lin": lin.provenance}
     return write_weights(
         path, KIND, {**backbone.arrays, **lin.arrays}, {"name": backbone.config["name"], "version": "0.1"}, sources
     )

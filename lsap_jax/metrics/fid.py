@@ -86,14 +86,7 @@ def save_inception(path: str | Path, checkpoint: Checkpoint) -> str:
         LsapError: see `inception_from_checkpoint`; nothing is written then.
     """
     inception_from_checkpoint(checkpoint)
-    source = {
-        "format": checkpoint.format,
-        "source_sha256": checkpoint.sha256,
-        "licence": checkpoint.licence,
-        "notes": list(checkpoint.notes),
-        "ignored": len(checkpoint.ignored),
-    }
-    return weights_file.write_weights(path, KIND, checkpoint.arrays, checkpoint.config, source)
+    return weights_file.write_weights(path, KIND, checkpoint.arrays, checkpoint.config, checkpoint.provenance)
 
 
 def load_inception(path: str | Path | None) -> Inception:

@@ -132,14 +132,9 @@ def save_embedder(path: str | Path, checkpoint: Checkpoint) -> str:
         LsapError: see `embedder_from_checkpoint`; nothing is written then.
     """
     embedder_from_checkpoint(checkpoint)
-    source = {
-        "format": checkpoint.format,
-        "source_sha256": checkpoint.sha256,
-        "licence": checkpoint.licence,
-        "notes": list(checkpoint.notes),
-        "ignored": len(checkpoint.ignored),
-    }
-    return weights_file.write_weights(path, checkpoint.kind, checkpoint.arrays, checkpoint.config, source)
+    return weights_file.write_weights(
+        path, checkpoint.kind, checkpoint.arrays, checkpoint.config, checkpoint.provenance
+    )
 
 
 def load_embedder(path: str | Path | None) -> Embedder:
