@@ -250,8 +250,11 @@ def _pictures(quality: Quality) -> str:
     for k, direction in enumerate(quality.entries[0].directions):
         for i in range(shown):
             rows = "".join(_row(entry, k, i) for entry in quality.entries if k < len(entry.directions))
+            starts = [e.arrays["success"][k, :, i] for e in quality.entries if "success" in e.arrays]
+            left_out = quality.levels and all(np.isnan(values).all() for values in starts)
+            aside = ": on neither side, left out" if left_out else ""
             parts.append(
-                f"<h3>{escape(direction)}, {escape(quality.record['ids'][i])}</h3>"
+                f"<h3>{escape(direction)}, {escape(quality.record['ids'][i])}{aside}</h3>"
                 f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(direction)}">'
                 f'<table class="strengths"><thead><tr><th scope="col">run</th>{heads}</tr></thead>'
                 f"<tbody>{rows}</tbody></table></div>"
