@@ -43,6 +43,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/refill.py
+	$(BIN)/python benchmarks/edits.py
 	$(BIN)/python benchmarks/convolutions.py
 	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/convert.py
