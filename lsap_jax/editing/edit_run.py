@@ -13,9 +13,9 @@ Codes of strength 0 and their pictures are the run's own files, byte for byte.
 import io
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -109,13 +109,15 @@ def edit_run(
         finished = edits.finished(ids=mine)
         clock = Clock(total=len(mine), done=len(finished), report=progress)
         with ThreadPoolExecutor(2, thread_name_prefix="lsap-write") as writers:
+
+            def save(*one: Any) -> Future[Saved]:
+                return writers.submit(_save_series, edits, save_codes, animate, *one)
+
             for group in share:
                 left = [id for id in group if id not in finished]
                 if left:
                     clock.begin(len(left))
-                    done = _edit_group(
-                        folder, manifest, group, series, draw, edits, left, save_codes, animate, writers, clock
-                    )
+                    done = _edit_group(_read(folder, manifest, group, edits), left, series, draw, save, edits, clock)
                     clock.end(len(left))
                     clock.fail(len(left) - done)
                     clock.computed -= len(left) - done
@@ -157,45 +159,54 @@ def _check_series(folder: Path, series: Sequence[Series], manifest: Mapping[str,
             raise LsapError(f"{folder}: has no finished image {s.only!r}; manifest.jsonl lists what there is")
 
 
+class _Own(NamedTuple):
+    """What the run has of an image: its code, the bytes of code and picture, and the code's SHA-256."""
+
+    code: dict[str, np.ndarray]
+    files: Bytes
+    sha256: str
+
+
+def _read(folder: Path, manifest: Mapping[str, Record], ids: Sequence[str], edits: RunFolder) -> dict[str, _Own]:
+    """Images of a group; those whose code or picture is missing or has changed are noted as failed."""
+    found = {}
+    for id in ids:
+        try:
+            files = {part: read_bytes(folder, id, part, manifest=manifest) for part in ("codes", "images")}
+            found[id] = _Own(arrays_from_npz(files["codes"]), files, manifest[id]["sha256"]["codes"])
+        except LsapError as error:
+            edits.fail(id, str(error), f"{folder}: {id}")
+    return found
+
+
 def _edit_group(
-    folder: Path,
-    manifest: Mapping[str, Record],
-    group: Sequence[str],
+    group: dict[str, _Own],
+    left: Sequence[str],
     series: Sequence[Series],
     draw: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+    save: Callable[..., Future[Saved]],
     edits: RunFolder,
-    left: Sequence[str],
-    save_codes: bool,
-    animate: bool,
-    writers: Executor,
     clock: Clock,
 ) -> int:
     """Edits a group, series by series, and saves the images that are `left`; returns how many of these are done.
 
-    Images whose code is missing or has changed, or that have a picture that is not finite, are noted as failed.
+    An image with a picture that is not finite is noted as failed.
     """
-    codes: dict[str, dict[str, np.ndarray]] = {}
-    own: dict[str, Bytes] = {}
-    for id in group:
-        try:
-            own[id] = {part: read_bytes(folder, id, part, manifest=manifest) for part in ("codes", "images")}
-            codes[id] = arrays_from_npz(own[id]["codes"])
-        except LsapError as error:
-            edits.fail(id, str(error), f"{folder}: {id}")
-    saved: dict[str, list[Future[Saved]]] = {id: [] for id in left if id in codes}
+    saved: dict[str, list[Future[Saved]]] = {id: [] for id in left if id in group}
     waiting: deque[list[Future[Saved]]] = deque()
     for number, s in enumerate(series):
-        ids = [id for id in codes if s.only in (None, id)]
+        ids = [id for id in group if s.only in (None, id)]
         if ids:
-            edited = _edited(s, {key: np.stack([codes[id][key] for id in ids]) for key in codes[ids[0]]}, draw)
+            codes = {key: np.stack([group[id].code[key] for id in ids]) for key in group[ids[0]].code}
+            edited = _edited(s, codes, draw)
             futures = []
             for id, one in zip(ids, edited, strict=True):
                 if one is None:
-                    edits.fail(id, f"{s.name}: a picture is not finite; take smaller strengths", f"{folder}: {id}")
-                    del codes[id]
+                    edits.fail(id, f"{s.name}: a picture is not finite; take smaller strengths", id)
+                    del group[id]
                     saved.pop(id, None)
                 elif id in saved:
-                    futures.append(writers.submit(_save_series, edits, id, s, one, own[id], save_codes, animate))
+                    futures.append(save(id, s, one, group[id].files))
                     saved[id].append(futures[-1])
             waiting.append(futures)
             if len(waiting) > WAITING:
@@ -206,7 +217,7 @@ def _edit_group(
         staged = {part: digest for row in rows for part, digest in row.result()[0].items()}
         record: Record = {
             "id": id,
-            "input_sha256": manifest[id]["sha256"]["codes"],
+            "input_sha256": group[id].sha256,
             "metrics": {},
             "flags": [],
             "notes": [],
@@ -239,12 +250,12 @@ def _edited(
 
 def _save_series(
     edits: RunFolder,
+    save_codes: bool,
+    animate: bool,
     id: str,
     s: Series,
     edited: Sequence[tuple[dict[str, np.ndarray], np.ndarray] | None],
     own: Bytes,
-    save_codes: bool,
-    animate: bool,
 ) -> Saved:
     """The files of one image of one series, and its pictures for the strip."""
     files: Bytes = {}
