@@ -64,7 +64,9 @@ def run(args: Arguments) -> int:
     print_comparison(dict(zip(spaces, folders, strict=True)))
     if worst == OK:
         worst = edit(G, folders)
-    print(f"open in a browser: {(out / 'report.html').resolve()}")
+    for page in (out / "report.html", out / "edits" / "report.html"):
+        if page.is_file():
+            print(f"open in a browser: {page.resolve()}")
     return worst
 
 
