@@ -108,6 +108,14 @@ def tiny():
     return with_statistics(tiny_generator(basecode=True))
 
 
+LONG = ("test_readme.py::test_commands", "test_wheel.py", "test_notebook.py", "test_ray.py", "test_training.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no process is left with it when the others are done."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONG))
+
+
 def pytest_unconfigure() -> None:
     CACHE.cleanup()
 

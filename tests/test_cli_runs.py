@@ -200,8 +200,10 @@ def test_demo_of_another_generator(work, tmp_path, capsys):
     argv = ("--generator", work / "g.safetensors", "--images", work / "images", "--steps=2", "--out", tmp_path / "d")
     assert run("demo", *argv) == 0
     out = capsys.readouterr().out
-    assert out.count("all match") == 2 and out.strip().endswith(str(tmp_path / "d" / "report.html"))
-    assert {len(read_manifest(tmp_path / "d" / part)) for part in (".", "zplus")} == {COUNT}
+    assert out.count("all match") == 2 and f"open in a browser: {tmp_path / 'd' / 'report.html'}" in out
+    assert out.strip().endswith(str(tmp_path / "d" / "edits" / "report.html"))
+    parts = (".", "zplus", "edits", "edits_zplus")
+    assert {len(read_manifest(tmp_path / "d" / part)) for part in parts} == {COUNT}
 
 
 def test_interrupted_killed_and_resumed_is_the_same_run(work, tmp_path):

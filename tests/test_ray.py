@@ -144,6 +144,7 @@ def test_stopped_before_an_actor_is_there(cluster, problem, tmp_path, monkeypatc
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow  # a second cluster
 def test_sigterm_saves_what_is_finished_and_another_engine_goes_on(tmp_path, capsys):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'lsap-jax[ray]'")
     tiny_generator(discriminator=False).save(tmp_path / "g.safetensors")

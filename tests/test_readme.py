@@ -41,7 +41,8 @@ def shortened(words: list[str]) -> list[str]:
     if words[1] not in ("demo", "invert", "compare"):
         return words[1:]
     words = [w for i, w in enumerate(words) if w != "--steps" and words[i - 1] != "--steps"]
-    quick = ["--config.evaluate=false"] if words[1] == "compare" else []  # evaluate has a line of its own
+    # `evaluate` has a line of its own, and later lines have both spaces of the demo
+    quick = {"compare": ["--config.evaluate=false"], "demo": ["--spaces=z+"]}.get(words[1], [])
     return [*words[1:], "--steps", str(STEPS), *quick]
 
 
