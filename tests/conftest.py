@@ -72,9 +72,10 @@ def quick_compilation() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def quick_whitening() -> Iterator[None]:
-    """KID is whitened by a few of the samples that a real evaluation takes."""
+    """KID is whitened, and genuine images are judged, by a few of the samples that a real evaluation takes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lsap_jax.inversion.evaluation.WHITENING_SAMPLES", 64)
+        patch.setattr("lsap_jax.editing.quality.GENUINE_SAMPLES", 64)
         yield
 
 

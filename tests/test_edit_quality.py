@@ -35,7 +35,7 @@ from lsap_jax.spaces import parse_space
 from lsap_jax.spaces.feature import own_feature
 from lsap_jax.testing import tiny_generator
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening")
 STRENGTHS = (0.0, 2.0, 4.0)
 
 

@@ -39,6 +39,7 @@ MEASURES = {
     "face": "share of edits in which a face was found, of targets that have one",
 }
 PUBLISHED_PSI, PUBLISHED_LAYERS = 0.7, 8
+GENUINE_SAMPLES = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,8 +220,8 @@ def _judged(
     return found
 
 
-def genuine_logits(G: Generator, samples: int = 512, seed: int = 0) -> np.ndarray:
-    """[samples] logits of the generator's own samples, each alone: what a natural image scores.
+def genuine_logits(G: Generator, samples: int | None = None, seed: int = 0) -> np.ndarray:
+    """[samples] logits of the generator's own samples (512 by default), each alone: what a natural image scores.
 
     Raises:
         LsapError: the generator came without its discriminator.
@@ -230,6 +231,7 @@ def genuine_logits(G: Generator, samples: int = 512, seed: int = 0) -> np.ndarra
     from lsap_jax.spaces import parse_space
 
     G, space = with_statistics(G), parse_space("z")
-    z = np.random.default_rng(seed).standard_normal((samples, G.z_dim), dtype=np.float32)
+    shape = (GENUINE_SAMPLES if samples is None else samples, G.z_dim)
+    z = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
     codes = {"z": np.asarray(space.retract({"z": jnp.asarray(z)})["z"])}
     return np.asarray(per_batch(_seen, G, space, 64, jax.local_devices()[:1])(codes)["logit"])
