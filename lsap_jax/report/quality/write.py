@@ -211,22 +211,32 @@ def _by_direction(quality: Quality) -> str:
             if measure != "score"
         }
         charts = [
-            lines_chart(
-                {n: _line(quality.strengths, f) for n, f in lines.items()},
-                "strength",
+            _tile(
                 measure,
-                _reference(quality, measure),
+                lines_chart(
+                    {n: _line(quality.strengths, f) for n, f in lines.items()},
+                    "strength",
+                    measure,
+                    _reference(quality, measure),
+                ),
             )
             for measure, lines in over.items()
             if lines
         ]
         if quality.levels and over["success"]:
             charts += [
-                lines_chart(
-                    {n: _until_peak(over["success"][n], f) for n, f in over[measure].items() if n in over["success"]},
-                    "success, up to its peak",
-                    measure,
-                    _reference(quality, measure),
+                _tile(
+                    f"{measure} over success",
+                    lines_chart(
+                        {
+                            n: _until_peak(over["success"][n], f)
+                            for n, f in over[measure].items()
+                            if n in over["success"]
+                        },
+                        "success, up to its peak",
+                        measure,
+                        _reference(quality, measure),
+                    ),
                 )
                 for measure in quality.compared
             ]
