@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +18,7 @@ from lsap_jax.editing.edit_run import animation, edit_run, read_edit, strip
 from lsap_jax.editing.random import random_direction
 from lsap_jax.editing.series import along, file_name, mixed, towards
 from lsap_jax.errors import LsapError
+from lsap_jax.inversion import rendering
 from lsap_jax.inversion.atomic import LOCK
 from lsap_jax.inversion.rendering import space_of
 from lsap_jax.inversion.results import read_arrays, read_code, read_failures, read_manifest, read_run
@@ -240,6 +242,15 @@ def test_series_refuse_what_would_share_a_file(work):
 )
 def test_names_of_folders_are_plain(text, name):
     assert file_name(text) == name
+
+
+def test_ragged_groups_and_batches_are_one_program(work, tmp_path):
+    G, space, _ = loaded(work)
+    series = [along(G, space, random_direction(G, space, 5), (-1.0, 2.0))]  # two images a group, and one is left over
+    rendering._compiled.cache_clear()
+    edit_run(G, work / "run", tmp_path / "out", series, batch_size=4, devices=jax.local_devices()[:1])
+    compiled = rendering._compiled(rendering._clipped, space, (jax.local_devices()[0],))
+    assert compiled._cache_size() == 1
 
 
 def test_strips_and_animations():
