@@ -3,6 +3,10 @@
 import contextlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import jax
@@ -137,6 +141,27 @@ def test_a_resumed_edit_is_the_same_files(work, edited, tmp_path):
     assert (summary.done, summary.skipped) == (COUNT, 1)
     assert tree(again) == {k: v for k, v in tree(out).items() if k != "report.html"}
     assert edit_run(G, work / "run", again, series, batch_size=4, animate=True).skipped == COUNT
+
+
+def test_an_edit_killed_anywhere_and_resumed_is_the_same_files(work, tmp_path):
+    G, _, _ = loaded(work)
+    ids = tuple(f"{k:02d}" for k in range(16))
+    run = write_run(tmp_path / "run", G, work / "g.safetensors", "f/z+", ids)
+
+    def argv(out):
+        options = ("--direction=random:0,random:1", "--strengths=-2,-1,0,1,2", "--batch_size=5", "--max_pictures=0")
+        return [str(a) for a in ("edit", run, "--out", out, *options)]
+
+    out, lines = tmp_path / "killed", tmp_path / "killed" / "manifest.jsonl"
+    process = subprocess.Popen([sys.executable, "-m", "lsap_jax", *argv(out)], stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (lines.exists() and lines.stat().st_size):
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
+    assert 0 < len(read_manifest(out)) < len(ids)
+    assert main(argv(out)) == 0 and main(argv(tmp_path / "whole")) == 0
+    same = {k: v for k, v in tree(tmp_path / "whole").items() if k[0] in "ics"}
+    assert len(same) == len(ids) * 21 and {k: v for k, v in tree(out).items() if k[0] in "ics"} == same
 
 
 def test_shards_leave_the_same_files(work, edited, tmp_path):
