@@ -16,7 +16,7 @@ from test_results import IDS, RUN, result
 from lsap_jax.cli import main
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import atomic
-from lsap_jax.inversion.results import RunFolder, read_failures, read_manifest, read_run
+from lsap_jax.inversion.results import RunFolder, put_together, read_failures, read_manifest, read_run
 from lsap_jax.inversion.shards import Shard, joined_shard, parse_shard
 from lsap_jax.testing import tiny_generator, tiny_images
 
@@ -92,6 +92,23 @@ def test_parts_are_written_side_by_side_and_put_together(tmp_path, monkeypatch):
         whole.finish()
     assert files == {name: (folder / name).read_bytes() for name in files}
     assert files["metrics.csv"].count(b"\n") == 3
+
+
+def test_nobody_comes_between_the_whole_and_its_report(tmp_path):
+    """Else a slower process's report could hide what a faster one added, or its unfinished file be swept away."""
+    folder, seen = tmp_path / "run", []
+
+    def conclude(path):
+        with pytest.raises(atomic.InUse):
+            RunFolder.open(path, RUN)
+        assert not put_together(path, RUN, lambda _: seen.append("another's"))
+        seen.append(sorted(read_manifest(path)))
+
+    for n, id in enumerate("ab"):
+        with RunFolder.open(folder, RUN, part=f"{n}-of-2") as part:
+            part.write(id, **result(id))
+    assert put_together(folder, RUN, conclude)
+    assert seen == [["a", "b"]]
 
 
 def test_a_line_torn_in_a_part_is_no_line(tmp_path):

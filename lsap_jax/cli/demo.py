@@ -6,6 +6,7 @@ DIR is the run folder of f/z+, with its report; DIR/zplus is that of z+, for com
 first, DIR/edits_zplus those of the second, shown side by side. Run again, it finishes what is missing.
 """
 
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,24 +73,27 @@ def run(args: Arguments) -> int:
 
 def edit(G: "Generator", folders: list[Path]) -> int:
     """Edits every run along a few directions, the first beside the second; returns the exit status."""
-    from lsap_jax.cli.edit import finish
+    from lsap_jax.cli.edit import told
     from lsap_jax.cli.progress import reporter
     from lsap_jax.editing.edit_run import edit_run
     from lsap_jax.editing.named import bundled_directions, find
     from lsap_jax.editing.series import along
     from lsap_jax.inversion.rendering import space_of
     from lsap_jax.inversion.results import read_run
+    from lsap_jax.report.edit_report import write_edit_report
 
     names = DIRECTIONS if bundled_directions(G) else ("random:0",)
     print(f"== edits: {', '.join(names)} ==")
-    worst, beside = OK, None
+    worst: int = OK
+    beside: Path | None = None
     for folder in reversed(folders):
         space = space_of(read_run(folder), G)
         series = [along(G, space, one, STRENGTHS) for name in names for one in find(G, space, name)]
         out = folders[0] / ("edits" if folder == folders[0] else f"edits_{folder.name}")
+        page = partial(write_edit_report, beside=beside, max_images=MOST_SHOWN)
         with reporter() as progress:
-            summary = edit_run(G, folder, out, series, batch_size=20, progress=progress)
-        worst, beside = max(worst, finish(summary, beside, MOST_SHOWN)), str(out)
+            summary = edit_run(G, folder, out, series, batch_size=20, progress=progress, conclude=page)
+        worst, beside = max(worst, told(summary)), out
     return worst
 
 

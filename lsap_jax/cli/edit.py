@@ -19,6 +19,7 @@ Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after C
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,7 @@ def run(args: Arguments) -> int:
     from lsap_jax.editing.edit_run import edit_run, read_edit
     from lsap_jax.inversion.rendering import space_of
     from lsap_jax.inversion.results import read_failures, read_manifest, read_run
+    from lsap_jax.report.edit_report import write_edit_report
 
     args.no_config()
     (name,) = args.only("RUN")
@@ -93,12 +95,13 @@ def run(args: Arguments) -> int:
                 save_codes=values.codes,
                 animate=values.animate,
                 progress=progress,
+                conclude=partial(write_edit_report, beside=values.beside, max_images=values.max_pictures),
             )
     except KeyboardInterrupt:
         done = len(read_manifest(out)) if (out / "edit.json").exists() else 0
         print(f"interrupted: {done} images are finished in {out}; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
-    return finish(summary, values.beside, values.max_pictures)
+    return told(summary)
 
 
 def chosen(
@@ -165,17 +168,13 @@ def pair_of(given: str, folder: Path, manifest: "dict[str, Record]") -> tuple[st
     raise LsapError(f"{given!r}: give A:B, ids of two different finished images of {folder}, as {known}, …")
 
 
-def finish(summary: Any, beside: str | None, max_pictures: int) -> int:
-    """Writes the page and prints what came of it; returns the exit status."""
-    from lsap_jax.cli.invert import print_failures
-    from lsap_jax.report.edit_report import write_edit_report
+def told(summary: Any) -> int:
+    """Prints what came of it; returns the exit status."""
+    from lsap_jax.cli.invert import print_failures, print_report
 
     print_failures(summary.out)
     earlier = f", {summary.skipped} of them earlier" if summary.skipped else ""
     failed = f", {summary.failed} failed" if summary.failed else ""
     print(f"{summary.done} images edited{earlier}{failed}")
-    if summary.whole:
-        print(f"report: {write_edit_report(summary.out, beside, max_pictures)}")
-    else:
-        print("other shards are still at work; the last one writes the report")
+    print_report(summary)
     return INCOMPLETE if summary.failed else OK

@@ -227,8 +227,8 @@ def invert(
     options |= {"engine": engine, "actors": actors}
     try:
         with reporter() as progress, terminated() as stop:
-            summary = run_inversion(G, source, config, out, **options, progress=progress, stop=stop)
-        report = write_run_report(out) if summary.whole else None
+            options |= {"progress": progress, "stop": stop, "conclude": write_run_report}
+            summary = run_inversion(G, source, config, out, **options)
     except Preempted as error:
         print(f"SIGTERM: {error}; run the same command again to go on from there", file=sys.stderr)
         return TERMINATED
@@ -245,8 +245,16 @@ def invert(
         raise explained(error, Inverter(G, config)) from error
     print_failures(out)
     print(summary_line(summary))
-    print(f"report: {report}" if report else "other shards are still at work; the last one writes the report")
+    print_report(summary)
     return INCOMPLETE if summary.failed else OK
+
+
+def print_report(summary: Any) -> None:
+    """Where the page is, or who writes it."""
+    if summary.whole:
+        print(f"report: {summary.out / 'report.html'}")
+    else:
+        print("other shards are still at work; the last one writes the report")
 
 
 @contextmanager

@@ -30,7 +30,16 @@ from lsap_jax.inversion.batch import versions
 from lsap_jax.inversion.encoding import arrays_from_npz, image_from_png, npz_bytes, png_bytes
 from lsap_jax.inversion.pictures import grid
 from lsap_jax.inversion.rendering import renderer, space_of
-from lsap_jax.inversion.results import Layout, Record, RunFolder, put_together, read_bytes, read_manifest, read_run
+from lsap_jax.inversion.results import (
+    Conclude,
+    Layout,
+    Record,
+    RunFolder,
+    put_together,
+    read_bytes,
+    read_manifest,
+    read_run,
+)
 from lsap_jax.inversion.run import Summary
 from lsap_jax.inversion.saving import Clock, Progress
 from lsap_jax.inversion.shards import Shard
@@ -57,6 +66,7 @@ def edit_run(
     save_codes: bool = True,
     animate: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    conclude: Conclude | None = None,
 ) -> Summary:
     """Edits every finished image of a run, or finishes the edit folder that is there.
 
@@ -74,6 +84,7 @@ def edit_run(
         save_codes: write codes/ID/DIRECTION/STRENGTH.npz, which hold f at every strength, too.
         animate: write animated WebP.
         progress: called after every series of a group.
+        conclude: called with `out` at the end, as in `lsap_jax.inversion.run.run`.
 
     Raises:
         LsapError: nothing to edit, two series of one name, no such image, the folder belongs to other edits, the disk
@@ -124,9 +135,9 @@ def edit_run(
                     clock.saved(done)
                     clock.tell()
         if shard is None:
-            edits.finish()
+            edits.finish(conclude)
         failed = sum(id in edits.failures() for id in mine)
-    whole = shard is None or put_together(out, described, **kind)
+    whole = shard is None or put_together(out, described, conclude, **kind)
     return Summary(done=len(mine) - failed, failed=failed, skipped=len(finished), out=Path(out), whole=whole)
 
 

@@ -13,7 +13,7 @@ Bytes depend on the contents only, so that a resumed run leaves the same files a
 import json
 import os
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ _SUFFIXES = {
 }
 
 Record = dict[str, Any]
+Conclude = Callable[[Path], object]
 
 
 class Layout(NamedTuple):
@@ -253,10 +254,13 @@ class RunFolder:
                 atomic.append_record(self._lines["failures"], record)
                 self._failures[id] = record
 
-    def finish(self) -> None:
+    def finish(self, conclude: Conclude | None = None) -> None:
         """Writes metrics.csv, and failures.jsonl anew: by id, one line each, without those that succeeded later. Puts
         together what parts left.
 
+        Args:
+            conclude: called with the folder when all that is done. What it writes, a report say, is of everything so
+                far: whoever adds to the folder later waits for the lock, and concludes after that.
         Raises:
             ValueError: this is the writer of a part.
         """
@@ -276,16 +280,20 @@ class RunFolder:
             atomic.write_files(files)
             for file in parts:
                 file.unlink()
+        if conclude is not None:
+            conclude(self.path)
 
 
-def put_together(path: str | os.PathLike[str], run: Mapping[str, Any], **options: Any) -> bool:
+def put_together(
+    path: str | os.PathLike[str], run: Mapping[str, Any], conclude: Conclude | None = None, **options: Any
+) -> bool:
     """What all parts have written so far as one; False where another one is still writing, which does it later.
 
-    Arguments and errors as `RunFolder.open`.
+    Arguments and errors as `RunFolder.open` and `RunFolder.finish`.
     """
     try:
         with RunFolder.open(path, run, **options) as folder:
-            folder.finish()
+            folder.finish(conclude)
     except atomic.InUse:
         return False
     return True

@@ -19,7 +19,7 @@ from lsap_jax.inversion.batch import Inverter, Job, versions
 from lsap_jax.inversion.flight import FLIGHTS, drop_flight
 from lsap_jax.inversion.flow import flowing
 from lsap_jax.inversion.loop import metric_name
-from lsap_jax.inversion.results import RunFolder, put_together
+from lsap_jax.inversion.results import Conclude, RunFolder, put_together
 from lsap_jax.inversion.saving import Clock, Progress, Saver
 from lsap_jax.inversion.shards import Shard
 from lsap_jax.inversion.stream import Batch, Engine, Stop, local
@@ -61,6 +61,7 @@ def run(
     actors: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Stop = lambda: False,
+    conclude: Conclude | None = None,
 ) -> Summary:
     """Invert every image of a source into the run folder `out`, or finish the run that is there.
 
@@ -82,6 +83,8 @@ def run(
         progress: called after every chunk of steps; with Ray, after every batch.
         stop: asked between chunks; once it is true, the batch under way is saved, and a later run goes on from there.
             With Ray, what is finished is saved and a later run computes the batches under way anew.
+        conclude: called with `out` when everything so far is put together, as in `RunFolder.finish`; by a shard only
+            where none is still at work.
 
     Raises:
         Preempted: it was stopped.
@@ -101,10 +104,10 @@ def run(
                 saver = Saver(folder, clock, finished, most, writers)
                 _compute(computer, source, pending, start or {}, saver, stop)
             if shard is None:
-                folder.finish()
+                folder.finish(conclude)
                 drop_flight(folder.path / FLIGHTS)
             failed = sum(id in folder.failures() for id in ids)
-    whole = shard is None or put_together(out, described)
+    whole = shard is None or put_together(out, described, conclude)
     return Summary(done=len(ids) - failed, failed=failed, skipped=len(finished), out=Path(out), whole=whole)
 
 
