@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image
 
 from lsap_jax.data import to_float
-from lsap_jax.inversion.results import RunFolder, read_code, read_image, read_manifest
+from lsap_jax.inversion.results import read_code, read_image, read_manifest
+from lsap_jax.inversion.run_folder import RunFolder
 from lsap_jax.inversion.store import open_store
 from lsap_jax.inversion.transfer import write_files, write_store
 

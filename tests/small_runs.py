@@ -8,7 +8,7 @@ from lsap_jax.configuration import load_config
 from lsap_jax.data import to_uint8
 from lsap_jax.generator import Generator
 from lsap_jax.inversion.rendering import render
-from lsap_jax.inversion.results import RunFolder
+from lsap_jax.inversion.run_folder import RunFolder
 from lsap_jax.spaces import space_from_config
 from lsap_jax.spaces.feature import own_feature
 

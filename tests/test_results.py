@@ -15,15 +15,8 @@ from PIL import Image
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import atomic
 from lsap_jax.inversion.encoding import npz_bytes
-from lsap_jax.inversion.results import (
-    RunFolder,
-    read_arrays,
-    read_code,
-    read_failures,
-    read_image,
-    read_manifest,
-    read_run,
-)
+from lsap_jax.inversion.results import read_arrays, read_code, read_failures, read_image, read_manifest, read_run
+from lsap_jax.inversion.run_folder import RunFolder
 
 RUN = {
     "config": {"space": "f/z+", "steps": 30, "loss": {"mse": 1.0, "perceptual": 10.0}, "batch_size": 4},

@@ -20,7 +20,8 @@ from test_results import RUN, do_run, result, tree
 
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import atomic
-from lsap_jax.inversion.results import RunFolder, read_code, read_manifest
+from lsap_jax.inversion.results import read_code, read_manifest
+from lsap_jax.inversion.run_folder import RunFolder
 
 FEW = ["a", "deep/b"]
 

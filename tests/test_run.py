@@ -9,8 +9,9 @@ from lsap_jax.configuration import load_config
 from lsap_jax.data import ImageError, from_arrays
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.flight import Preempted
-from lsap_jax.inversion.results import RunFolder, read_failures, read_manifest
+from lsap_jax.inversion.results import read_failures, read_manifest
 from lsap_jax.inversion.run import run
+from lsap_jax.inversion.run_folder import RunFolder
 from lsap_jax.inversion.stream import Computed, Engine
 from lsap_jax.testing import tiny_generator, tiny_images
 

@@ -16,7 +16,8 @@ from test_results import IDS, RUN, result
 from lsap_jax.cli import main
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import atomic
-from lsap_jax.inversion.results import RunFolder, put_together, read_failures, read_manifest, read_run
+from lsap_jax.inversion.results import read_failures, read_manifest, read_run
+from lsap_jax.inversion.run_folder import RunFolder, put_together
 from lsap_jax.inversion.shards import Shard, joined_shard, parse_shard
 from lsap_jax.testing import tiny_generator, tiny_images
 

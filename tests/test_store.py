@@ -17,7 +17,8 @@ from lsap_jax.errors import LsapError
 from lsap_jax.inversion import store as stores
 from lsap_jax.inversion import transfer
 from lsap_jax.inversion.atomic import write_files as write_bytes
-from lsap_jax.inversion.results import RunFolder, read_failures, read_manifest
+from lsap_jax.inversion.results import read_failures, read_manifest
+from lsap_jax.inversion.run_folder import RunFolder
 from lsap_jax.inversion.store import open_place, open_store
 from lsap_jax.inversion.transfer import write_files, write_store
 

@@ -19,7 +19,7 @@ from lsap_jax.inversion.batch import Inverter, Job, versions
 from lsap_jax.inversion.flight import FLIGHTS, drop_flight
 from lsap_jax.inversion.flow import flowing
 from lsap_jax.inversion.loop import metric_name
-from lsap_jax.inversion.results import Conclude, RunFolder, put_together
+from lsap_jax.inversion.run_folder import Conclude, RunFolder, put_together
 from lsap_jax.inversion.saving import Clock, Progress, Saver
 from lsap_jax.inversion.shards import Shard
 from lsap_jax.inversion.stream import Batch, Engine, Stop, local

@@ -10,7 +10,7 @@ from pathlib import Path
 from lsap_jax.data import ImageError, Item
 from lsap_jax.inversion.batch import Inverted
 from lsap_jax.inversion.flight import drop_flight
-from lsap_jax.inversion.results import RunFolder
+from lsap_jax.inversion.run_folder import RunFolder
 from lsap_jax.inversion.stream import Batch, Computed
 
 NOT_FINITE = "the loss was not finite at any step"

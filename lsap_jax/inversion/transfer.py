@@ -19,7 +19,6 @@ from lsap_jax.inversion import atomic
 from lsap_jax.inversion.encoding import npz_bytes, png_bytes
 from lsap_jax.inversion.results import (
     Record,
-    RunFolder,
     as_json,
     from_json,
     read_arrays,
@@ -29,6 +28,7 @@ from lsap_jax.inversion.results import (
     read_manifest,
     read_run,
 )
+from lsap_jax.inversion.run_folder import RunFolder
 from lsap_jax.inversion.store import (
     FORMAT,
     GROUPS,

@@ -24,8 +24,9 @@ from lsap_jax.generator import Generator
 from lsap_jax.inversion import atomic
 from lsap_jax.inversion.batch import versions
 from lsap_jax.inversion.evaluation import evaluate_run
-from lsap_jax.inversion.results import FREE_KEYS, Record, read_failures, read_manifest, read_run
+from lsap_jax.inversion.results import Record, read_failures, read_manifest, read_run
 from lsap_jax.inversion.run import Progress, Summary, run
+from lsap_jax.inversion.run_folder import FREE_KEYS
 from lsap_jax.report.comparison.plan import Plan, label
 from lsap_jax.report.run_report import write_run_report
 
