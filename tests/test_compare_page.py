@@ -10,11 +10,11 @@ import pytest
 from test_report import HOSTILE, browser, column, open_report  # noqa: F401
 
 from lsap_jax.configuration import load_config
-from lsap_jax.data.pixels import to_float
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.encoding import metrics_csv
 from lsap_jax.inversion.results import read_manifest
 from lsap_jax.inversion.run_folder import RunFolder
+from lsap_jax.pixels import to_float
 from lsap_jax.report.comparison import charts, picture, runs, tables
 from lsap_jax.report.comparison.sections import differences
 from lsap_jax.report.comparison.write import write_comparison

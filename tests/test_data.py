@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from lsap_jax.data import ImageError, from_arrays, open_images, to_float, to_uint8
+from lsap_jax.data import ImageError, from_arrays, open_images
 from lsap_jax.data.decode import picture_from_bytes
 from lsap_jax.errors import LsapError
+from lsap_jax.pixels import to_float, to_uint8
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (16, 16, 3), np.uint8)

@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lsap_jax.data import ImageError, Source, from_arrays, open_images, to_float, to_uint8
+from lsap_jax.data import ImageError, Source, from_arrays, open_images
 from lsap_jax.data.ids import assign_ids, check_ids, clashes, id_problem
 from lsap_jax.errors import LsapError
+from lsap_jax.pixels import to_float, to_uint8
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (16, 16, 3), np.uint8)

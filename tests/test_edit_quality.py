@@ -161,7 +161,7 @@ def test_the_published_asymmetries_are_in_flat_spaces_alone(tiny):
         for flag in (False, True)
     )
     own = render(tiny, space, codes)
-    from lsap_jax.data import to_uint8
+    from lsap_jax.pixels import to_uint8
 
     np.testing.assert_allclose(fair[0].astype(int), to_uint8(own), atol=1)
     reached = codes["w"].copy()

@@ -115,8 +115,8 @@ def test_strength_0_is_the_runs_own_file_byte_for_byte(work, edited):
 
 
 def test_saved_codes_are_on_the_sphere_and_render_to_the_saved_pictures(work, edited):
-    from lsap_jax.data import to_uint8
     from lsap_jax.inversion.rendering import render
+    from lsap_jax.pixels import to_uint8
 
     out, _ = edited
     G, space, _ = loaded(work)

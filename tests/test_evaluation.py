@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import lsap_jax
-from lsap_jax.data.pixels import to_float, to_uint8
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.evaluation import compare_sets, describe_metrics, genuine_nscd
 from lsap_jax.losses.alignment import genuine_level, nscd, sn_layers
 from lsap_jax.losses.perceptual import from_discriminator
 from lsap_jax.metrics.distortion import ms_ssim, ssim01
+from lsap_jax.pixels import to_float, to_uint8
 from lsap_jax.spaces import parse_space
 from lsap_jax.testing import tiny_images
 

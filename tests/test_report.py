@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsap_jax.data.pixels import to_float
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.atomic import encode_record
 from lsap_jax.inversion.pictures import save_png
 from lsap_jax.inversion.results import FORMAT, read_manifest
 from lsap_jax.inversion.run_folder import RunFolder
+from lsap_jax.pixels import to_float
 from lsap_jax.report import charts
 from lsap_jax.report.page import escape
 from lsap_jax.report.run_report import _spread, write_run_report

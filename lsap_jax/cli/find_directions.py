@@ -270,9 +270,9 @@ def picture(
     """Writes a grid of what directions do to the sample of a seed, and prints where it is."""
     import numpy as np
 
-    from lsap_jax.data import to_uint8
     from lsap_jax.editing.edit import edit
     from lsap_jax.inversion.pictures import grid, save_png
+    from lsap_jax.pixels import to_uint8
 
     some, codes, rows = directions[:MOST_ROWS], sampled_codes(G, face), []
     for one in some:

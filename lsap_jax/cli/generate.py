@@ -81,7 +81,7 @@ def draw(G: "Generator", seeds: list[int], truncation_psi: float = 1.0, batch_si
     import jax
     import jax.numpy as jnp
 
-    from lsap_jax.data import to_uint8
+    from lsap_jax.pixels import to_uint8
 
     @jax.jit
     def render(G: "Generator", z: jax.Array) -> jax.Array:

@@ -109,9 +109,9 @@ def check(
     batch_size: int,
 ) -> Iterator[tuple[str, str, int]]:
     """(name, what is wrong or "", largest difference in grey levels) of each (id, part of `codes_of`) of a batch."""
-    from lsap_jax.data import to_uint8
     from lsap_jax.inversion.rendering import render
     from lsap_jax.inversion.results import read_arrays, read_image
+    from lsap_jax.pixels import to_uint8
 
     codes: dict[str, dict[str, np.ndarray]] = {}
     pictures: dict[str, np.ndarray] = {}

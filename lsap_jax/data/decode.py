@@ -9,8 +9,8 @@ import io
 import numpy as np
 from PIL import Image, ImageFile
 
-from lsap_jax.data.pixels import to_uint8
 from lsap_jax.errors import LsapError
+from lsap_jax.pixels import to_uint8
 
 # An allow-list: Pillow's other readers start programs (EPS), have no signature (TGA takes text for a picture) or are
 # hardly tested. Each name here has a signature; JPEG covers the multi-picture files of phones.

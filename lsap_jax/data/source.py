@@ -18,8 +18,8 @@ from PIL import Image
 
 from lsap_jax.data.decode import ImageError, picture_from_array, picture_from_bytes
 from lsap_jax.data.files import list_files
+from lsap_jax.data.fitting import check_target, fit_picture
 from lsap_jax.data.ids import assign_ids, check_ids
-from lsap_jax.data.pixels import check_target, fit_picture
 from lsap_jax.data.tfds import PREFIX, open_tfds
 from lsap_jax.errors import LsapError
 

@@ -21,7 +21,6 @@ import jax
 import numpy as np
 from PIL import Image
 
-from lsap_jax.data import to_uint8
 from lsap_jax.editing.series import Series
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
@@ -35,6 +34,7 @@ from lsap_jax.inversion.run import Summary
 from lsap_jax.inversion.run_folder import Conclude, RunFolder, put_together
 from lsap_jax.inversion.saving import Clock, Progress
 from lsap_jax.inversion.shards import Shard
+from lsap_jax.pixels import to_uint8
 
 EDIT = Layout("edit.json", "lsap_jax edit 1", "edit")
 RESUME_KEYS = ("series", "space", "base_resolution", "run.config", "generator.sha256", "saved")

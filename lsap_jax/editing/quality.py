@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsap_jax.data import to_uint8
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.moves import move
 from lsap_jax.errors import LsapError
@@ -25,6 +24,7 @@ from lsap_jax.inversion.objective import Terms, nscd_of
 from lsap_jax.inversion.rendering import decode, per_batch, synthesise
 from lsap_jax.metrics.attributes import Attributes, label_logits, scores_of
 from lsap_jax.metrics.identity import Embedder, face_embeddings, identity_similarity
+from lsap_jax.pixels import to_uint8
 from lsap_jax.spaces import Space
 from lsap_jax.statistics import with_statistics
 

@@ -14,7 +14,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from lsap_jax.data import to_float
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.inversion import loop
@@ -23,6 +22,7 @@ from lsap_jax.inversion.flight import Preempted, flight_path, load_flight, save_
 from lsap_jax.inversion.objective import Targets, make_perceptual
 from lsap_jax.inversion.prepare import Start, prepare
 from lsap_jax.inversion.settings import check, images_together, make_problem, start_from_config, winograd_channels
+from lsap_jax.pixels import to_float
 from lsap_jax.spaces import Space, feature, space_from_config
 from lsap_jax.statistics import with_statistics
 

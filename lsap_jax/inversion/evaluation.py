@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lsap_jax.data import to_float
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.inversion.atomic import write_files
@@ -26,6 +25,7 @@ from lsap_jax.losses.perceptual import Perceptual, from_discriminator
 from lsap_jax.metrics import distortion
 from lsap_jax.metrics.fid import Inception, fid, inception_features
 from lsap_jax.metrics.kid import feature_description, fit_whitening, kid, random_features
+from lsap_jax.pixels import to_float
 from lsap_jax.spaces import Space, parse_space
 from lsap_jax.statistics import with_statistics
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from lsap_jax.data.ids import id_problem
-from lsap_jax.data.pixels import to_uint8
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import atomic
 from lsap_jax.inversion.encoding import metrics_csv, npz_bytes, png_bytes
@@ -30,6 +29,7 @@ from lsap_jax.inversion.results import (
     read_run,
     records,
 )
+from lsap_jax.pixels import to_uint8
 
 RESUME_KEYS = ("config", "seed", "space", "generator.sha256")
 FREE_KEYS = ("config.batch_size", "config.devices")

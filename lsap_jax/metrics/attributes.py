@@ -17,10 +17,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lsap_jax import weights_file
-from lsap_jax.data.pixels import to_uint8
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.networks.attributes import AttributesConfig, AttributesNetwork, param_shapes
+from lsap_jax.pixels import to_uint8
 
 KIND = "attributes"
 BUNDLED = "toonhead64"

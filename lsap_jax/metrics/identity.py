@@ -23,9 +23,9 @@ from PIL import Image
 
 from convert_weights.checkpoint import Checkpoint
 from lsap_jax import weights_file
-from lsap_jax.data.pixels import to_uint8
 from lsap_jax.errors import LsapError
 from lsap_jax.networks import inception_resnet, irse
+from lsap_jax.pixels import to_uint8
 
 if TYPE_CHECKING:
     from lsap_jax.faces.detect import Detector
