@@ -12,7 +12,7 @@ from convert_weights.faces import arcface_shapes, facenet_shapes
 from convert_weights.mtcnn import NETWORKS
 from lsap_jax.cli import main
 from lsap_jax.errors import LsapError
-from lsap_jax.metrics.identity import load_embedder
+from lsap_jax.metrics.embedder import load_embedder
 from lsap_jax.weights_file import read_weights
 
 SHAPES = {"inception_resnet_v1": facenet_shapes, "arcface": arcface_shapes}

@@ -27,7 +27,7 @@ from lsap_jax.metrics.attributes import (
     label_probabilities,
     save_attributes,
 )
-from lsap_jax.metrics.identity import Embedder
+from lsap_jax.metrics.embedder import Embedder
 from lsap_jax.networks.attributes import AttributesConfig, initial_params
 from lsap_jax.report.quality.tables import Entry, Quality, differences, matched, summary_text, verdict
 from lsap_jax.report.quality.write import write_quality

@@ -17,22 +17,24 @@ from PIL import Image
 
 from convert_weights import Checkpoint
 from lsap_jax.errors import LsapError
-from lsap_jax.metrics import identity
+from lsap_jax.metrics.embedder import (
+    _FACTS,
+    Embedder,
+    EmbedderRecord,
+    embed,
+    embedder_from_checkpoint,
+    embeddings,
+    load_embedder,
+    save_embedder,
+)
 from lsap_jax.metrics.identity import (
     NEITHER,
     NO_EDITED,
     NO_ORIGINAL,
-    Embedder,
-    EmbedderRecord,
     compare_identities,
-    embed,
-    embedder_from_checkpoint,
-    embeddings,
     face_crops,
     face_embeddings,
     identity_similarity,
-    load_embedder,
-    save_embedder,
 )
 from lsap_jax.networks.inception import Pool, pool
 from lsap_jax.networks.inception_resnet import STAGES, InceptionResnetV1, inception_resnet_params, unit
@@ -234,8 +236,8 @@ def _stand_in(monkeypatch, kind):
         means = np.asarray(levels, np.float32).mean(axis=(1, 2))
         return np.pad(means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-9), ((0, 0), (0, 509)))
 
-    monkeypatch.setattr(identity, "_of_levels", of_levels)
-    record = EmbedderRecord(name=kind, trained_on="", weights="", source_sha256="", **identity._FACTS[kind])
+    monkeypatch.setattr("lsap_jax.metrics.embedder._of_levels", of_levels)
+    record = EmbedderRecord(name=kind, trained_on="", weights="", source_sha256="", **_FACTS[kind])
     return Embedder(params={}, record=record)
 
 

@@ -65,7 +65,7 @@ def run(args: Arguments) -> int:
 
         return wrote(target, save_inception(target, checkpoint))
     if checkpoint.kind in ("inception_resnet_v1", "arcface"):
-        from lsap_jax.metrics.identity import save_embedder
+        from lsap_jax.metrics.embedder import save_embedder
 
         return wrote(target, save_embedder(target, checkpoint))
     if checkpoint.kind == "mtcnn" and len(checkpoint.config["networks"]) == 3:

@@ -129,7 +129,7 @@ def choose_judges(G: "Generator", config: "ConfigDict") -> "tuple[Judges, dict[s
     from lsap_jax.editing.quality import Judges
     from lsap_jax.faces.detect import load_detector
     from lsap_jax.metrics.attributes import load_attributes
-    from lsap_jax.metrics.identity import load_embedder
+    from lsap_jax.metrics.embedder import load_embedder
 
     attributes = None if config.attributes == NONE else load_attributes(config.attributes or None, G)
     embedder = load_embedder(config.identity) if config.identity else None

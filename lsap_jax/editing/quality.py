@@ -23,7 +23,8 @@ from lsap_jax.inversion.evaluation import genuine_nscd
 from lsap_jax.inversion.objective import Terms, nscd_of
 from lsap_jax.inversion.rendering import decode, per_batch, synthesise
 from lsap_jax.metrics.attributes import Attributes, label_logits, scores_of
-from lsap_jax.metrics.identity import Embedder, face_embeddings, identity_similarity
+from lsap_jax.metrics.embedder import Embedder
+from lsap_jax.metrics.identity import face_embeddings, identity_similarity
 from lsap_jax.pixels import to_uint8
 from lsap_jax.spaces import Space
 from lsap_jax.statistics import with_statistics
