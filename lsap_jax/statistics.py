@@ -20,7 +20,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator, LatentStatistics
 from lsap_jax.losses.alignment import sn_layers, unit_styles
 from lsap_jax.spaces.gaussian import SLOPE
-from lsap_jax.weights_file import read_weights, write_weights
+from lsap_jax.weights_file import Unwritable, read_weights, write_weights
 
 SAMPLES = 1_000_000
 ANCHOR_SAMPLES = 100_000
@@ -193,7 +193,7 @@ def _save(places: list[Path], statistics: LatentStatistics) -> None:
     for path in places[1:]:
         try:
             write_statistics(path, statistics)
-        except OSError:
+        except Unwritable:
             continue
         return
 

@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from safetensors.numpy import save
 from lsap_jax.errors import LsapError
 
 FORMAT_VERSION = 1
+
+
+class Unwritable(LsapError):
+    """A file cannot be written where it should be."""
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -38,7 +43,11 @@ def write_weights(
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> str:
-    """Write atomically; returns the digest of the tensors."""
+    """Write atomically; returns the digest of the tensors.
+
+    Raises:
+        Unwritable: the file cannot be written; an older one is as it was.
+    """
     path = Path(path)
     arrays = {n: np.asarray(a, order="C") for n, a in arrays.items()}
     header = {
@@ -48,19 +57,41 @@ def write_weights(
         "provenance": dict(provenance),
         "sha256": digest(arrays),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
+    with _beside(path) as (handle, temporary):
         with os.fdopen(handle, "wb") as file:
             file.write(save(arrays, metadata={"lsap_jax": json.dumps(header, sort_keys=True)}))
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return str(header["sha256"])
+
+
+def check_writable(path: str | Path) -> None:
+    """Raises Unwritable where `write_weights` could not write this file: to be asked before hours of work."""
+    with _beside(Path(path)) as (handle, _):
+        os.close(handle)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[tuple[int, str]]:
+    """Descriptor and name of a temporary file that may become `path`, and is gone at the end if it has not.
+
+    Raises:
+        Unwritable: that it cannot, now or later.
+    """
+    if path.is_dir():
+        raise Unwritable(f"{path}: is a folder; name the file to write")
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+        yield handle, temporary
+    except OSError as error:
+        raise Unwritable(f"{path}: cannot be written ({error.strerror or error}); name another file") from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def is_weights_file(path: str | Path) -> bool:

@@ -263,10 +263,13 @@ def test_series_refuse_what_would_share_a_file(work):
 
 
 @pytest.mark.parametrize(
-    ("text", "name"), [("smile", "smile"), ("../a b", "_a_b"), ("", "_"), (".hidden", "hidden"), ("é/ü", "___")]
+    ("text", "start"), [("../a b", "_a_b-"), ("", "-"), (".hidden", "hidden-"), ("é/ü", "___-"), ("x" * 200, "x" * 90)]
 )
-def test_names_of_folders_are_plain(text, name):
-    assert file_name(text) == name
+def test_names_of_folders_are_plain_and_each_texts_own(text, start):
+    name = file_name(text)
+    assert name.startswith(start) and len(name) <= 100 and name.isascii() and not set(name) & set("/ \0")
+    assert file_name(name) == name != file_name(f"{text}_")
+    assert file_name("smile") == "smile" and file_name("人") != file_name("景")
 
 
 def test_ragged_groups_and_batches_are_one_program(work, tmp_path):

@@ -125,6 +125,21 @@ def test_a_file_whose_tensors_do_not_fit_its_configuration(saved, tmp_path):
         load_generator(tmp_path / "bare")
 
 
+def test_a_place_that_cannot_be_written_is_named_before_and_after(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    weights_file.check_writable(tmp_path / "file")
+    weights_file.check_writable(tmp_path / "new" / "file")
+    assert (tmp_path / "file").read_bytes() == b"old" and not list((tmp_path / "new").iterdir())
+    for path, why in (
+        (tmp_path, "is a folder; name the file"),
+        (tmp_path / "file" / "below", "below: cannot be written"),
+    ):
+        with pytest.raises(LsapError, match=why):
+            weights_file.check_writable(path)
+        with pytest.raises(LsapError, match=why):
+            weights_file.write_weights(path, "generator", {"a": np.zeros(1)}, {}, {})
+
+
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(weights_file, "FORMAT_VERSION", 99)
     weights_file.write_weights(tmp_path / "new", "generator", {"a": np.zeros(1)}, {}, {})

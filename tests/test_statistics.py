@@ -1,5 +1,6 @@
 """Latent statistics: against numpy, their cache, and those of BDInvert's files."""
 
+import tempfile
 from functools import partial
 
 import jax
@@ -132,12 +133,14 @@ def test_they_are_kept_beside_the_weights(saved, cache, computed):
 
 
 def test_they_are_kept_in_the_users_cache_where_the_weights_cannot_be_written(saved, cache, computed, monkeypatch):
-    def write(path, found):
-        if path.parent == saved.parent:
-            raise PermissionError(13, "Permission denied", str(path))
-        return write_statistics(path, found)
+    make = tempfile.mkstemp
 
-    monkeypatch.setattr(statistics, "write_statistics", write)
+    def make_elsewhere(dir, prefix):
+        if dir == saved.parent:
+            raise PermissionError(13, "Permission denied", str(dir))
+        return make(dir=dir, prefix=prefix)
+
+    monkeypatch.setattr(tempfile, "mkstemp", make_elsewhere)
     first = with_statistics(load_generator(saved))
     assert [p.suffix for p in saved.parent.iterdir()] == [".safetensors"] and len(list(cache.iterdir())) == 1
     same(with_statistics(load_generator(saved)).statistics, first.statistics)
@@ -145,12 +148,12 @@ def test_they_are_kept_in_the_users_cache_where_the_weights_cannot_be_written(sa
 
 
 def test_without_a_place_they_are_computed_each_time(saved, cache, computed, monkeypatch):
-    def write(path, found):
+    def make(**_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(statistics, "write_statistics", write)
+    monkeypatch.setattr(tempfile, "mkstemp", make)
     first, again = (with_statistics(load_generator(saved)) for _ in range(2))
-    assert len(computed) == 2 and not cache.exists()
+    assert len(computed) == 2 and not any(cache.iterdir())
     same(first.statistics, again.statistics)
 
 

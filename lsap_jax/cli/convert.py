@@ -44,12 +44,13 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
+    from lsap_jax.weights_file import check_writable
+
     args.no_config()
     source, target = (Path(p) for p in args.only("SRC", "DST"))
-    if target.is_dir() or (target.exists() and source.exists() and target.samefile(source)):
-        raise LsapError(
-            f"{target}: is {'a folder' if target.is_dir() else 'the source itself'}; name the file to write"
-        )
+    if target.exists() and source.exists() and target.samefile(source):
+        raise LsapError(f"{target}: is the source itself; name the file to write")
+    check_writable(target)
     if own_encoder(source, args.flags.generator):
         return join(args, source, target)
     from convert_weights import read

@@ -72,6 +72,7 @@ def run(args: Arguments) -> int:
     from lsap_jax.editing.direction_file import save_directions
     from lsap_jax.editing.layers import layer_rows
     from lsap_jax.generator_file import load_generator
+    from lsap_jax.weights_file import check_writable
 
     args.no_config()
     args.only()
@@ -81,6 +82,7 @@ def run(args: Arguments) -> int:
             raise LsapError(f"--{name} belongs to --method {' and '.join(methods)}, not to {method}")
     strengths = numbers("strengths", args.flags.strengths)
     spaces = parse_spaces(args.flags.space)
+    check_writable(out)
     G = load_generator(args.required("generator"))
     if args.flags.layers is not None:
         layer_rows(args.flags.layers, G.num_ws)

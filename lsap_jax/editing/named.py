@@ -37,6 +37,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.spaces import Space, parse_space
 from lsap_jax.statistics import Report
+from lsap_jax.weights_file import Unwritable
 
 COMPONENTS = 80  # found at once, as GANSpace's authors do
 FORMULAS = 1  # raised whenever a method gives something else than before
@@ -140,7 +141,7 @@ def cached(
         return read_directions(path)
     except LsapError:
         found = tuple(compute())
-    with suppress(OSError):
+    with suppress(Unwritable):
         save_directions(path, found)
     return found
 

@@ -7,6 +7,7 @@
 | `mixed` with an image   | with-ID             | ranges: coarse, 4-7    | its own, with those layers of the other one |
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -136,16 +137,18 @@ def mixed(G: Generator, space: Space, a: str, b: str, codes_b: Codes, ranges: Se
 
 
 def file_name(text: str) -> str:
-    """A text as one plain name within a folder."""
-    return re.sub(r"[^\w.+-]", "_", text, flags=re.ASCII)[:120].lstrip(".") or "_"
+    """A text as one plain name within a folder; of two texts never the same."""
+    plain = re.sub(r"[^\w.+-]", "_", text, flags=re.ASCII)[:100].lstrip(".")
+    return plain if plain and plain == text else f"{plain[:90]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _labels(what: str, values: Sequence[float]) -> tuple[str, ...]:
     labels = tuple(f"{float(v) + 0.0:.4g}" for v in values)  # + 0: a negative zero is zero
     if not labels:
         raise LsapError(f"no {what}; give one or more numbers")
-    if wrong := [label for label in labels if not np.isfinite(float(label))]:
-        raise LsapError(f"{what} {', '.join(labels)}: {wrong[0]} is no finite number")
+    most = np.finfo(np.float32).max
+    if wrong := [label for label in labels if not abs(float(label)) <= most]:
+        raise LsapError(f"{what} {', '.join(labels)}: {wrong[0]} is no finite number of 32 bits")
     if len(set(labels)) < len(labels):
         raise LsapError(f"{what} {', '.join(labels)}: each must differ from the others by four digits")
     return labels
