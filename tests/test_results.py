@@ -242,6 +242,18 @@ def test_folders_that_are_no_run_are_not_touched(tmp_path):
         read_run(tmp_path)
 
 
+def test_of_lists_of_records_only_what_differs_is_told(tmp_path):
+    def open_with(*series):
+        RunFolder.open(tmp_path, {"series": list(series)}, resume_keys=("series",)).close()
+
+    smile = {"name": "smile", "layers": "all", "labels": ["0", "1"]}
+    open_with(smile, {**smile, "name": "beard"})
+    with pytest.raises(LsapError, match=r"otherwise \(series.beard.layers was 'all', is '4-7'\): repeat"):
+        open_with(smile, {**smile, "name": "beard", "layers": "4-7"})
+    with pytest.raises(LsapError, match="series.beard.labels was .*, is 'absent'"):
+        open_with(smile)
+
+
 @pytest.mark.parametrize(
     ("name", "action"),
     [

@@ -68,6 +68,7 @@ def test_what_is_no_share_is_refused(text, environment, message):
 
 def test_parts_are_written_side_by_side_and_put_together(tmp_path, monkeypatch):
     monkeypatch.setattr(atomic, "PATIENCE", 0.1)
+    monkeypatch.setattr(atomic, "SILENCE", 0.05)
     folder = tmp_path / "run"
     with RunFolder.open(folder, RUN, part="0-of-2") as a, RunFolder.open(folder, RUN, part="1-of-2") as b:
         a.write("a", **result("a"))
@@ -81,7 +82,7 @@ def test_parts_are_written_side_by_side_and_put_together(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="'0-of-2' cannot finish the whole"):
             a.finish()
     with RunFolder.open(folder, RUN) as whole:
-        with pytest.raises(atomic.InUse):
+        with pytest.raises(atomic.InUse), pytest.warns(UserWarning, match="waiting for another process"):
             RunFolder.open(folder, RUN, part="0-of-3")
         assert set(whole.finished(ids=["a", "ü"])) == {"a"}
         before = read_manifest(folder), read_failures(folder)

@@ -24,7 +24,8 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-PATIENCE = 30.0  # seconds that a part waits while another process puts the whole together
+PATIENCE = 900.0  # seconds that a part waits while another process puts the whole together and writes its report
+SILENCE = 5.0  # seconds of them without a word
 
 
 class InUse(LsapError):
@@ -182,7 +183,7 @@ def _lock(folder: Path, name: str, shared: bool) -> int:
     if fcntl is None:
         return descriptor
     try:
-        _wait_for(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, PATIENCE if shared else 0.0)
+        _wait_for(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, folder, PATIENCE if shared else 0.0)
     except BlockingIOError:
         os.close(descriptor)
         raise InUse(f"{folder}: another process is writing there; wait for it, or choose another folder") from None
@@ -193,15 +194,19 @@ def _lock(folder: Path, name: str, shared: bool) -> int:
     return descriptor
 
 
-def _wait_for(descriptor: int, kind: int, seconds: float) -> None:
+def _wait_for(descriptor: int, kind: int, folder: Path, seconds: float) -> None:
     """Takes a lock; raises BlockingIOError where another process still has it after so long."""
-    until = time.monotonic() + seconds
+    start, told = time.monotonic(), False
     while True:
         try:
             return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= until:
+            waited = time.monotonic() - start
+            if waited >= seconds:
                 raise
+            if waited >= SILENCE and not told:
+                told = True
+                warnings.warn(f"{folder}: waiting for another process to finish there", stacklevel=4)
             time.sleep(0.05)
 
 

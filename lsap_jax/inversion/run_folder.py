@@ -321,6 +321,9 @@ def _refuse_differing(
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Leaves by dotted key; of a list of records, by their names."""
+    if isinstance(value, list) and value and all(isinstance(one, dict) and "name" in one for one in value):
+        value = {one["name"]: one for one in value}
     if not isinstance(value, dict) or not value:
         return {key: value}
     return {name: leaf for k, v in value.items() for name, leaf in _flat(v, f"{key}.{k}" if key else k).items()}
