@@ -22,6 +22,8 @@ from lsap_jax.networks import basecode, discriminator, stylegan2
 from lsap_jax.networks.parameters import params_from_canonical
 from lsap_jax.testing import tiny_generator
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def G():

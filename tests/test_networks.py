@@ -13,6 +13,8 @@ from lsap_jax.networks.discriminator import DiscriminatorConfig, minibatch_stdde
 from lsap_jax.networks.parameters import params_from_canonical
 from lsap_jax.networks.stylegan2 import GeneratorConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def state_dict(file: dict) -> dict:
     return {k[3:]: v for k, v in file.items() if k.startswith("sd/") and not k.endswith("resample_filter")}
@@ -69,6 +71,7 @@ features_of = jax.jit(Generator.features, static_argnames="noise_mode")
 judge = jax.jit(Discriminator.apply)
 
 
+@pytest.mark.usefixtures("full_compilation")
 def test_generator_images_and_latents(golden):
     file = golden("nv_g32")
     G = generator(file)
@@ -86,6 +89,7 @@ def test_generator_images_and_latents(golden):
             assert_parity("nv_g32", name, img, nhwc(file[name]))
 
 
+@pytest.mark.usefixtures("full_compilation")
 def test_generator_intermediate_features(golden):
     file = golden("nv_g32")
     G = generator(file)
@@ -103,6 +107,7 @@ def test_generator_intermediate_features(golden):
             assert_parity("nv_g32 features", key, found, reference if styles else nhwc(reference))
 
 
+@pytest.mark.usefixtures("full_compilation")
 def test_generator_gradients(golden):
     file, weights = golden("nv_g32_grads"), golden("nv_g32")
     G = generator(weights)

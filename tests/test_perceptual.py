@@ -24,6 +24,8 @@ from lsap_jax.networks import discriminator, stylegan2
 from lsap_jax.networks.convolution import conv2d
 from lsap_jax.networks.perceptual import STACKS, backbone_params, max_pool, tap_channels
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NAMES = {"lpips_vgg": "vgg16", "lpips_alex": "alexnet", "lpips_squeeze": "squeezenet1_1"}
 
 
@@ -50,6 +52,7 @@ def case(request, golden):
     return perceptual, data, *(jnp.asarray(data[n].transpose(0, 2, 3, 1)) for n in ("in0", "in1"))
 
 
+@pytest.mark.usefixtures("full_compilation")
 def test_lpips_equals_the_original(case):
     perceptual, data, in0, in1 = case
 

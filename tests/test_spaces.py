@@ -19,6 +19,8 @@ from lsap_jax.spaces.feature import check_resolution, default_resolution, own_fe
 from lsap_jax.spaces.space import NAMES
 from lsap_jax.spaces.style import by_layer, flat
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 COUNT = 2
 
 
