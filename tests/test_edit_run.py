@@ -6,10 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import jax
+import killed_edit
 import numpy as np
 import pytest
 from PIL import Image
@@ -33,6 +33,7 @@ from lsap_jax.testing import tiny_generator
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 COUNT = 3
 STRENGTHS = (-2.0, 0.0, 1.5)
+RESULTS = ("animations", "codes", "images", "strips")  # folders of them
 
 
 @pytest.fixture(scope="module")
@@ -143,25 +144,18 @@ def test_a_resumed_edit_is_the_same_files(work, edited, tmp_path):
     assert edit_run(G, work / "run", again, series, batch_size=4, animate=True).skipped == COUNT
 
 
-def test_an_edit_killed_anywhere_and_resumed_is_the_same_files(work, tmp_path):
-    G, _, _ = loaded(work)
-    ids = tuple(f"{k:02d}" for k in range(16))
-    run = write_run(tmp_path / "run", G, work / "g.safetensors", "f/z+", ids)
-
-    def argv(out):
-        options = ("--direction=random:0,random:1", "--strengths=-2,-1,0,1,2", "--batch_size=5", "--max_pictures=0")
-        return [str(a) for a in ("edit", run, "--out", out, *options)]
-
-    out, lines = tmp_path / "killed", tmp_path / "killed" / "manifest.jsonl"
-    process = subprocess.Popen([sys.executable, "-m", "lsap_jax", *argv(out)], stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (lines.exists() and lines.stat().st_size):
-        time.sleep(0.002)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
-    assert 0 < len(read_manifest(out)) < len(ids)
-    assert main(argv(out)) == 0 and main(argv(tmp_path / "whole")) == 0
-    same = {k: v for k, v in tree(tmp_path / "whole").items() if k[0] in "ics"}
-    assert len(same) == len(ids) * 21 and {k: v for k, v in tree(out).items() if k[0] in "ics"} == same
+def test_an_edit_killed_anywhere_and_resumed_is_the_same_files(work, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "renderer", None)  # put back afterwards: `killed_edit` replaces it
+    run = work / "run"
+    assert killed_edit.edit(run, tmp_path / "whole").done == COUNT
+    whole = tree(tmp_path / "whole")
+    assert len([name for name in whole if name.startswith("images")]) == 3 * COUNT
+    for method, place, done in (("stage", 5, 2), ("put", 2, 1)):
+        out = tmp_path / method
+        dead = subprocess.run([sys.executable, killed_edit.__file__, method, str(place), run, out])
+        assert dead.returncode == -signal.SIGKILL and len(read_manifest(out)) == done
+        assert killed_edit.edit(run, out).skipped == done
+        assert tree(out) == whole
 
 
 def test_shards_leave_the_same_files(work, edited, tmp_path):
@@ -172,7 +166,9 @@ def test_shards_leave_the_same_files(work, edited, tmp_path):
         summary = edit_run(G, work / "run", tmp_path / "parts", series, **options)
     assert summary.whole
     parts, whole = tree(tmp_path / "parts"), tree(out)
-    assert {k: v for k, v in parts.items() if k[0] in "aics"} == {k: v for k, v in whole.items() if k[0] in "aics"}
+    assert {k: parts[k] for k in parts if k.split("/")[0] in RESULTS} == {
+        k: whole[k] for k in whole if k.split("/")[0] in RESULTS
+    }
     assert set(read_manifest(tmp_path / "parts")) == {"0", "1", "sub/2"}
 
 
@@ -204,14 +200,32 @@ def test_edits_of_two_runs_do_not_mix(work, tmp_path):
         edit_run(G, second, tmp_path / "out", series[:1])
 
 
-def test_shards_refuse_a_run_that_has_grown(work, tmp_path):
+def test_shards_that_form_other_groups_are_refused_with_the_remedy(work, tmp_path):
     G, series = plan(work)
-    run = write_run(tmp_path / "run", G, work / "g.safetensors", "f/z+", ("a", "b"))
-    edit_run(G, run, tmp_path / "out", series[:1], shard=Shard(index=0, count=2))
-    shutil.rmtree(run)
-    write_run(run, G, work / "g.safetensors", "f/z+", ("a", "b", "c"))
-    with pytest.raises(LsapError, match="ids_sha256 was"):
-        edit_run(G, run, tmp_path / "out", series[:1], shard=Shard(index=1, count=2))
+    run, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(work / "run", run)
+    *lines, last = (run / "manifest.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "manifest.jsonl").write_bytes(b"".join(lines))
+    options = {"series": series[:1], "batch_size": 4}
+    assert edit_run(G, run, out, **options, shard=Shard(index=0, count=2)).left == 1
+    with pytest.raises(LsapError, match=r"groups of 1 \(--batch_size=4\), not of 2; .*--batch_size=4, or run wit"):
+        edit_run(G, run, out, series[:1], batch_size=6, shard=Shard(index=1, count=2))
+    (run / "manifest.jsonl").write_bytes(b"".join([*lines, last]))
+    with pytest.raises(LsapError, match="when the run had other images than now; run without --shard"):
+        edit_run(G, run, out, **options, shard=Shard(index=1, count=2))
+    summary = edit_run(G, run, out, **options)
+    assert (summary.done, summary.skipped, summary.left) == (3, 1, 0)
+
+
+def test_images_that_no_shard_has_done_are_told(work, tmp_path, capsys):
+    """Shards 1/3 and 1/2 of three groups both take the second one, and neither another."""
+    out = tmp_path / "out"
+    options = ("edit", work / "run", "--out", out, "--direction=random:0", "--strengths=-2,0,1.5", "--batch_size=4")
+    for shard, left in (("1/3", 2), ("1/2", 2)):
+        assert command(*options, f"--shard={shard}") == 1
+        assert f"{left} images are still to be done, and no shard is at work; run" in capsys.readouterr().err
+    assert set(read_manifest(out)) == {"1"}
+    assert command(*options, "--max_pictures=0") == 0 and len(read_manifest(out)) == COUNT
 
 
 def test_a_damaged_code_fails_alone(work, tmp_path, capsys):

@@ -29,7 +29,7 @@ from lsap_jax.inversion.batch import versions
 from lsap_jax.inversion.encoding import arrays_from_npz, image_from_png, npz_bytes, png_bytes
 from lsap_jax.inversion.pictures import grid
 from lsap_jax.inversion.rendering import renderer, space_of
-from lsap_jax.inversion.results import Layout, Record, read_bytes, read_manifest, read_run
+from lsap_jax.inversion.results import Layout, Record, read_bytes, read_failures, read_manifest, read_run
 from lsap_jax.inversion.run import Summary
 from lsap_jax.inversion.run_folder import Conclude, RunFolder, put_together
 from lsap_jax.inversion.saving import Clock, Progress
@@ -72,11 +72,14 @@ def edit_run(
         series: what to do to every image, or to one.
         batch_size: pictures rendered at once, over all devices.
         devices: the local ones by default.
-        shard: the share of this process, as in `lsap_jax.inversion.run.run`.
+        shard: the share of this process, as in `lsap_jax.inversion.run.run`; all take groups of one size.
         save_codes: write codes/ID/DIRECTION/STRENGTH.npz, which hold f at every strength, too.
         animate: write animated WebP.
         progress: called after every series of a group.
         conclude: called with `out` at the end, as in `lsap_jax.inversion.run.run`.
+
+    Returns:
+        a `Summary` of this share; `left` counts the images of all shares that nobody has done.
 
     Raises:
         LsapError: nothing to edit, two series of one name, no such image, the folder belongs to other edits, the disk
@@ -99,15 +102,16 @@ def edit_run(
         "run": {"name": folder.resolve().name, "config": run["config"]},
         "ids_sha256": sha256("\n".join(ids).encode()),
     }
-    size = max(1, batch_size // max(len(s.labels) for s in series))
+    size = group_size(described)
     groups = [ids[i : i + size] for i in range(0, len(ids), size)]
     share = [group for k, group in enumerate(groups) if shard is None or shard.owns(k)]
     mine = [id for group in share for id in group]
     draw = renderer(G, space, batch_size, devices)
     kind: dict[str, Any] = {"layout": EDIT, "resume_keys": RESUME_KEYS, "free_keys": ()}
     part = shard.name if shard else ""
-    own = kind | ({"resume_keys": (*RESUME_KEYS, "ids_sha256")} if shard else {})  # shards must agree on the groups
-    with RunFolder.open(out, described, part=part, **own) as edits:
+    with RunFolder.open(out, described, part=part, **kind) as edits:
+        if shard is not None:
+            _check_groups(edits, described)
         _check_finished(edits, folder, manifest, mine)
         finished = edits.finished(ids=mine)
         clock = Clock(total=len(mine), done=len(finished), report=progress)
@@ -130,7 +134,33 @@ def edit_run(
             edits.finish(conclude)
         failed = sum(id in edits.failures() for id in mine)
     whole = shard is None or put_together(out, described, conclude, **kind)
-    return Summary(done=len(mine) - failed, failed=failed, skipped=len(finished), out=Path(out), whole=whole)
+    return Summary(
+        done=len(mine) - failed,
+        failed=failed,
+        skipped=len(finished),
+        out=Path(out),
+        whole=whole,
+        left=len(set(ids) - read_manifest(out).keys() - read_failures(out).keys()) if whole else 0,
+    )
+
+
+def group_size(edit: Record) -> int:
+    """Images that are edited together: with all their strengths they fill a batch."""
+    return max(1, edit["batch_size"] // max(len(s["labels"]) for s in edit["series"]))
+
+
+def _check_groups(edits: RunFolder, wanted: Record) -> None:
+    """Raises LsapError where this shard would form other groups than those that the folder was started with: some
+    images would be nobody's.
+    """
+    there, remedy = edits.run, "run without --shard, which does what is left"
+    if there["ids_sha256"] != wanted["ids_sha256"]:
+        raise LsapError(f"{edits.path}: was started when the run had other images than now; {remedy}")
+    if (size := group_size(there)) != group_size(wanted):
+        raise LsapError(
+            f"{edits.path}: was started by groups of {size} (--batch_size={there['batch_size']}), not of "
+            f"{group_size(wanted)}; shards have to agree: give --batch_size={there['batch_size']}, or {remedy}"
+        )
 
 
 def _check_finished(edits: RunFolder, folder: Path, manifest: Mapping[str, Record], mine: Sequence[str]) -> None:

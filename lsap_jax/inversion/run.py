@@ -39,6 +39,7 @@ class Summary:
 
     Attributes:
         whole: False where other shards are still writing, and the last of them will put everything together.
+        left: images, of all shards, that are neither done nor failed although nobody is at work; edits count them.
     """
 
     done: int
@@ -46,6 +47,7 @@ class Summary:
     skipped: int
     out: Path
     whole: bool = True
+    left: int = 0
 
 
 def run(
