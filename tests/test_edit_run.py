@@ -33,7 +33,7 @@ from lsap_jax.testing import tiny_generator
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 COUNT = 3
 STRENGTHS = (-2.0, 0.0, 1.5)
-RESULTS = ("animations", "codes", "images", "strips")  # folders of them
+RESULTS = ("animations", "codes", "images", "strips", "targets")  # folders of them
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,7 @@ def test_strength_0_is_the_runs_own_file_byte_for_byte(work, edited):
             own = (work / "run" / part / f"{id}.{suffix}").read_bytes()
             assert (out / part / id / "random-0" / f"0.{suffix}").read_bytes() == own
             assert (out / part / id / "random-0" / f"1.5.{suffix}").read_bytes() != own
+        assert (out / "targets" / f"{id}.png").read_bytes() == (work / "run" / "targets" / f"{id}.png").read_bytes()
 
 
 def test_saved_codes_are_on_the_sphere_and_render_to_the_saved_pictures(work, edited):
@@ -237,8 +238,14 @@ def test_a_damaged_code_fails_alone(work, tmp_path, capsys):
     assert (summary.done, summary.failed) == (COUNT - 1, 1)
     assert "has changed since it was written" in read_failures(tmp_path / "out")["1"]["reason"]
     assert not (tmp_path / "out" / "codes").exists()
-    assert command("verify", tmp_path / "out") == 2
-    assert "without codes (--nocodes)" in capsys.readouterr().err
+    assert command("verify", tmp_path / "out") == 0
+    assert (
+        "10 files of 2 images" in (told := capsys.readouterr().out) and "no codes to render again (--nocodes)" in told
+    )
+    picture = tmp_path / "out" / "images" / "0" / "random-0" / "1.5.png"
+    picture.write_bytes(picture.read_bytes()[:-1] + b"x")
+    assert command("verify", tmp_path / "out") == 1
+    assert "0/random-0/1.5: " in (told := capsys.readouterr().out) and "1 do not match their SHA-256" in told
 
 
 def test_an_edit_that_is_not_finite_fails(work, tmp_path, monkeypatch):
@@ -323,12 +330,15 @@ def test_edits_are_verified_and_their_page_is_written_anew(work, edited, capsys,
     assert "22 edits of 3 images" in capsys.readouterr().out  # 2 directions of 3 strengths each; 3 + 1 more
     assert command("report", out, "--max_pictures=1") == 0
     assert "Pictures of 1 of the 3" in (out / "report.html").read_text()
+    code = out / "codes" / "1" / "random-0" / "-2.npz"
+    code.write_bytes(code.read_bytes()[:-1] + b"x")
     strip_file = out / "strips" / "0.png"
     strip_file.write_bytes(strip_file.read_bytes() + b"x")
     shutil.copy(out / "images/0/random-0/0.png", out / "images/0/random-0/1.5.png")
     assert command("verify", out) == 1
     found = capsys.readouterr().out
-    assert "strips/0.png: has changed" in found and "0/random-0/1.5: " in found
+    assert "strips/0.png: has changed" in found and "0/random-0/1.5: " in found and "3 do not match" in found
+    assert "20 edits of 3 images rendered again: all match" in found  # neither the code nor the picture that changed
     assert command("report", work / "run", "--beside", out) == 2
     assert "is for the page of edits" in capsys.readouterr().err
 

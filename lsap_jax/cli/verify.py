@@ -2,9 +2,9 @@
 
 usage: lsap-jax verify RUN|EDIT [--generator G]
 
-Every file is compared with the SHA-256 in the manifest, and every code is rendered and compared with its PNG: they
-may differ by one grey level, where rounding on another device falls to the other side. Mismatches are listed, and the
-exit status is 1.
+Every file is compared with the SHA-256 in the manifest. Then every code is rendered and compared with its PNG: they
+may differ by one grey level, where rounding on another device falls to the other side; edits that were written with
+--nocodes have none to render. Mismatches are listed, and the exit status is 1.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,33 +53,34 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
     record, manifest = read_run(folder) if edit is None else {**edit, **edit["run"]}, read_manifest(folder)
     if not manifest:
         raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax {'edit' if edit else 'invert'}` again")
+    changed = {(name, part): problem for name, part, problem in unread(folder, manifest)}
+    for (name, part), problem in changed.items():
+        print(f"{edit_of(name, part)}: {problem}")
+    files = sum(len(one["sha256"]) for one in manifest.values())
+    print(f"{files} files of {len(manifest)} images in {folder}: {verdict(len(changed))} their SHA-256")
+    codes = [(name, part) for name in manifest for part in codes_of(manifest[name])]
+    if not codes:
+        print("there are no codes to render again (--nocodes)")
+        return 1 if changed else 0
+    items = [(name, part) for name, part in codes if not changed.keys() & {(name, part), (name, picture_of(part))}]
     G = generator_of(folder, record, generator)
-    space = space_of(record, G)
-    items = [(name, part) for name in manifest for part in codes_of(manifest[name])]
-    if not items:
-        raise LsapError(f"{folder}: was written without codes (--nocodes), so there is nothing to render again")
-    wrong, largest = 0, 0
-    for name in manifest:
-        for problem in unread(folder, name, manifest):
-            wrong += 1
-            print(f"{name}: {problem}")
+    space, wrong, largest = space_of(record, G), 0, 0
     for start in range(0, len(items), batch_size):
         for name, problem, gap in check(G, space, folder, items[start : start + batch_size], manifest, batch_size):
             largest = max(largest, gap)
             if problem:
                 wrong += 1
                 print(f"{name}: {problem}")
-    verdict = "all match" if not wrong else f"{wrong} do not match"
-    what = (
-        f"{len(items)} images of {folder}"
-        if edit is None
-        else f"{len(items)} edits of {len(manifest)} images in {folder}"
-    )
+    what = f"{len(items)} images" if edit is None else f"{len(items)} edits of {len(manifest)} images"
     print(
-        f"{what} rendered again: {verdict}; the largest difference is {largest} grey levels "
+        f"{what} rendered again: {verdict(wrong)}; the largest difference is {largest} grey levels "
         f"(up to {TOLERANCE} is allowed)"
     )
-    return 1 if wrong else 0
+    return 1 if changed or wrong else 0
+
+
+def verdict(wrong: int) -> str:
+    return "all match" if not wrong else f"{wrong} do not match"
 
 
 def codes_of(record: "Record") -> list[str]:
@@ -87,17 +88,27 @@ def codes_of(record: "Record") -> list[str]:
     return [part for part in record["sha256"] if part.partition("/")[0] == "codes"]
 
 
-def unread(folder: Path, name: str, manifest: Mapping[str, "Record"]) -> Iterator[str]:
-    """What is wrong with the files of an image that are not rendered again."""
+def edit_of(name: str, part: str) -> str:
+    """ID/DIRECTION/STRENGTH of an edit's part, ID of others."""
+    _, slash, rest = part.partition("/")
+    return f"{name}{slash}{rest}"
+
+
+def picture_of(part: str) -> str:
+    """The part that is the picture of a code."""
+    return part.replace("codes", "images", 1)
+
+
+def unread(folder: Path, manifest: Mapping[str, "Record"]) -> Iterator[tuple[str, str, str]]:
+    """(id, part, what is wrong) of the files that are missing or have changed."""
     from lsap_jax.inversion.results import read_bytes
 
-    codes = codes_of(manifest[name])
-    rendered = {*codes, *(part.replace("codes", "images", 1) for part in codes)}
-    for part in manifest[name]["sha256"].keys() - rendered:
-        try:
-            read_bytes(folder, name, part, manifest=manifest)
-        except LsapError as error:
-            yield str(error)
+    for name, record in manifest.items():
+        for part in record["sha256"]:
+            try:
+                read_bytes(folder, name, part, manifest=manifest)
+            except LsapError as error:
+                yield name, part, str(error)
 
 
 def check(
@@ -116,10 +127,10 @@ def check(
     codes: dict[str, dict[str, np.ndarray]] = {}
     pictures: dict[str, np.ndarray] = {}
     for id, part in items:
-        name = id + part.removeprefix("codes")
+        name = edit_of(id, part)
         try:
             code = read_arrays(folder, id, part, manifest=manifest)
-            picture = read_image(folder, id, part.replace("codes", "images", 1), manifest=manifest)
+            picture = read_image(folder, id, picture_of(part), manifest=manifest)
         except LsapError as error:
             yield name, str(error), 0
             continue

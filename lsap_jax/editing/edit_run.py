@@ -5,9 +5,10 @@
     failures.jsonl   a line per image that could not be done
     images/ID/DIRECTION/STRENGTH.png   codes/ID/DIRECTION/STRENGTH.npz
     strips/ID.png    a row per direction, a column per strength
+    targets/ID.png   what the run was to reproduce
     animations/ID/DIRECTION.webp       on request, to and fro
 
-Codes of strength 0 and their pictures are the run's own files, byte for byte.
+Codes of strength 0 with their pictures, and the targets, are the run's own files, byte for byte.
 """
 
 import io
@@ -193,7 +194,7 @@ def _check_series(folder: Path, series: Sequence[Series], manifest: Mapping[str,
 
 
 class _Own(NamedTuple):
-    """What the run has of an image: its code, the bytes of code and picture, and the code's SHA-256."""
+    """What the run has of an image: its code, the bytes of code, picture and target, and the code's SHA-256."""
 
     code: dict[str, np.ndarray]
     files: Bytes
@@ -201,11 +202,11 @@ class _Own(NamedTuple):
 
 
 def _read(folder: Path, manifest: Mapping[str, Record], ids: Sequence[str], edits: RunFolder) -> dict[str, _Own]:
-    """Images of a group; those whose code or picture is missing or has changed are noted as failed."""
+    """Images of a group; those of which a file is missing or has changed are noted as failed."""
     found = {}
     for id in ids:
         try:
-            files = {part: read_bytes(folder, id, part, manifest=manifest) for part in ("codes", "images")}
+            files = {part: read_bytes(folder, id, part, manifest=manifest) for part in ("codes", "images", "targets")}
             found[id] = _Own(arrays_from_npz(files["codes"]), files, manifest[id]["sha256"]["codes"])
         except LsapError as error:
             edits.fail(id, str(error), f"{folder}: {id}")
@@ -255,7 +256,8 @@ def _edit_group(
             "flags": [],
             "notes": [],
         }
-        edits.put(record, {"strips": png_bytes(strip([row.result()[1] for row in rows]))}, staged)
+        drawn = png_bytes(strip([row.result()[1] for row in rows]))
+        edits.put(record, {"strips": drawn, "targets": group[id].files["targets"]}, staged)
     return len(saved)
 
 
