@@ -23,7 +23,7 @@ from lsap_jax.editing.random import random_direction
 from lsap_jax.editing.series import along, file_name, mixed, towards
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import rendering
-from lsap_jax.inversion.atomic import LOCK
+from lsap_jax.inversion.atomic import LOCK, encode_record
 from lsap_jax.inversion.rendering import space_of
 from lsap_jax.inversion.results import read_arrays, read_code, read_failures, read_manifest, read_run
 from lsap_jax.inversion.shards import Shard
@@ -319,7 +319,8 @@ def test_the_command_edits_two_runs_and_shows_them_side_by_side(work, capsys):
     printed = capsys.readouterr().out
     assert f"{COUNT} images edited" in printed and str(both / "report.html") in printed
     text = (both / "report.html").read_text()
-    assert "f/z+ beside f/w+" in text and text.count('<td class="space">f/w+</td>') == COUNT
+    assert "f/z+ beside f/w+" in text and text.count('<td class="still run">flat (f/w+)</td>') == COUNT
+    assert text.count('<td class="still run">run (f/z+)</td>') == COUNT + 1 and "(f/z+): Strengths in steps" not in text
     assert "http:" not in text and "https:" not in text
 
 
@@ -374,6 +375,43 @@ def test_the_page_leaves_places_of_missing_pictures_empty(edited, tmp_path):
     assert "Pictures of 1 of the 3" in write_edit_report(out, max_bytes=10).read_text()
 
 
+def test_the_page_shows_the_originals_where_the_folder_has_them(edited, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(edited[0], out)
+    text = write_edit_report(out).read_text()
+    assert text.count('alt="original"') == 2 * COUNT + 2 and text.count(">original</th>") == 4  # 2 directions, to, with
+    records = read_manifest(out).values()
+    for record in records:  # as earlier versions left it
+        del record["sha256"]["targets"]
+    (out / "manifest.jsonl").write_bytes(b"".join(map(encode_record, records)))
+    shutil.rmtree(out / "targets")
+    old = write_edit_report(out).read_text()
+    assert ">original<" not in old and 'alt="original"' not in old and 'class="absent"' not in old
+    assert command("verify", out) == 0
+
+
+def test_rows_of_two_folders_of_one_space_are_told_apart(work, edited, tmp_path, capsys):
+    first, beside = tmp_path / "first", tmp_path / "beside"
+    shutil.copytree(edited[0], first)
+    G, space, _ = loaded(work)
+    wide = replace(random_direction(G, space, 0), scale=2.0)
+    edit_run(G, work / "run", beside, [along(G, space, wide, STRENGTHS)])
+    text = write_edit_report(first, beside).read_text()
+    for name, rows in (("first", 2 * COUNT + 2), ("beside", COUNT)):
+        assert text.count(f'<td class="still run">{name}: run (f/z+)</td>') == rows
+    assert "first: run (f/z+): Strengths in steps; all layers." in text
+    assert "beside: run (f/z+): Strengths in steps, each 2 long; all layers." in text
+    other = write_run(tmp_path / "other", G, work / "g.safetensors", "f/z+", ("p",))
+    edit_run(G, other, tmp_path / "foreign", [along(G, space, wide, (1.0,))], batch_size=2)
+    for argv in (
+        ("report", first, "--beside", tmp_path / "foreign"),
+        ("edit", work / "run", "--out", tmp_path / "never", "--direction=random:0", "--beside", tmp_path / "foreign"),
+    ):
+        assert command(*argv) == 2
+        assert "has edits of none of the images of" in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
+
+
 def test_a_name_of_a_direction_cannot_break_the_page(work, tmp_path):
     G, space, _ = loaded(work)
     evil = Direction(name="<script>x</script>", space="z", vector=np.ones(G.z_dim, np.float32), source="<b>evil</b>")
@@ -403,12 +441,15 @@ def test_the_slider_chooses_the_picture(edited, browser):
     browser.get(path.as_uri())
     script = """
       const slider = document.querySelector('.slider input'), row = document.querySelector('table.edits tbody tr');
-      const same = (k) => row.querySelector('.now img').src === row.querySelectorAll('td:not(.now) img')[k].src;
+      const shown = row.querySelectorAll('td:not(.now):not(.still)');
+      const same = (k) => row.querySelector('.now img').src === shown[k].querySelector('img').src;
       const found = [slider.value, same(1)];
       slider.value = '2';
       slider.dispatchEvent(new Event('input'));
       found.push(same(2), document.querySelector('.slider output').textContent);
-      row.querySelectorAll('td:not(.now)')[0].click();
+      shown[0].click();
+      row.querySelector('td.still').click();
+      document.querySelectorAll('thead th')[1].click();
       found.push(same(0), slider.value);
       return JSON.stringify(found);
     """

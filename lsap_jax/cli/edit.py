@@ -9,9 +9,9 @@ as FILE:NAME, `ganspace:K`, `sefa:K` or `random:SEED`; several are separated by 
 Strengths are steps along the direction, z is put back onto its sphere after each; with --unit angle they are radians
 on the great circle through z and the direction. Strength 0 is the run's own code and picture, byte for byte.
 
-DIR gets images/ID/DIRECTION/STRENGTH.png, codes/ID/DIRECTION/STRENGTH.npz, strips/ID.png and report.html, on request
-animations/ID/DIRECTION.webp. The same command again finishes an interrupted edit. --beside names the folder of another
-edit, say of a run in another space; the page then shows both side by side.
+DIR gets images/ID/DIRECTION/STRENGTH.png, codes/ID/DIRECTION/STRENGTH.npz, strips/ID.png, targets/ID.png and
+report.html, on request animations/ID/DIRECTION.webp. The same command again finishes an interrupted edit. --beside
+names the folder of another edit of the same images, say of a run in another space; the page then shows both.
 
 Exit status: 0 all done, 1 some images failed or are left to shards that have not run yet, 2 unusable arguments, 130
 after Ctrl-C.
@@ -68,18 +68,18 @@ def run(args: Arguments) -> int:
     from lsap_jax.cli.invert import choose_shard
     from lsap_jax.cli.progress import reporter
     from lsap_jax.cli.runs import generator_of
-    from lsap_jax.editing.edit_run import edit_run, read_edit
+    from lsap_jax.editing.edit_run import edit_run
     from lsap_jax.inversion.rendering import space_of
     from lsap_jax.inversion.results import read_failures, read_manifest, read_run
-    from lsap_jax.report.edit_report import write_edit_report
+    from lsap_jax.report.edit_report import check_beside, write_edit_report
 
     args.no_config()
     (name,) = args.only("RUN")
     folder, out, values = Path(name), Path(args.required("out")), args.flags
-    if values.beside:
-        read_edit(values.beside)
     shard = choose_shard(args)
     record, manifest = read_run(folder), read_manifest(folder)
+    if values.beside:
+        check_beside(folder, manifest, values.beside)
     if failures := read_failures(folder):
         print(f"{len(failures)} images of {folder} have no code and are left out", file=sys.stderr)
     G = generator_of(folder, record, values.generator)

@@ -47,7 +47,7 @@
     });
     input.addEventListener("input", () => { stop(); show(Number(input.value)); });
     table.addEventListener("click", (event) => {
-      const cell = event.target.closest("tbody td:not(.now):not(.space), thead th");
+      const cell = event.target.closest("tbody td:not(.now):not(.still), thead th");
       if (!cell) return;
       const place = cell.parentElement.parentElement === table.tHead
         ? heads.indexOf(cell) - first

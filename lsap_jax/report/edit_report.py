@@ -1,4 +1,4 @@
-"""``report.html`` of an edit folder: a row per image, a column per strength, a slider per direction.
+"""``report.html`` of an edit folder: a row per image with the original, a column per strength, a slider per direction.
 
 Beside another edit folder, of a run in another space say, every image has a row of each.
 """
@@ -22,6 +22,7 @@ MAX_IMAGES = 60
 MAX_BYTES = 12_000_000  # of embedded pictures
 SIDE = 192  # px, of an embedded picture
 UNITS = {"step": "steps", "angle": "radians"}
+ORIGINAL = ""  # stands for the run's target among the labels; edits of earlier versions have none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,16 @@ class Folder:
     manifest: Mapping[str, Record]
 
     @property
-    def space(self) -> str:
-        return str(self.edit["space"])
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def label(self) -> str:
+        return f"{self.edit['run']['name']} ({self.edit['space']})"
+
+    def every(self, name: str) -> list[Record]:
+        """All series of a name: one, or of several images one each."""
+        return [one for one in self.edit["series"] if one["name"] == name]
 
     def series(self, name: str, id: str | None = None) -> Record | None:
         """The series of a name that is for this image (or for any)."""
@@ -61,18 +70,30 @@ def write_edit_report(
         The path of the page.
 
     Raises:
-        LsapError: not an edit folder, it is damaged, or the page cannot be written. Pictures that are missing or have
-            changed do not stop the page; it shows their places empty.
+        LsapError: not an edit folder, it is damaged, both have no image in common, or the page cannot be written.
+            Pictures that are missing or have changed do not stop the page; it shows their places empty.
     """
     folders = [_folder(Path(p)) for p in ([path] if beside is None else [path, beside])]
     first = folders[0]
+    if beside is not None:
+        check_beside(path, first.manifest, beside)
     shown = _shown(folders, max_images, max_bytes)
-    name = first.path.resolve().name
+    name = first.name
     body = _header(name, folders, shown) + _main(folders, shown)
     out = first.path / "report.html"
     text = page(f"{name} – edits", body, style=("page.css", "edit.css"), script="edit.js")
     write_files({out: text.encode("utf-8")})
     return out
+
+
+def check_beside(path: str | os.PathLike[str], manifest: Mapping[str, Record], beside: str | os.PathLike[str]) -> None:
+    """Raises LsapError where an edit folder has none of the images of another folder, or is none."""
+    other = _folder(Path(beside)).manifest
+    if manifest and not manifest.keys() & other.keys():
+        raise LsapError(
+            f"{beside}: has edits of none of the images of {path} ({min(manifest)!r}, …); edits stand beside others of "
+            "the same images, which have the same ids"
+        )
 
 
 def _folder(path: Path) -> Folder:
@@ -98,23 +119,30 @@ def _shown(folders: Sequence[Folder], max_images: int, max_bytes: int) -> dict[s
 def _pictures(folders: Sequence[Folder], id: str) -> Pictures:
     found: Pictures = {}
     for k, folder in enumerate(folders):
+        if id not in folder.manifest:
+            continue
+        original = _address(folder, id, "targets") if "targets" in folder.manifest[id]["sha256"] else None
         for series in folder.edit["series"]:
-            if series["only"] in (None, id) and id in folder.manifest:
+            if series["only"] in (None, id):
+                name = series["name"]
+                found[k, id, name, ORIGINAL] = original
                 for label in series["labels"]:
-                    place = f"images/{series['name']}/{label}"
-                    try:
-                        picture = read_image(folder.path, id, place, manifest=folder.manifest)
-                        found[k, id, series["name"], label] = data_uri(picture, SIDE)
-                    except (LsapError, OSError, ValueError):
-                        found[k, id, series["name"], label] = None
+                    found[k, id, name, label] = _address(folder, id, f"images/{name}/{label}")
     return found
+
+
+def _address(folder: Folder, id: str, part: str) -> str | None:
+    try:
+        return data_uri(read_image(folder.path, id, part, manifest=folder.manifest), SIDE)
+    except (LsapError, OSError, ValueError):
+        return None
 
 
 def _header(name: str, folders: Sequence[Folder], shown: Mapping[str, Pictures]) -> str:
     first = folders[0]
     generator = first.edit["generator"]
     facts = {
-        "space": " beside ".join(folder.space for folder in folders),
+        "space": " beside ".join(str(folder.edit["space"]) for folder in folders),
         "generator": f"{generator['name']}, {generator['img_resolution']} px",
         "run": " beside ".join(str(folder.edit["run"]["name"]) for folder in folders),
         "edits per image": str(max(_edits(first, id) for id in first.manifest) if first.manifest else 0),
@@ -155,7 +183,7 @@ def _main(folders: Sequence[Folder], shown: Mapping[str, Pictures]) -> str:
         parts.append(section("failures", "Failures", text_table(["id", "reason"], failures)))
     for folder in folders:
         about = {key: value for key, value in folder.edit.items() if key != "series"}
-        title = escape(folder.path.resolve().name)
+        title = escape(folder.name)
         parts.append(details(f"{title}: provenance", settings(about)))
         rows = [
             [str(s["name"]), _told(s), str(s.get("source", "")), str(s["sha256"])[:16]] for s in folder.edit["series"]
@@ -190,37 +218,67 @@ def _series(folders: Sequence[Folder], shown: Mapping[str, Pictures], number: in
     middle = labels.index("0") if "0" in labels else len(labels) // 2
     if first["only"] is not None or "direction" not in first:
         middle = 0
-    heads = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
     runs = [k for k, folder in enumerate(folders) if folder.series(name) is not None]
-    side = '<th scope="col">space</th>' if len(folders) > 1 else ""
-    rows = "".join(_image(folders, runs, shown[id], id, name, labels) for id in ids)
+    originals = any(shown[id].get((k, id, name, ORIGINAL)) for id in ids for k in runs)
+    heads = "".join(
+        [
+            '<th scope="col">image</th>',
+            '<th scope="col">run</th>' if len(folders) > 1 else "",
+            '<th scope="col">original</th>' if originals else "",
+            '<th scope="col" class="now">shown</th>',
+            *(f'<th scope="col">{escape(label)}</th>' for label in labels),
+        ]
+    )
+    rows = "".join(_image(folders, runs, shown[id], id, name, labels, originals) for id in ids)
     slider = (
         f'<div class="slider"><label><span>{escape(name)}</span><input type="range" min="0" max="{len(labels) - 1}" '
         f'value="{middle}" step="1" data-series="{number}"></label><output>{escape(labels[middle])}</output>'
         '<button type="button" class="play">play</button></div>'
     )
     table = (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}"><table class="edits">'
-        f'<thead><tr><th scope="col">image</th>{side}<th scope="col" class="now">shown</th>{heads}</tr></thead>'
-        f"{rows}</table></div>"
+        f'<div class="scroll tall" tabindex="0" role="region" aria-label="{escape(name)}"><table class="edits">'
+        f"<thead><tr>{heads}</tr></thead>{rows}</table></div>"
     )
-    same = [s for s in folders[0].edit["series"] if s["name"] == name]  # of several images, towards the same one
-    told = [*map(_told, same), str(first.get("source", ""))]
-    lead = " ".join(escape(text) for text in told if text)
+    lead = _lead([folders[k] for k in runs], name)
     if len(runs) < len(folders):
-        lead += f" {escape(folders[1].path.name)} has no edits of this name."
+        lead += f" {escape(folders[1].name)} has no edits of this name."
     return section(f"series-{number}", name, slider + table if rows else '<p class="empty">No pictures.</p>', lead)
 
 
+def _lead(folders: Sequence[Folder], name: str) -> str:
+    """What was done, once, or of each folder where that differs."""
+    told = []
+    for folder in folders:
+        every = folder.every(name)  # of several images, towards the same one
+        told.append(" ".join(escape(text) for text in (*map(_told, every), str(every[0].get("source", ""))) if text))
+    if len(set(told)) == 1:
+        return told[0]
+    return "<br>".join(f"{escape(row)}: {text}" for row, text in zip(_rows(folders), told, strict=True))
+
+
+def _rows(folders: Sequence[Folder]) -> list[str]:
+    """What the rows of each folder are called: its run and space, where these are the same the folder itself."""
+    labels = [folder.label for folder in folders]
+    return labels if len(set(labels)) == len(labels) else [f"{folder.name}: {folder.label}" for folder in folders]
+
+
 def _image(
-    folders: Sequence[Folder], runs: Sequence[int], pictures: Pictures, id: str, name: str, labels: Sequence[str]
+    folders: Sequence[Folder],
+    runs: Sequence[int],
+    pictures: Pictures,
+    id: str,
+    name: str,
+    labels: Sequence[str],
+    originals: bool,
 ) -> str:
-    lines = []
+    lines, called = [], _rows(folders)
     for k in runs:
         head = f'<th scope="rowgroup" rowspan="{len(runs)}">{breakable(id)}</th>' if k == runs[0] else ""
-        side = f'<td class="space">{escape(folders[k].space)}</td>' if len(folders) > 1 else ""
+        side = f'<td class="still run">{escape(called[k])}</td>' if len(folders) > 1 else ""
+        target = _cell(pictures.get((k, id, name, ORIGINAL)), "original") if originals else ""
+        original = f'<td class="still">{target}</td>' if originals else ""
         cells = "".join(f"<td>{_cell(pictures.get((k, id, name, label)), f'{name} {label}')}</td>" for label in labels)
-        lines.append(f'<tr>{head}{side}<td class="now"></td>{cells}</tr>')
+        lines.append(f'<tr>{head}{side}{original}<td class="now"></td>{cells}</tr>')
     return f"<tbody>{''.join(lines)}</tbody>"
 
 
