@@ -15,7 +15,6 @@ from lsap_jax.editing.sefa import affine_weights, sefa
 from lsap_jax.errors import LsapError
 from lsap_jax.spaces import parse_space
 from lsap_jax.spaces.space import NAMES
-from lsap_jax.testing import tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -85,15 +84,16 @@ def test_the_inversions_images_are_shown_at_strength_zero(G):
 
 
 def test_an_inversion_is_edited_with_its_own_truncation(G):
-    inv = lsap_jax.invert(
-        G, tiny_images(2), "z+", steps=2, **{"truncation.psi": 0.7, "truncation.cutoff": 3, "loss.perceptual": 0.0}
-    )
-    found = lsap_jax.edit(G, inv.space, inv.codes, np.ones(16), [0, 0.5], unit="angle", images=inv.images)
-    assert found.images[0].tobytes() == inv.images.tobytes() and found.space == inv.space
-    assert found.codes["z"][0].tobytes() == inv.codes["z"].tobytes()
-    again = lsap_jax.edit(G, inv.space, inv.codes, np.ones(16), [0])
-    np.testing.assert_allclose(again.images[0], inv.images, atol=1e-5)
-    assert np.abs(lsap_jax.render(G, "z+", inv.codes) - inv.images).max() > 1e-3
+    """As `Inversion.space` has it: strength 0 and moved codes alike are rendered with it."""
+    own = parse_space("z+", truncation_psi=0.7, truncation_cutoff=3)
+    codes = some_codes(G, own)
+    shown, plain = lsap_jax.render(G, own, codes), lsap_jax.render(G, "z+", codes)
+    assert np.abs(plain - shown).max() > 1e-3
+    found = lsap_jax.edit(G, own, codes, np.ones(16), [0, 0.5], unit="angle")
+    assert found.space == own and found.images[0].tobytes() == shown.tobytes()
+    moved = {"z": found.codes["z"][1]}
+    assert found.codes["z"][0].tobytes() == codes["z"].tobytes() != moved["z"].tobytes()
+    np.testing.assert_array_equal(found.images[1], lsap_jax.render(G, own, moved))
 
 
 def test_noise_maps_stay(G):
@@ -276,6 +276,13 @@ def test_random_directions_have_the_papers_and_the_codes_variance(tiny):
         vector = random_direction(wide, "w+", 3, variance).vector
         assert vector.shape == (4096,) and vector.dtype == np.float32
         np.testing.assert_allclose([vector.std(), np.abs(vector.mean())], [deviation, 0], atol=0.05 * deviation)
+    assert [random_direction(tiny, "w", 2**32 - 1, v).name for v in ("paper", "code")] == [
+        "random-4294967295",
+        "random-4294967295-code",
+    ]
+    for seed in (-1, 2**32):
+        with pytest.raises(LsapError, match=f"random:{seed}: seeds are 0 to"):
+            random_direction(tiny, "w", seed)
     again, other = random_direction(tiny, "f/z+", 1), random_direction(tiny, "z", 2)
     np.testing.assert_array_equal(again.vector, random_direction(tiny, "z", 1).vector)
     assert (again.vector != other.vector).all() and again.space == "z" and "seed 1" in again.source

@@ -210,6 +210,7 @@ def test_files_and_one_of_a_file(G, home, monkeypatch):
     [
         ("random:x", "w", "write random:SEED"),
         ("random:1:loud", "w", "write random:SEED or random:SEED:code"),
+        ("random:4294967296", "w", "seeds are 0 to 4294967295"),
         ("ganspace:16", "w", "ganspace:16: write ganspace:K or ganspace:0-4; components of this generator are 0 to 15"),
         ("ganspace:3-1", "z", "ganspace:3-1"),
         ("ganspace:0", "p", "GANSpace has directions of z, w, s, none of p; take random:SEED"),
@@ -302,6 +303,10 @@ def test_interfacegan_on_the_command_line(G, home, run, monkeypatch):
     assert (
         abs(one.vector @ green.vector) < 1e-6 < 0.1 < one.vector @ red.vector and "conditional on green" in one.source
     )
+    w = interfacegan.drawn(G, 600).codes(G, "w", np.arange(600))
+    for some, scale in ((red, red.scale), (one, one.scale)):  # a step is one deviation of the codes
+        np.testing.assert_allclose((w @ some.vector).std(), scale, rtol=1e-5)
+    assert abs(one.scale / red.scale - 1) > 0.05
     same(find(G, "f/z", "red"), [load_directions_of_z(home, G)])
     for more, reason in [
         (("--names=rare", *common), "attribute rare: 0 of 600"),

@@ -170,9 +170,10 @@ def by_interfacegan(G: "Generator", values: FlagValues, spaces: Sequence[str]) -
         compute = lambda: method.interfacegan(G, space, scored(), [name], seed=values.seed)  # noqa: E731
         return cached(G, "interfacegan", settings, compute)[0]
 
-    directions = []
+    directions: list[Direction] = []
     for space in spaces:
         away = [found(space, name) for name in others]
+        ones = []
         for name in names or known:
             try:
                 one = found(space, name)
@@ -181,7 +182,8 @@ def by_interfacegan(G: "Generator", values: FlagValues, spaces: Sequence[str]) -
                     raise
                 print(f"left out: {error}", file=sys.stderr)
                 continue
-            directions.append(method.condition(one, [other for other in away if other.name != name]))
+            ones.append(method.condition(one, [other for other in away if other.name != name]))
+        directions += method.in_deviations(G, ones, method.drawn(G, samples, values.seed)) if away else ones
     if not directions:
         raise LsapError(f"none of {', '.join(known)} can be found in {samples} samples; give more --samples")
     return with_layers(directions, values.layers)

@@ -102,7 +102,8 @@ def sample(
     """
     if samples < 2 * LEAST:
         raise LsapError(f"{samples} samples: a boundary needs at least {LEAST} on each side")
-    z = np.asarray(_sphere(jax.random.key(seed), (samples, G.z_dim)))
+    unscored = drawn(G, samples, seed, truncation_psi)
+    z = unscored.z
     found: list[dict[str, np.ndarray]] = []
     for start in range(0, samples, batch_size):
         some = z[start : start + batch_size]
@@ -114,7 +115,13 @@ def sample(
         if report is not None:
             report(min(start + batch_size, samples), samples)
     merged = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    return Scored(z=z, scores=merged, truncation_psi=truncation_psi, seed=seed)
+    return replace(unscored, scores=merged)
+
+
+def drawn(G: Generator, samples: int = SAMPLES, seed: int = 0, truncation_psi: float = 1.0) -> Scored:
+    """The samples of `sample` without scores, which takes no time."""
+    z = np.asarray(_sphere(jax.random.key(seed), (samples, G.z_dim)))
+    return Scored(z=z, scores={}, truncation_psi=truncation_psi, seed=seed)
 
 
 def interfacegan(
@@ -223,7 +230,8 @@ def boundary(
 
 def condition(direction: Direction, others: Sequence[Direction]) -> Direction:
     """The direction without what it has in common with others: its projection on their orthogonal complement, of the
-    length that it had (conditional manipulation, section 3.3 of the paper).
+    length that it had (conditional manipulation, section 3.3 of the paper). Codes vary less along it: `in_deviations`
+    gives it steps of one standard deviation again.
 
     Raises:
         LsapError: another is of another space or shape, or the direction is a mixture of the others.
@@ -252,6 +260,21 @@ def condition(direction: Direction, others: Sequence[Direction]) -> Direction:
         source=f"{direction.source}, conditional on {names}",
         measures={},
     )
+
+
+def in_deviations(G: Generator, directions: Sequence[Direction], samples: Scored) -> list[Direction]:
+    """Directions of one space, those of W and S with steps of one standard deviation of the samples along them; those
+    of Z as they are, where unit vectors have such steps.
+    """
+    if not directions or directions[0].space == "z":
+        return list(directions)
+    vectors = np.stack([one.vector for one in directions], axis=1).astype(np.float64)
+    index = np.arange(len(samples.z))
+    along = np.concatenate(
+        [samples.codes(G, directions[0].space, index[i : i + CHUNK]) @ vectors for i in range(0, len(index), CHUNK)]
+    )
+    steps = along.std(axis=0) / np.square(vectors).sum(axis=0)
+    return [replace(one, scale=float(step)) for one, step in zip(directions, steps, strict=True)]
 
 
 def checked_space(space: str | Space) -> str:
