@@ -356,6 +356,10 @@ def test_the_command_says_what_is_wrong(work, capsys):
         (("--interpolate=0:7",), "give A:B"),
         (("--mix=0:1", "--ranges=upper"), "upper"),
         (("--direction=random:1", "--beside", run), "edit.json"),
+        (("--interpolate=0:1", "--strengths=1"), "--strengths belongs to --direction, which is not given"),
+        (("--mix=0:1", "--layers=4"), "--layers belongs to --direction"),
+        (("--direction=random:1", "--points=3"), "--points belongs to --interpolate"),
+        (("--direction=random:1", "--ranges=fine"), "--ranges belongs to --mix"),
     ]
     for options, message in cases:
         assert command("edit", run, "--out", out, *options) == 2

@@ -84,6 +84,7 @@ def test_ganspace_refuses_what_it_cannot_do(G):
     for options, reason in [
         ({"components": 17}, "has 1 to 16"),
         ({"components": 2, "samples": 1}, "at least 2"),
+        ({"components": 9, "samples": 9}, "9 components of 9 samples: they have 8"),
         ({"components": 5, "samples": 9, "regression_samples": 4}, "4 regression samples for 5"),
         ({"regression": "ridge"}, "choose closed or joint"),
     ]:

@@ -66,6 +66,12 @@ def test_random_and_sefa_by_their_numbers(G, home):
     same(find(G, "pn+", " random:7:code "), [random_direction(G, "pn", 7, "code")])
     same(find(G, "w+", "sefa:1-3"), sefa(G, 4)[1:])
     same(find(G, "f/s", "sefa:0"), [in_styles(G, sefa(G, 1)[0])])
+    for text, space, name in (("random:7", "z", "random-7"), ("random:7:code", "w", "random-7-code")):
+        same(find(G, space, name), find(G, space, text))
+        assert find(G, space, text)[0].name == name
+    same(find(G, "s", "sefa-2@w"), find(G, "s", "sefa:2"))
+    with pytest.raises(LsapError, match="SeFa has directions of w, s, none of z"):
+        find(G, "z", "sefa-2")
     assert not (home / "cache").exists()  # these take no time
 
 
@@ -79,6 +85,8 @@ def test_ganspace_is_found_once_for_every_family(G, home, monkeypatch):
     same(find(G, "f/s", "ganspace:0"), [in_styles(G, find(G, "w", "ganspace:0")[0])])
     z = ganspace.ganspace_z(G, 16, 3000, 2000)
     same(find(G, "f/z+", "ganspace:3"), z[3:4])
+    cached(G, "found-last", {}, lambda: [made("ganspace-3", "z")])  # a name means the same as before
+    same(find(G, "f/z+", "ganspace-3"), z[3:4])
     monkeypatch.setattr(ganspace, "ganspace_z", pytest.fail)
     same(find(G, "z", "ganspace:0-3"), z[:4])
     assert len(list((home / "cache" / "lsap_jax" / "directions").glob("*/ganspace-*.safetensors"))) == 2
@@ -141,13 +149,21 @@ def test_the_bundled_ones_come_before_the_cached_ones(G, home):
         ],
     )
     for when, seed in ((10, 5), (30, 6), (20, 7)):
-        cached(G, f"method{seed}", {}, lambda seed=seed: [made("smile", "w", seed), made("hat", "w", seed)])
+        cached(
+            G,
+            f"method{seed}",
+            {},
+            lambda seed=seed: [made(n, "w", seed, source=f"seed {seed}") for n in ("smile", "hat")],
+        )
         (path,) = named.cache_folder(G).glob(f"method{seed}-*")
         os.utime(path, (when, when))
     same(find(G, "w+", "smile"), [made("smile", "w", 1)])
     same(find(G, "f/z", "smile"), [made("smile", "z", 2)])
     same(find(G, "s", "beard"), [in_styles(G, made("beard", "w", 3, layers="coarse"))])
-    same(find(G, "w", "hat"), [made("hat", "w", 6)])  # the last one found
+    told: list[str] = []
+    same(find(G, "w", "hat", note=told.append), [made("hat", "w", 6)])  # the last one found
+    find(G, "w", "smile", note=told.append)
+    assert told == ["direction hat is the last one of that name that was found: seed 6"]
     cached(G, "styles", {}, lambda: [made("smile", "s", 8)])
     same(find(G, "s", "smile"), [made("smile", "s", 8)])
     same(find(G, "s", "smile@w"), [in_styles(G, made("smile", "w", 1))])
@@ -348,6 +364,8 @@ def test_the_scorer_is_the_attribute_classifier(G, monkeypatch):
         (("--method=sefa", "--space=x"), "unknown space 'x'"),
         (("--method=sefa", "--layers=9"), "has rows 0 to 5, not 9"),
         (("--method=sefa", "--strengths=a"), "--strengths=a: write numbers"),
+        (("--method=sefa", "--strengths=0,nan"), "nan is no finite number"),
+        (("--method=ganspace", "--samples=10"), "10 components of 10 samples: they have 9"),
         (("--method=ganspace", "--components=17"), "17 components"),
         (("--method=pca",), "--method=pca"),
         ((), "--method is missing"),

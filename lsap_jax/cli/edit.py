@@ -40,6 +40,14 @@ if TYPE_CHECKING:
 
 STRENGTHS = "-3,-1.5,0,1.5,3"
 POINTS = 9
+OF_KIND = {
+    "strengths": "direction",
+    "unit": "direction",
+    "layers": "direction",
+    "absolute": "direction",
+    "points": "interpolate",
+    "ranges": "mix",
+}
 
 
 def flags() -> FlagValues:
@@ -76,6 +84,9 @@ def run(args: Arguments) -> int:
     args.no_config()
     (name,) = args.only("RUN")
     folder, out, values = Path(name), Path(args.required("out")), args.flags
+    for flag, kind in OF_KIND.items():
+        if values[flag].present and not values[kind].value:
+            raise LsapError(f"--{flag} belongs to --{kind}, which is not given")
     shard = choose_shard(args)
     record, manifest = read_run(folder), read_manifest(folder)
     if values.beside:
@@ -121,7 +132,8 @@ def chosen(
 
     values = args.flags
     options: dict[str, Any] = {"unit": values.unit, "layers": values.layers, "absolute": values.absolute}
-    found = [direction for name in names_of(values.direction) for direction in find(G, space, name, counter(name))]
+    tell = partial(print, file=sys.stderr)
+    found = [one for name in names_of(values.direction) for one in find(G, space, name, counter(name), tell)]
     if note := found_elsewhere(G, found):
         print(note, file=sys.stderr)
     strengths = numbers("strengths", values.strengths)

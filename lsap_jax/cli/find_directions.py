@@ -71,6 +71,7 @@ def flags() -> FlagValues:
 def run(args: Arguments) -> int:
     from lsap_jax.editing.direction_file import save_directions
     from lsap_jax.editing.layers import layer_rows
+    from lsap_jax.editing.series import labels_of
     from lsap_jax.generator_file import load_generator
     from lsap_jax.weights_file import check_writable
 
@@ -81,6 +82,7 @@ def run(args: Arguments) -> int:
         if args.flags[name].present and method not in methods:
             raise LsapError(f"--{name} belongs to --method {' and '.join(methods)}, not to {method}")
     strengths = numbers("strengths", args.flags.strengths)
+    labels_of("strengths", strengths)  # told before the search
     spaces = parse_spaces(args.flags.space)
     check_writable(out)
     G = load_generator(args.required("generator"))

@@ -47,7 +47,7 @@ def ganspace_w(
             generator, about a minute on two cores for a mapping network of 8 layers of 512.
 
     Raises:
-        LsapError: fewer samples than two, or more components than w has dimensions.
+        LsapError: more components than w has dimensions, or no fewer than samples.
     """
     found = principal_components(G, components, samples, seed, report)
     generator = G.network_sha256
@@ -121,6 +121,8 @@ def principal_components(
         raise LsapError(f"{components} components: a generator of w_dim {G.w_dim} has 1 to {G.w_dim}")
     if samples < 2:
         raise LsapError(f"{samples} samples have no components; give at least 2")
+    if components >= samples:
+        raise LsapError(f"{components} components of {samples} samples: they have {samples - 1}; draw more samples")
     origin = next(_chunks(G, samples, seed, 0))[1].mean(axis=0)  # sums about a point near the mean keep their digits
     sums, products, done = np.zeros(G.w_dim), np.zeros((G.w_dim, G.w_dim)), 0
     for _, w in _chunks(G, samples, seed, 0):

@@ -5,6 +5,7 @@
 | random:SEED, random:SEED:code| of the paper's variance, or that of its code (`random`)                              |
 | ganspace:3, ganspace:0-4     | components; in z spaces those of eq. 6, else those of W                              |
 | sefa:3, sefa:0-4             | eigenvectors, in W                                                                   |
+| ganspace-3, sefa-3, random-7 | the names that these get: the same as ganspace:3, sefa:3, random:7                   |
 | FILE, FILE:NAME              | all of a file that suit the space, or one (`load_directions`)                        |
 | NAME                         | of those bundled with the generator, else the last one that was found and cached     |
 
@@ -40,15 +41,23 @@ from lsap_jax.statistics import Report
 from lsap_jax.weights_file import Unwritable
 
 COMPONENTS = 80  # found at once, as GANSpace's authors do
+NUMBERED = re.compile(r"(ganspace|sefa|random)-(\d+)(-code)?")
 FORMULAS = 1  # raised whenever a method gives something else than before
 SHOWN = 12  # names in a message
 
 
-def find(G: Generator, space: str | Space, text: str, report: Report | None = None) -> list[Direction]:
+def find(
+    G: Generator,
+    space: str | Space,
+    text: str,
+    report: Report | None = None,
+    note: Callable[[str], object] | None = None,
+) -> list[Direction]:
     """The directions that a text of the table above names, for codes of a space.
 
     Args:
         report: called with (samples done, samples in all) where components have to be found first.
+        note: called with a line that says what a direction from the cache is, as its name does not tell.
 
     Raises:
         LsapError: there is none of this name for this space; says which there are.
@@ -67,7 +76,10 @@ def find(G: Generator, space: str | Space, text: str, report: Report | None = No
         return _of_file(G, wanted, path, name, given)
     if "/" in bare or Path(path or bare).suffix in (".safetensors", ".pt", ".npy", ".npz"):
         raise LsapError(f"{path or bare}: no such file of directions; check the path")
-    return [_of_name(G, wanted, bare, given)]
+    if (numbered := NUMBERED.fullmatch(bare)) and suitable(wanted, given or wanted):
+        method, number, variance = numbered.groups("")
+        return suited(G, wanted, METHODS[method](G, given or wanted, number + variance.replace("-", ":"), report))
+    return [_of_name(G, wanted, bare, given, note)]
 
 
 def ganspace_directions(
@@ -87,16 +99,14 @@ def ganspace_directions(
         regression: of z (`ganspace_z`).
 
     Raises:
-        LsapError: another family, or more components than w has dimensions.
+        LsapError: another family, more components than w has dimensions, or no fewer than samples.
     """
     _check_method("GANSpace", space, ("z", "w", "s"))
     if not 1 <= components <= G.w_dim:
         raise LsapError(f"{components} components: a generator of w_dim {G.w_dim} has 1 to {G.w_dim}")
-    settings: dict[str, Any] = {
-        "components": max(components, min(COMPONENTS, G.w_dim)),
-        "samples": samples or ganspace.SAMPLES,
-        "seed": seed,
-    }
+    samples = samples or ganspace.SAMPLES
+    most = max(components, min(COMPONENTS, G.w_dim, samples - 1))
+    settings: dict[str, Any] = {"components": most, "samples": samples, "seed": seed}
     if space == "z":
         settings |= {"regression": regression, "regression_samples": ganspace.REGRESSION_SAMPLES}
         found = cached(G, "ganspace-z", settings, lambda: ganspace.ganspace_z(G, **settings, report=report))
@@ -227,13 +237,19 @@ def _of_file(G: Generator, wanted: str, path: str, name: str | None, given: str)
     return found[:1]
 
 
-def _of_name(G: Generator, wanted: str, name: str, given: str) -> Direction:
+def _of_name(
+    G: Generator, wanted: str, name: str, given: str, note: Callable[[str], object] | None = None
+) -> Direction:
     """The first of that name among the bundled ones and the cached ones."""
-    known = [one for one in (*bundled_directions(G), *cached_directions(G)) if given in ("", one.space)]
+    bundled = bundled_directions(G)
+    known = [one for one in (*bundled, *cached_directions(G)) if given in ("", one.space)]
     alike = [one for one in known if one.name == name]
     fits = [one for one in alike if suitable(wanted, one.space)]
     if fits:
-        return suited(G, wanted, [min(fits, key=lambda one: one.space != wanted)])[0]
+        chosen = min(fits, key=lambda one: one.space != wanted)
+        if note is not None and not any(chosen is one for one in bundled):
+            note(f"direction {name} is the last one of that name that was found: {chosen.source}")
+        return suited(G, wanted, [chosen])[0]
     if alike:
         raise LsapError(f"direction {name} is there for {_spaces(alike)}, not for space {wanted}; see find-directions")
     there = [*_some(one.name for one in known if suitable(wanted, one.space)), *_texts(wanted)]

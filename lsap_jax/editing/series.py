@@ -68,7 +68,7 @@ def along(
     fitted(G, space, direction)
     chosen = direction.layers if layers is None else layers
     layer_mask(G, space, chosen, space.base_resolution if space.has_base else 0)
-    labels = _labels("strengths", strengths)
+    labels = labels_of("strengths", strengths)
     return Series(
         name=file_name(direction.name),
         labels=labels,
@@ -96,7 +96,7 @@ def towards(G: Generator, space: Space, a: str, b: str, codes_b: Codes, points: 
         LsapError: no points, or some outside of [0, 1].
     """
     check_points(points)
-    labels = _labels("points", points)
+    labels = labels_of("points", points)
     other = {key: np.asarray(codes_b[key])[None] for key in space.keys}
     return Series(
         name=file_name(f"to-{b}"),
@@ -142,7 +142,8 @@ def file_name(text: str) -> str:
     return plain if plain and plain == text else f"{plain[:90]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _labels(what: str, values: Sequence[float]) -> tuple[str, ...]:
+def labels_of(what: str, values: Sequence[float]) -> tuple[str, ...]:
+    """Numbers as names of files, to four digits; LsapError for none, for two alike, and for one that is not finite."""
     labels = tuple(f"{float(v) + 0.0:.4g}" for v in values)  # + 0: a negative zero is zero
     if not labels:
         raise LsapError(f"no {what}; give one or more numbers")
