@@ -269,7 +269,12 @@ def test_an_edit_that_is_not_finite_fails(work, tmp_path, monkeypatch):
 def test_series_refuse_what_would_share_a_file(work):
     G, space, manifest = loaded(work)
     direction = random_direction(G, space)
-    for strengths, message in (((), "no strengths"), ((1, 1.00001), "differ"), ((float("nan"),), "finite")):
+    for strengths, message in (
+        ((), "no strengths"),
+        ((1, 1.00001), "differ"),
+        ((float("nan"),), "finite"),
+        ((1e39,), "1e.39 is no fin"),
+    ):
         with pytest.raises(LsapError, match=message):
             along(G, space, direction, strengths)
     with pytest.raises(LsapError, match="is flat"):

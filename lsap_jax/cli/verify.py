@@ -57,7 +57,8 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
     for (name, part), problem in changed.items():
         print(f"{edit_of(name, part)}: {problem}")
     files = sum(len(one["sha256"]) for one in manifest.values())
-    print(f"{files} files of {len(manifest)} images in {folder}: {verdict(len(changed))} their SHA-256")
+    digests = f"{len(changed)} do not match" if changed else "all have"
+    print(f"{files} files of {len(manifest)} images in {folder}: {digests} their SHA-256")
     codes = [(name, part) for name in manifest for part in codes_of(manifest[name])]
     if not codes:
         print("there are no codes to render again (--nocodes)")
@@ -72,15 +73,12 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
                 wrong += 1
                 print(f"{name}: {problem}")
     what = f"{len(items)} images" if edit is None else f"{len(items)} edits of {len(manifest)} images"
+    verdict = f"{wrong} do not match" if wrong else "all match"
     print(
-        f"{what} rendered again: {verdict(wrong)}; the largest difference is {largest} grey levels "
+        f"{what} rendered again: {verdict}; the largest difference is {largest} grey levels "
         f"(up to {TOLERANCE} is allowed)"
     )
     return 1 if changed or wrong else 0
-
-
-def verdict(wrong: int) -> str:
-    return "all match" if not wrong else f"{wrong} do not match"
 
 
 def codes_of(record: "Record") -> list[str]:

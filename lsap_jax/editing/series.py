@@ -147,7 +147,7 @@ def labels_of(what: str, values: Sequence[float]) -> tuple[str, ...]:
     labels = tuple(f"{float(v) + 0.0:.4g}" for v in values)  # + 0: a negative zero is zero
     if not labels:
         raise LsapError(f"no {what}; give one or more numbers")
-    most = np.finfo(np.float32).max
+    most = float(np.finfo(np.float32).max)  # a float32 would warn of what it is compared with
     if wrong := [label for label in labels if not abs(float(label)) <= most]:
         raise LsapError(f"{what} {', '.join(labels)}: {wrong[0]} is no finite number of 32 bits")
     if len(set(labels)) < len(labels):
