@@ -8,6 +8,7 @@ Intervals are percentiles over resampled images; the same images are drawn every
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -38,12 +39,20 @@ def resampled(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> 
     """Means over directions and images of [D, S, N], NaN left out."""
     there = np.isfinite(values)
     sums, counts = np.where(there, values, 0.0).sum(axis=0), there.sum(axis=0)
-    images = values.shape[-1]
-    weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
+    weights = _weights(values.shape[-1], resamples, seed)
     with np.errstate(invalid="ignore"):
         mean = sums.sum(axis=1) / counts.sum(axis=1)
         draws = (weights @ sums.T) / (weights @ counts.T)
     return Resampled(mean, draws, counts.sum(axis=1), int(there.any(axis=(0, 1)).sum()))
+
+
+@lru_cache(maxsize=4)
+def _weights(images: int, resamples: int, seed: int) -> np.ndarray:
+    """[R, N] how often every resample has an image; floats, as whole numbers have no fast product."""
+    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
+    weights = drawn.astype(np.float64)
+    weights.flags.writeable = False
+    return weights
 
 
 def intervals(found: Resampled) -> list[Interval]:
@@ -65,6 +74,11 @@ class AtSuccess(NamedTuple):
     def reached(self) -> bool:
         """Whether the level is reached, and by so many resamples that the interval can be told."""
         return math.isfinite(self.mean) and bool(np.isfinite(self.draws).mean() >= 0.5 * (1 + CONFIDENCE))
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the level is reached, but by too few of the resamples."""
+        return math.isfinite(self.mean) and not self.reached
 
     @property
     def interval(self) -> Interval:
