@@ -23,8 +23,8 @@ def get_config() -> ConfigDict:
             # Strengths point away from the side of the attribute that the inversion is on; images on neither are left
             # out.
             toggle=True,
-            # "fair", and "published" with the asymmetries of the authors' scripts: W+ codes truncated at edit time, and
-            # GANSpace's absolute coordinate in W+ alone. Spaces that have none are measured once.
+            # "fair", and "published" with the asymmetries of the authors' scripts, in w+ and f/w+ alone: codes are
+            # truncated at edit time, and GANSpace's coordinate is absolute. All other spaces are measured once.
             variants=("fair",),
             # Levels of success at which spaces are compared, direction by direction.
             levels=(0.25, 0.5, 0.75),
@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
             # "none" leaves it out.
             attributes="",
             # Weights of a face network that `lsap-jax convert` wrote; "" leaves identities out. `detect` finds the face
-            # first (MTCNN), as the paper does; without it images count as aligned.
+            # first (MTCNN), as the paper does; without it, and for ArcFace, images count as aligned.
             identity="",
             detect=True,
             batch_size=32,

@@ -13,8 +13,15 @@ from lsap_jax.spaces import space_from_config
 from lsap_jax.spaces.feature import own_feature
 
 
-def write_run(folder: Path, G: Generator, generator: Path, space: str, ids: tuple[str, ...]) -> Path:
-    """A finished run of `ids` by the generator in a file; targets are the reconstructions."""
+def write_run(
+    folder: Path,
+    G: Generator,
+    generator: Path,
+    space: str,
+    ids: tuple[str, ...],
+    targets: np.ndarray | None = None,
+) -> Path:
+    """A finished run of `ids` by the generator in a file; targets, uint8, are the reconstructions if not given."""
     config = load_config(space, {"steps": 2})
     where = space_from_config(config, G)
     rng = np.random.default_rng(0)
@@ -34,7 +41,7 @@ def write_run(folder: Path, G: Generator, generator: Path, space: str, ids: tupl
     with RunFolder.open(folder, record) as run:
         for i, id in enumerate(ids):
             code = {key: a[i] for key, a in codes.items()}
-            target = to_uint8(images[i])
+            target = to_uint8(images[i]) if targets is None else targets[i]
             run.write(id, codes=code, image=images[i], target=target, curve={}, metrics={}, input_sha256="0" * 64)
         run.finish()
     return folder

@@ -8,7 +8,8 @@ attributes (the bundled generator has one; `lsap-jax train-attributes`), by the 
 --identity=FILE by a face network. DIR gets quality.json, curves.csv, matched.csv (the measures where equally
 many edits have succeeded), differences.csv (with --config.candidate=NAME --config.baseline=NAME) and report.html.
 
-The same command again goes on where it was interrupted; with more runs or other options, what is measured is kept.
+The same command again goes on where it was interrupted. What is measured is kept with more runs, other levels and other
+pictures; other strengths, directions, judges or images that the runs have in common are measured anew.
 
 Exit status: 0 all done, 2 unusable arguments, 130 after Ctrl-C.
 """
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from lsap_jax.generator import Generator
 
 NONE = "none"
+GREATEST = 3.4e38  # of 32 bits
 
 
 def flags() -> FlagValues:
@@ -53,7 +55,7 @@ def run(args: Arguments) -> int:
     config = configuration(args, "edit_quality", shorthands, key="toggle")
     from lsap_jax.cli.runs import generator_of, with_shown_statistics
     from lsap_jax.editing.named import find
-    from lsap_jax.editing.protocol import measure_runs, open_runs
+    from lsap_jax.editing.protocol import measure_runs, open_runs, writing
     from lsap_jax.generator import Generator
     from lsap_jax.report.quality.tables import summary_text
     from lsap_jax.report.quality.write import write_quality
@@ -75,8 +77,13 @@ def run(args: Arguments) -> int:
     names = {one.name: [d.name for d in directions[one.name]] for one in runs}
     if len({tuple(n) for n in names.values()}) > 1:
         raise LsapError(f"the directions of the runs differ ({names}); name such as all of their spaces have")
-    measure_runs(out, runs, directions, judges, described, config.to_dict(), counter)
-    quality = write_quality(out)
+    unknown = unknown_to(judges, names[runs[0].name])
+    if unknown and (config.toggle or judges.attributes is not None):
+        meaning = ", and strengths are plain steps" if config.toggle else ""
+        print(f"no classifier knows {', '.join(unknown)}: there is no success{meaning}", file=sys.stderr)
+    with writing(out):
+        measure_runs(out, runs, directions, judges, described, config.to_dict(), counter)
+        quality = write_quality(out)
     print(summary_text(quality))
     print(f"report: {out / 'report.html'}")
     return OK
@@ -86,14 +93,19 @@ def check(config: "ConfigDict") -> None:
     """Raises LsapError where a setting is none that there is."""
     from lsap_jax.editing.protocol import VARIANTS
 
+    given = ",".join(config.variants)
     if unknown := [v for v in config.variants if v not in VARIANTS] or ([] if config.variants else [""]):
-        raise LsapError(
-            f"--config.variants={','.join(config.variants)}: {unknown[0]!r} is none of {', '.join(VARIANTS)}"
-        )
+        raise LsapError(f"--config.variants={given}: {unknown[0]!r} is none of {', '.join(VARIANTS)}")
+    if len(set(config.variants)) < len(config.variants):
+        raise LsapError(f"--config.variants={given}: name each once")
+    for name, least in (("batch_size", 1), ("shown", 0)):
+        if config[name] < least:
+            raise LsapError(f"--config.{name}={config[name]}: is {least} or more")
     if not all(0 < level < 1 for level in config.levels):
         raise LsapError(f"--config.levels={config.levels}: levels of success are between 0 and 1")
     strengths = list(config.strengths)
-    if not all(map(math.isfinite, strengths)) or strengths != sorted(set(strengths)) or not strengths:
+    finite = all(math.isfinite(s) and abs(s) <= GREATEST for s in strengths)
+    if not finite or strengths != sorted(set(strengths)) or not strengths:
         raise LsapError(f"--config.strengths={strengths}: give finite numbers, the smallest first, each once")
     if config.toggle and strengths[0] < 0:
         raise LsapError(f"--config.strengths={strengths}: with toggle a strength is 0 or more, its sign is the image's")
@@ -129,11 +141,14 @@ def choose_judges(G: "Generator", config: "ConfigDict") -> "tuple[Judges, dict[s
     from lsap_jax.editing.quality import Judges
     from lsap_jax.faces.detect import load_detector
     from lsap_jax.metrics.attributes import load_attributes
-    from lsap_jax.metrics.embedder import load_embedder
+    from lsap_jax.metrics.embedder import ARCFACE, load_embedder
 
     attributes = None if config.attributes == NONE else load_attributes(config.attributes or None, G)
     embedder = load_embedder(config.identity) if config.identity else None
-    detector = load_detector() if embedder is not None and config.detect else None
+    aligned = embedder is not None and embedder.record.name == ARCFACE
+    if aligned and config.detect:
+        print("ArcFace takes the images as aligned: no face is looked for", file=sys.stderr)
+    detector = load_detector() if embedder is not None and config.detect and not aligned else None
     described: dict[str, Any] = {
         "attributes": None
         if attributes is None
@@ -148,3 +163,8 @@ def choose_judges(G: "Generator", config: "ConfigDict") -> "tuple[Judges, dict[s
     if attributes is None and embedder is None and G.discriminator is None:
         print("measured by NSCD alone: there is no classifier, face network or discriminator", file=sys.stderr)
     return Judges(attributes=attributes, embedder=embedder, detector=detector), described
+
+
+def unknown_to(judges: "Judges", names: Sequence[str]) -> list[str]:
+    """Directions without an attribute of the classifier: they have no success, and nothing to toggle."""
+    return [name for name in names if judges.attributes is None or name not in judges.attributes.binary]

@@ -1,19 +1,24 @@
 """The editing protocol over runs: every run's codes along the same directions, measured and kept in a folder.
 
-quality.json       what was measured, with what; no times
-measures/NAME.npz  measure -> [D, S, N], and pictures of a few images
+quality.json          what was measured, with what; no times
+measures/NAME.npz     measure -> [D, S, N], pictures of a few images, and the key of all that they depend on
+measures/genuine.npz  logits of the generator's own samples
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lsap_jax.editing.direction import Direction, described
-from lsap_jax.editing.quality import Judges, Measured, genuine_logits, measure_edits
+from lsap_jax.editing.quality import PUBLISHED_SPACES, Judges, Measured, genuine_logits, measure_edits
 from lsap_jax.editing.series import file_name
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
@@ -23,10 +28,13 @@ from lsap_jax.inversion.rendering import space_of
 from lsap_jax.inversion.results import Record, read_code, read_image, read_manifest, read_run
 from lsap_jax.metrics.identity import face_embeddings
 from lsap_jax.spaces import Space
+from lsap_jax.statistics import with_statistics
 
-FORMAT = "lsap_jax edit quality 1"
+FORMAT = "lsap_jax edit quality 2"
+FORMULAS = 1  # raised whenever a measure comes out otherwise than before
 VARIANTS = ("fair", "published")
 RECORD = "quality.json"
+GENUINE = "measures/genuine.npz"  # no entry's, whose names end with their variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +63,7 @@ def open_runs(folders: Sequence[tuple[str, Path]], generator: Callable[[Path, Re
     """Runs by (name, folder).
 
     Raises:
-        LsapError: not a run folder, two runs of one name, or runs of different generators.
+        LsapError: not a run folder, two runs of one name, runs of different generators, or what `common_ids` raises.
     """
     runs: list[Run] = []
     for name, folder in folders:
@@ -66,6 +74,7 @@ def open_runs(folders: Sequence[tuple[str, Path]], generator: Callable[[Path, Re
         if runs and record["generator"]["sha256"] != runs[0].record["generator"]["sha256"]:
             raise LsapError(f"{folder}: is of another generator than {runs[0].folder}; compare runs of one generator")
         runs.append(run)
+    common_ids(runs)  # before anything that takes time
     return runs
 
 
@@ -73,12 +82,40 @@ def common_ids(runs: Sequence[Run]) -> list[str]:
     """Images that every run has finished, sorted.
 
     Raises:
-        LsapError: there are none.
+        LsapError: there are none, or an id stands for another picture in another run.
     """
     ids = set.intersection(*(set(run.manifest) for run in runs))
     if not ids:
         raise LsapError(f"{', '.join(str(run.folder) for run in runs)}: no image is finished in all of them")
+    for id in sorted(ids):
+        for run in runs[1:]:
+            if not _same_target(runs[0], run, id):
+                raise LsapError(
+                    f"{run.folder}: {id!r} is another picture than in {runs[0].folder}; compare runs of the same images"
+                )
     return sorted(ids)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """The folder's lock, for whoever measures into it and writes its tables; the folder is made.
+
+    Raises:
+        InUse: another process is writing there.
+        LsapError: a file, or a folder of something else.
+    """
+    _refuse_foreign(out)
+    try:
+        atomic.make_folder(out)
+    except OSError as error:
+        raise atomic.explained(error, out) from error
+    locks = atomic.lock_folder(out)
+    try:
+        atomic.remove_leftovers([out])
+        yield
+    finally:
+        for lock in locks:
+            os.close(lock)
 
 
 def measure_runs(
@@ -93,6 +130,7 @@ def measure_runs(
     """Measures the edits of every run in every variant, or finishes the folder that is there.
 
     Args:
+        out: whose lock the caller holds (`writing`).
         directions: by name of the run.
         judged: what quality.json says of the judges; where it has changed, everything is measured anew.
         settings: of configs/edit_quality.py.
@@ -102,31 +140,35 @@ def measure_runs(
         The contents of quality.json.
 
     Raises:
-        LsapError: another folder's contents, nothing to measure, a code that has changed, or what `measure_edits`
-            raises.
+        LsapError: nothing to measure, two things of one name, different pictures of one id, a code that has changed,
+            or what `measure_edits` raises.
     """
-    _refuse_foreign(out)
     ids = common_ids(runs)
     names = entry_names(runs, settings["variants"])
     for role in ("candidate", "baseline"):
         if settings[role] and settings[role] not in names:
             raise LsapError(f"{role} {settings[role]!r}: is none of what is measured, {', '.join(names)}")
-    entries = []
+    plan = [(run, variant) for run in runs for variant in variants_of(run, settings["variants"])]
+    entries = [_entry(run, variant, directions[run.name]) for run, variant in plan]
+    _refuse_alike("entries", names)
+    _refuse_alike("files of measures", (entry["file"].casefold() for entry in entries))  # A is a to some file systems
     for run in runs:
-        for variant in variants_of(run, settings["variants"]):
-            name = entry_name(run, variant)
-            entry = _entry(name, variant, run, directions[run.name])
-            file = out / entry["file"]
-            key = _key(ids, run, entry, judged, settings, judges.embedder is not None)
-            if not _kept(file, key):
-                found = _measure(run, ids, directions[run.name], judges, variant, settings, teller(f"edits of {name}"))
-                arrays = {
-                    **found.arrays,
-                    "pictures": found.pictures,
-                    "key": np.frombuffer(bytes.fromhex(key), np.uint8),
-                }
-                atomic.write_files({file: npz_bytes(arrays)})
-            entries.append(entry)
+        _refuse_alike("directions", (one.name for one in directions[run.name]))
+    for (run, variant), entry in zip(plan, entries, strict=True):
+        file = out / entry["file"]
+        entry["key"] = _key(ids, run, entry, judged, settings, judges.embedder is not None)
+        kept = _kept(file, entry["key"])
+        shown, tell = ids[: settings["shown"]], teller(f"edits of {entry['name']}")
+        if kept is None:
+            found = _measure(run, ids, directions[run.name], judges, variant, settings, tell)
+            arrays = {**found.arrays, "pictures": found.pictures}
+        elif kept["pictures"].shape[2] < len(shown):
+            sides = replace(judges, embedder=None)
+            found = _measure(run, shown, directions[run.name], sides, variant, settings, tell)
+            arrays = {**kept, "pictures": found.pictures}
+        else:
+            continue
+        _write(file, arrays, entry["key"])
     record = {
         "format": FORMAT,
         "config": dict(settings),
@@ -134,7 +176,7 @@ def measure_runs(
         "ids": ids,
         "unfinished": {run.name: len(run.manifest) - len(ids) for run in runs if len(run.manifest) > len(ids)},
         "generator": runs[0].record["generator"],
-        "genuine": _genuine(runs[0].G),
+        "genuine": _genuine(out, runs[0]),
         **judged,
     }
     atomic.write_files({out / RECORD: (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()})
@@ -142,8 +184,8 @@ def measure_runs(
 
 
 def variants_of(run: Run, variants: Sequence[str]) -> list[str]:
-    """The variants that differ for this run: z spaces have none of the asymmetries."""
-    return [variant for variant in variants if variant == "fair" or run.space.detail.key == "w"]
+    """The variants that differ for this run: only w+ and f/w+ have the asymmetries."""
+    return [variant for variant in variants if variant == "fair" or run.space.name in PUBLISHED_SPACES]
 
 
 def entry_name(run: Run, variant: str) -> str:
@@ -159,7 +201,7 @@ def entry_names(runs: Sequence[Run], variants: Sequence[str]) -> list[str]:
     """
     names = [entry_name(run, variant) for run in runs for variant in variants_of(run, variants)]
     if not names:
-        raise LsapError(f"variants {', '.join(variants)}: z spaces have none of these; add fair")
+        raise LsapError(f"variants {', '.join(variants)}: only {' and '.join(PUBLISHED_SPACES)} have these; add fair")
     return names
 
 
@@ -177,7 +219,8 @@ def read_quality(out: str | Path) -> Record:
     except ValueError:
         raise LsapError(f"{file}: is damaged; run its `lsap-jax edit-quality` command again") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise LsapError(f"{file}: is not of format {FORMAT!r}")
+        remedy = "run its `lsap-jax edit-quality` command again"
+        raise LsapError(f"{file}: is not of format {FORMAT!r}; {remedy}, or choose another folder")
     return record
 
 
@@ -185,18 +228,43 @@ def read_measures(out: str | Path, entry: Record) -> dict[str, np.ndarray]:
     """Measure -> [D, S, N] of an entry of quality.json, and "pictures".
 
     Raises:
-        LsapError: the file is missing or damaged.
+        LsapError: the file is missing or damaged, or has been measured anew since quality.json was written.
     """
-    file = Path(out) / entry["file"]
+    arrays, key = _read(file := Path(out) / entry["file"])
+    if key != entry["key"]:
+        raise LsapError(
+            f"{file}: was measured otherwise than {RECORD} says; run the `lsap-jax edit-quality` command again"
+        )
+    return arrays
+
+
+def _read(file: Path) -> tuple[dict[str, np.ndarray], str]:
+    """Arrays and key of `_write`; LsapError where there are none."""
     try:
-        return {name: a for name, a in arrays_from_npz(file.read_bytes()).items() if name != "key"}
-    except (OSError, ValueError) as error:
+        arrays = arrays_from_npz(file.read_bytes())
+        return arrays, arrays.pop("key").tobytes().hex()
+    except KeyError:
+        raise LsapError(f"{file}: holds no measures; delete it and run the command again") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise LsapError(f"{file}: cannot be read ({error}); delete it and run the command again") from None
 
 
-def _entry(name: str, variant: str, run: Run, directions: Sequence[Direction]) -> Record:
+def _write(file: Path, arrays: Mapping[str, np.ndarray], key: str) -> None:
+    atomic.write_files({file: npz_bytes({**arrays, "key": np.frombuffer(bytes.fromhex(key), np.uint8)})})
+
+
+def _kept(file: Path, key: str) -> dict[str, np.ndarray] | None:
+    """What would be computed, where the file holds it."""
+    try:
+        arrays, found = _read(file)
+    except LsapError:
+        return None
+    return arrays if found == key else None
+
+
+def _entry(run: Run, variant: str, directions: Sequence[Direction]) -> Record:
     return {
-        "name": name,
+        "name": entry_name(run, variant),
         "variant": variant,
         "run": run.name,
         "space": run.space.name,
@@ -215,32 +283,52 @@ def _measure(
     settings: Mapping[str, Any],
     tell: Callable[[int, int], None],
 ) -> Measured:
-    codes = [read_code(run.folder, id, manifest=run.manifest) for id in ids]
-    return measure_edits(
-        run.G,
-        run.space,
-        {key: np.stack([code[key] for code in codes]) for key in run.space.keys},
-        directions,
-        settings["strengths"],
-        judges,
-        faces=_faces(run, ids, judges, settings["batch_size"]),
-        toggle=settings["toggle"],
-        published=variant == "published",
-        batch_size=settings["batch_size"],
-        shown=settings["shown"],
-        tell=tell,
+    """`measure_edits` of a batch of images after the other: the codes of all of them may not fit into the memory."""
+    G, size, edits = with_statistics(run.G), settings["batch_size"], len(directions) * len(settings["strengths"])
+    parts = []
+    for start in range(0, len(ids), size):
+        some = ids[start : start + size]
+        codes = [read_code(run.folder, id, manifest=run.manifest) for id in some]
+        parts.append(
+            measure_edits(
+                G,
+                run.space,
+                {key: np.stack([code[key] for code in codes]) for key in run.space.keys},
+                directions,
+                settings["strengths"],
+                judges,
+                faces=_faces(run, some, judges),
+                toggle=settings["toggle"],
+                published=variant == "published",
+                batch_size=size,
+                shown=max(settings["shown"] - start, 0),
+                tell=partial(_tell_of_all, tell, start * edits, len(ids) * edits),
+            )
+        )
+    return Measured(
+        arrays={name: np.concatenate([part.arrays[name] for part in parts], axis=2) for name in parts[0].arrays},
+        pictures=np.concatenate([part.pictures for part in parts], axis=2),
     )
 
 
-def _faces(run: Run, ids: Sequence[str], judges: Judges, batch_size: int) -> np.ndarray | None:
+def _tell_of_all(tell: Callable[[int, int], None], before: int, total: int, done: int, of: int) -> None:
+    tell(before + done, total)
+
+
+def _faces(run: Run, ids: Sequence[str], judges: Judges) -> np.ndarray | None:
     """[N, 512] embeddings of the targets, NaN where there is no face."""
     if judges.embedder is None:
         return None
-    found = []
-    for start in range(0, len(ids), batch_size):
-        some = [read_image(run.folder, id, "targets", manifest=run.manifest) for id in ids[start : start + batch_size]]
-        found.append(face_embeddings(judges.embedder, judges.detector, some)[0])
-    return np.concatenate(found)
+    some = [read_image(run.folder, id, "targets", manifest=run.manifest) for id in ids]
+    return face_embeddings(judges.embedder, judges.detector, some)[0]
+
+
+def _same_target(a: Run, b: Run, id: str) -> bool:
+    """Whether an id's targets have the same pixels; equal ones may be compressed otherwise."""
+    if a.manifest[id]["sha256"]["targets"] == b.manifest[id]["sha256"]["targets"]:
+        return True
+    one, other = (read_image(run.folder, id, "targets", manifest=run.manifest) for run in (a, b))
+    return np.array_equal(one, other)
 
 
 def _key(
@@ -251,35 +339,42 @@ def _key(
     settings: Mapping[str, Any],
     with_targets: bool,
 ) -> str:
-    """SHA-256 of all that the measures depend on."""
+    """SHA-256 of all that the measures depend on; of how many images there are pictures is none of it."""
     parts = ("codes", "targets") if with_targets else ("codes",)
     codes = [run.manifest[id]["sha256"][part] for id in ids for part in parts]
-    kept = {name: settings[name] for name in ("strengths", "toggle", "shown", "detect")}
-    return atomic.sha256(
-        json.dumps([ids, codes, run.record["config"], entry, dict(judged), kept], sort_keys=True).encode()
-    )
+    kept = {name: settings[name] for name in ("strengths", "toggle")}
+    made = [run.record["generator"]["sha256"], run.record["config"]]
+    return _sha256([FORMULAS, ids, codes, made, entry, dict(judged), kept])
 
 
-def _kept(file: Path, key: str) -> bool:
-    """Whether the file holds what would be measured."""
-    try:
-        return arrays_from_npz(file.read_bytes())["key"].tobytes().hex() == key
-    except (OSError, KeyError, ValueError):
-        return False
+def _sha256(parts: Sequence[Any]) -> str:
+    return atomic.sha256(json.dumps(parts, sort_keys=True).encode())
 
 
-def _genuine(G: Generator) -> dict[str, float]:
+def _genuine(out: Path, run: Run) -> dict[str, float]:
     """What the generator's own samples score: mean and deviation of the logit; NSCD is told as what exceeds theirs."""
-    found = {"nscd": 0.0}
-    if G.discriminator is not None:
-        logits = genuine_logits(G)
-        found |= {"logit": float(logits.mean()), "logit_deviation": float(logits.std())}
-    return found
+    if run.G.discriminator is None:
+        return {"nscd": 0.0}
+    file, key = out / GENUINE, _sha256([FORMULAS, run.record["generator"]["sha256"]])
+    kept = _kept(file, key)
+    if kept is None:
+        kept = {"logits": genuine_logits(run.G)}
+        _write(file, kept, key)
+    return {"nscd": 0.0, "logit": float(kept["logits"].mean()), "logit_deviation": float(kept["logits"].std())}
+
+
+def _refuse_alike(what: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise LsapError(f"two {what} are called {name!r}; give each a name of its own")
+        seen.add(name)
 
 
 def _refuse_foreign(out: Path) -> None:
-    names = {p.name for p in out.iterdir() if not atomic.is_temporary(p.name)} if out.is_dir() else set()
     if out.exists() and not out.is_dir():
         raise LsapError(f"{out}: is a file; choose a folder")
+    found = {p.name for p in out.iterdir()} if out.is_dir() else set()
+    names = {name for name in found if not atomic.is_temporary(name) and not atomic.is_lock(name)}
     if names and not names & {RECORD, "measures"}:
         raise LsapError(f"{out}: holds {sorted(names)[0]!r} but no {RECORD}; choose another folder")

@@ -40,6 +40,7 @@ MEASURES = {
     "face": "share of edits in which a face was found, of targets that have one",
 }
 PUBLISHED_PSI, PUBLISHED_LAYERS = 0.7, 8
+PUBLISHED_SPACES = ("w+", "f/w+")  # whose codes the published scripts edit otherwise than those of z spaces
 GENUINE_SAMPLES = 512
 
 
@@ -74,7 +75,7 @@ def as_published(space: Space) -> Space:
     """The space as the authors' editing scripts decode it: W+ codes are truncated at edit time, though the inversion
     did not truncate them, so that an edit of strength 0 is not the inversion (their `edit.py`).
     """
-    if space.detail.key != "w":
+    if space.name not in PUBLISHED_SPACES:
         return space
     return replace(space, truncation_psi=PUBLISHED_PSI, truncation_cutoff=PUBLISHED_LAYERS)
 
@@ -103,8 +104,8 @@ def measure_edits(
         faces: [N, 512] embeddings of the targets, NaN where one has no face; for identities.
         toggle: strengths point away from the side of the attribute that an image's inversion is on. Images on neither
             side are left out (NaN).
-        published: with the asymmetries of the published comparison: in W+, truncation at edit time and GANSpace's
-            absolute coordinate (which removes the image's own first); z spaces have neither.
+        published: with the asymmetries of the published comparison: in W+ and F/W+, truncation at edit time and
+            GANSpace's absolute coordinate (which removes the image's own first); other spaces have neither.
         shown: of how many images pictures are kept.
         tell: called with (edits done, edits in all).
 
@@ -124,7 +125,7 @@ def measure_edits(
     pictures = np.zeros((*shape[:2], min(shown, count), G.img_resolution, G.img_resolution, G.img_channels), np.uint8)
     for d, direction in enumerate(directions):
         sides = _sides(direction, before, judges, count) if toggle else np.ones(count, np.float32)
-        absolute = "own" if published and space.detail.key == "w" and direction.mean is not None else None
+        absolute = "own" if published and space.name in PUBLISHED_SPACES and direction.mean is not None else None
         for start in range(0, shape[1] * count, batch_size):  # images of 1024 px are not all held at once
             strength, image = divmod(np.arange(start, min(start + batch_size, shape[1] * count)), count)
             some = {key: np.asarray(codes[key])[image] for key in space.keys}
