@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from lsap_jax.metrics.significance import Interval
 ORDER = ("success", "preserved", "logit", "nscd", "identity", "face", "score")
 COMPARED = ("preserved", "logit", "nscd", "identity")
 LOWER_IS_BETTER = ("nscd",)
+FEW = "reached, but too few images to tell an interval"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,15 @@ class Entry:
     def directions(self) -> list[str]:
         return [str(d["direction"]) for d in self.record["directions"]]
 
+    @cached_property
+    def by_direction(self) -> dict[str, list[Resampled]]:
+        """Measure -> its means over images, of every direction."""
+        return {
+            name: [resampled(values[k : k + 1]) for k in range(len(self.directions))]
+            for name, values in self.arrays.items()
+            if name != "pictures"
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
@@ -73,6 +84,22 @@ class Quality:
     def compared(self) -> list[str]:
         return [name for name in COMPARED if name in self.measures]
 
+    @cached_property
+    def matched(self) -> "list[tuple[float, Matched]]":
+        """All entries at every level."""
+        return [(level, matched(self, self.entries, level)) for level in self.levels]
+
+    @cached_property
+    def differences(self) -> "list[Difference]":
+        """Of the candidate and the baseline, where both are named."""
+        return differences(self)
+
+    @property
+    def unknown(self) -> list[str]:
+        """Directions without an attribute that the classifier knows: strengths are not toggled, nothing succeeds."""
+        known = (self.record.get("attributes") or {}).get("binary") or {}
+        return [name for name in self.entries[0].directions if name not in known]
+
 
 def read_all(out: Path) -> Quality:
     """Reads a folder of edit-quality.
@@ -94,12 +121,15 @@ class Matched(NamedTuple):
 
     Attributes:
         directions: that reach it in all of these entries.
-        reached: entry -> how many directions reach it there.
+        doubtful: that reach it in all of these entries, but in some of them by too few of the resamples.
+        reached, unsure: entry -> how many directions reach it there, and by too few of the resamples.
         strength, measures: entry -> (measure ->) mean over the directions.
     """
 
     directions: list[str]
+    doubtful: list[str]
     reached: dict[str, int]
+    unsure: dict[str, int]
     strength: dict[str, AtSuccess]
     measures: dict[str, dict[str, AtSuccess]]
 
@@ -107,20 +137,23 @@ class Matched(NamedTuple):
 def matched(quality: Quality, entries: Sequence[Entry], level: float) -> Matched:
     """Every measure of entries at a level of success, over the directions that all of them have there."""
     names = quality.entries[0].directions
-    successes = {e.name: [_of_direction(e, "success", k) for k in range(len(names))] for e in entries}
+    successes = {e.name: e.by_direction["success"] for e in entries}
     strengths = quality.strengths
     at = {
         e.name: [at_success(s, _constant(s, strengths), strengths, level) for s in successes[e.name]] for e in entries
     }
-    common = [k for k in range(len(names)) if all(at[e.name][k].reached for e in entries)]
+    there = [k for k in range(len(names)) if all(at[e.name][k].reached or at[e.name][k].doubtful for e in entries)]
+    common = [k for k in there if all(at[e.name][k].reached for e in entries)]
     return Matched(
         directions=[names[k] for k in common],
+        doubtful=[names[k] for k in there if k not in common],
         reached={name: sum(one.reached for one in found) for name, found in at.items()},
+        unsure={name: sum(one.doubtful for one in found) for name, found in at.items()},
         strength={name: pooled([found[k] for k in common]) for name, found in at.items()},
         measures={
             e.name: {
                 measure: pooled(
-                    [at_success(successes[e.name][k], _of_direction(e, measure, k), strengths, level) for k in common]
+                    [at_success(successes[e.name][k], e.by_direction[measure][k], strengths, level) for k in common]
                 )
                 for measure in quality.compared
                 if measure in e.arrays
@@ -130,22 +163,23 @@ def matched(quality: Quality, entries: Sequence[Entry], level: float) -> Matched
     )
 
 
-def _of_direction(entry: Entry, measure: str, direction: int) -> Resampled:
-    return resampled(entry.arrays[measure][direction : direction + 1])
-
-
 def _constant(like: Resampled, values: np.ndarray) -> Resampled:
     """Known values over strengths as a measure without spread."""
     return like._replace(mean=values, draws=np.broadcast_to(values, like.draws.shape))
 
 
 class Difference(NamedTuple):
-    """Candidate minus baseline of a measure over directions: at a level of success, or at the greatest strength."""
+    """Candidate minus baseline of a measure over directions: at a level of success, or at the greatest strength.
+
+    Attributes:
+        doubtful: directions that both reach, but by too few resamples.
+    """
 
     where: str
     measure: str
     found: AtSuccess
     directions: list[str]
+    doubtful: Sequence[str] = ()
 
 
 def differences(quality: Quality) -> list[Difference]:
@@ -161,7 +195,8 @@ def differences(quality: Quality) -> list[Difference]:
         for name in quality.compared:
             one, other = (both.measures[e.name].get(name) for e in (a, b))
             if one is not None and other is not None:
-                found.append(Difference(f"{level:.0%} success", name, difference(one, other), both.directions))
+                where, both_have = f"{level:.0%} success", difference(one, other)
+                found.append(Difference(where, name, both_have, both.directions, both.doubtful))
     for name in quality.compared:
         if name in a.means and name in b.means:
             ends = difference(_at_end(a.means[name]), _at_end(b.means[name]))
@@ -176,8 +211,12 @@ def _at_end(found: Resampled) -> AtSuccess:
 def verdict(one: Difference) -> str:
     """What the interval of a difference says of the candidate."""
     found = one.found.interval
+    if not one.directions:
+        return f"not comparable: {FEW if one.doubtful else 'no direction reaches this level in both'}"
+    if not math.isfinite(found.mean):
+        return f"not comparable: {one.measure} is missing"
     if not math.isfinite(found.low):
-        return "not comparable: no direction reaches this level in both"
+        return "not comparable: one image, so no interval"
     if found.low <= 0 <= found.high:
         return "no difference that these images show"
     return "better" if (found.mean > 0) == (one.measure not in LOWER_IS_BETTER) else "worse"
@@ -204,7 +243,7 @@ def curves_csv(quality: Quality) -> bytes:
             if name not in entry.arrays:
                 continue
             table = {"all": entry.means[name]}
-            table |= {d: resampled(entry.arrays[name][k : k + 1]) for k, d in enumerate(entry.directions)}
+            table |= dict(zip(entry.directions, entry.by_direction[name], strict=True))
             for direction, found in table.items():
                 for strength, i in zip(quality.strengths, intervals(found), strict=True):
                     if math.isfinite(i.mean):
@@ -215,8 +254,7 @@ def curves_csv(quality: Quality) -> bytes:
 def matched_csv(quality: Quality) -> bytes:
     """A row per entry, level of success and measure."""
     rows: list[Sequence[Any]] = []
-    for level in quality.levels:
-        found = matched(quality, quality.entries, level)
+    for level, found in quality.matched:
         for entry in quality.entries:
             for name, one in {"strength": found.strength[entry.name], **found.measures[entry.name]}.items():
                 i = one.interval
@@ -228,7 +266,7 @@ def matched_csv(quality: Quality) -> bytes:
 def differences_csv(quality: Quality) -> bytes:
     """A row per level and measure: candidate - baseline."""
     rows = []
-    for one in differences(quality):
+    for one in quality.differences:
         i = one.found.interval
         rows.append([one.where, one.measure, i.mean, i.low, i.high, " ".join(one.directions), verdict(one)])
     return _csv(["at", "measure", "difference", "low", "high", "directions", "verdict"], rows)
@@ -238,17 +276,17 @@ def summary_text(quality: Quality) -> str:
     """The tables that the command prints."""
     lines = []
     total = len(quality.entries[0].directions)
-    for level in quality.levels:
-        found = matched(quality, quality.entries, level)
+    for level, found in quality.matched:
         lines.append(f"at {level:.0%} success, over {', '.join(found.directions) or 'no direction that all reach'}:")
         heads = ("directions", "strength", *quality.compared)
         lines.append(f"  {'':22}" + "".join(f"  {head:>24}" for head in heads))
         for entry in quality.entries:
             cells = [f"{found.reached[entry.name]} of {total} reach it", told(found.strength[entry.name].interval)]
             cells += [told(one.interval) for one in found.measures[entry.name].values()]
-            lines.append(f"  {entry.label:22}" + "".join(f"  {cell:>24}" for cell in cells))
+            aside = f"  ({unsure(found, entry)})" if unsure(found, entry) else ""
+            lines.append(f"  {entry.label:22}" + "".join(f"  {cell:>24}" for cell in cells) + aside)
     config = quality.record["config"]
-    for one in differences(quality):
+    for one in quality.differences:
         who = f"{config['candidate']} - {config['baseline']} at {one.where}, {len(one.directions)} directions"
         lines.append(f"{who}: {one.measure} {told(one.found.interval)}: {verdict(one)}")
     lines.append("means over all edits:")
@@ -258,6 +296,12 @@ def summary_text(quality: Quality) -> str:
         aside = f"  ({missing(entry)})" if "face" in entry.arrays else ""
         lines.append(f"  {entry.label:22}  " + "  ".join(cells) + aside)
     return "\n".join(lines)
+
+
+def unsure(found: Matched, entry: Entry) -> str:
+    """What is to be said of directions that reach a level by too few of the resamples."""
+    count = found.unsure[entry.name]
+    return f"{count} more {FEW}" if count else ""
 
 
 def told(i: Interval) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsap_jax.editing.curves import Resampled, intervals, resampled
+from lsap_jax.editing.curves import Resampled, intervals
 from lsap_jax.editing.quality import MEASURES
 from lsap_jax.inversion.atomic import write_files
 from lsap_jax.report.fragments import details, settings, text_table
@@ -23,18 +23,18 @@ from lsap_jax.report.quality.tables import (
     Entry,
     Quality,
     curves_csv,
-    differences,
     differences_csv,
-    matched,
     matched_csv,
     means,
     missing,
     read_all,
     told,
+    unsure,
     verdict,
 )
 
 SIDE = 128  # px, of an embedded picture
+STEPS, TOGGLED = "strength (steps)", "strength (steps to the other side)"
 FEW_RESAMPLES = 400  # of the many curves by direction
 
 
@@ -50,7 +50,7 @@ def write_quality(out: Path) -> Quality:
     files = {out / "curves.csv": curves_csv(quality), out / "report.html": text.encode("utf-8")}
     tables = {
         "matched.csv": matched_csv(quality) if quality.levels else None,
-        "differences.csv": differences_csv(quality) if differences(quality) else None,
+        "differences.csv": differences_csv(quality) if quality.differences else None,
     }
     for file, data in tables.items():
         if data is None:
@@ -111,9 +111,16 @@ def _tile(title: str, chart: str, aside: str = "") -> str:
     return f'<article class="tile"><h3>{escape(title)}</h3>{chart}{aside}</article>'
 
 
+def _unit(quality: Quality, direction: str) -> str:
+    """What a strength of a direction means."""
+    toggled = quality.record["config"]["toggle"] and direction not in quality.unknown
+    return TOGGLED if toggled else STEPS
+
+
 def _curves(quality: Quality) -> str:
-    toggle = quality.record["config"]["toggle"]
-    unit = "strength (steps to the other side)" if toggle else "strength (steps)"
+    directions = quality.entries[0].directions
+    units = {_unit(quality, direction) for direction in directions}
+    unit = units.pop() if len(units) == 1 else "strength (steps, of some to the other side)"
     tiles = [
         _tile(
             measure,
@@ -130,6 +137,10 @@ def _curves(quality: Quality) -> str:
     accuracy = (quality.record.get("attributes") or {}).get("accuracy") or {}
     judged = ", ".join(f"{name} {share:.0%}" for name, share in accuracy.items())
     judge = f" The classifier is right about held-out images as follows: {escape(judged)}." if judged else ""
+    config, unknown = quality.record["config"], quality.unknown
+    if unknown and (config["toggle"] or quality.record.get("attributes")):
+        judge += f" No classifier knows {escape(', '.join(unknown))}: there is no success"
+        judge += ", and strengths are plain steps." if config["toggle"] else "."
     lead = (
         '<p class="lead">Means over images and directions with 95 % bootstrap intervals over images; the dashed line '
         f"is the mean of the generator’s own samples.{judge}</p>"
@@ -140,12 +151,11 @@ def _curves(quality: Quality) -> str:
 def _matched(quality: Quality) -> str:
     parts = []
     total = len(quality.entries[0].directions)
-    for level in quality.levels:
-        found = matched(quality, quality.entries, level)
+    for level, found in quality.matched:
         rows = [
             [
                 entry.label,
-                f"{found.reached[entry.name]} of {total}",
+                "; ".join(filter(None, (f"{found.reached[entry.name]} of {total}", unsure(found, entry)))),
                 told(found.strength[entry.name].interval),
                 *(told(one.interval) for one in found.measures[entry.name].values()),
             ]
@@ -158,8 +168,7 @@ def _matched(quality: Quality) -> str:
         )
     if not parts:
         return ""
-    found_differences = differences(quality)
-    if found_differences:
+    if quality.differences:
         config = quality.record["config"]
         rows = [
             [
@@ -169,7 +178,7 @@ def _matched(quality: Quality) -> str:
                 told(one.found.interval),
                 verdict(one),
             ]
-            for one in found_differences
+            for one in quality.differences
         ]
         who = f"{config['candidate']} minus {config['baseline']}"
         parts.append(
@@ -178,7 +187,8 @@ def _matched(quality: Quality) -> str:
         )
     lead = (
         '<p class="lead">Each direction at the strength where its success curve first reaches the level; means over '
-        "directions. For nscd lower is better, for the others higher.</p>"
+        "directions. A direction counts where the curves of 97.5 % of the resampled sets of images reach it, too: else "
+        "there are too few images to tell an interval. For nscd lower is better, for the others higher.</p>"
     )
     return lead + "".join(parts)
 
@@ -205,7 +215,7 @@ def _by_direction(quality: Quality) -> str:
                 e.label: found
                 for e in quality.entries
                 if measure in e.arrays
-                and np.isfinite((found := resampled(e.arrays[measure][k : k + 1], FEW_RESAMPLES)).mean).any()
+                and np.isfinite((found := _few(e.by_direction[measure][k])).mean).any()
             }
             for measure in quality.measures
             if measure != "score"
@@ -215,7 +225,7 @@ def _by_direction(quality: Quality) -> str:
                 measure,
                 lines_chart(
                     {n: _line(quality.strengths, f) for n, f in lines.items()},
-                    "strength",
+                    _unit(quality, direction),
                     measure,
                     _reference(quality, measure),
                 ),
@@ -244,6 +254,10 @@ def _by_direction(quality: Quality) -> str:
     return _legend(quality) + "".join(tiles)
 
 
+def _few(found: Resampled) -> Resampled:
+    return found._replace(draws=found.draws[:FEW_RESAMPLES])
+
+
 def _until_peak(success: Resampled, measure: Resampled) -> Line:
     """A measure over success: what lies higher (for nscd lower) pays less for the same success."""
     end = int(np.nanargmax(success.mean)) + 1
@@ -252,14 +266,14 @@ def _until_peak(success: Resampled, measure: Resampled) -> Line:
 
 
 def _pictures(quality: Quality) -> str:
-    shown = quality.entries[0].arrays["pictures"].shape[2]
+    shown = min(quality.record["config"]["shown"], *(e.arrays["pictures"].shape[2] for e in quality.entries))
     if not shown:
         return ""
     parts = []
     heads = "".join(f'<th scope="col">{s:g}</th>' for s in quality.strengths)
     for k, direction in enumerate(quality.entries[0].directions):
         for i in range(shown):
-            rows = "".join(_row(entry, k, i) for entry in quality.entries if k < len(entry.directions))
+            rows = "".join(_row(entry, k, i, quality.strengths) for entry in quality.entries)
             starts = [e.arrays["success"][k, :, i] for e in quality.entries if "success" in e.arrays]
             left_out = quality.levels and all(np.isnan(values).all() for values in starts)
             aside = ": on neither side, left out" if left_out else ""
@@ -269,16 +283,19 @@ def _pictures(quality: Quality) -> str:
                 f'<table class="strengths"><thead><tr><th scope="col">run</th>{heads}</tr></thead>'
                 f"<tbody>{rows}</tbody></table></div>"
             )
-    return "".join(parts)
+    framed = "A frame is around edits that succeed: the classifier sees the attribute on the side asked for."
+    return (f'<p class="lead">{framed}</p>' if "success" in quality.measures else "") + "".join(parts)
 
 
-def _row(entry: Entry, direction: int, image: int) -> str:
-    cells = []
-    for strength, picture in enumerate(entry.arrays["pictures"][direction, :, image]):
-        success = entry.arrays["success"][direction, strength, image] if "success" in entry.arrays else math.nan
+def _row(entry: Entry, direction: int, image: int, strengths: np.ndarray) -> str:
+    cells, name = [], entry.directions[direction]
+    for k, picture in enumerate(entry.arrays["pictures"][direction, :, image]):
+        success = entry.arrays["success"][direction, k, image] if "success" in entry.arrays else math.nan
         mark = ' class="hit"' if success == 1 else ""
         pixels = ' class="pixels"' if max(picture.shape) <= LOSSLESS_SIDE else ""
-        cells.append(f'<td{mark}><img{pixels} src="{data_uri(picture, SIDE)}" alt="" decoding="async"></td>')
+        outcome = "" if math.isnan(success) else ": succeeded" if success == 1 else ": did not succeed"
+        alt = escape(f"{name} {strengths[k]:g}{outcome}")
+        cells.append(f'<td{mark}><img{pixels} src="{data_uri(picture, SIDE)}" alt="{alt}" decoding="async"></td>')
     return f'<tr><th scope="row">{escape(entry.label)}</th>{"".join(cells)}</tr>'
 
 
