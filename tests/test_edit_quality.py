@@ -19,6 +19,7 @@ from lsap_jax.editing.direction_file import save_directions
 from lsap_jax.editing.protocol import read_measures, read_quality
 from lsap_jax.editing.quality import Judges, as_published, genuine_logits, measure_edits
 from lsap_jax.errors import LsapError
+from lsap_jax.inversion.evaluation import evaluate, genuine_nscd
 from lsap_jax.inversion.rendering import render
 from lsap_jax.metrics.attributes import (
     Attributes,
@@ -29,6 +30,7 @@ from lsap_jax.metrics.attributes import (
 )
 from lsap_jax.metrics.embedder import Embedder
 from lsap_jax.networks.attributes import AttributesConfig, initial_params
+from lsap_jax.pixels import to_uint8
 from lsap_jax.report.quality.tables import Entry, Quality, differences, matched, summary_text, verdict
 from lsap_jax.report.quality.write import write_quality
 from lsap_jax.spaces import parse_space
@@ -37,6 +39,8 @@ from lsap_jax.testing import tiny_generator
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening")
 STRENGTHS = (0.0, 2.0, 4.0)
+# Of one size and on one device, so that the programs are compiled once for all tests but that of the command.
+ALONE = {"batch_size": 4, "devices": jax.local_devices()[:1]}
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +85,13 @@ def test_measures_are_those_of_the_pictures(tiny, classifier):
     codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 12))["z"])}
     found = measure_edits(
         tiny, space, codes, [ones(tiny), ones(tiny, name="nameless")], STRENGTHS, Judges(attributes=classifier),
-        toggle=True, batch_size=4, shown=2,
+        toggle=True, shown=2, **ALONE,
     )  # fmt: skip
-    before = render(tiny, space, codes)
+    before = render(tiny, space, codes, 4)
     away = -on_side(classifier, before)
     assert {-1, 0, 1} <= set(away.tolist()), "the images of this seed are on both sides and on neither"
     moved = space.move(codes, ones(tiny).vector, 4 * away.astype(np.float32))
-    after = render(tiny, space, {k: np.asarray(v) for k, v in moved.items()})
+    after = render(tiny, space, {k: np.asarray(v) for k, v in moved.items()}, 4)
     arrays, counted = found.arrays, away != 0
     expected = np.where(counted, attribute_scores(classifier, after)["light"] * away, np.nan)
     np.testing.assert_allclose(arrays["score"][0, 2], expected, atol=0.05)  # rounding to grey levels
@@ -107,47 +111,39 @@ def test_measures_are_those_of_the_pictures(tiny, classifier):
 
 
 def test_without_toggle_the_sign_of_a_strength_names_the_side(tiny, classifier):
-    space = parse_space("z")
+    space = parse_space("z+")
     codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 6))["z"])}
     judge = Judges(attributes=classifier)
-    arrays = measure_edits(tiny, space, codes, [ones(tiny)], (-3.0, 0.0, 3.0), judge, batch_size=8).arrays
+    arrays = measure_edits(tiny, space, codes, [ones(tiny)], (-3.0, 0.0, 3.0), judge, **ALONE).arrays
     for place, side in ((0, -1), (2, 1)):
         moved = space.move(codes, ones(tiny).vector, np.full(6, 3.0 * side, np.float32))
-        images = render(tiny, space, {k: np.asarray(v) for k, v in moved.items()})
+        images = render(tiny, space, {k: np.asarray(v) for k, v in moved.items()}, 4)
         np.testing.assert_array_equal(arrays["success"][0, place], on_side(classifier, images) == side)
     assert np.isnan(arrays["success"][0, 1]).all() and np.isnan(arrays["score"][0, 1]).all()
 
 
 def test_nscd_is_told_as_what_exceeds_genuine_samples(tiny):
-    from lsap_jax.inversion.evaluation import genuine_nscd
-
-    rng = np.random.default_rng(0)
-    for name in ("z", "f/w+"):
-        space = parse_space(name, base_resolution=8)
-        shape = (64, *space.detail.shape(tiny))
-        codes = codes_of(tiny, space, 64)
-        codes[space.detail.key] = rng.standard_normal(shape).astype(np.float32)
-        vector = Direction(name="d", space=space.detail.key, vector=np.ones(shape[-1], np.float32))
-        found = measure_edits(tiny, space, codes, [vector], (0.0,), Judges(), batch_size=64).arrays["nscd"][0, 0]
-        from lsap_jax.inversion.evaluation import evaluate
-
-        own = evaluate(tiny, space, codes, render(tiny, space, codes), [])["nscd"]
-        np.testing.assert_allclose(found, own - genuine_nscd(tiny, space), atol=1e-5)
+    space = parse_space("f/w+", base_resolution=8)
+    codes = codes_of(tiny, space, 4)
+    vector = Direction(name="d", space="w", vector=np.ones(tiny.w_dim, np.float32))
+    found = measure_edits(tiny, space, codes, [vector], (0.0,), Judges(), **ALONE).arrays["nscd"][0, 0]
+    own = evaluate(tiny, space, codes, render(tiny, space, codes), [], batch_size=4)["nscd"]
+    np.testing.assert_allclose(found, own - genuine_nscd(tiny, space), atol=1e-5)
 
 
 def test_a_logit_does_not_depend_on_the_neighbours(tiny):
     space = parse_space("w+")
     codes = codes_of(tiny, space, 5)
     plan = ([Direction(name="d", space="w", vector=np.ones(tiny.w_dim, np.float32))], (1.0,), Judges())
-    together = measure_edits(tiny, space, codes, *plan, batch_size=8).arrays
+    together = measure_edits(tiny, space, codes, *plan, **ALONE).arrays
     for k in (0, 3):
-        one = measure_edits(tiny, space, {"w": codes["w"][k : k + 1]}, *plan, batch_size=8).arrays
+        one = measure_edits(tiny, space, {"w": codes["w"][k : k + 1]}, *plan, **ALONE).arrays
         for name in ("logit", "nscd"):
             np.testing.assert_allclose(one[name][0, 0], together[name][0, 0, k : k + 1], rtol=1e-4)
 
 
-def test_the_published_asymmetries_are_in_flat_spaces_alone(tiny):
-    for name in ("z+", "f/z+", "pn", "s"):
+def test_the_published_asymmetries_are_those_of_w_plus_alone(tiny):
+    for name in ("z+", "f/z+", "pn", "s", "w", "f/w"):
         assert as_published(parse_space(name)) == parse_space(name)
     space = parse_space("w+")
     assert (as_published(space).truncation_psi, as_published(space).truncation_cutoff) == (0.7, 8)
@@ -155,14 +151,12 @@ def test_the_published_asymmetries_are_in_flat_spaces_alone(tiny):
     axis = np.eye(tiny.w_dim, dtype=np.float32)[0]
     direction = Direction(name="d", space="w", vector=axis, mean=np.zeros(tiny.w_dim, np.float32))
     fair, published = (
-        measure_edits(
-            tiny, space, codes, [direction], (0.0, 3.0), Judges(), published=flag, batch_size=4, shown=2
-        ).pictures[0]
+        measure_edits(tiny, space, codes, [direction], (0.0, 3.0), Judges(), published=flag, shown=2, **ALONE).pictures[
+            0
+        ]
         for flag in (False, True)
     )
     own = render(tiny, space, codes)
-    from lsap_jax.pixels import to_uint8
-
     np.testing.assert_allclose(fair[0].astype(int), to_uint8(own), atol=1)
     reached = codes["w"].copy()
     reached[..., 0] = 3.0  # every row arrives at the coordinate, its own is gone
@@ -181,14 +175,14 @@ def test_identities_are_those_of_the_targets(tiny, monkeypatch):
         return vectors, np.isfinite(vectors[:, 0])
 
     monkeypatch.setattr(quality, "face_embeddings", embeddings)
-    space = parse_space("z")
-    codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 3))["z"])}
+    space = parse_space("z+")
+    codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 4))["z"])}
     judge = Judges(embedder=Embedder.__new__(Embedder))
-    faces = np.zeros((3, 512), np.float32)
-    faces[:, :2] = [[np.nan, np.nan], [0.6, 0.8], [1, 0]]  # the first target has none
-    found = measure_edits(tiny, space, codes, [ones(tiny)], (0.0, 1.0), judge, faces=faces, batch_size=3).arrays
-    np.testing.assert_allclose(found["identity"][0], [[np.nan, 0.6, np.nan]] * 2, rtol=1e-6)
-    np.testing.assert_array_equal(found["face"][0], [[np.nan, 1, 0]] * 2)
+    faces = np.zeros((4, 512), np.float32)
+    faces[:, :2] = [[np.nan, np.nan], [0.6, 0.8], [1, 0], [1, 0]]  # the first target has none
+    found = measure_edits(tiny, space, codes, [ones(tiny)], (0.0, 1.0), judge, faces=faces, **ALONE).arrays
+    np.testing.assert_allclose(found["identity"][0], [[np.nan, 0.6, 1, np.nan]] * 2, rtol=1e-6)
+    np.testing.assert_array_equal(found["face"][0], [[np.nan, 1, 1, 0]] * 2)
     with pytest.raises(LsapError, match="give their embeddings, too"):
         measure_edits(tiny, space, codes, [ones(tiny)], (0.0,), judge)
     with pytest.raises(LsapError, match="nothing to measure"):
@@ -288,9 +282,9 @@ def work(tmp_path_factory, classifier):
     folder = tmp_path_factory.mktemp("work")
     G = tiny_generator()
     G.save(folder / "g.safetensors")
-    presets = {"z+": "zplus", "w+": "wplus"}
+    presets, targets = {"z+": "zplus", "w+": "wplus"}, np.zeros((3, 16, 16, 3), np.uint8)
     for space, name in presets.items():
-        write_run(folder / "runs" / name, G, folder / "g.safetensors", space, ("0", "1", "2"))
+        write_run(folder / "runs" / name, G, folder / "g.safetensors", space, ("0", "1", "2"), targets)
     record = {"format": "lsap_jax comparison 1", "presets": [{"preset": p, "folder": f} for p, f in presets.items()]}
     (folder / "runs" / "comparison.json").write_text(json.dumps(record))
     (folder / "images").mkdir()
@@ -319,7 +313,8 @@ def test_the_command_measures_a_comparison_and_goes_on(work, capsys, monkeypatch
     out = work / "quality"
     both = {"candidate": "z+", "baseline": "w+"}
     assert command("edit-quality", work / "runs", "--out", out, *options(work, **both)) == 0
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
+    assert "no classifier knows other: there is no success, and strengths are plain steps\n" in told
     assert "at 50% success, over" in printed and "z+ - w+ at 50% success, " in printed
     record = read_quality(out)
     assert [e["name"] for e in record["entries"]] == ["z+", "w+"] and record["ids"] == ["0", "1", "2"]
@@ -349,10 +344,14 @@ def test_what_cannot_be_measured_is_refused(work, capsys, tmp_path):
     run = work / "runs" / "zplus"
     cases = [
         ((), {"variants": "unfair"}, "'unfair' is none of fair, published"),
+        ((), {"variants": "fair,fair"}, "name each once"),
+        ((), {"batch_size": 0}, "--config.batch_size=0: is 1 or more"),
+        ((), {"shown": -1}, "--config.shown=-1: is 0 or more"),
+        ((), {"strengths": "0,1e39"}, "give finite numbers"),
         ((), {"levels": "1.5"}, "between 0 and 1"),
         ((), {"candidate": "z+"}, "belong together"),
         ((), {"candidate": "zplus", "baseline": "w+"}, "baseline 'w+': is none of what is measured, zplus"),
-        ((), {"variants": "published"}, "z spaces have none of these"),
+        ((), {"variants": "published"}, "only w+ and f/w+ have these"),
         ((), {"strengths": "2,1"}, "the smallest first"),
         ((), {"strengths": "-1,1"}, "with toggle a strength is 0 or more"),
         ((), {"directions": "nonsense"}, "nonsense"),
