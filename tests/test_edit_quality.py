@@ -142,6 +142,13 @@ def test_a_logit_does_not_depend_on_the_neighbours(tiny):
             np.testing.assert_allclose(one[name][0, 0], together[name][0, 0, k : k + 1], rtol=1e-4)
 
 
+def test_a_picture_that_is_not_finite_is_refused(tiny):
+    space = parse_space("w+")
+    plan = ([Direction(name="d", space="w", vector=np.ones(tiny.w_dim, np.float32))], (0.0, 3e38), Judges())
+    with pytest.raises(LsapError, match=r"d by 3e\+38: the picture is not finite; give strengths nearer to 0"):
+        measure_edits(tiny, space, codes_of(tiny, space, 2), *plan, **ALONE)
+
+
 def test_the_published_asymmetries_are_those_of_w_plus_alone(tiny):
     for name in ("z+", "f/z+", "pn", "s", "w", "f/w"):
         assert as_published(parse_space(name)) == parse_space(name)

@@ -110,7 +110,8 @@ def measure_edits(
         tell: called with (edits done, edits in all).
 
     Raises:
-        LsapError: no directions or strengths, a direction of another space, or judges that do not fit the images.
+        LsapError: no directions or strengths, a direction of another space, a picture that is not finite, or judges
+            that do not fit the images.
     """
     if not directions or not len(strengths):
         raise LsapError("nothing to measure: give one or more directions and strengths")
@@ -132,6 +133,9 @@ def measure_edits(
             amount = np.asarray(strengths, np.float32)[strength] * sides[image]
             found = look(move(G, space, some, direction, amount, absolute=absolute))
             images = found.pop("images")
+            if not (fine := np.isfinite(images).all(axis=(1, 2, 3))).all():
+                where = f"{direction.name} by {amount[~fine][0]:g}"
+                raise LsapError(f"{where}: the picture is not finite; give strengths nearer to 0")
             found["nscd"] = found["nscd"] - genuine
             # at strength 0 of a toggle the side asked for is the other one, too: the start of the curve
             asked = sides[image] if toggle else np.sign(amount)

@@ -214,8 +214,7 @@ def _by_direction(quality: Quality) -> str:
             measure: {
                 e.label: found
                 for e in quality.entries
-                if measure in e.arrays
-                and np.isfinite((found := _few(e.by_direction[measure][k])).mean).any()
+                if measure in e.arrays and np.isfinite((found := _few(e.by_direction[measure][k])).mean).any()
             }
             for measure in quality.measures
             if measure != "score"
