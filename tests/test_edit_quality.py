@@ -112,11 +112,11 @@ def test_measures_are_those_of_the_pictures(tiny, classifier):
 
 def test_without_toggle_the_sign_of_a_strength_names_the_side(tiny, classifier):
     space = parse_space("z+")
-    codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 6))["z"])}
+    codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 12))["z"])}
     judge = Judges(attributes=classifier)
     arrays = measure_edits(tiny, space, codes, [ones(tiny)], (-3.0, 0.0, 3.0), judge, **ALONE).arrays
     for place, side in ((0, -1), (2, 1)):
-        moved = space.move(codes, ones(tiny).vector, np.full(6, 3.0 * side, np.float32))
+        moved = space.move(codes, ones(tiny).vector, np.full(12, 3.0 * side, np.float32))
         images = render(tiny, space, {k: np.asarray(v) for k, v in moved.items()}, 4)
         np.testing.assert_array_equal(arrays["success"][0, place], on_side(classifier, images) == side)
     assert np.isnan(arrays["success"][0, 1]).all() and np.isnan(arrays["score"][0, 1]).all()
@@ -127,7 +127,7 @@ def test_nscd_is_told_as_what_exceeds_genuine_samples(tiny):
     codes = codes_of(tiny, space, 4)
     vector = Direction(name="d", space="w", vector=np.ones(tiny.w_dim, np.float32))
     found = measure_edits(tiny, space, codes, [vector], (0.0,), Judges(), **ALONE).arrays["nscd"][0, 0]
-    own = evaluate(tiny, space, codes, render(tiny, space, codes), [], batch_size=4)["nscd"]
+    own = evaluate(tiny, space, codes, np.zeros((4, 16, 16, 3), np.float32), [], batch_size=4)["nscd"]
     np.testing.assert_allclose(found, own - genuine_nscd(tiny, space), atol=1e-5)
 
 
@@ -167,8 +167,9 @@ def test_the_published_asymmetries_are_those_of_w_plus_alone(tiny):
     np.testing.assert_allclose(fair[0].astype(int), to_uint8(own), atol=1)
     reached = codes["w"].copy()
     reached[..., 0] = 3.0  # every row arrives at the coordinate, its own is gone
-    truncated = render(tiny, replace(space, truncation_psi=0.7, truncation_cutoff=8), {"w": reached})
-    np.testing.assert_allclose(published[1].astype(int), to_uint8(truncated), atol=1)
+    space = replace(space, truncation_psi=0.7, truncation_cutoff=8)
+    truncated = measure_edits(tiny, space, {"w": reached}, [direction], (0.0,), Judges(), shown=2, **ALONE).pictures[0]
+    np.testing.assert_allclose(published[1].astype(int), truncated[0], atol=1)
     assert np.abs(published[0].astype(int) - to_uint8(own)).max() > 1  # strength 0 is not the inversion
 
 
