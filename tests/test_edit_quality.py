@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from small_runs import write_run
 
 from lsap_jax.cli import main
+from lsap_jax.editing import curves
 from lsap_jax.editing.curves import at_success, crossing, intervals, resampled
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.direction_file import save_directions
@@ -227,6 +228,15 @@ def test_means_leave_what_is_missing_out():
     assert np.isnan(resampled(np.full((1, 1, 2), np.nan)).mean).all()
     (alone,) = intervals(resampled(np.array([[[1.0]], [[3.0]]])))
     assert alone.mean == 2 and np.isnan(alone.low), "one image has no interval, however many directions it has"
+
+
+def test_resamples_of_a_number_of_images_are_drawn_once():
+    resampled(np.ones((1, 1, 7)), 30, seed=3)
+    drawn = curves._weights.cache_info().misses
+    found = resampled(np.arange(7.0)[None, None], 30, seed=3)
+    assert curves._weights.cache_info().misses == drawn
+    weights = np.random.default_rng(3).multinomial(7, np.full(7, 1 / 7), size=30)
+    np.testing.assert_array_equal(found.draws[:, 0], weights @ np.arange(7.0) / 7)
 
 
 def test_intervals_cover_the_mean_about_as_often_as_they_say():
