@@ -196,7 +196,7 @@ def test_edits_of_two_runs_do_not_mix(work, tmp_path):
     G, series = plan(work)
     first = write_run(tmp_path / "first", G, work / "g.safetensors", "f/z+", ("a", "b"))
     second = write_run(tmp_path / "second", G, work / "g.safetensors", "f/z+", ("p", "q"))
-    edit_run(G, first, tmp_path / "out", series[:1])
+    edit_run(G, first, tmp_path / "out", series[:1], batch_size=4)
     with pytest.raises(LsapError, match="holds edits of 'a', which .*second does not have"):
         edit_run(G, second, tmp_path / "out", series[:1])
 
