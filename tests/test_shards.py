@@ -181,8 +181,10 @@ def test_shares_one_after_another_leave_what_one_process_leaves(work, tmp_path, 
     out = tmp_path / "run"
     assert invert(work, out, "--shard=1/2") == 1  # has the broken image
     assert set(read_manifest(out)) == {"2", "6"}
-    assert "2 images done, 1 failed" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "2 images done, 1 failed" in told.out and "4 images are still to be done, and no shard is at" in told.err
     assert invert(work, out, "--shard=0/2") == 0
+    assert "still to be done" not in capsys.readouterr().err
     assert tree(out) == tree(work / "run")
     assert set(read_failures(out)) == {"3"} and (out / "report.html").is_file()
     capsys.readouterr()

@@ -13,8 +13,7 @@ DIR gets images/ID/DIRECTION/STRENGTH.png, codes/ID/DIRECTION/STRENGTH.npz, stri
 report.html, on request animations/ID/DIRECTION.webp. The same command again finishes an interrupted edit. --beside
 names the folder of another edit of the same images, say of a run in another space; the page then shows both.
 
-Exit status: 0 all done, 1 some images failed or are left to shards that have not run yet, 2 unusable arguments, 130
-after Ctrl-C.
+Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C.
 """
 
 import os
@@ -190,10 +189,4 @@ def told(summary: Any) -> int:
     failed = f", {summary.failed} failed" if summary.failed else ""
     print(f"{summary.done} images edited{earlier}{failed}")
     print_report(summary)
-    if summary.left:
-        print(
-            f"{summary.left} images are still to be done, and no shard is at work; run the shards that are missing, or "
-            "the same command without --shard",
-            file=sys.stderr,
-        )
-    return INCOMPLETE if summary.failed or summary.left else OK
+    return INCOMPLETE if summary.failed else OK

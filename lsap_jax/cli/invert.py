@@ -250,11 +250,17 @@ def invert(
 
 
 def print_report(summary: Any) -> None:
-    """Where the page is, or who writes it."""
-    if summary.whole:
-        print(f"report: {summary.out / 'report.html'}")
-    else:
+    """Where the page is, or who writes it, and what no shard has done so far."""
+    if not summary.whole:
         print("other shards are still at work; the last one writes the report")
+        return
+    print(f"report: {summary.out / 'report.html'}")
+    if summary.left:
+        print(
+            f"{summary.left} images are still to be done, and no shard is at work; run the shards that are missing, or "
+            "the same command without --shard",
+            file=sys.stderr,
+        )
 
 
 @contextmanager

@@ -30,9 +30,9 @@ from lsap_jax.inversion.batch import versions
 from lsap_jax.inversion.encoding import arrays_from_npz, image_from_png, npz_bytes, png_bytes
 from lsap_jax.inversion.pictures import grid
 from lsap_jax.inversion.rendering import renderer, space_of
-from lsap_jax.inversion.results import Layout, Record, read_bytes, read_failures, read_manifest, read_run
+from lsap_jax.inversion.results import Layout, Record, read_bytes, read_manifest, read_run
 from lsap_jax.inversion.run import Summary
-from lsap_jax.inversion.run_folder import Conclude, RunFolder, put_together
+from lsap_jax.inversion.run_folder import Conclude, RunFolder, put_together, untouched
 from lsap_jax.inversion.saving import Clock, Progress
 from lsap_jax.inversion.shards import Shard
 from lsap_jax.pixels import to_uint8
@@ -141,7 +141,7 @@ def edit_run(
         skipped=len(finished),
         out=Path(out),
         whole=whole,
-        left=len(set(ids) - read_manifest(out).keys() - read_failures(out).keys()) if whole else 0,
+        left=len(untouched(out, ids)) if whole else 0,
     )
 
 

@@ -19,7 +19,7 @@ from lsap_jax.inversion.batch import Inverter, Job, versions
 from lsap_jax.inversion.flight import FLIGHTS, drop_flight
 from lsap_jax.inversion.flow import flowing
 from lsap_jax.inversion.loop import metric_name
-from lsap_jax.inversion.run_folder import Conclude, RunFolder, put_together
+from lsap_jax.inversion.run_folder import Conclude, RunFolder, put_together, untouched
 from lsap_jax.inversion.saving import Clock, Progress, Saver
 from lsap_jax.inversion.shards import Shard
 from lsap_jax.inversion.stream import Batch, Engine, Stop, local
@@ -39,7 +39,7 @@ class Summary:
 
     Attributes:
         whole: False where other shards are still writing, and the last of them will put everything together.
-        left: images, of all shards, that are neither done nor failed although nobody is at work; edits count them.
+        left: images, of all shards, that are neither done nor failed although nobody is at work.
     """
 
     done: int
@@ -110,7 +110,14 @@ def run(
                 drop_flight(folder.path / FLIGHTS)
             failed = sum(id in folder.failures() for id in ids)
     whole = shard is None or put_together(out, described, conclude)
-    return Summary(done=len(ids) - failed, failed=failed, skipped=len(finished), out=Path(out), whole=whole)
+    return Summary(
+        done=len(ids) - failed,
+        failed=failed,
+        skipped=len(finished),
+        out=Path(out),
+        whole=whole,
+        left=len(untouched(out, source.ids)) if whole else 0,
+    )
 
 
 def _open_engine(

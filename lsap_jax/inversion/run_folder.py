@@ -26,6 +26,8 @@ from lsap_jax.inversion.results import (
     checked_bytes,
     file_of,
     part_files,
+    read_failures,
+    read_manifest,
     read_run,
     records,
 )
@@ -282,6 +284,11 @@ def put_together(
     except atomic.InUse:
         return False
     return True
+
+
+def untouched(path: str | os.PathLike[str], ids: Iterable[str]) -> set[str]:
+    """Those of the ids that are neither finished nor failed so far."""
+    return set(ids) - read_manifest(path).keys() - read_failures(path).keys()
 
 
 def _encoded(lines: Iterable[Record]) -> bytes:
