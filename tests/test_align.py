@@ -18,7 +18,8 @@ from lsap_jax.data import ImageError, from_arrays
 from lsap_jax.errors import LsapError
 from lsap_jax.faces.align import align, crop_quad, quad_side
 from lsap_jax.faces.choose import FaceError, choose_face, nose_inside, outside, remarks, roll
-from lsap_jax.faces.detect import Faces, detect, load_detector
+from lsap_jax.faces.detect import Faces, detect, load_detector, nobody
+from lsap_jax.faces.upright import LOOK, Meant, Small, find_meant, turned_back
 from lsap_jax.inversion.atomic import lock_folder, read_records
 from lsap_jax.inversion.results import read_failures, read_manifest, read_run
 from lsap_jax.testing import tiny_generator
@@ -201,7 +202,7 @@ def test_faces_that_are_not_fit_are_refused_with_the_reason():
             choose_face(faces, SIZE, 256, **options)
     assert choose_face(faces_of(profile), SIZE, 256, profiles=True) == 0
     assert "seen from the side" in remarks(faces_of(profile), 0, SIZE, 64)
-    for options in ({"face": "second"}, {"enlarge": 0.0}, {"enlarge": float("nan")}):
+    for options in ({"face": "second"}, {"enlarge": 0.0}, {"enlarge": float("nan")}, {"enlarge": float("inf")}):
         with pytest.raises(LsapError, match=next(iter(options))):
             choose_face(faces_of(FRONTAL), SIZE, 256, **options)
 
@@ -220,6 +221,77 @@ def test_what_is_made_up_is_remarked():
     assert outside(quad + 20, (100, 100)) == 0
     notes = remarks(faces_of(FRONTAL - np.array([80, 0])), 0, SIZE, 324)
     assert notes == ["38 % of the crop lies outside of the picture and is made up", "enlarged 2.0 times"]
+
+
+# Faces that do not stand upright
+
+
+def small(image):
+    return Small(image, (image.shape[1], image.shape[0]))
+
+
+@given(st.integers(0, 3), st.integers(1, 9), st.integers(1, 9), st.data())
+def test_faces_of_a_turned_picture_are_turned_back(quarters, width, height, data):
+    x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    image = np.zeros((height, width), np.uint8)
+    image[y, x] = 1
+    ((v, u),) = np.argwhere(np.rot90(image, quarters))
+    pixel = Faces(*(np.array(a, np.float32)[None] for a in ([u + 1, v + 1, u + 1, v + 1], 0.9, [[u + 1, v + 1]] * 5)))
+    found = turned_back(pixel, quarters, width, height)
+    assert found.boxes.tolist() == [[x + 1, y + 1, x + 1, y + 1]]
+    assert found.landmarks.tolist() == [[[x + 1, y + 1]] * 5]
+
+
+def test_a_face_on_its_side_is_found_as_it_lies(detector, close):
+    (face,) = detect(detector, [close])
+    edges = face.landmarks[0] - 0.5
+    side = quad_side(crop_quad(face.landmarks[0]))
+    angles = [0, 60, 90, 180, -90]
+    forwards = [similarity(angle, 1.0, (0, 0), (128, 128)) for angle in angles]
+    pictures = [moved(close, forward) for forward in forwards]
+    # At the first look, a face on its side seems to stand almost upright.
+    assert abs(roll(detect(detector, [pictures[2]])[0].landmarks[0])) < 45
+    found = find_meant(detector, [small(close), *map(small, pictures)], 128)
+    np.testing.assert_array_equal(found[0].faces.landmarks, face.landmarks)  # nothing else than without a second look
+    for angle, forward, meant in zip(angles, forwards, found[1:], strict=True):
+        off = np.abs(crop_quad(meant.faces.landmarks[meant.chosen]) - crop_quad(forward(edges) + 0.5)).max()
+        assert off < 0.08 * side, angle
+    assert "turned by 9" in remarks(*found[3], SIZE, 128)[0]
+
+
+def test_what_is_not_found_again_is_not_taken(monkeypatch):
+    profile = FRONTAL.copy()
+    profile[2, 0] = 70
+    ideal = faces_of((FRONTAL - 0.5 - (19, 23.5)) * (LOOK / 162) + 0.5)  # as the crop of FRONTAL shows it
+    nowhere, askew = nobody(), faces_of(FRONTAL)
+    one = small(np.zeros((256, 256, 3), np.uint8))
+
+    def found(*answers, picture=one, **options):
+        """Landmarks, or the reason, by the detector's answers to both looks, and to both at the turned pictures."""
+        rest = iter(answers)
+        monkeypatch.setattr("lsap_jax.faces.upright.detect_small", lambda _, images, *__: [next(rest) for _ in images])
+        (meant,) = find_meant(None, [picture], 128, **options)
+        assert next(rest, None) is None
+        return str(meant) if isinstance(meant, FaceError) else meant.faces.landmarks[meant.chosen].tolist()
+
+    face = faces_of(FRONTAL)
+    assert found(face, ideal) == FRONTAL.tolist()
+    assert "lie on its side or upside down" in found(face, nowhere, nowhere, nowhere, nowhere)
+    assert "lie on its side or upside down" in found(face, askew, face, nowhere, nowhere, askew)
+    turned = turned_back(face, 3, 256, 256).landmarks[0].tolist()
+    assert found(nowhere, nowhere, nowhere, face, ideal) == turned
+    assert found(face, askew, face, face, face, nowhere, askew, ideal) == turned
+    assert "2 faces" in found(faces_of(FRONTAL, FRONTAL * 0.7))  # which is meant does not depend on how they lie
+    aside = faces_of(profile)
+    assert "from the side" in found(aside, nowhere, nowhere, nowhere)
+    assert found(aside, nowhere, nowhere, nowhere, nowhere, profiles=True) == profile.tolist()
+    assert "have no direction" in found(faces_of(np.full((5, 2), 9.0)), nowhere, nowhere, nowhere)
+    none = [nowhere] * 4
+    assert found(*none) == "no face found"
+    tiny = small(np.zeros((8, 30, 3), np.uint8))
+    assert "only 30 x 8 px, faces of 20 px and more" in found(*none, picture=tiny)
+    huge = Small(one.levels, (5120, 5120))
+    assert "searched at 256 x 256 px, where faces of less than 600 px" in found(*none, picture=huge, min_face=30.0)
 
 
 # Commands
@@ -308,7 +380,7 @@ def test_align_stops_at_ctrl_c_and_goes_on(tmp_path, pictures, monkeypatch, caps
         raise KeyboardInterrupt
 
     one = Faces(np.array([[60, 80, 140, 170]]), np.array([0.99]), FRONTAL[None])
-    monkeypatch.setattr("lsap_jax.faces.detect.detect", lambda detector, images, *_, **__: [one] * len(images))
+    monkeypatch.setattr("lsap_jax.faces.upright.find_meant", lambda _, all, *__, **___: [Meant(one, 0)] * len(all))
     monkeypatch.setattr(Folder, "write", interrupted)
     assert aligned(*options) == 130
     assert "run the same command again" in capsys.readouterr().err
@@ -347,6 +419,7 @@ def test_align_refuses_what_it_cannot_use(tmp_path, pictures, capsys):
         ((pictures, "--out", out, "--face=second"), "face"),
         ((pictures, "--out", out, "--enlarge=-1"), "enlarge -1"),
         ((pictures, "--out", out, "--min_face=5"), "min_face 5"),
+        ((pictures, "--out", out, "--min_face=inf"), "min_face inf"),
         ((pictures, "--out", out, "--detector", pictures / "face.png"), "face.png"),
         ((pictures, "--out", out, "--config.align=true"), "no configuration"),
     ):

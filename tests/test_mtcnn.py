@@ -348,6 +348,7 @@ def test_what_cannot_be_searched_is_refused(detector):
     for options, message in (
         ({"min_face": 11}, "min_face 11"),
         ({"min_face": float("nan")}, "min_face"),
+        ({"min_face": float("inf")}, "min_face inf"),
         ({"factor": 1.0}, "factor 1"),
         ({"thresholds": (0.6, 0.7)}, "thresholds"),
         ({"thresholds": (0.6, 0.7, 1.0)}, "thresholds"),

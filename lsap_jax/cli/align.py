@@ -4,8 +4,9 @@ usage: lsap-jax align IMAGES ... --out DIR [--resolution 1024] [--face clear|lar
 
 IMAGES are those of `lsap-jax invert`, which takes DIR afterwards; `lsap-jax invert --align` does both in one go. Faces
 are found by MTCNN. DIR gets ID.png per picture; alignment.jsonl says what was cut out and what is to be known about it,
-failures.jsonl which pictures were refused and why: no face, several, too small, cut off, from the side. Run the same
-command again to finish an interrupted one; delete a PNG to have it done again.
+failures.jsonl which pictures were refused and why: no face, several, too small, cut off, from the side. Faces that lie
+on their sides or upside down are cut out upright. Run the same command again to finish an interrupted one; delete a PNG
+to have it done again.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C.
 """
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from lsap_jax.cli.alignment import Folder
     from lsap_jax.data import ImageError, Source
     from lsap_jax.data.source import Picture
-    from lsap_jax.faces.detect import Detector, Faces
+    from lsap_jax.faces.detect import Detector
+    from lsap_jax.faces.upright import Meant
     from lsap_jax.inversion.saving import Clock
 
-    Waiting = list[tuple[int, Picture, Future[tuple[dict[str, Any], bytes]]]]
+    Waiting = list[tuple[int, str, Future[tuple[dict[str, Any], bytes]]]]
 
 SHOWN_FAILURES = 5
 DECIDING = ("resolution", "face", "enlarge", "profiles", "min_face")  # what a resumed command must share
@@ -50,7 +52,7 @@ def flags() -> FlagValues:
     switch(values, "profiles", "take faces that are seen from the side too")
     real(values, "min_face", "side of the smallest face to look for, in pixels of a picture of at most 1024", 20.0)
     text(values, "detector", "MTCNN weights that `lsap-jax convert` wrote (default: those of the package)")
-    number(values, "batch_size", "pictures at a time (default: 8; on a CPU they are searched one by one)", lower=1)
+    number(values, "batch_size", "pictures at a time (default: 8, on a CPU 1)", lower=1)
     return values
 
 
@@ -124,12 +126,13 @@ def _align_all(
     batch_size: int | None,
 ) -> None:
     """While one batch is searched for faces, threads decode the next and cut the one before out."""
-    import numpy as np
-
     from lsap_jax.data import ImageError
-    from lsap_jax.faces.detect import BATCH, detect
+    from lsap_jax.faces.choose import FaceError
+    from lsap_jax.faces.detect import shrunk, together
+    from lsap_jax.faces.upright import Small, find_meant
 
-    size = batch_size or BATCH
+    size = together(batch_size)
+    options = {name: settings[name] for name in ("min_face", "face", "enlarge", "profiles")}
     pending = [index for index, id in enumerate(source.ids) if id not in folder.done]
     waiting: Waiting = []
     with ThreadPoolExecutor(2, thread_name_prefix="lsap-align") as pool:
@@ -141,13 +144,18 @@ def _align_all(
                     _fail(folder, clock, source, index, picture.reason)
                 else:
                     good.append((index, picture))
-            levels = [np.asarray(picture.picture.convert("RGB")) for _, picture in good]
-            found = detect(detector, levels, settings["min_face"], batch_size=batch_size)
-            _save(folder, clock, source, waiting)
-            waiting = [
-                (index, picture, pool.submit(cut_out, picture, faces, settings))
-                for (index, picture), faces in zip(good, found, strict=True)
+            small = [
+                Small(levels, picture.picture.size)
+                for (_, picture), levels in zip(good, pool.map(lambda p: shrunk(p[1].picture), good), strict=True)
             ]
+            found = find_meant(detector, small, settings["resolution"], batch_size=batch_size, **options)
+            _save(folder, clock, source, waiting)
+            waiting = []
+            for (index, picture), meant in zip(good, found, strict=True):
+                if isinstance(meant, FaceError):
+                    _fail(folder, clock, source, index, str(meant))
+                else:
+                    waiting.append((index, picture.id, pool.submit(cut_out, picture, meant, settings["resolution"])))
         _save(folder, clock, source, waiting)
 
 
@@ -166,15 +174,9 @@ def _batches(
 
 def _save(folder: "Folder", clock: "Clock", source: "Source", waiting: "Waiting") -> None:
     """Writes what has been cut out."""
-    from lsap_jax.faces.choose import FaceError
-
-    for index, picture, future in waiting:
-        try:
-            record, png = future.result()
-        except (FaceError, ValueError) as error:  # landmarks in one point have no direction
-            _fail(folder, clock, source, index, str(error))
-            continue
-        folder.write({"id": picture.id, "input": source.inputs[index], **record}, png)
+    for index, id, future in waiting:
+        record, png = future.result()
+        folder.write({"id": id, "input": source.inputs[index], **record}, png)
         clock.end(1)
         clock.saved(1)
     clock.tell()
@@ -186,20 +188,14 @@ def _fail(folder: "Folder", clock: "Clock", source: "Source", index: int, reason
     clock.fail()
 
 
-def cut_out(picture: "Picture", faces: "Faces", settings: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """What alignment.jsonl says about a picture, and its PNG.
-
-    Raises:
-        FaceError: there is no face to take.
-    """
+def cut_out(picture: "Picture", meant: "Meant", resolution: int) -> tuple[dict[str, Any], bytes]:
+    """What alignment.jsonl says about a picture, and its PNG."""
     from lsap_jax.faces.align import align as align_face
     from lsap_jax.faces.align import crop_quad
-    from lsap_jax.faces.choose import choose_face, remarks
+    from lsap_jax.faces.choose import remarks
     from lsap_jax.inversion.encoding import png_bytes
 
-    resolution = settings["resolution"]
-    options = {name: settings[name] for name in ("face", "enlarge", "profiles")}
-    chosen = choose_face(faces, picture.picture.size, resolution, **options)
+    faces, chosen = meant
     landmarks = faces.landmarks[chosen]
     record = {
         "input_sha256": picture.sha256,

@@ -40,24 +40,24 @@ def aligner(resolution: int) -> "Align":
 
     Threads may share it; they look for faces one after another, since each search has the device to itself.
     """
-    import numpy as np
     from PIL import Image
 
     from lsap_jax.data import ImageError
     from lsap_jax.faces.align import align
-    from lsap_jax.faces.choose import FaceError, choose_face, remarks
-    from lsap_jax.faces.detect import detect, load_detector
+    from lsap_jax.faces.choose import FaceError, remarks
+    from lsap_jax.faces.detect import load_detector, shrunk
+    from lsap_jax.faces.upright import Small, find_meant
 
     detector, turn = load_detector(), threading.Lock()
 
     def aligned(picture: Image.Image) -> tuple[Image.Image, list[str]]:
+        small = Small(shrunk(picture), picture.size)
         with turn:
-            (faces,) = detect(detector, [np.asarray(picture)])
-        try:
-            chosen = choose_face(faces, picture.size, resolution)
-            cut = align(picture, faces.landmarks[chosen], resolution)
-        except (FaceError, ValueError) as error:  # landmarks in one point have no direction
-            raise ImageError(str(error)) from None
+            (found,) = find_meant(detector, [small], resolution)
+        if isinstance(found, FaceError):
+            raise ImageError(str(found))
+        faces, chosen = found
+        cut = align(picture, faces.landmarks[chosen], resolution)
         return Image.fromarray(cut), ["aligned to its face", *remarks(faces, chosen, picture.size, resolution)]
 
     return aligned

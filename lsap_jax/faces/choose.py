@@ -22,6 +22,10 @@ class FaceError(LsapError):
     """No face of a picture can be aligned; the message says why."""
 
 
+class RivalError(FaceError):
+    """There are several faces, and none is clearly the one that is meant."""
+
+
 def choose_face(
     faces: Faces,
     size: tuple[int, int],
@@ -58,9 +62,9 @@ def choose_face(
     sides = box_sides(faces.boxes)
     share = sides[others[0]] / sides[chosen] if len(others) else 0.0
     if len(others) and (face == "only" or (face == "clear" and share > RIVAL)):
-        raise FaceError(
+        raise RivalError(
             f"{len(certain)} faces found, the second {share:.2f} times as large as the largest; crop the picture to "
-            "the one that is meant, or take the largest (--face=largest)"
+            "the one that is meant (`lsap-jax align --face=largest` takes the largest)"
         )
     if not ((faces.landmarks[chosen] >= 0) & (faces.landmarks[chosen] <= np.array(size)[None])).all():
         raise FaceError("the face is cut off: an eye, the nose or a corner of the mouth lies outside of the picture")
@@ -69,19 +73,22 @@ def choose_face(
         eyes = np.hypot(*(faces.landmarks[chosen, 1] - faces.landmarks[chosen, 0]))
         raise FaceError(
             f"the face is too small: its eyes are {eyes:.0f} px apart, its crop of {side:.0f} px would be enlarged "
-            f"{resolution / side:.1f} times, at most {enlarge:g} are allowed (--enlarge)"
+            f"{resolution / side:.1f} times, at most {enlarge:g} are allowed (`lsap-jax align --enlarge`)"
         )
     if not profiles and not nose_inside(faces.landmarks[chosen]):
-        raise FaceError("the face is seen from the side, its nose lies outside of eyes and mouth (--profiles takes it)")
+        raise FaceError(
+            "the face is seen from the side, its nose lies outside of eyes and mouth (`lsap-jax align --profiles` "
+            "takes it)"
+        )
     return chosen
 
 
 def check_options(face: str, enlarge: float) -> None:
-    """Raises LsapError where `face` of `choose_face` is unknown or `enlarge` is no positive number."""
+    """Raises LsapError where `face` of `choose_face` is unknown or `enlarge` is no positive and finite number."""
     if face not in CHOICES:
         raise LsapError(f"face {face!r} is unknown: {', '.join(CHOICES)}")
-    if not enlarge > 0:
-        raise LsapError(f"enlarge {enlarge:g} is not a positive factor")
+    if not 0 < enlarge < float("inf"):
+        raise LsapError(f"enlarge {enlarge:g} is not a positive and finite factor")
 
 
 def remarks(faces: Faces, chosen: int, size: tuple[int, int], resolution: int) -> list[str]:

@@ -140,26 +140,53 @@ def detect(
         LsapError: no such images, or settings out of range.
     """
     search = check_search(min_face, thresholds, factor)
-    if batch_size is None:
-        batch_size = 1 if jax.default_backend() == "cpu" else BATCH
-    if batch_size < 1 or longest < 1:
-        raise LsapError(f"batch_size {batch_size} and longest {longest} are to be 1 or more")
+    if longest < 1:
+        raise LsapError(f"longest {longest} is to be 1 or more")
+    small = [_scaled_down(_checked(image), longest) for image in images]
+    found = detect_small(detector, small, search, batch_size)
+    sizes = [(image.shape[1], image.shape[0]) for image in images]
+    return [scaled_back(faces, one, size) for faces, one, size in zip(found, small, sizes, strict=True)]
+
+
+def detect_small(
+    detector: Detector, images: Sequence[np.ndarray], search: Search, batch_size: int | None = None
+) -> list[Faces]:
+    """As `detect`, of images of `shrunk`, in their own coordinates."""
+    count = together(batch_size)
     found: list[Faces] = [nobody() for _ in images]
     groups: dict[tuple[int, int], list[int]] = {}
-    searched: dict[int, np.ndarray] = {}
     for index, image in enumerate(images):
-        small = _scaled_down(_checked(image), longest)
-        if pyramid(small.shape[0], small.shape[1], search):
-            searched[index] = small
-            groups.setdefault(canvas(small.shape[0], small.shape[1]), []).append(index)
+        if pyramid(image.shape[0], image.shape[1], search):
+            groups.setdefault(canvas(image.shape[0], image.shape[1]), []).append(index)
     for size, indices in groups.items():
-        for start in range(0, len(indices), batch_size):
-            some = indices[start : start + batch_size]
-            faces = _search_batch(detector, [searched[i] for i in some], batch_size, size, search)
+        for start in range(0, len(indices), count):
+            some = indices[start : start + count]
+            faces = _search_batch(detector, [images[i] for i in some], count, size, search)
             for index, one in zip(some, faces, strict=True):
-                (height, width), (h, w) = images[index].shape[:2], searched[index].shape[:2]
-                found[index] = _scaled_back(one, width / w, height / h)
+                found[index] = one
     return found
+
+
+def together(batch_size: int | None = None) -> int:
+    """How many images are searched at once: as many as are asked for, by default 8, on a CPU 1.
+
+    Raises:
+        LsapError: less than one.
+    """
+    if batch_size is None:
+        return 1 if jax.default_backend() == "cpu" else BATCH
+    if batch_size < 1:
+        raise LsapError(f"batch_size {batch_size} is to be 1 or more")
+    return batch_size
+
+
+def shrunk(picture: Image.Image, longest: int = LONGEST) -> np.ndarray:
+    """A picture as it is searched: uint8 [h, w, 3] of at most `longest` px, scaled down by area."""
+    ratio = longest / max(picture.size)
+    if ratio < 1:
+        size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
+        picture = picture.resize(size, Image.Resampling.BOX)
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def nobody() -> Faces:
@@ -176,9 +203,9 @@ def check_search(
     min_face: float = 20.0, thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7), factor: float = 0.709
 ) -> Search:
     """The settings of `detect` as one; raises LsapError where one is out of range."""
-    if not min_face >= WINDOW:
+    if not WINDOW <= min_face < float("inf"):
         raise LsapError(
-            f"min_face {min_face:g} px is below the {WINDOW} px that the first network sees; enlarge the images"
+            f"min_face {min_face:g} is to be a number of pixels from {WINDOW} on, which is what the first network sees"
         )
     if not 0 < factor < 1:
         raise LsapError(f"factor {factor:g} between levels of the pyramid is to lie between 0 and 1")
@@ -195,12 +222,7 @@ def _checked(image: np.ndarray) -> np.ndarray:
 
 
 def _scaled_down(image: np.ndarray, longest: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    ratio = longest / max(height, width)
-    if ratio >= 1:
-        return image
-    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+    return image if max(image.shape) <= longest else shrunk(Image.fromarray(image), longest)
 
 
 def _search_batch(
@@ -226,8 +248,9 @@ def _largest_first(boxes: np.ndarray, scores: np.ndarray, landmarks: np.ndarray)
     return Faces(boxes[order], scores[order], landmarks[order])
 
 
-def _scaled_back(faces: Faces, x: float, y: float) -> Faces:
-    """Faces of an image x times as wide and y times as high; what scales are edges of pixels, counted from 0."""
+def scaled_back(faces: Faces, small: np.ndarray, size: tuple[int, int]) -> Faces:
+    """Faces of `small` [h, w, 3] in the picture of this size (width, height) that it was made of."""
+    x, y = size[0] / small.shape[1], size[1] / small.shape[0]  # what scales are edges of pixels, counted from 0
     scale, corners = np.array([x, y], np.float32), np.array([1, 1, 0, 0], np.float32)[None]
     boxes = (faces.boxes - corners) * np.tile(scale, 2)[None] + corners
     landmarks = (faces.landmarks - np.float32(0.5)) * scale[None, None] + np.float32(0.5)
