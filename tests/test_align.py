@@ -380,7 +380,13 @@ def test_align_stops_at_ctrl_c_and_goes_on(tmp_path, pictures, monkeypatch, caps
         raise KeyboardInterrupt
 
     one = Faces(np.array([[60, 80, 140, 170]]), np.array([0.99]), FRONTAL[None])
-    monkeypatch.setattr("lsap_jax.faces.upright.find_meant", lambda _, all, *__, **___: [Meant(one, 0)] * len(all))
+    sizes = []
+
+    def find(detector, pictures, *_, **__):
+        sizes.append(len(pictures))
+        return [Meant(one, 0)] * len(pictures)
+
+    monkeypatch.setattr("lsap_jax.faces.upright.find_meant", find)
     monkeypatch.setattr(Folder, "write", interrupted)
     assert aligned(*options) == 130
     assert "run the same command again" in capsys.readouterr().err
@@ -388,6 +394,7 @@ def test_align_stops_at_ctrl_c_and_goes_on(tmp_path, pictures, monkeypatch, caps
     assert len(read_records(out / "alignment.jsonl")) == 1
     assert aligned(*options) == 0
     assert f"2 pictures aligned in {out}, 1 of them earlier\n" in capsys.readouterr().out
+    assert set(sizes) == {1}, "on a CPU, where larger batches take memory and no less time"
 
 
 def test_a_picture_whose_input_has_changed_is_aligned_anew(tmp_path, pictures, capsys):
@@ -446,8 +453,9 @@ def test_a_source_aligns_in_its_threads():
     assert second.reason == "no face found" and str(second) == "array 1: no face found"
     assert all(name.startswith("lsap-load") and mode == "RGB" for name, mode in seen)
     assert source.select([2]).load(0).notes == ("aligned",)
-    pictures = dict(source.stream_pictures())
-    assert pictures[1].picture.size == (8, 8) and pictures[1].picture.mode == "L" and len(seen) == 4
+    names = dict(source.stream_pictures(lambda one: (one.picture, threading.current_thread().name)))
+    assert names[1][0].size == (8, 8) and names[1][0].mode == "L" and len(seen) == 4
+    assert names[2][1].startswith("lsap-load")
 
 
 def test_the_aligner_of_commands(close):

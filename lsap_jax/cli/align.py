@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from lsap_jax.data import ImageError, Source
     from lsap_jax.data.source import Picture
     from lsap_jax.faces.detect import Detector
-    from lsap_jax.faces.upright import Meant
+    from lsap_jax.faces.upright import Meant, Small
     from lsap_jax.inversion.saving import Clock
 
+    Ready = tuple[Picture, Small]  # as it is cut out, and as it is searched
     Waiting = list[tuple[int, str, Future[tuple[dict[str, Any], bytes]]]]
 
 SHOWN_FAILURES = 5
@@ -134,20 +135,22 @@ def _align_all(
     size = together(batch_size)
     options = {name: settings[name] for name in ("min_face", "face", "enlarge", "profiles")}
     pending = [index for index, id in enumerate(source.ids) if id not in folder.done]
+
+    def prepare(picture: "Picture") -> "Ready":
+        return picture, Small(shrunk(picture.picture), picture.picture.size)
+
     waiting: Waiting = []
     with ThreadPoolExecutor(2, thread_name_prefix="lsap-align") as pool:
-        for batch in _batches(source.stream_pictures(pending, ahead=size), size):
+        for batch in _batches(source.stream_pictures(prepare, pending, ahead=size), size):
             clock.begin(len(batch))
             good: list[tuple[int, Picture]] = []
-            for index, picture in batch:
-                if isinstance(picture, ImageError):
-                    _fail(folder, clock, source, index, picture.reason)
+            small: list[Small] = []
+            for index, ready in batch:
+                if isinstance(ready, ImageError):
+                    _fail(folder, clock, source, index, ready.reason)
                 else:
-                    good.append((index, picture))
-            small = [
-                Small(levels, picture.picture.size)
-                for (_, picture), levels in zip(good, pool.map(lambda p: shrunk(p[1].picture), good), strict=True)
-            ]
+                    good.append((index, ready[0]))
+                    small.append(ready[1])
             found = find_meant(detector, small, settings["resolution"], batch_size=batch_size, **options)
             _save(folder, clock, source, waiting)
             waiting = []
@@ -160,8 +163,8 @@ def _align_all(
 
 
 def _batches(
-    stream: "Iterable[tuple[int, Picture | ImageError]]", size: int
-) -> "Iterator[list[tuple[int, Picture | ImageError]]]":
+    stream: "Iterable[tuple[int, Ready | ImageError]]", size: int
+) -> "Iterator[list[tuple[int, Ready | ImageError]]]":
     batch = []
     for item in stream:
         batch.append(item)

@@ -156,10 +156,15 @@ class Source:
         return self._stream(self.load, indices, ahead, workers)
 
     def stream_pictures(
-        self, indices: Sequence[int] | None = None, *, ahead: int = AHEAD, workers: int = 2
-    ) -> Iterator[tuple[int, "Picture | ImageError"]]:
-        """As `stream`, the pictures of `decode`."""
-        return self._stream(self.decode, indices, ahead, workers)
+        self,
+        prepare: Callable[[Picture], Loaded],
+        indices: Sequence[int] | None = None,
+        *,
+        ahead: int = AHEAD,
+        workers: int = 2,
+    ) -> Iterator[tuple[int, "Loaded | ImageError"]]:
+        """As `stream`, what `prepare` makes of the pictures of `decode`, in the threads."""
+        return self._stream(lambda index: prepare(self.decode(index)), indices, ahead, workers)
 
     def _stream(
         self, load: Callable[[int], Loaded], indices: Sequence[int] | None, ahead: int, workers: int

@@ -64,7 +64,7 @@ def align(picture: Image.Image | np.ndarray, landmarks: np.ndarray, resolution: 
         resolution: R, in pixels.
     """
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    image, quad = image.convert("RGB"), crop_quad(landmarks)
+    image, quad = image if image.mode == "RGB" else image.convert("RGB"), crop_quad(landmarks)
     image, quad = _scaled_down(image, quad, resolution)
     image, quad = _cut(image, quad)
     image, quad = _padded(image, quad)
