@@ -414,6 +414,20 @@ def test_a_picture_whose_input_has_changed_is_aligned_anew(tmp_path, pictures, c
     assert main(argv) == 1, "what is gone from the source is left as it is; what is new and no face fails"
 
 
+def test_results_among_the_pictures_are_not_aligned(tmp_path, pictures, monkeypatch, capsys):
+    one = Faces(np.array([[60, 80, 140, 170]]), np.array([0.99]), FRONTAL[None])
+    monkeypatch.setattr("lsap_jax.faces.upright.find_meant", lambda _, all, *__, **___: [Meant(one, 0)] * len(all))
+    (pictures / "broken.png").unlink()
+    out = pictures / "aligned"
+    for note in ("", f"4 images in {out} are left out: the results go there\n"):
+        assert aligned(pictures, "--out", out, "--resolution=8") == 0
+        captured = capsys.readouterr()
+        assert "4 pictures aligned" in captured.out and captured.err.startswith(note)
+    assert len(read_records(out / "alignment.jsonl")) == 4
+    assert aligned(out, "--out", out, "--resolution=8") == 2
+    assert "lies in" in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
 def test_align_refuses_what_it_cannot_use(tmp_path, pictures, capsys):
     out = tmp_path / "out"
     for argv, message in (

@@ -84,6 +84,26 @@ def test_globs_files_and_lists(tmp_path, monkeypatch):
     assert open_images("~/x/*.jpg", **SAME).ids == ("2",)
 
 
+def test_what_lies_among_the_results_is_left_out(tmp_path, monkeypatch):
+    own = [str(save(tmp_path / "in" / "out" / name, RGB)) for name in ("a.png", "deep/b.png")]
+    save(tmp_path / "in" / "c.png", RGB)
+    save(tmp_path / "in" / "output" / "d.png", RGB)
+    (tmp_path / "in" / "out" / "run.json").write_text("{}")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "in" / "out")
+    monkeypatch.chdir(tmp_path)
+    for spec in ("in", "in/**/*.png", tmp_path / "in"):
+        found = open_images(spec, **SAME, out="in/out")
+        assert found.ids == ("c", "output/d") and found.skipped == ()
+        assert {os.path.realpath(path) for path in found.results} == set(own)
+    assert open_images("in", **SAME, out="elsewhere").results == ()
+    assert open_images(["in/out/a.png", "in/c.png"], **SAME, out="in/out").ids == ("c", "out/a")  # by their names
+    for spec, named in (("in/out", "in/out"), ("in/out/deep", "in/out"), ("in/out/*.png", "in/out"), ("in", tmp_path)):
+        with pytest.raises(LsapError, match="lies in .*, where the results go; choose another folder"):
+            open_images(spec, **SAME, out=named)
+    with pytest.raises(LsapError, match="no image files found"):
+        open_images("in/l*/*.png", **SAME, out="in/out")
+
+
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
     path = save(tmp_path / "a[1].png", RGB)
     assert open_images(path, **SAME).ids == ("a[1]",)

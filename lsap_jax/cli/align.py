@@ -61,7 +61,7 @@ def run(args: Arguments) -> int:
     args.no_config()
     args.some("images")
     out = Path(args.required("out"))
-    from lsap_jax.data import open_images
+    from lsap_jax.cli.runs import opened
     from lsap_jax.faces.choose import check_options
     from lsap_jax.faces.detect import check_search, load_detector
 
@@ -69,9 +69,7 @@ def run(args: Arguments) -> int:
     check_options(settings["face"], settings["enlarge"])
     check_search(settings["min_face"])
     detector = load_detector(args.flags.detector)
-    source = open_images(args.positional, resolution=args.flags.resolution, channels=3)
-    if source.skipped:
-        print(f"{len(source.skipped)} other files beside the images are left out", file=sys.stderr)
+    source = opened(args, args.flags.resolution, 3)
     return align(detector, source, settings, out, args.flags.batch_size)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def images_of(args: "Arguments", G: "Generator", fit: str, align: bool = False) -> "Source":
-    """The images named on the command line at the generator's resolution; tells on stderr how many files are none.
+    """The images named on the command line at the generator's resolution, without those that lie where `--out` is.
 
     Args:
         align: cut every picture to its face, as `lsap-jax align` does by default.
@@ -27,12 +27,25 @@ def images_of(args: "Arguments", G: "Generator", fit: str, align: bool = False) 
     Raises:
         LsapError: there are none.
     """
+    source = opened(args, G.img_resolution, G.img_channels, fit)
+    return replace(source, align=aligner(G.img_resolution)) if align else source
+
+
+def opened(args: "Arguments", resolution: int, channels: int, fit: str = "crop") -> "Source":
+    """The images named on the command line, without those that lie where `--out` is; tells on stderr what was left out.
+
+    Raises:
+        LsapError: there are none.
+    """
     from lsap_jax.data import open_images
 
-    source = open_images(args.positional, resolution=G.img_resolution, channels=G.img_channels, fit=fit)
+    out = args.flags.out
+    source = open_images(args.positional, resolution=resolution, channels=channels, fit=fit, out=out)
     if source.skipped:
         print(f"{len(source.skipped)} other files beside the images are left out", file=sys.stderr)
-    return replace(source, align=aligner(G.img_resolution)) if align else source
+    if source.results:
+        print(f"{len(source.results)} images in {out} are left out: the results go there", file=sys.stderr)
+    return source
 
 
 def aligner(resolution: int) -> "Align":

@@ -26,26 +26,34 @@ class Listing:
         paths: as they can be opened.
         names: relative to what was named (for several: to their common folder), '/' between folders.
         skipped: hidden files and files without an image suffix that a folder held besides.
+        results: image files in the folder of the results.
     """
 
     paths: tuple[str, ...]
     names: tuple[str, ...]
     skipped: tuple[str, ...]
+    results: tuple[str, ...] = ()
 
 
-def list_files(specs: Sequence[str | os.PathLike[str]]) -> Listing:
+def list_files(specs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None) -> Listing:
     """Expands folders (recursively), globs (`**` included), file lists (`@FILE`) and files.
 
     A folder yields its image files by suffix; hidden ones are left out. Files that are named, listed or matched by a
     glob are always taken, whatever their suffix. A file that is named twice counts once.
 
+    Args:
+        out: folder of the results; what a folder or a glob yields of it is left out, so that the same command yields
+            the same files again.
+
     Raises:
-        LsapError: nothing there, nothing matched, no image in it, a folder that may not be read, or a list that is
-            none.
+        LsapError: nothing there, nothing matched, no image in it, a folder that may not be read or that is one of the
+            results, or a list that is none.
     """
+    results = os.path.realpath(out) if out is not None else None
     bases: list[str] = []
     found: dict[str, None] = {}
     skipped: list[str] = []
+    own: list[str] = []
     keep_order = False
     for spec in specs:
         text = os.path.expanduser(os.fspath(spec))
@@ -55,6 +63,11 @@ def list_files(specs: Sequence[str | os.PathLike[str]]) -> Listing:
             keep_order = True
         else:
             base, paths = _expand(text, skipped)
+            if results is not None and (os.path.isdir(text) or not os.path.lexists(text)):  # not a file by its name
+                if _is_below(base, results):
+                    raise LsapError(f"{text}: lies in {out}, where the results go; choose another folder for them")
+                paths, below = _apart(paths, results)
+                own += below
             paths.sort()
         bases.append(os.path.abspath(base))
         found.update(dict.fromkeys(os.path.normpath(path) for path in paths))
@@ -64,7 +77,24 @@ def list_files(specs: Sequence[str | os.PathLike[str]]) -> Listing:
     root = os.path.commonpath(bases)
     named = {os.path.relpath(os.path.abspath(path), root).replace(os.sep, "/"): path for path in found}
     names = list(named) if keep_order else sorted(named)
-    return Listing(paths=tuple(named[name] for name in names), names=tuple(names), skipped=tuple(sorted(set(skipped))))
+    return Listing(
+        paths=tuple(named[name] for name in names),
+        names=tuple(names),
+        skipped=tuple(sorted(set(skipped if results is None else _apart(skipped, results)[0]))),
+        results=tuple(sorted(set(own))),
+    )
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether a path is a folder, of `os.path.realpath`, or in it."""
+    return os.path.join(os.path.realpath(path), "").startswith(os.path.join(folder, ""))
+
+
+def _apart(paths: Sequence[str], folder: str) -> tuple[list[str], list[str]]:
+    """The paths outside of a folder, and those in it."""
+    inside = {place: _is_below(place, folder) for place in {os.path.dirname(path) for path in paths}}
+    below = [path for path in paths if inside[os.path.dirname(path)]]
+    return [path for path in paths if not inside[os.path.dirname(path)]], below
 
 
 def _is_list(spec: str) -> bool:

@@ -72,6 +72,7 @@ class Source:
         inputs: where each comes from, for people (a path, "array 3").
         resolution, channels, fit: of the targets.
         skipped: files in a folder that are hidden or have no image suffix.
+        results: image files that were left out since results go where they are.
         read: from an index to the input, a file's bytes or an array [H, W, C].
         align: what is done to every picture before it is fitted, in the threads that load them; None is nothing.
     """
@@ -82,6 +83,7 @@ class Source:
     channels: int
     fit: str
     skipped: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
     read: Callable[[int], bytes | np.ndarray]
     align: Align | None = None
 
@@ -199,6 +201,7 @@ def open_images(
     resolution: int,
     channels: int,
     fit: str = "crop",
+    out: str | os.PathLike[str] | None = None,
 ) -> Source:
     """Opens a folder (searched through), a glob, one or several files, `@FILE` (a file list), or `tfds:NAME/SPLIT`.
 
@@ -212,8 +215,10 @@ def open_images(
         resolution: R, of the targets, in pixels.
         channels: 1 or 3.
         fit: "crop" (centred square) or "pad" (with white).
+        out: folder of the results; what a folder or a glob finds in it is left out.
     Raises:
-        LsapError: nothing found, names that cannot be told apart, a list that is none, or an unknown option.
+        LsapError: nothing found, images of `out` itself, names that cannot be told apart, a list that is none, or an
+            unknown option.
     """
     check_target(resolution, channels, fit)
     specs = [spec] if isinstance(spec, str | os.PathLike) else list(spec)
@@ -223,7 +228,7 @@ def open_images(
         return Source(ids=tuple(ids), inputs=inputs, resolution=resolution, channels=channels, fit=fit, read=read)
     if any(str(one).startswith(PREFIX) for one in specs):
         raise LsapError(f"a {PREFIX} dataset is opened alone, not in a list with others")
-    listing = list_files(specs)
+    listing = list_files(specs, out)
     return Source(
         ids=tuple(assign_ids(listing.names)),
         inputs=listing.paths,
@@ -231,6 +236,7 @@ def open_images(
         channels=channels,
         fit=fit,
         skipped=listing.skipped,
+        results=listing.results,
         read=lambda index: _read_file(listing.paths[index]),
     )
 
