@@ -324,6 +324,14 @@ def test_training_refuses_what_cannot_be(tmp_path):
             r"has no label hat; its arrays are images, label_colour, label_half",
         ),
         ({"heldout": 5, "epochs": 0}, "epochs=0 is not a number of passes"),
+        ({"widths": (0,)}, r"widths=\(0,\): numbers of channels are 1 or more"),
+        ({"widths": ("x",)}, "widths="),
+        ({"seed": -1}, "seed=-1 is to be between 0 and 4294967295"),
+        ({"train.batch_size": 0}, "train.batch_size=0 is to be 1 or more"),
+        ({"train.warmup": 2.0}, "train.warmup=2.0 is to be between 0 and 1"),
+        ({"train.lr": float("nan")}, "train.lr=nan is to be 0 or more"),
+        ({"augment.shift": -1}, "augment.shift=-1 is to be 0 or more"),
+        ({"augment.noise": float("inf")}, "augment.noise=inf is to be 0 or more"),
         ({"heldout": 5, "labels": ("half",)}, r"pack.npz: attribute warm is of label 'colour'; there are half"),
         (
             {"heldout": 5, "generator": "toonhead64"},
@@ -345,7 +353,8 @@ def test_archives_that_are_none_are_refused(tmp_path):
         ({"images": pictures[:, :, :6]}, r"images are uint8 \(40, 8, 6, 3\)"),
         ({"images": pictures[:9]}, r"label_colour is <U5 \(40,\); each of 9 images needs a text"),
         ({"label_half": np.arange(40)}, "label_half is int64"),
-        ({"label_half": np.array([{}] * 40)}, "not an archive of labelled images .*allow_pickle=False"),
+        ({"label_half": np.array([{}] * 40)}, r"label_half is an array of Python objects.*astype\(str\)"),
+        ({"label_a/b": np.array(["x"] * 40)}, "the name of label 'a/b' has a /"),
     ):
         archive(path, 40, **changes)
         with pytest.raises(LsapError, match=message):
@@ -360,6 +369,7 @@ def test_archives_that_are_none_are_refused(tmp_path):
         (b"", "not an archive"),
         (b"PK\x03\x04" + bytes(40), "not an archive"),
         ((tmp_path / "plain.npy").read_bytes(), "not an archive"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "not an archive of labelled images; numpy.savez writes one"),
         ((tmp_path / "bare.npz").read_bytes(), "has no label at all; its arrays are images"),
         ((tmp_path / "blind.npz").read_bytes(), "not an archive of labelled images.*images"),
     ):

@@ -5,6 +5,7 @@ place and tone. So its images are shifted, blurred, made noisy and a little ligh
 one colour from another.
 """
 
+import math
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -34,6 +35,18 @@ from lsap_jax.training.dataset import split_heldout
 Log = Callable[[str], None]
 PREFIX = "label_"  # of the archive's arrays
 _REACH = 5  # pixels that a blur looks to each side
+_RANGES = {
+    "seed": (0, 2**32 - 1),
+    "train.batch_size": (1, math.inf),
+    "train.lr": (0, math.inf),
+    "train.warmup": (0, 1),
+    "train.weight_decay": (0, math.inf),
+    "augment.shift": (0, math.inf),
+    "augment.blur": (0, math.inf),
+    "augment.noise": (0, math.inf),
+    "augment.contrast": (0, math.inf),
+    "augment.brightness": (0, math.inf),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +89,14 @@ def load_labelled(path: str | Path, labels: tuple[str, ...] = ()) -> tuple[np.nd
         labels: names of those wanted; all of them by default.
 
     Raises:
-        LsapError: no such archive or label, or its arrays do not belong together.
+        LsapError: no such archive or label, its arrays do not belong together, or a label's name has a "/".
     """
     if not Path(path).is_file():
         raise LsapError(f"{path}: no such file; give an .npz archive with `images` and `{PREFIX}*` arrays")
+    if not zipfile.is_zipfile(path):
+        raise LsapError(
+            f"{path}: not an archive of labelled images; numpy.savez writes one, with `images` and `{PREFIX}*` arrays"
+        )
     try:
         with open(path, "rb") as file, np.load(file) as archive:  # numpy leaves a broken file open
             there = [name.removeprefix(PREFIX) for name in archive.files if name.startswith(PREFIX)]
@@ -89,19 +106,45 @@ def load_labelled(path: str | Path, labels: tuple[str, ...] = ()) -> tuple[np.nd
                     f"{path}: has no label {', '.join(missing) or 'at all'}; its arrays are "
                     f"{', '.join(archive.files)}; a label is an array `{PREFIX}NAME` of texts"
                 )
-            images = archive["images"]
-            found = {name: archive[PREFIX + name] for name in labels or there}
+            images = _array(archive, "images", path)
+            found = {name: _array(archive, PREFIX + name, path) for name in labels or there}
     except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise LsapError(f"{path}: not an archive of labelled images ({error}); it needs `images`") from error
     shape = images.shape
     if images.dtype != np.uint8 or images.ndim != 4 or shape[1] != shape[2] or shape[3] not in (1, 3):
         raise LsapError(f"{path}: images are {images.dtype} {shape}, a classifier takes uint8 [N, R, R, 1 or 3]")
     for name, values in found.items():
+        if "/" in name:
+            raise LsapError(f"{path}: the name of label {name!r} has a /, which separates names in a file of weights")
         if values.shape != shape[:1] or values.dtype.kind != "U":
             raise LsapError(
                 f"{path}: {PREFIX}{name} is {values.dtype} {values.shape}; each of {shape[0]} images needs a text"
             )
     return images, found
+
+
+def _array(archive: Any, name: str, path: str | Path) -> np.ndarray:
+    try:
+        return archive[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise LsapError(
+            f"{path}: {name} is an array of Python objects, which are not read; make it one of numbers or texts "
+            "(`.astype(str)`)"
+        ) from None
+
+
+def check_training(config: ConfigDict) -> None:
+    """Raises LsapError where a number of a training configuration is out of its range."""
+    for key, (least, most) in _RANGES.items():
+        group, _, name = key.rpartition(".")
+        value = (config[group] if group else config)[name]
+        if not (least <= value <= most and math.isfinite(value)):
+            range_ = f"{least} or more" if most == math.inf else f"between {least} and {most}"
+            raise LsapError(f"{key}={value} is to be {range_}")
+    if not all(isinstance(width, int) and width >= 1 for width in config.widths):
+        raise LsapError(f"widths={tuple(config.widths)}: numbers of channels are 1 or more")
 
 
 def augment(images: jax.Array, rng: jax.Array, most: Augmentation) -> jax.Array:
@@ -186,8 +229,9 @@ def train_attributes(config: ConfigDict, archive: str | Path, out: str | Path, l
         The classifier, as `load_attributes` gives it back.
 
     Raises:
-        LsapError: the archive and the configuration do not fit together.
+        LsapError: the archive and the configuration do not fit together, or a number is out of range.
     """
+    check_training(config)
     images, labels = load_labelled(archive, tuple(config.labels))
     G = load_generator(config.generator) if config.generator else None
     if G is not None and images.shape[1:] != (G.img_resolution, G.img_resolution, G.img_channels):
