@@ -278,9 +278,11 @@ def test_what_is_not_found_again_is_not_taken(monkeypatch):
     assert found(face, ideal) == FRONTAL.tolist()
     assert "lie on its side or upside down" in found(face, nowhere, nowhere, nowhere, nowhere)
     assert "lie on its side or upside down" in found(face, askew, face, nowhere, nowhere, askew)
+    doubtful = faces_of(ideal.landmarks[0] + (0.2 * LOOK, 0))
+    assert found(face, doubtful, nowhere, face, nowhere, askew) == FRONTAL.tolist()
     turned = turned_back(face, 3, 256, 256).landmarks[0].tolist()
     assert found(nowhere, nowhere, nowhere, face, ideal) == turned
-    assert found(face, askew, face, face, face, nowhere, askew, ideal) == turned
+    assert found(face, doubtful, face, face, face, nowhere, askew, ideal) == turned
     assert "2 faces" in found(faces_of(FRONTAL, FRONTAL * 0.7))  # which is meant does not depend on how they lie
     aside = faces_of(profile)
     assert "from the side" in found(aside, nowhere, nowhere, nowhere)
