@@ -86,8 +86,7 @@ def find_meant(
             found[i] = FaceError(f"{first[i].error}{_limits(pictures[i], first[i], search)}")
         elif nose_inside(first[i].meant.faces.landmarks[first[i].meant.chosen]):
             found[i] = FaceError(
-                "the face seems to lie on its side or upside down, it is not found again where it is cut out; turn the "
-                "picture"
+                "the face is not found again where it is cut out; it may lie on its side or upside down: turn the picture"
             )
     return found
 
