@@ -276,8 +276,8 @@ def test_what_is_not_found_again_is_not_taken(monkeypatch):
 
     face = faces_of(FRONTAL)
     assert found(face, ideal) == FRONTAL.tolist()
-    assert "lie on its side or upside down" in found(face, nowhere, nowhere, nowhere, nowhere)
-    assert "lie on its side or upside down" in found(face, askew, face, nowhere, nowhere, askew)
+    assert "lies on its side or upside down" in found(face, nowhere, nowhere, nowhere, nowhere)
+    assert "lies on its side or upside down" in found(face, askew, face, nowhere, nowhere, askew)
     doubtful = faces_of(ideal.landmarks[0] + (0.2 * LOOK, 0))
     assert found(face, doubtful, nowhere, face, nowhere, askew) == FRONTAL.tolist()
     turned = turned_back(face, 3, 256, 256).landmarks[0].tolist()

@@ -86,7 +86,8 @@ def find_meant(
             found[i] = FaceError(f"{first[i].error}{_limits(pictures[i], first[i], search)}")
         elif nose_inside(first[i].meant.faces.landmarks[first[i].meant.chosen]):
             found[i] = FaceError(
-                "the face is not found again where it is cut out; it may lie on its side or upside down: turn the picture"
+                "the face is not found again once it is cut out; if it lies on its side or upside down, turn the "
+                "picture"
             )
     return found
 
