@@ -17,8 +17,8 @@ from lsap_jax.editing import curves
 from lsap_jax.editing.curves import at_success, crossing, intervals, resampled
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.direction_file import save_directions
-from lsap_jax.editing.protocol import read_measures, read_quality
 from lsap_jax.editing.quality import Judges, as_published, genuine_logits, measure_edits
+from lsap_jax.editing.quality_folder import read_measures, read_quality
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.evaluation import evaluate, genuine_nscd
 from lsap_jax.inversion.rendering import render

@@ -11,8 +11,9 @@ from lsap_jax.cli.edit_quality import choose_judges
 from lsap_jax.editing import protocol
 from lsap_jax.editing.curves import AtSuccess
 from lsap_jax.editing.direction import Direction
-from lsap_jax.editing.protocol import Run, common_ids, measure_runs, open_runs, read_measures, variants_of, writing
+from lsap_jax.editing.protocol import Run, common_ids, measure_runs, open_runs, variants_of
 from lsap_jax.editing.quality import Judges, Measured
+from lsap_jax.editing.quality_folder import read_measures, writing
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.atomic import InUse, sha256
 from lsap_jax.metrics.embedder import ARCFACE

@@ -55,7 +55,8 @@ def run(args: Arguments) -> int:
     config = configuration(args, "edit_quality", shorthands, key="toggle")
     from lsap_jax.cli.runs import generator_of, with_shown_statistics
     from lsap_jax.editing.named import find
-    from lsap_jax.editing.protocol import measure_runs, open_runs, writing
+    from lsap_jax.editing.protocol import measure_runs, open_runs
+    from lsap_jax.editing.quality_folder import writing
     from lsap_jax.generator import Generator
     from lsap_jax.report.quality.tables import summary_text
     from lsap_jax.report.quality.write import write_quality

@@ -1,15 +1,7 @@
-"""The editing protocol over runs: every run's codes along the same directions, measured and kept in a folder.
-
-quality.json          what was measured, with what; no times
-measures/NAME.npz     measure -> [D, S, N], pictures of a few images, and the key of all that they depend on
-measures/genuine.npz  logits of the generator's own samples
-"""
+"""The editing protocol over runs: every run's codes along the same directions, measured and kept in a folder."""
 
 import json
-import os
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,22 +11,19 @@ import numpy as np
 
 from lsap_jax.editing.direction import Direction, described
 from lsap_jax.editing.quality import PUBLISHED_SPACES, Judges, Measured, genuine_logits, measure_edits
+from lsap_jax.editing.quality_folder import FORMAT, GENUINE, RECORD, kept_measures, write_measures
 from lsap_jax.editing.series import file_name
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.inversion import atomic
-from lsap_jax.inversion.encoding import arrays_from_npz, npz_bytes
 from lsap_jax.inversion.rendering import space_of
 from lsap_jax.inversion.results import Record, read_code, read_image, read_manifest, read_run
 from lsap_jax.metrics.identity import face_embeddings
 from lsap_jax.spaces import Space
 from lsap_jax.statistics import with_statistics
 
-FORMAT = "lsap_jax edit quality 2"
 FORMULAS = 1  # raised whenever a measure comes out otherwise than before
 VARIANTS = ("fair", "published")
-RECORD = "quality.json"
-GENUINE = "measures/genuine.npz"  # no entry's, whose names end with their variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,28 +85,6 @@ def common_ids(runs: Sequence[Run]) -> list[str]:
     return sorted(ids)
 
 
-@contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """The folder's lock, for whoever measures into it and writes its tables; the folder is made.
-
-    Raises:
-        InUse: another process is writing there.
-        LsapError: a file, or a folder of something else.
-    """
-    _refuse_foreign(out)
-    try:
-        atomic.make_folder(out)
-    except OSError as error:
-        raise atomic.explained(error, out) from error
-    locks = atomic.lock_folder(out)
-    try:
-        atomic.remove_leftovers([out])
-        yield
-    finally:
-        for lock in locks:
-            os.close(lock)
-
-
 def measure_runs(
     out: Path,
     runs: Sequence[Run],
@@ -157,7 +124,7 @@ def measure_runs(
     for (run, variant), entry in zip(plan, entries, strict=True):
         file = out / entry["file"]
         entry["key"] = _key(ids, run, entry, judged, settings, judges.embedder is not None)
-        kept = _kept(file, entry["key"])
+        kept = kept_measures(file, entry["key"])
         shown, tell = ids[: settings["shown"]], teller(f"edits of {entry['name']}")
         if kept is None:
             found = _measure(run, ids, directions[run.name], judges, variant, settings, tell)
@@ -168,7 +135,7 @@ def measure_runs(
             arrays = {**kept, "pictures": found.pictures}
         else:
             continue
-        _write(file, arrays, entry["key"])
+        write_measures(file, arrays, entry["key"])
     record = {
         "format": FORMAT,
         "config": dict(settings),
@@ -203,63 +170,6 @@ def entry_names(runs: Sequence[Run], variants: Sequence[str]) -> list[str]:
     if not names:
         raise LsapError(f"variants {', '.join(variants)}: only {' and '.join(PUBLISHED_SPACES)} have these; add fair")
     return names
-
-
-def read_quality(out: str | Path) -> Record:
-    """Contents of quality.json.
-
-    Raises:
-        LsapError: it is none.
-    """
-    file = Path(out) / RECORD
-    try:
-        record = json.loads(file.read_bytes())
-    except OSError as error:
-        raise LsapError(f"{file}: cannot be read ({error.strerror}); is this a folder of edit-quality?") from None
-    except ValueError:
-        raise LsapError(f"{file}: is damaged; run its `lsap-jax edit-quality` command again") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        remedy = "run its `lsap-jax edit-quality` command again"
-        raise LsapError(f"{file}: is not of format {FORMAT!r}; {remedy}, or choose another folder")
-    return record
-
-
-def read_measures(out: str | Path, entry: Record) -> dict[str, np.ndarray]:
-    """Measure -> [D, S, N] of an entry of quality.json, and "pictures".
-
-    Raises:
-        LsapError: the file is missing or damaged, or has been measured anew since quality.json was written.
-    """
-    arrays, key = _read(file := Path(out) / entry["file"])
-    if key != entry["key"]:
-        raise LsapError(
-            f"{file}: was measured otherwise than {RECORD} says; run the `lsap-jax edit-quality` command again"
-        )
-    return arrays
-
-
-def _read(file: Path) -> tuple[dict[str, np.ndarray], str]:
-    """Arrays and key of `_write`; LsapError where there are none."""
-    try:
-        arrays = arrays_from_npz(file.read_bytes())
-        return arrays, arrays.pop("key").tobytes().hex()
-    except KeyError:
-        raise LsapError(f"{file}: holds no measures; delete it and run the command again") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise LsapError(f"{file}: cannot be read ({error}); delete it and run the command again") from None
-
-
-def _write(file: Path, arrays: Mapping[str, np.ndarray], key: str) -> None:
-    atomic.write_files({file: npz_bytes({**arrays, "key": np.frombuffer(bytes.fromhex(key), np.uint8)})})
-
-
-def _kept(file: Path, key: str) -> dict[str, np.ndarray] | None:
-    """What would be computed, where the file holds it."""
-    try:
-        arrays, found = _read(file)
-    except LsapError:
-        return None
-    return arrays if found == key else None
 
 
 def _entry(run: Run, variant: str, directions: Sequence[Direction]) -> Record:
@@ -356,10 +266,10 @@ def _genuine(out: Path, run: Run) -> dict[str, float]:
     if run.G.discriminator is None:
         return {"nscd": 0.0}
     file, key = out / GENUINE, _sha256([FORMULAS, run.record["generator"]["sha256"]])
-    kept = _kept(file, key)
+    kept = kept_measures(file, key)
     if kept is None:
         kept = {"logits": genuine_logits(run.G)}
-        _write(file, kept, key)
+        write_measures(file, kept, key)
     return {"nscd": 0.0, "logit": float(kept["logits"].mean()), "logit_deviation": float(kept["logits"].std())}
 
 
@@ -369,12 +279,3 @@ def _refuse_alike(what: str, names: Iterable[str]) -> None:
         if name in seen:
             raise LsapError(f"two {what} are called {name!r}; give each a name of its own")
         seen.add(name)
-
-
-def _refuse_foreign(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise LsapError(f"{out}: is a file; choose a folder")
-    found = {p.name for p in out.iterdir()} if out.is_dir() else set()
-    names = {name for name in found if not atomic.is_temporary(name) and not atomic.is_lock(name)}
-    if names and not names & {RECORD, "measures"}:
-        raise LsapError(f"{out}: holds {sorted(names)[0]!r} but no {RECORD}; choose another folder")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lsap_jax.editing.curves import AtSuccess, Resampled, at_success, difference, intervals, pooled, resampled
-from lsap_jax.editing.protocol import read_measures, read_quality
+from lsap_jax.editing.quality_folder import read_measures, read_quality
 from lsap_jax.inversion.results import Record
 from lsap_jax.metrics.significance import Interval
 
