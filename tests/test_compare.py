@@ -211,7 +211,10 @@ def test_unusable_arguments_are_one_line(work, tmp_path, capsys):
     assert "test.level=2.0" in fails(images, "--presets=z", "--config.test.level=2.0")
     assert "preset 'z': keep='first'" in fails(images, "--presets=z", "--config.overrides=('keep', 'first')")
     assert not (tmp_path / "new").exists()
-    assert "holds '0.png' but no comparison.json" in fails(images, "--presets=z", out=images)
+    assert "where the results go; choose another folder" in fails(images, "--presets=z", out=images)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.tex").write_text("dear to someone")
+    assert "holds 'thesis.tex' but no comparison.json" in fails(images, "--presets=z", out=tmp_path / "other")
     assert "is a file" in fails(images, "--presets=z", out=work / "g.safetensors")
     assert "seed was 0, is 1" in fails(images, *QUICK[:1], *QUICK[2:], "--seed=1", out=copied(work, tmp_path))
 
