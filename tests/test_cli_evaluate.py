@@ -126,7 +126,9 @@ def test_ws_of_w_plus_are_its_codes_and_styles_have_none(work, tmp_path, capsys)
 START = ("--steps=1", "--config.chunk=2", "--config.optimizer.lr=1e-6")
 
 
-@pytest.mark.parametrize("space", ["pn+", "s", "z+"])
+@pytest.mark.parametrize(
+    "space", [pytest.param("pn+", marks=pytest.mark.slow), "s", pytest.param("z+", marks=pytest.mark.slow)]
+)
 def test_w_plus_codes_start_runs_in_other_spaces(work, tmp_path, capsys, space):
     assert invert(work, tmp_path / "run", f"--space={space}", "--init", work / "w+", *START) == 0
     fitted = "the codes are fitted" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def test_what_is_saved_comes_back_to_the_same_devices(tmp_path):
     assert load_flight(path, state) is None and not path.exists()
 
 
-@pytest.mark.parametrize("space", ["f/z+", "w+"])
+@pytest.mark.parametrize("space", ["f/z+", pytest.param("w+", marks=pytest.mark.slow)])
 def test_a_stopped_batch_goes_on_with_the_same_bits(tmp_path, tiny, space):
     options = {"steps": 7, "chunk": 2, "batch_size": 4, "latent_noise.scale": 0.05 if space == "w+" else 0.0}
     inverter = Inverter(tiny, load_config(space, options))

@@ -183,9 +183,7 @@ def test_images_computed_one_by_one_do_not_see_their_batch(full_compilation):
         targets = Targets(images=images[:n], features=[f[:n] for f in features])
         return chunk(frozen, seen, loop.initial_state(problem, {"z": z[:n]}), targets, jnp.int32(8))[0].codes["z"]
 
-    whole = np.asarray(codes(4))
-    np.testing.assert_array_equal(codes(2), whole[:2])
-    np.testing.assert_allclose(codes(1), whole[:1], atol=1e-4)  # a lone image's loop is no loop
+    np.testing.assert_array_equal(codes(2), codes(4)[:2])
 
 
 @pytest.mark.parametrize("options", [{"remat": True}, {"together": 1}, {"together": 2}])

@@ -53,7 +53,10 @@ def method(tiny, images):
     return lru_cache(lambda name: lsap_jax.invert(tiny, images[:3], name, batch_size=4, **STEPS, **CASES[name][2]))
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "lsap_o" else n for n in CASES])
+LONG = ("lsap_o", "f/s", "pn+")  # other tests invert in these spaces, too
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in CASES])
 def test_every_method_improves_and_keeps_what_it_shows(tiny, method, name):
     shapes, terms, options = CASES[name]
     inv = method(name)

@@ -167,7 +167,7 @@ def test_widths_have_to_suit_the_images(tmp_path, tiny):
             train_latent_encoder(training(widths=widths), tiny, tmp_path)
 
 
-@pytest.mark.parametrize("space", ["w+", "f/z+"])
+@pytest.mark.parametrize("space", [pytest.param("w+", marks=pytest.mark.slow), "f/z+"])
 def test_codes_start_where_the_encoder_puts_them(G, space):
     images = tiny_images(3)
     found = lsap_jax.invert(G, images, space, steps=1, **{"init.detail": "encoder", "optimizer.lr": 1e-9})
