@@ -24,6 +24,8 @@ from lsap_jax.inversion.run import Progress
 from lsap_jax.networks.basecode import BasecodeConfig, variable_shapes
 from lsap_jax.testing import tiny_generator, tiny_images
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 COUNT = 4
 QUICK = ("--space=f/z+", "--steps=4", "--config.chunk=2", "--batch_size=4")
 

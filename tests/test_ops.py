@@ -14,6 +14,8 @@ from parity import assert_parity, nhwc
 from lsap_jax.networks import resample
 from lsap_jax.networks.layers import bias_act, modulated_conv2d
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def compiled(function, *arrays, **static):
     """function(*arrays, **static) as one program: op by op, jax would compile every slice and every sum by itself."""
