@@ -150,6 +150,17 @@ def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(tmp_path):
     assert tree(tmp_path) == {**before, "report.html": b"mine"}
 
 
+def test_leftovers_in_a_folder_with_a_lock_of_its_own_are_left_to_who_takes_that(tmp_path):
+    do_run(tmp_path)
+    do_run(tmp_path / "edits")
+    half = tmp_path / "edits" / ".lsap-1-0.tmp"
+    half.write_bytes(b"being written")
+    with RunFolder.open(tmp_path, RUN):
+        assert half.exists()
+    with RunFolder.open(tmp_path / "edits", RUN):
+        assert not half.exists()
+
+
 def test_two_writers_in_one_folder_are_refused(tmp_path):
     with RunFolder.open(tmp_path, RUN) as run:
         with pytest.raises(LsapError, match="another process is writing there"):

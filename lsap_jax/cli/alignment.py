@@ -7,7 +7,6 @@ failures.jsonl    a line per image that could not be done, and why
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,36 +63,14 @@ def opened(path: Path, settings: Mapping[str, Any]) -> Iterator[Folder]:
         LsapError: it holds something else, was made with other settings, is in use, or cannot be written.
     """
     wanted = json.loads(json.dumps({"format": FORMAT, **settings}))
-    new = _is_new(path)
-    try:
-        atomic.make_folder(path)
-    except OSError as error:
-        raise atomic.explained(error, path) from error
-    locks = atomic.lock_folder(path)
-    try:
-        if new:
+    with atomic.claimed(path, [SETTINGS]):
+        if not (path / SETTINGS).exists():
             atomic.write_files({path / SETTINGS: (json.dumps(wanted, indent=2) + "\n").encode("ascii")})
         else:
             _check_settings(path, wanted)
-        atomic.remove_leftovers([path])
         done = {r["id"]: r for r in atomic.read_records(path / DONE, cut=True) if _is_whole(path, r)}
         failed = {r["id"]: r for r in atomic.read_records(path / FAILED, cut=True) if r["id"] not in done}
         yield Folder(path=path, done=done, failed=failed)
-    finally:
-        for lock in locks:
-            os.close(lock)
-
-
-def _is_new(path: Path) -> bool:
-    """A folder of other things is not touched."""
-    if not path.exists():
-        return True
-    if not path.is_dir():
-        raise LsapError(f"{path}: is a file; choose a folder")
-    names = {name for name in os.listdir(path) if not (atomic.is_lock(name) or atomic.is_temporary(name))}
-    if names and SETTINGS not in names:
-        raise LsapError(f"{path}: holds {min(names)!r} but no {SETTINGS}; choose another folder")
-    return not names
 
 
 def _check_settings(path: Path, wanted: Record) -> None:

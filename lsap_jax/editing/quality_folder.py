@@ -6,10 +6,9 @@ measures/genuine.npz  logits of the generator's own samples
 """
 
 import json
-import os
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -24,26 +23,14 @@ RECORD = "quality.json"
 GENUINE = "measures/genuine.npz"  # no entry's, whose names end with their variant
 
 
-@contextmanager
-def writing(out: Path) -> Iterator[None]:
+def writing(out: Path) -> AbstractContextManager[None]:
     """The folder's lock, for whoever measures into it and writes its tables; the folder is made.
 
     Raises:
         InUse: another process is writing there.
         LsapError: a file, or a folder of something else.
     """
-    _refuse_foreign(out)
-    try:
-        atomic.make_folder(out)
-    except OSError as error:
-        raise atomic.explained(error, out) from error
-    locks = atomic.lock_folder(out)
-    try:
-        atomic.remove_leftovers([out])
-        yield
-    finally:
-        for lock in locks:
-            os.close(lock)
+    return atomic.claimed(out, [RECORD, "measures"])
 
 
 def read_quality(out: str | Path) -> Record:
@@ -102,12 +89,3 @@ def _read(file: Path) -> tuple[dict[str, np.ndarray], str]:
         raise LsapError(f"{file}: holds no measures; delete it and run the command again") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise LsapError(f"{file}: cannot be read ({error}); delete it and run the command again") from None
-
-
-def _refuse_foreign(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise LsapError(f"{out}: is a file; choose a folder")
-    found = {p.name for p in out.iterdir()} if out.is_dir() else set()
-    names = {name for name in found if not atomic.is_temporary(name) and not atomic.is_lock(name)}
-    if names and not names & {RECORD, "measures"}:
-        raise LsapError(f"{out}: holds {sorted(names)[0]!r} but no {RECORD}; choose another folder")

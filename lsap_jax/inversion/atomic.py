@@ -11,8 +11,8 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,42 @@ def read_records(path: Path, *, cut: bool = False) -> list[dict[str, Any]]:
     return records
 
 
+def claim(folder: Path, marks: Sequence[str], part: str = "") -> list[int]:
+    """Makes a folder for results if there is none, and locks it as `lock_folder` does.
+
+    Args:
+        marks: names of files of which a folder of this kind has one, unless it is empty. A folder of other things is
+            not touched, not even to lock it.
+
+    Raises:
+        InUse: another process has the lock.
+        LsapError: it is a file, holds other things, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise LsapError(f"{folder}: is a file; choose a folder")
+    try:
+        names = os.listdir(folder) if folder.exists() else []
+        held = {name for name in names if not is_lock(name) and not is_temporary(name)}
+        if held and not held & set(marks):
+            raise LsapError(f"{folder}: holds {min(held)!r} but no {marks[0]}; choose another folder")
+        make_folder(folder)
+    except OSError as error:
+        raise explained(error, folder) from error
+    return lock_folder(folder, part)
+
+
+@contextmanager
+def claimed(folder: Path, marks: Sequence[str]) -> Iterator[None]:
+    """`claim` of the whole, for a while; what a killed writer left half done is deleted."""
+    locks = claim(folder, marks)
+    try:
+        remove_leftovers([folder])
+        yield
+    finally:
+        for lock in locks:
+            os.close(lock)
+
+
 def lock_folder(folder: Path, part: str = "") -> list[int]:
     """Takes the folder's lock, which the kernel releases when the process ends, however it ends; close the returned
     descriptors to release it before.
@@ -211,9 +247,12 @@ def _wait_for(descriptor: int, kind: int, folder: Path, seconds: float) -> None:
 
 
 def remove_leftovers(folders: Iterable[Path]) -> None:
-    """Deletes temporary files that a killed writer left below these folders. Only for who holds the lock."""
+    """Deletes temporary files that a killed writer left below these folders, but for folders with a lock of their own,
+    as a comparison's runs are. Only for who holds the lock.
+    """
     for top in folders:
-        for folder, _, names in os.walk(top):
+        for folder, inner, names in os.walk(top):
+            inner[:] = [name for name in inner if not os.path.exists(os.path.join(folder, name, LOCK))]
             for name in filter(is_temporary, names):
                 os.unlink(os.path.join(folder, name))
 

@@ -86,12 +86,7 @@ class RunFolder:
         """
         folder = Path(path)
         wanted: Record = json.loads(json.dumps({"format": layout.format, **run}, allow_nan=False))
-        _refuse_foreign(folder, layout)
-        try:
-            atomic.make_folder(folder)
-        except OSError as error:
-            raise atomic.explained(error, folder) from error
-        locks = atomic.lock_folder(folder, part)
+        locks = atomic.claim(folder, [layout.file], part)
         try:
             if (folder / layout.file).exists():
                 kept = read_run(folder, layout)
@@ -297,20 +292,6 @@ def _encoded(lines: Iterable[Record]) -> bytes:
 
 def _json_bytes(value: Record) -> bytes:
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
-
-
-def _refuse_foreign(folder: Path, layout: Layout) -> None:
-    """A folder of other things is not touched, not even to lock it."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise LsapError(f"{folder}: is a file; choose a folder")
-    names = {name for name in os.listdir(folder) if not atomic.is_lock(name) and not atomic.is_temporary(name)}
-    if names and layout.file not in names:
-        raise LsapError(
-            f"{folder}: holds {sorted(names)[0]!r} but no {layout.file}, so it is no {layout.noun}; choose another "
-            "folder"
-        )
 
 
 def _refuse_differing(

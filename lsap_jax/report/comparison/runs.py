@@ -8,7 +8,6 @@
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -86,23 +85,10 @@ def comparison_folder(out: Path, record: Record) -> Iterator[None]:
     Raises:
         LsapError: the folder holds something else, another process works there, or it cannot be written.
     """
-    names = {n for n in _listdir(out) if not atomic.is_lock(n) and not atomic.is_temporary(n)}
-    if names and "comparison.json" not in names:
-        raise LsapError(f"{out}: holds {sorted(names)[0]!r} but no comparison.json; choose another folder")
-    try:
-        atomic.make_folder(out)
-    except OSError as error:
-        raise atomic.explained(error, out) from error
-    locks = atomic.lock_folder(out)
-    try:
-        for name in filter(atomic.is_temporary, _listdir(out)):
-            os.unlink(out / name)
-        if "comparison.json" not in names:
+    with atomic.claimed(out, ["comparison.json"]):
+        if not (out / "comparison.json").exists():
             write_record(out, record)
         yield
-    finally:
-        for lock in locks:
-            os.close(lock)
 
 
 def write_record(out: Path, record: Record) -> None:
@@ -255,15 +241,6 @@ def _read_json(path: Path) -> Any:
         raise atomic.explained(error, path) from error
     except ValueError:
         raise LsapError(f"{path}: is damaged; restore it or delete it") from None
-
-
-def _listdir(folder: Path) -> list[str]:
-    """Names in a folder; none where it does not exist yet."""
-    if not folder.exists():
-        return []
-    if not folder.is_dir():
-        raise LsapError(f"{folder}: is a file; choose a folder")
-    return os.listdir(folder)
 
 
 def _settings(config: Record) -> Record:
