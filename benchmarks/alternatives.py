@@ -64,9 +64,9 @@ def main() -> None:
 
 def adam(problem: loop.Problem, G: Any, perceptual: Any, state: loop.State, targets: Any, count: int) -> np.ndarray:
     """Least loss [B, count] after each gradient."""
-    fresh = loop.initial_state(problem, state.codes)
-    _, curve = jax.jit(partial(loop.chunk, problem, count))(G, perceptual, fresh, targets, jnp.int32(count))
-    return np.minimum.accumulate(np.asarray(curve["loss"]).T, axis=1)
+    fresh, live = loop.initial_state(problem, state.codes), jnp.ones_like(state.active)
+    _, curve = jax.jit(partial(loop.chunk, problem, count))(G, perceptual, fresh, targets, jnp.int32(count), live)
+    return np.minimum.accumulate(np.asarray(curve["loss"]), axis=1)
 
 
 def coarse_to_fine(
@@ -79,11 +79,11 @@ def coarse_to_fine(
     weights = tuple(w * (i >= fine) for i, w in enumerate(perceptual.weights))
     dull = replace(perceptual, weights=weights)
     seen = targets.replace(features=[f * (i >= fine) for i, f in enumerate(targets.features)])
-    state = loop.initial_state(problem, state.codes)
-    state, _ = jax.jit(partial(loop.chunk, problem, coarse))(G, dull, state, seen, jnp.int32(count))
+    state, live = loop.initial_state(problem, state.codes), jnp.ones_like(state.active)
+    state, _ = jax.jit(partial(loop.chunk, problem, coarse))(G, dull, state, seen, jnp.int32(count), live)
     state = state.replace(best_loss=jnp.full_like(state.best_loss, jnp.inf))
-    _, curve = jax.jit(partial(loop.chunk, problem, count - coarse))(G, perceptual, state, targets, jnp.int32(count))
-    losses = np.asarray(curve["loss"]).T
+    rest = jax.jit(partial(loop.chunk, problem, count - coarse))
+    losses = np.asarray(rest(G, perceptual, state, targets, jnp.int32(count), live)[1]["loss"])
     return np.minimum.accumulate(np.concatenate([np.full((len(losses), coarse), np.inf), losses], axis=1), axis=1)
 
 

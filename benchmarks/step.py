@@ -101,7 +101,8 @@ def jax_runner(G, perceptual, z, targets, steps: int, name: str) -> Callable[[],
     state = jax.tree.map(jnp.copy, loop.initial_state(problem, {"z": jnp.asarray(z)}))
     chunk = jax.jit(partial(loop.chunk, problem, steps), donate_argnums=2)
     started = time.perf_counter()
-    compiled = chunk.lower(G, perceptual, state, goal, np.int32(2**30)).compile()
+    live = np.ones(len(z), bool)
+    compiled = chunk.lower(G, perceptual, state, goal, np.int32(2**30), live).compile()
     mebibytes = compiled.memory_analysis().temp_size_in_bytes / 2**20
     cost = compiled.cost_analysis() or {}
     work = ", ".join(
@@ -114,8 +115,8 @@ def jax_runner(G, perceptual, z, targets, steps: int, name: str) -> Callable[[],
 
     def run():
         nonlocal state
-        state, curves = compiled(G, perceptual, state, goal, np.int32(2**30))
-        return np.asarray(curves["loss"][-1])
+        state, curves = compiled(G, perceptual, state, goal, np.int32(2**30), live)
+        return np.asarray(curves["loss"][:, -1])
 
     return run
 

@@ -64,9 +64,10 @@ def get_config() -> ConfigDict:
             # without one clear face fails with the reason.
             align=False,
             # How a step is computed. winograd: 3x3 convolutions of so many channels and more in Winograd's form, 0 is
-            # never. together: images whose gradients a device computes at once, 0 is all. -1 is what was measured to be
-            # fastest. half_blocks: blocks with features in bfloat16, from the highest resolution down. remat: compute
-            # the inside of blocks again in the backward pass, for less memory.
+            # never. together: images that a device computes at once, 0 is all. -1 is what was measured: 256 channels
+            # and one image on processors, never and all on accelerators. half_blocks: blocks with features in bfloat16,
+            # from the highest resolution down. remat: compute the inside of blocks again in the backward pass, for
+            # less memory.
             compute=dict(winograd=-1, together=-1, half_blocks=0, remat=False),
             # Steps per compiled scan: progress and non-finite images are looked at in between.
             chunk=50,

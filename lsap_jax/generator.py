@@ -21,8 +21,8 @@ from flax.traverse_util import flatten_dict
 from lsap_jax import weights_file
 from lsap_jax.networks import basecode, discriminator, latent_encoder, stylegan2
 from lsap_jax.networks.frozen import freeze, variables
+from lsap_jax.networks.image_by_image import on_batch
 from lsap_jax.networks.layers import FullyConnected
-from lsap_jax.networks.reduction import total
 
 Params = Mapping[str, Any]
 
@@ -39,13 +39,11 @@ class Discriminator(struct.PyTreeNode, kw_only=True):
         """
         return self.apply(img, c)[0]
 
-    @jax.jit
     def features(self, img: jax.Array) -> list[jax.Array]:
         """Block outputs before the minibatch-stddev layer, [B, R/2, R/2, .], [B, R/4, R/4, .], ...: independent of
         batch mates.
         """
-        network = discriminator.DiscriminatorNetwork(self.config)
-        return network.apply(variables(self.params), img, logits=False)[1]  # type: ignore[return-value]
+        return on_batch(_critic_features, self, {"img": img})  # type: ignore[no-any-return]
 
     def freeze(self, winograd: int = 0) -> "Discriminator":
         """The same for `features` alone, as `Generator.freeze`."""
@@ -66,10 +64,9 @@ class BasecodeEncoder(struct.PyTreeNode, kw_only=True):
     config: basecode.BasecodeConfig = struct.field(pytree_node=False)
     variables: Params
 
-    @jax.jit
     def __call__(self, x: jax.Array) -> jax.Array:
         """Images [B, 8s, 8s, C] in [-1, 1] to base codes [B, s, s, channels]."""
-        return basecode.BasecodeNetwork(self.config).apply(self.variables, x)  # type: ignore[return-value]
+        return on_batch(_base_code, self, {"x": x})  # type: ignore[no-any-return]
 
 
 class LatentEncoder(struct.PyTreeNode, kw_only=True):
@@ -78,15 +75,9 @@ class LatentEncoder(struct.PyTreeNode, kw_only=True):
     config: latent_encoder.LatentEncoderConfig = struct.field(pytree_node=False)
     variables: Params
 
-    @jax.jit
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Images [B, r, r, C] in [-1, 1], r = `config.input_resolution`, to ws [B, num_ws, w_dim].
-
-        Image by image: CPUs round its convolutions at 4 px by the size of the batch, and the search for the nearest z
-        and the steps after it amplify that.
-        """
-        network = latent_encoder.LatentEncoderNetwork(self.config)
-        return jax.lax.map(lambda one: network.apply(self.variables, one[None])[0], x)
+        """Images [B, r, r, C] in [-1, 1], r = `config.input_resolution`, to ws [B, num_ws, w_dim]."""
+        return on_batch(_latent_code, self, {"x": x})  # type: ignore[no-any-return]
 
 
 class LatentStatistics(struct.PyTreeNode, kw_only=True):
@@ -113,7 +104,7 @@ class LatentStatistics(struct.PyTreeNode, kw_only=True):
     @property
     def w_spread(self) -> jax.Array:
         """Root mean square distance of w from its mean, over all dimensions together (the projector's w_std)."""
-        return jnp.sqrt(total(jnp.square(self.w_std), -1))
+        return jnp.sqrt(jnp.sum(jnp.square(self.w_std), -1))
 
 
 class Generator(struct.PyTreeNode, kw_only=True):
@@ -164,12 +155,9 @@ class Generator(struct.PyTreeNode, kw_only=True):
         """
         return self.truncate(self.repeat_w(self.map_w(z, c)), truncation_psi, truncation_cutoff)
 
-    @partial(jax.jit, static_argnames="normalize")
     def map_w(self, z: jax.Array, c: jax.Array | None = None, *, normalize: bool = True) -> jax.Array:
         """z [B, z_dim] to w [B, w_dim]. `normalize=False` skips StyleGAN's own normalisation of z."""
-        if self.c_dim and c is None:
-            c = jnp.zeros((z.shape[0], self.c_dim))
-        return stylegan2.Mapping(self.config).apply(variables(self.params["mapping"]), z, c, normalize=normalize)  # type: ignore[return-value]
+        return self.map_rows(z[:, None], c, normalize=normalize)[:, 0]
 
     def repeat_w(self, w: jax.Array) -> jax.Array:
         """w [B, w_dim] for every layer: ws [B, num_ws, w_dim]."""
@@ -177,10 +165,9 @@ class Generator(struct.PyTreeNode, kw_only=True):
 
     def map_rows(self, z: jax.Array, c: jax.Array | None = None, *, normalize: bool = True) -> jax.Array:
         """Z+ codes [B, num_ws, z_dim] to ws [B, num_ws, w_dim]: every row through the mapping network."""
-        b, rows, _ = z.shape
-        if c is not None:
-            c = jnp.repeat(c, rows, axis=0)
-        return self.map_w(z.reshape(b * rows, -1), c, normalize=normalize).reshape(b, rows, self.w_dim)
+        if self.c_dim and c is None:
+            c = jnp.zeros((z.shape[0], self.c_dim))
+        return on_batch(_map_rows, self, {"z": z, "c": c}, normalize=normalize)  # type: ignore[no-any-return]
 
     def truncate(self, ws: jax.Array, psi: float, cutoff: int | None = None) -> jax.Array:
         """w_avg + psi · (ws - w_avg) for the first `cutoff` rows of ws [B, num_ws, w_dim], for all where it is None."""
@@ -193,7 +180,6 @@ class Generator(struct.PyTreeNode, kw_only=True):
         rows = jnp.arange(ws.shape[1])[None, :, None] < cutoff
         return jnp.where(rows, truncated, ws)
 
-    @partial(jax.jit, static_argnames="noise_mode")
     def synthesis(
         self,
         ws: jax.Array | None,
@@ -216,9 +202,9 @@ class Generator(struct.PyTreeNode, kw_only=True):
         Raises:
             ValueError: f fits no block or the architecture is not 'skip'; rng is missing.
         """
-        return self.features(ws, noise_mode, rng, f=f, styles=styles, noise=noise)[0]
+        inputs = self._inputs(ws, noise_mode, rng, f, styles, noise)
+        return on_batch(_image, self, inputs, noise_mode=noise_mode)  # type: ignore[no-any-return]
 
-    @partial(jax.jit, static_argnames="noise_mode")
     def features(
         self,
         ws: jax.Array | None,
@@ -234,28 +220,33 @@ class Generator(struct.PyTreeNode, kw_only=True):
 
         Under `jit` only what is used is computed.
         """
+        inputs = self._inputs(ws, noise_mode, rng, f, styles, noise)
+        return on_batch(_features, self, inputs, noise_mode=noise_mode)  # type: ignore[no-any-return]
+
+    def _inputs(
+        self,
+        ws: jax.Array | None,
+        noise_mode: str,
+        rng: jax.Array | None,
+        f: jax.Array | None,
+        styles: Mapping[str, jax.Array] | None,
+        noise: Mapping[str, jax.Array] | None,
+    ) -> dict[str, Any]:
+        """Inputs of the synthesis, each with an entry per image: a single key is folded by the image's place, so that
+        no image's noise depends on how many there are.
+        """
         if noise_mode not in ("const", "random", "none"):
             raise ValueError(f"noise_mode is 'const', 'random' or 'none', not {noise_mode!r}")
-        return stylegan2.Synthesis(self.config).apply(  # type: ignore[return-value]
-            variables(self.params["synthesis"]),
-            ws,
-            styles=styles,
-            f=f,
-            noise_mode=noise_mode,
-            noise=noise,
-            rng=rng,
-            half_blocks=self.half_blocks,
-        )
+        batch = len(ws) if ws is not None else len(next(iter((styles or {}).values())))
+        if rng is not None and rng.ndim == 0:
+            rng = jax.vmap(jax.random.fold_in, (None, 0))(rng, jnp.arange(batch))
+        if noise is not None:
+            noise = {name: jnp.broadcast_to(m, (batch, *m.shape[1:])) for name, m in noise.items()}
+        return {"ws": ws, "rng": rng, "f": f, "styles": styles, "noise": noise}
 
-    @jax.jit
     def styles(self, ws: jax.Array) -> dict[str, jax.Array]:
         """StyleSpace of ws: layer name -> [B, Cin], as `synthesis(styles=...)` takes it."""
-        found = {}
-        for name, (index, width) in self.config.style_layers().items():
-            block, layer = name.split(".")
-            affine = self.params["synthesis"][block][layer]["affine"]
-            found[name] = FullyConnected(width).apply(variables(affine), ws[:, index])
-        return found  # type: ignore[return-value]
+        return on_batch(_styles, self, {"ws": ws})  # type: ignore[no-any-return]
 
     @partial(jax.jit, static_argnames=("winograd", "half_blocks"))
     def freeze(self, winograd: int = 0, half_blocks: int = 0) -> "Generator":
@@ -312,6 +303,46 @@ class Generator(struct.PyTreeNode, kw_only=True):
             config["encoder"] = asdict(self.encoder.config)
         provenance = {k: v for k, v in self.provenance.items() if k != "sha256"}
         return weights_file.write_weights(path, "generator", self.arrays(), config, provenance)
+
+
+def _map_rows(G: Generator, batch: Mapping[str, Any], *, normalize: bool) -> jax.Array:
+    z, c = batch["z"], batch["c"]
+    b, rows, _ = z.shape
+    if c is not None:
+        c = jnp.repeat(c, rows, axis=0)
+    network, params = stylegan2.Mapping(G.config), variables(G.params["mapping"])
+    return network.apply(params, z.reshape(b * rows, -1), c, normalize=normalize).reshape(b, rows, -1)  # type: ignore[union-attr]
+
+
+def _features(G: Generator, batch: Mapping[str, Any], *, noise_mode: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    network, params = stylegan2.Synthesis(G.config), variables(G.params["synthesis"])
+    return network.apply(params, noise_mode=noise_mode, half_blocks=G.half_blocks, **batch)  # type: ignore[return-value]
+
+
+def _image(G: Generator, batch: Mapping[str, Any], *, noise_mode: Any) -> jax.Array:
+    return _features(G, batch, noise_mode=noise_mode)[0]
+
+
+def _styles(G: Generator, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+    found = {}
+    for name, (index, width) in G.config.style_layers().items():
+        block, layer = name.split(".")
+        affine = G.params["synthesis"][block][layer]["affine"]
+        found[name] = FullyConnected(width).apply(variables(affine), batch["ws"][:, index])
+    return found  # type: ignore[return-value]
+
+
+def _critic_features(D: Discriminator, batch: Mapping[str, Any]) -> list[jax.Array]:
+    network = discriminator.DiscriminatorNetwork(D.config)
+    return network.apply(variables(D.params), batch["img"], logits=False)[1]  # type: ignore[no-any-return]
+
+
+def _base_code(E: BasecodeEncoder, batch: Mapping[str, Any]) -> jax.Array:
+    return basecode.BasecodeNetwork(E.config).apply(E.variables, batch["x"])  # type: ignore[return-value]
+
+
+def _latent_code(E: LatentEncoder, batch: Mapping[str, Any]) -> jax.Array:
+    return latent_encoder.LatentEncoderNetwork(E.config).apply(E.variables, batch["x"])  # type: ignore[return-value]
 
 
 def radius(dim: int) -> float:

@@ -15,9 +15,8 @@ from lsap_jax.inversion.settings import make_problem
 from lsap_jax.losses.perceptual import from_discriminator, lpips
 from lsap_jax.networks import winograd
 from lsap_jax.networks.convolution import Kernel, conv2d, transposed_conv2d
-from lsap_jax.networks.frozen import COLLECTION, variables
+from lsap_jax.networks.frozen import COLLECTION, Dense, variables
 from lsap_jax.networks.perceptual import STACKS, Conv, tap_channels
-from lsap_jax.networks.reduction import Matrix, matmul, scaled, total
 from lsap_jax.networks.resample import upfirdn2d
 from lsap_jax.spaces import parse_space
 from lsap_jax.testing import tiny_generator, tiny_images
@@ -96,12 +95,7 @@ def test_transposed_convolutions(x64):
     assert_same_function(lambda x: transposed_conv2d(x, kernel, 2), lambda x: transposed_conv2d(x, w, 2), x)
 
 
-def test_sums_products_and_filters(x64):
-    x, s, w = jnp.asarray(values(2, 5, 7)), jnp.asarray(values(2, 1, 7, seed=1)), jnp.asarray(values(7, 6, seed=2))
-    assert_same_function(lambda x: total(x, (1, 2)), lambda x: x.sum(axis=(1, 2)), x)
-    assert_same_function(scaled, lambda x, s: x * s, x, s)
-    assert_same_function(matmul, lambda x, w: x @ w, x, w)
-    assert_same_function(lambda x: matmul(x, Matrix.of(w)), lambda x: x @ w, x)
+def test_filters(x64):
     taps = np.array([1, 3, 3, 1]) / 8
     kernel = jnp.asarray(np.outer(taps, taps))[:, :, None, None] * jnp.eye(3)[None, None]
     image = jnp.asarray(values(2, 6, 6, 3))
@@ -150,7 +144,7 @@ def test_a_tree_of_frozen_and_other_weights_comes_apart():
     assert variables(G.params["mapping"]) == {"params": G.params["mapping"]}
     apart = variables(G.freeze().params["mapping"])
     assert apart.keys() == {"params", COLLECTION}
-    assert isinstance(apart[COLLECTION]["fc0"]["weight"], Matrix) and apart["params"]["fc0"].keys() == {"bias"}
+    assert isinstance(apart[COLLECTION]["fc0"]["weight"], Dense) and apart["params"]["fc0"].keys() == {"bias"}
 
 
 def test_half_precision_stays_in_its_blocks():
@@ -179,11 +173,16 @@ def test_images_computed_one_by_one_do_not_see_their_batch(full_compilation):
     features = perceptual.features(images)
     chunk = jax.jit(partial(loop.chunk, problem, 8))
 
-    def codes(n):
+    def codes(n, live=None):
         targets = Targets(images=images[:n], features=[f[:n] for f in features])
-        return chunk(frozen, seen, loop.initial_state(problem, {"z": z[:n]}), targets, jnp.int32(8))[0].codes["z"]
+        live = np.ones(n, bool) if live is None else np.array(live)
+        state = loop.initial_state(problem, {"z": z[:n]})
+        return chunk(frozen, seen, state, targets, jnp.int32(8), live)[0].codes["z"]
 
-    np.testing.assert_array_equal(codes(2), codes(4)[:2])
+    every = codes(4)
+    for n in (1, 2, 3):
+        np.testing.assert_array_equal(codes(n), every[:n])
+    np.testing.assert_array_equal(codes(4, [False, True, False, True])[1::2], every[1::2])
 
 
 @pytest.mark.parametrize("options", [{"remat": True}, {"together": 1}, {"together": 2}])
@@ -195,7 +194,9 @@ def test_other_ways_to_the_same_step(options):
     targets = Targets(images=images, features=perceptual.features(images))
     state = loop.initial_state(problem, {"z": z})
     run = [
-        jax.jit(partial(loop.chunk, replace(problem, **o), 2))(G, perceptual, state, targets, jnp.int32(5))
+        jax.jit(partial(loop.chunk, replace(problem, **o), 2))(
+            G, perceptual, state, targets, jnp.int32(5), np.ones(4, bool)
+        )
         for o in (options, {})
     ]
     assert_close(run[0], run[1], 1e-5)

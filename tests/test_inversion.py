@@ -225,10 +225,11 @@ def test_float_images_are_the_same_as_their_grey_levels(G, images):
 
 def test_no_collective_and_no_grouped_convolution_in_the_step(G, images):
     inverter = Inverter(G, load_config("f/z+", {**QUICK, "batch_size": 2}))
-    inputs = batching.shard(inverter._inputs([Job(id=str(i), image=images[i]) for i in range(2)]), 2)
+    jobs = [Job(id=str(i), image=images[i]) for i in range(2)]
+    inputs, live = batching.shard(inverter._inputs(jobs), 2), inverter._live(jobs)
     seeds = np.zeros(2, np.int32)
-    state, targets = jax.eval_shape(inverter._prepare, *inverter._networks, inputs, seeds)
-    text = inverter._chunk.lower(*inverter._networks, state, targets, seeds + 6).as_text()
+    state, targets = jax.eval_shape(inverter._prepare, *inverter._networks, inputs, seeds, live)
+    text = inverter._chunk.lower(*inverter._networks, state, targets, seeds + 6, live).as_text()
     for word in ("all_reduce", "all_gather", "collective", "all_to_all"):
         assert word not in text
     assert "feature_group_count = 1" in text

@@ -140,7 +140,8 @@ def test_where_w_plus_codes_start(tiny, images):
 
     def start(seed=0, **options):
         inverter = Inverter(tiny, load_config("w+", {**PLAIN, "batch_size": 2, **options}), jax.local_devices()[:1])
-        state, _ = inverter._prepare(*inverter._networks, shard(inverter._inputs(jobs), 1), np.full(1, seed, np.int32))
+        inputs, live = shard(inverter._inputs(jobs), 1), inverter._live(jobs)
+        state, _ = inverter._prepare(*inverter._networks, inputs, np.full(1, seed, np.int32), live)
         return np.asarray(state.codes["w"])[0]
 
     mean = start()

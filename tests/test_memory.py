@@ -43,7 +43,7 @@ def test_the_largest_batch_fits_and_hardly_more_would(inverter, used, monkeypatc
     assert offer(2) == 2 * devices
     assert memory.largest_batch(inverter, 3) == 3  # no more than there are
     monkeypatch.setattr(memory, "free_bytes", lambda device, devices: used[2] / 2)
-    with pytest.raises(LsapError, match=r"a batch of 2 per device takes .* GiB are free for it"):
+    with pytest.raises(LsapError, match=r"one image per device takes .* GiB are free for it"):
         memory.largest_batch(inverter, 1000)
 
 

@@ -8,10 +8,12 @@ from lsap_jax.configuration import load_config
 from lsap_jax.inversion.batch import Inverter
 from lsap_jax.testing import tiny_generator
 
+STEPS = 3
+
 
 @pytest.fixture(scope="module")
 def text():
-    inverter = Inverter(tiny_generator(basecode=True), load_config("f/z+", {"steps": 3, "batch_size": 2}))
+    inverter = Inverter(tiny_generator(basecode=True), load_config("f/z+", {"steps": STEPS, "batch_size": 2}))
     return inverter.step_program(3).as_text()
 
 
@@ -24,8 +26,12 @@ def test_no_step_talks_to_another_device(text):
     assert not re.search(r"all-reduce|all-gather|all-to-all|collective|partition-id|replica-id", text)
 
 
-def test_the_steps_are_one_loop(text):
-    assert text.count(" while(") == 1
+def test_the_steps_are_one_loop_inside_that_of_the_images(text):
+    loops = [line for line in text.splitlines() if " while(" in line]
+    images, steps = sorted(loops, key=lambda line: "known_trip_count" in line)
+    assert "known_trip_count" not in images, "the number of images is an input of the program"
+    assert f'"known_trip_count":{{"n":"{STEPS + 1}"}}' in steps, "the loop of the steps is unrolled"
+    assert re.search(r"while/body/\S*while", steps), "the loop of the steps is not inside that of the images"
 
 
 def test_no_step_transforms_a_weight(text):

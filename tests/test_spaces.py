@@ -202,8 +202,9 @@ def test_noise_maps_are_brought_to_mean_0_and_mean_square_1(seed, scale, offset)
         np.testing.assert_allclose(m.mean(axis=(1, 2)), 0, atol=1e-5)
         np.testing.assert_allclose(jnp.square(m).mean(axis=(1, 2)), 1, atol=1e-5)
     np.testing.assert_allclose(retract_noise(found, SIDES), found, atol=1e-5)
+    # An image alone is another program: equal bits are the promise of a batch computed image by image.
     alone = retract_noise(jnp.asarray(rough[1:], jnp.float32), SIDES)
-    np.testing.assert_array_equal(alone[0], found[1])
+    np.testing.assert_allclose(alone[0], found[1], rtol=1e-6, atol=1e-6)
 
 
 def test_flat_noise_has_finite_gradients():

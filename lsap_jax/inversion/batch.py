@@ -80,7 +80,7 @@ class Inverter:
         self.devices = list(devices or jax.local_devices())
         self.batch_size = padded_size(config.batch_size, self.devices)
         self.space: Space = space_from_config(config, G)
-        problem = make_problem(config, self.space, together=images_together(config, self.devices, G.img_resolution))
+        problem = make_problem(config, self.space, together=images_together(config, self.devices))
         if problem.statistics:
             G = with_statistics(G)
         self.statistics = G.statistics if problem.statistics else None
@@ -147,41 +147,51 @@ class Inverter:
         if flight is not None and (saved := load_flight(flight, state)) is not None:
             state, curves = saved
         for i in range(len(curves), self.chunks):
-            state, curve = self.advance(state, targets)
+            state, curve = self.advance(jobs, state, targets)
             curves.append(curve)
             if report is not None:  # waits for the chunk; without a listener the device runs on
-                taken = min((i + 1) * curve["loss"].shape[1], self.config.steps)
+                taken = min((i + 1) * self.length, self.config.steps)
                 report(taken, self.config.steps, _last_loss(curve, len(jobs)))
             if flight is not None and i + 1 < self.chunks and stop():
                 save_flight(flight, state, curves)
-                raise Preempted(f"stopped after {(i + 1) * curve['loss'].shape[1]} of {self.config.steps} steps")
+                raise Preempted(f"stopped after {(i + 1) * self.length} of {self.config.steps} steps")
         whole = self.join(curves)
-        own = [{name: values[:, i] for name, values in whole.items()} for i in range(self.batch_size)]
+        own = [{name: values[i] for name, values in whole.items()} for i in range(self.batch_size)]
         return self.end(jobs, state, targets, own)
 
     def begin(self, jobs: Sequence[Job | None]) -> tuple[loop.State, Targets]:
         """Starting state and targets of up to `batch_size` jobs, one of them at least, on the devices."""
         seeds = np.full(len(self.devices), self.config.seed, np.int32)
         inputs = shard(self._inputs(self._fill(jobs)), len(self.devices))
-        return self._prepare(*self._networks, inputs, seeds)  # type: ignore[no-any-return]
+        return self._prepare(*self._networks, inputs, seeds, self._live(jobs))  # type: ignore[no-any-return]
 
     def enter(self, chosen: np.ndarray, a: Any, b: Any) -> Any:
         """What `begin` made: of `a` for the images where `chosen` [B] holds, of `b`, which is used up, elsewhere."""
         return self._enter(shard(chosen, len(self.devices)), a, b)
 
-    def advance(self, state: loop.State, targets: Targets) -> tuple[loop.State, dict[str, jax.Array]]:
-        """The state after a chunk of steps, and the chunk's curves [devices, length, b]; the state given is used up."""
-        return self._chunk(*self._frozen, state, targets, self._steps)  # type: ignore[no-any-return]
+    def advance(
+        self, jobs: Sequence[Job | None], state: loop.State, targets: Targets
+    ) -> tuple[loop.State, dict[str, jax.Array]]:
+        """The state after a chunk of steps, and the chunk's curves [devices, b, length]; the state given is used up."""
+        return self._chunk(*self._frozen, state, targets, self._steps, self._live(jobs))  # type: ignore[no-any-return]
 
     def end(
         self, jobs: Sequence[Job | None], state: loop.State, targets: Targets, curves: Sequence[dict[str, np.ndarray]]
     ) -> list[Inverted | None]:
         """Results of the jobs, None for an empty slot or where no step was finite; `curves` are each image's own."""
-        outcome = merge(self._finish(*self._networks, state, targets, self._steps))
+        outcome = merge(self._finish(*self._networks, state, targets, self._steps, self._live(jobs)))
         return self._unpack(jobs, outcome, curves)
 
+    def _live(self, jobs: Sequence[Job | None]) -> np.ndarray:
+        """Which slots hold a job, [devices, b]."""
+        found = np.zeros(self.batch_size, bool)
+        found[: len(jobs)] = [job is not None for job in jobs]
+        return shard(found, len(self.devices))  # type: ignore[no-any-return]
+
     def _fill(self, jobs: Sequence[Job | None]) -> list[Job]:
-        """`batch_size` jobs: empty slots are copies of a job, computed and thrown away, so that shapes never change."""
+        """`batch_size` jobs: empty slots are copies of a job, so that shapes never change. Accelerators compute them,
+        too, and they are thrown away.
+        """
         if len(jobs) > self.batch_size:
             raise ValueError(f"{len(jobs)} jobs do not fit a batch of {self.batch_size}")
         filler = next(job for job in jobs if job is not None)
@@ -225,10 +235,10 @@ class Inverter:
             for copies in (self._networks, self._frozen)
         )
         inputs = self._inputs([Job(id="", image=np.zeros(self.shape, np.uint8))] * count)
-        begin = partial(prepare, self.problem, self.start)
-        state, targets = jax.eval_shape(begin, *networks, inputs, np.int32(self.config.seed))
+        begin, live = partial(prepare, self.problem, self.start), np.ones(count, bool)
+        state, targets = jax.eval_shape(begin, *networks, inputs, np.int32(self.config.seed), live)
         chunk = jax.jit(partial(loop.chunk, self.problem, self.length), donate_argnums=2)
-        return chunk.lower(*frozen, state, targets, np.int32(self.config.steps)).compile()
+        return chunk.lower(*frozen, state, targets, np.int32(self.config.steps), live).compile()
 
     def flight_of(self, run: Path, jobs: Sequence[Job | None]) -> Path:
         """Where this batch is saved in a run folder: by its images and all that shapes its arrays; the run says the
@@ -239,9 +249,9 @@ class Inverter:
         return flight_path(run, {"images": images, "shapes": shapes})
 
     def join(self, curves: list[Any]) -> dict[str, np.ndarray]:
-        """Chunks of curves [devices, length, b] as one: term -> [at most steps + 1, B]."""
-        whole = jax.tree.map(lambda *parts: np.concatenate([np.moveaxis(np.asarray(p), 1, 0) for p in parts]), *curves)
-        return {k: v.reshape(v.shape[0], -1)[: self.config.steps + 1] for k, v in whole.items()}
+        """Chunks of curves [devices, b, length] as one: term -> [B, at most steps + 1]."""
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *(merge(part) for part in curves))
+        return {k: v[:, : self.config.steps + 1] for k, v in whole.items()}
 
     def _unpack(
         self, jobs: Sequence[Job | None], outcome: loop.Outcome, curves: Sequence[dict[str, np.ndarray]]
@@ -307,7 +317,7 @@ def _mask(job: Job, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _last_loss(curve: Mapping[str, jax.Array], count: int) -> float:
-    losses = np.moveaxis(np.asarray(curve["loss"]), 1, 0).reshape(curve["loss"].shape[1], -1)[-1, :count]
+    losses = merge(curve["loss"])[:count, -1]
     finite = losses[np.isfinite(losses)]
     return float(finite.mean()) if finite.size else float("nan")
 

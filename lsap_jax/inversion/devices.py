@@ -10,13 +10,8 @@ import numpy as np
 
 
 def padded_size(batch_size: int, devices: Sequence[jax.Device]) -> int:
-    """The smallest multiple of the number of devices that holds `batch_size` images.
-
-    Several processors take two images each or more: compiled for a single one, a share of a sharded batch rounds
-    otherwise than in every other batch (see `lsap_jax.networks.reduction`).
-    """
-    least = 2 if len(devices) > 1 and devices[0].platform == "cpu" else 1
-    return max(-(-batch_size // len(devices)), least) * len(devices)
+    """The smallest multiple of the number of devices that holds `batch_size` images."""
+    return -(-batch_size // len(devices)) * len(devices)
 
 
 def shard(tree: Any, devices: int) -> Any:

@@ -25,6 +25,7 @@ from lsap_jax.losses.perceptual import Perceptual, from_discriminator
 from lsap_jax.metrics import distortion
 from lsap_jax.metrics.fid import Inception, fid, inception_features
 from lsap_jax.metrics.kid import feature_description, fit_whitening, kid, random_features
+from lsap_jax.networks.image_by_image import images_at_once, in_groups
 from lsap_jax.pixels import to_float
 from lsap_jax.spaces import Space, parse_space
 from lsap_jax.statistics import with_statistics
@@ -83,7 +84,9 @@ def evaluate(
         missing = batch_size - len(images[part])
         target = images[part] if images.dtype != np.uint8 else to_float(images[part])
         padded = {k: _padded(np.asarray(codes[k][part], np.float32), missing) for k in space.keys}
-        found = _measure(bare, space, tuple(perceptual), padded, _padded(np.asarray(target, np.float32), missing))
+        live = np.arange(batch_size) < batch_size - missing
+        target = _padded(np.asarray(target, np.float32), missing)
+        found = _measure(bare, space, tuple(perceptual), padded, target, live)
         rows.append({name: np.asarray(value)[: batch_size - missing] for name, value in found.items()})
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} if rows else {}
 
@@ -94,15 +97,23 @@ def _padded(a: np.ndarray, missing: int) -> np.ndarray:
 
 @jax.jit(static_argnums=1)
 def _measure(
-    G: Generator, space: Space, perceptual: tuple[Perceptual, ...], codes: dict[str, jax.Array], targets: jax.Array
+    G: Generator,
+    space: Space,
+    perceptual: tuple[Perceptual, ...],
+    codes: dict[str, jax.Array],
+    targets: jax.Array,
+    live: jax.Array,
 ) -> dict[str, jax.Array]:
-    decoded = decode(G, space, codes)
-    images = jnp.clip(synthesise(G, decoded), -1, 1)
-    small = min(targets.shape[1:3]) < WINDOW
-    names = [name for name in PIXELS if not (small and "ssim" in name)]
-    found = {name: PIXELS[name](images, targets) for name in names}
-    found |= {metric_name(p): p(images, targets) for p in perceptual}
-    return found | mean_nscd(nscd_of(Terms(weights=()), G, decoded))
+    def some(codes: dict[str, jax.Array], targets: jax.Array) -> dict[str, jax.Array]:
+        decoded = decode(G, space, codes)
+        images = jnp.clip(synthesise(G, decoded), -1, 1)
+        small = min(targets.shape[1:3]) < WINDOW
+        names = [name for name in PIXELS if not (small and "ssim" in name)]
+        found = {name: PIXELS[name](images, targets) for name in names}
+        found |= {metric_name(p): p(images, targets) for p in perceptual}
+        return found | mean_nscd(nscd_of(Terms(weights=()), G, decoded))
+
+    return in_groups(images_at_once(jax.local_devices()), live, some, codes, targets)  # type: ignore[no-any-return]
 
 
 def describe_metrics(G: Generator, space: Space, perceptual: Sequence[Perceptual]) -> dict[str, dict[str, Any]]:

@@ -65,10 +65,10 @@ def flow(
             fresh = inverter.begin(slots)
             under_way = inverter.enter(~stays, fresh, under_way) if stays.any() else fresh
         assert under_way is not None
-        state, chunk = inverter.advance(*under_way)
+        state, chunk = inverter.advance(slots, *under_way)
         under_way = (state, under_way[1])
-        columns = inverter.join([chunk])
-        curves = [_longer(curve, columns, i, steps + 1) for i, curve in enumerate(curves)]
+        rows = inverter.join([chunk])
+        curves = [_longer(curve, rows, i, steps + 1) for i, curve in enumerate(curves)]
         busy = [i for i, job in enumerate(slots) if job is not None]
         if report is not None:
             losses = [x for i in busy if np.isfinite(x := curves[i]["loss"][-1])]
@@ -96,10 +96,9 @@ def _leaving(
 
 
 def _longer(curve: Curve, chunk: Mapping[str, np.ndarray], slot: int, most: int) -> Curve:
-    """An image's curve with its column of a chunk [length, B] at the end; at most so many entries."""
+    """An image's curve with its row of a chunk [B, length] at the end; at most so many entries."""
     return {
-        name: np.concatenate([curve.get(name, values[:0, slot]), values[:, slot]])[:most]
-        for name, values in chunk.items()
+        name: np.concatenate([curve.get(name, values[slot, :0]), values[slot]])[:most] for name, values in chunk.items()
     }
 
 

@@ -2,7 +2,6 @@
 inside. Each image counts its own steps, so that one may take the place of another that is done.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from lsap_jax.inversion.optimizers import make_optimizer, per_image
 from lsap_jax.inversion.rendering import decode, synthesise
 from lsap_jax.losses.perceptual import Perceptual
 from lsap_jax.metrics import distortion
+from lsap_jax.networks.image_by_image import in_groups
 from lsap_jax.networks.layers import FEATURES
 from lsap_jax.spaces import Space
 
@@ -56,7 +56,7 @@ class Problem:
     schedule: str = "constant"
     lr_f: float = 0.0
     latent_noise: LatentNoise = LatentNoise()
-    together: int = 0  # images whose gradients are computed at once; 0 is the batch
+    together: int = 0  # images that are computed at once; 0 is the batch
     remat: bool = False  # keep the output of every block alone for the backward pass, and compute the rest again
 
     @property
@@ -111,20 +111,6 @@ def select(chosen: jax.Array, a: Any, b: Any) -> Any:
     return jax.tree.map(lambda x, y: jnp.where(per_image(chosen, x), x, y), a, b)
 
 
-def in_groups(size: int, function: Callable[..., Any], *trees: Any) -> Any:
-    """`function` of trees with leaves [B, ...], computed for at most `size` images at a time; 0 is all at once.
-
-    A CPU's caches hold the features of one large image, not those of a batch.
-    """
-    batch = jax.tree.leaves(trees)[0].shape[0]
-    if not 0 < size < batch:
-        return function(*trees)
-    size = max(n for n in range(1, size + 1) if batch % n == 0)
-    groups = jax.tree.map(lambda a: a.reshape(batch // size, size, *a.shape[1:]), trees)
-    found = jax.lax.map(lambda group: function(*group), groups)
-    return jax.tree.map(lambda a: a.reshape(batch, *a.shape[2:]), found)
-
-
 def finite(tree: Any) -> jax.Array:
     """[B]: whether all values of an image's leaves [B, ...] are finite."""
     leaves = [jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in jax.tree.leaves(tree)]
@@ -145,18 +131,15 @@ def step(
 
     t = state.step / steps
 
-    def evaluate(codes: Codes, targets: Targets, count: jax.Array, t: jax.Array) -> tuple[Any, Codes]:
-        def total(codes: Codes) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
-            shown = None
-            if targets.rng is not None:
-                shown = {**codes, "w": problem.latent_noise(G, codes["w"], targets.rng, count, t)}
-            value, found = problem.loss(G, perceptual, codes, targets, shown)
-            return value.sum(), (value, found)  # images do not mix: the gradient of the sum is each image's own
+    def total(codes: Codes) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
+        shown = None
+        if targets.rng is not None:
+            shown = {**codes, "w": problem.latent_noise(G, codes["w"], targets.rng, state.step, t)}
+        value, found = problem.loss(G, perceptual, codes, targets, shown)
+        return value.sum(), (value, found)  # images do not mix: the gradient of the sum is each image's own
 
-        (_, losses), grads = jax.value_and_grad(remembering(total) if problem.remat else total, has_aux=True)(codes)
-        return losses, grads
-
-    (value, found), grads = in_groups(problem.together, evaluate, state.codes, targets, state.step, t)
+    gradient = jax.value_and_grad(remembering(total) if problem.remat else total, has_aux=True)
+    (_, (value, found)), grads = gradient(state.codes)
     active = state.active & finite((value, grads))
     better = active & (value < state.best_loss) & (state.step <= steps)
     moving = active & (state.step < steps)
@@ -182,13 +165,20 @@ def chunk(
     state: State,
     targets: Targets,
     steps: jax.Array,
+    live: jax.Array,
 ) -> tuple[State, dict[str, jax.Array]]:
-    """`length` calls of `step` in one scan; the curves are [length, B] per term."""
+    """`length` calls of `step` in one scan, for the images where `live` [B] holds; the curves are [B, length] per
+    term.
+    """
 
-    def body(state: State, _: None) -> tuple[State, dict[str, jax.Array]]:
-        return step(problem, G, perceptual, state, targets, steps)
+    def some(state: State, targets: Targets) -> tuple[State, dict[str, jax.Array]]:
+        def body(state: State, _: None) -> tuple[State, dict[str, jax.Array]]:
+            return step(problem, G, perceptual, state, targets, steps)
 
-    return jax.lax.scan(body, state, None, length=length)
+        state, curves = jax.lax.scan(body, state, None, length=length)
+        return state, jax.tree.map(jnp.transpose, curves)
+
+    return in_groups(problem.together, live, some, state, targets)  # type: ignore[no-any-return]
 
 
 class Outcome(struct.PyTreeNode, kw_only=True):
@@ -210,19 +200,31 @@ class Outcome(struct.PyTreeNode, kw_only=True):
 
 
 def finish(
-    problem: Problem, G: Generator, perceptual: Perceptual | None, state: State, targets: Targets, steps: jax.Array
+    problem: Problem,
+    G: Generator,
+    perceptual: Perceptual | None,
+    state: State,
+    targets: Targets,
+    steps: jax.Array,
+    live: jax.Array,
 ) -> Outcome:
-    """Choose each image's codes (the last, or the best; the best where it was frozen), retract, render, measure."""
-    last = state.active & (not problem.keep_best)
-    codes = problem.space.retract(select(last, state.codes, state.best))
-    images = jnp.clip(synthesise(G, decode(G, problem.space, codes)), -1, 1)
-    return Outcome(
-        codes=codes,
-        images=images,
-        metrics=measure(perceptual, images, targets),
-        step=jnp.where(last, jnp.minimum(state.step, steps), state.best_step),
-        active=state.active,
-    )
+    """Choose the codes of each image where `live` [B] holds (the last, or the best; the best where it was frozen),
+    retract, render, measure.
+    """
+
+    def some(state: State, targets: Targets) -> Outcome:
+        last = state.active & (not problem.keep_best)
+        codes = problem.space.retract(select(last, state.codes, state.best))
+        images = jnp.clip(synthesise(G, decode(G, problem.space, codes)), -1, 1)
+        return Outcome(
+            codes=codes,
+            images=images,
+            metrics=measure(perceptual, images, targets),
+            step=jnp.where(last, jnp.minimum(state.step, steps), state.best_step),
+            active=state.active,
+        )
+
+    return in_groups(problem.together, live, some, state, targets)  # type: ignore[no-any-return]
 
 
 def measure(perceptual: Perceptual | None, images: jax.Array, targets: Targets) -> dict[str, jax.Array]:

@@ -9,7 +9,6 @@ import jax
 
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.batch import Inverter
-from lsap_jax.inversion.devices import padded_size
 
 MEMORY_FILE = Path("/proc/meminfo")
 SHARE = 0.85  # of the free memory; the rest is for what runs beside the steps
@@ -28,16 +27,15 @@ def largest_batch(inverter: Inverter, images: int) -> int:
     limit = SHARE * free_bytes(devices[0], len(devices))
     used = cache(partial(step_bytes, inverter))
     per_image = (used(LARGE) - used(SMALL)) / (LARGE - SMALL)
-    least = padded_size(1, devices) // len(devices)
     wanted = -(-images // len(devices))
-    count = max(min(int(SMALL + (limit - used(SMALL)) // max(per_image, 1)), wanted), least)
+    count = max(min(int(SMALL + (limit - used(SMALL)) // max(per_image, 1)), wanted), 1)
     while used(count) > limit:
-        if count == least:
+        if count == 1:
             raise LsapError(
-                f"a batch of {least} per device takes {used(least) / 2**30:.2g} GiB, and {limit / 2**30:.2g} GiB are "
+                f"one image per device takes {used(1) / 2**30:.2g} GiB, and {limit / 2**30:.2g} GiB are "
                 "free for it; lower perceptual.resolution, or take a generator of fewer pixels"
             )
-        count = max(min(int(count * limit / used(count)), count - 1), least)
+        count = max(min(int(count * limit / used(count)), count - 1), 1)
     return min(count * len(devices), max(images, 1))
 
 

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lsap_jax.networks.reduction import average
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.sphere import tangent
 
@@ -93,7 +92,7 @@ def scale_by_riemannian_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e
         count = state.count + 1
         grads = jax.tree.map(tangent, params, updates)
         mu = jax.tree.map(lambda p, m, g: b1 * tangent(p, m) + (1 - b1) * g, params, state.mu, grads)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * average(jnp.square(g), -1, keepdims=True), state.nu, grads)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.mean(jnp.square(g), -1, keepdims=True), state.nu, grads)
         c1, c2 = 1 - b1**count, 1 - b2**count
         steps = jax.tree.map(lambda m, v: (m / c1) / (jnp.sqrt(v / c2) + eps), mu, nu)
         return steps, RiemannianAdamState(count, mu, nu)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from lsap_jax.generator import Generator
 from lsap_jax.inversion import loop
 from lsap_jax.inversion.objective import Targets
 from lsap_jax.losses.perceptual import Perceptual
+from lsap_jax.networks.image_by_image import in_groups
 from lsap_jax.spaces import feature, parse_space
 
 
@@ -30,8 +32,24 @@ def prepare(
     perceptual: Perceptual | None,
     inputs: Mapping[str, Any],
     seed: jax.Array,
+    live: jax.Array,
 ) -> tuple[loop.State, Targets]:
-    """Starting state and targets of a batch; see `Inverter._inputs`."""
+    """Starting state and targets of the images of a batch where `live` [B] holds; see `Inverter._inputs`."""
+    rng = image_rng(seed, inputs["words"])
+    begin = partial(_begin, problem, start, G, perceptual)
+    state, targets = in_groups(problem.together, live, begin, inputs, rng)
+    return state, targets.replace(rng=rng if problem.latent_noise.scale > 0 else None)
+
+
+def _begin(
+    problem: loop.Problem,
+    start: Start,
+    G: Generator,
+    perceptual: Perceptual | None,
+    inputs: Mapping[str, Any],
+    rng: jax.Array,
+) -> tuple[loop.State, Targets]:
+    """Starting state and targets, but for the keys of latent noise, of images [B] with a key each."""
     images, space = inputs["images"], problem.space
     f0 = None
     if space.has_base:
@@ -39,14 +57,7 @@ def prepare(
     features = None
     if perceptual is not None:
         features = perceptual.features(inputs.get("perceptual_images", images))
-    rng = image_rng(seed, inputs["words"])
-    targets = Targets(
-        images=images,
-        features=features,
-        f0=f0,
-        mask=inputs.get("mask"),
-        rng=rng if problem.latent_noise.scale > 0 else None,
-    )
+    targets = Targets(images=images, features=features, f0=f0, mask=inputs.get("mask"))
     if start.w_steps:
         codes = from_w(problem, start.w_steps, G, perceptual, rng, targets)
     elif start.detail == "encoder":
@@ -67,10 +78,11 @@ def from_w(
     space = problem.space
     name = "f/w" if space.has_base else "w"
     easy = replace(parse_space(name), **{k: getattr(space, k) for k in ("base_resolution", "has_noise", "noise_sides")})
-    first = replace(problem, space=easy, retraction="project", keep_best=True)
+    first = replace(problem, space=easy, retraction="project", keep_best=True, together=0)
     state = loop.initial_state(first, easy.init(G, rng, targets.f0))
-    count = jnp.asarray(steps, jnp.int32)
-    state, _ = loop.chunk(first, steps + 1, G, perceptual, state, targets, count)
+    noisy = targets.replace(rng=rng if problem.latent_noise.scale > 0 else None)
+    count, live = jnp.asarray(steps, jnp.int32), jnp.ones(len(rng), bool)
+    state, _ = loop.chunk(first, steps + 1, G, perceptual, state, noisy, count, live)
     w = easy.decode(G, state.best)["ws"]
     rest = {key: value for key, value in state.best.items() if key in space.keys and key != "w"}
     return {**rest, space.detail.key: space.from_ws(G, w)}

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from lsap_jax.errors import LsapError
 from lsap_jax.generator import Generator
 from lsap_jax.inversion.devices import merge, over_devices, padded_size, replicate, shard
+from lsap_jax.networks.image_by_image import images_at_once, in_groups
 from lsap_jax.networks.stylegan2 import NoiseMode
 from lsap_jax.spaces import Space, parse_space, space_from_config
 from lsap_jax.statistics import with_statistics
@@ -38,22 +39,15 @@ class Decoded(struct.PyTreeNode, kw_only=True):
 
 
 def decode(G: Generator, space: Space, codes: Mapping[str, jax.Array]) -> Decoded:
-    """Codes [B, ...] as inputs of the synthesis.
-
-    CPUs multiply a single row by a matrix in another order than several. A lone image's code therefore enters the dense
-    layers beside a copy of itself; the convolutions, where the work is, see it once.
-    """
-    count = next(iter(codes.values())).shape[0]
-    if count == 1:
-        codes = jax.tree.map(lambda code: jnp.concatenate([code, code]), dict(codes))
-    inputs = space.decode(G, codes)
-    arrays = {
-        "ws": inputs["ws"],
-        "styles": inputs["styles"] if inputs["ws"] is None else G.styles(inputs["ws"]),
-        "f": inputs.get("f"),
-        "noise": inputs.get("noise"),
-    }
-    return Decoded(**jax.tree.map(lambda a: a[:count], arrays), noise_mode=inputs["noise_mode"])
+    """Codes [B, ...] as inputs of the synthesis."""
+    inputs = space.decode(G, dict(codes))
+    return Decoded(
+        ws=inputs["ws"],
+        styles=inputs["styles"] if inputs["ws"] is None else G.styles(inputs["ws"]),
+        f=inputs.get("f"),
+        noise=inputs.get("noise"),
+        noise_mode=inputs["noise_mode"],
+    )
 
 
 def synthesise(G: Generator, decoded: Decoded) -> jax.Array:
@@ -80,14 +74,12 @@ def _clipped(G: Generator, space: Space, codes: dict[str, jax.Array]) -> jax.Arr
     return jnp.clip(synthesise(G, decode(G, space, codes)), -1, 1)
 
 
-_render = jax.jit(_clipped, static_argnums=1)
-
-
 @lru_cache(maxsize=16)
 def _compiled(function: PerBatch, space: Space, devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
-    if len(devices) < 2:
-        return jax.jit(lambda G, codes: function(G, space, codes))
-    return over_devices(lambda G, codes: function(G, space, codes), devices)
+    def some(G: Generator, codes: dict[str, jax.Array], live: jax.Array) -> Any:
+        return in_groups(images_at_once(devices), live, lambda one: function(G, space, one), codes)
+
+    return jax.jit(some) if len(devices) < 2 else over_devices(some, devices)
 
 
 def per_batch(
@@ -106,10 +98,10 @@ def per_batch(
     compiled = _compiled(function, space, tuple(devices))
     if len(devices) < 2:
         return lambda codes: _batched(
-            lambda part: jax.tree.map(np.asarray, compiled(G, part)), space, codes, batch_size
+            lambda *part: jax.tree.map(np.asarray, compiled(G, *part)), space, codes, batch_size
         )
     copies, size = replicate(G, devices), padded_size(batch_size, devices)
-    return lambda codes: _batched(lambda part: merge(compiled(copies, shard(part, len(devices)))), space, codes, size)
+    return lambda codes: _batched(lambda *part: merge(compiled(copies, *shard(part, len(devices)))), space, codes, size)
 
 
 def renderer(
@@ -135,23 +127,25 @@ def render(G: Generator, space: str | Space, codes: Mapping[str, np.ndarray], ba
     """
     space = parse_space(space)
     check_keys(space, codes)
-    if space.detail.statistics:
-        G = with_statistics(G)
     count = len(next(iter(codes.values())))
     if not count:
         return np.zeros((0, G.img_resolution, G.img_resolution, G.img_channels), np.float32)
-    return _batched(lambda part: np.asarray(_render(G, space, part)), space, codes, min(batch_size, count))
+    return renderer(G, space, min(batch_size, count), jax.local_devices()[:1])(codes)
 
 
 def _batched(
-    function: Callable[[dict[str, np.ndarray]], Any], space: Space, codes: Mapping[str, np.ndarray], size: int
+    function: Callable[[dict[str, np.ndarray], np.ndarray], Any],
+    space: Space,
+    codes: Mapping[str, np.ndarray],
+    size: int,
 ) -> Any:
-    """What a function of exactly `size` codes makes of N > 0 of them."""
+    """What a function of exactly `size` codes, and of which of them are wanted, makes of N > 0 of them."""
     count = len(next(iter(codes.values())))
     found = []
     for i in range(0, count, size):
         part = {key: np.asarray(codes[key][i : i + size], np.float32) for key in space.keys}
         missing = size - len(next(iter(part.values())))
         padded = {key: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) for key, a in part.items()}
-        found.append(jax.tree.map(lambda a, kept=size - missing: a[:kept], function(padded)))
+        live = np.arange(size) < size - missing
+        found.append(jax.tree.map(lambda a, kept=size - missing: a[:kept], function(padded, live)))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)

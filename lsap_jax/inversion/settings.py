@@ -11,6 +11,7 @@ from lsap_jax.inversion import loop
 from lsap_jax.inversion.objective import terms_from_config
 from lsap_jax.inversion.optimizers import RETRACTIONS, SCHEDULES
 from lsap_jax.inversion.prepare import Start
+from lsap_jax.networks.image_by_image import images_at_once
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.space import STARTS
 
@@ -75,13 +76,9 @@ def winograd_channels(config: ConfigDict, devices: Sequence[jax.Device]) -> int:
     return 256 if devices[0].platform == "cpu" else 0
 
 
-def images_together(config: ConfigDict, devices: Sequence[jax.Device], resolution: int) -> int:
-    """Images whose gradients a device computes at once, 0 for all; -1 in the configuration is what was measured: CPUs
-    take large images one by one.
-    """
-    if config.compute.together >= 0:
-        return config.compute.together
-    return 1 if devices[0].platform == "cpu" and resolution >= 128 else 0
+def images_together(config: ConfigDict, devices: Sequence[jax.Device]) -> int:
+    """Images that a device computes at once, 0 for all; -1 in the configuration is `images_at_once`."""
+    return config.compute.together if config.compute.together >= 0 else images_at_once(devices)
 
 
 def make_problem(config: ConfigDict, space: Space, together: int = 0) -> loop.Problem:

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 
 from lsap_jax.networks.layers import channelwise
-from lsap_jax.networks.reduction import average, scaled, total
 from lsap_jax.networks.stylegan2 import GeneratorConfig
 
 Styles = Mapping[str, jax.Array]
@@ -45,8 +44,8 @@ def unit_styles(config: GeneratorConfig, styles: Styles) -> dict[str, jax.Array]
     found = {}
     for name in sn_layers(config):
         s = styles[name]
-        squared = total(jnp.square(s), -1, keepdims=True)
-        found[name] = scaled(s, jax.lax.rsqrt(jnp.where(squared > 0, squared, 1.0)))
+        squared = jnp.sum(jnp.square(s), -1, keepdims=True)
+        found[name] = s * jax.lax.rsqrt(jnp.where(squared > 0, squared, 1.0))
     return found
 
 
@@ -70,18 +69,18 @@ def nscd(
     columns = []
     for name in sn_layers(config, base_resolution):
         anchor = _unit(anchors[name]) if renormalise else anchors[name]
-        columns.append(1 - total(unit[name] * channelwise(anchor, 2), -1))
+        columns.append(1 - jnp.sum(unit[name] * channelwise(anchor, 2), -1))
     return jnp.stack(columns, axis=1)
 
 
 @partial(jax.jit, static_argnames=("config", "base_resolution"))
 def genuine_level(config: GeneratorConfig, anchors: Mapping[str, jax.Array], base_resolution: int = 0) -> jax.Array:
     """Expected NSCD [L] of samples of the generator itself: 1 - |μ_l|²."""
-    return jnp.stack([1 - total(jnp.square(anchors[n]), -1) for n in sn_layers(config, base_resolution)])
+    return jnp.stack([1 - jnp.sum(jnp.square(anchors[n]), -1) for n in sn_layers(config, base_resolution)])
 
 
 def _unit(anchor: jax.Array) -> jax.Array:
-    return anchor / jnp.sqrt(total(jnp.square(anchor), -1))
+    return anchor / jnp.sqrt(jnp.sum(jnp.square(anchor), -1))
 
 
 def alignment(distances: jax.Array, reduce: str) -> jax.Array:
@@ -89,7 +88,7 @@ def alignment(distances: jax.Array, reduce: str) -> jax.Array:
 
     The code minimises -Σ <ŝ_l, μ_l>, which differs by the constant L and has the same gradient.
     """
-    summed = total(distances, 1)
+    summed = jnp.sum(distances, 1)
     return summed if reduce == "sum" else summed / distances.shape[1]
 
 
@@ -101,4 +100,4 @@ def column_names(count: int) -> list[str]:
 def mean_nscd(distances: jax.Array) -> dict[str, Any]:
     """The metric: "nscd" [B], the mean over the layers, and each layer's by `column_names`."""
     columns = {name: distances[:, i] for i, name in enumerate(column_names(distances.shape[1]))}
-    return {"nscd": average(distances, 1), **columns}
+    return {"nscd": jnp.mean(distances, 1), **columns}

@@ -3,8 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from lsap_jax.networks.reduction import average
-
 
 def base_code(f: jax.Array, f0: jax.Array) -> jax.Array:
     """Mean squared distance of the base code from its start, per image.
@@ -19,4 +17,4 @@ def base_code(f: jax.Array, f0: jax.Array) -> jax.Array:
     Returns:
         [B].
     """
-    return average(jnp.square(f - f0), (1, 2, 3))
+    return jnp.mean(jnp.square(f - f0), (1, 2, 3))

@@ -23,7 +23,6 @@ from lsap_jax.losses.pixel import weighted_mean
 from lsap_jax.losses.resize import area, bicubic
 from lsap_jax.networks.frozen import freeze, variables
 from lsap_jax.networks.perceptual import PerceptualNetwork, backbone_params, lin_weights
-from lsap_jax.networks.reduction import scaled, total
 
 SHIFT = (-0.030, -0.088, -0.188)  # LPIPS v0.1 on images in [-1, 1]
 SCALE = (0.458, 0.448, 0.450)
@@ -36,10 +35,10 @@ INDEPENDENT_LEVEL = 0.6
 
 def unit_normalise(x: jax.Array) -> jax.Array:
     """x / (|x| + 1e-10) over the channels of [B, H, W, C]; where all are 0, so are value and gradient (naively NaN)."""
-    squared = total(jnp.square(x), -1, keepdims=True)
+    squared = jnp.sum(jnp.square(x), -1, keepdims=True)
     alive = squared > 0
     norm = jnp.sqrt(jnp.where(alive, squared, 1.0))
-    return scaled(x, jnp.where(alive, 1.0 / (norm + EPSILON), 0.0))
+    return x * jnp.where(alive, 1.0 / (norm + EPSILON), 0.0)
 
 
 @flax.struct.dataclass
@@ -101,7 +100,7 @@ class Perceptual:
         terms = []
         for x, y in zip(a, b, strict=True):
             weights = None if mask is None else area(mask[..., None], (x.shape[1], x.shape[2]))[..., 0]
-            terms.append(weighted_mean(total(jnp.square(x - y), -1), weights))
+            terms.append(weighted_mean(jnp.sum(jnp.square(x - y), -1), weights))
         return terms
 
     def __call__(self, a: jax.Array, b: jax.Array, mask: jax.Array | None = None) -> jax.Array:

@@ -3,15 +3,13 @@
 import jax
 import jax.numpy as jnp
 
-from lsap_jax.networks.reduction import average, total
-
 
 def weighted_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Mean per image [B] of a map [B, h, w], weighted by a mask of the same shape in [0, 1]; 0 for an empty mask."""
     if mask is None:
-        return average(values, (1, 2))
-    weight = total(mask, (1, 2))
-    return total(values * mask, (1, 2)) / jnp.where(weight > 0, weight, 1.0)
+        return jnp.mean(values, (1, 2))
+    weight = jnp.sum(mask, (1, 2))
+    return jnp.sum(values * mask, (1, 2)) / jnp.where(weight > 0, weight, 1.0)
 
 
 def mse(a: jax.Array, b: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -24,4 +22,4 @@ def mse(a: jax.Array, b: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     Returns:
         [B].
     """
-    return weighted_mean(average(jnp.square(a - b), -1), mask)
+    return weighted_mean(jnp.mean(jnp.square(a - b), -1), mask)

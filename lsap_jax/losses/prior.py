@@ -4,25 +4,24 @@ import jax
 import jax.numpy as jnp
 
 from lsap_jax.generator import LatentStatistics
-from lsap_jax.networks.reduction import average, total
 from lsap_jax.spaces.gaussian import p_of, whiten
 
 
 def _length(x: jax.Array) -> jax.Array:
     """Euclidean norm over the last axis, with gradient 0 at the zero vector (naively NaN)."""
-    squared = total(jnp.square(x), -1)
+    squared = jnp.sum(jnp.square(x), -1)
     alive = squared > 0
     return jnp.where(alive, jnp.sqrt(jnp.where(alive, squared, 1.0)), 0.0)
 
 
 def pn(statistics: LatentStatistics, ws: jax.Array, floor: float = 0.0) -> jax.Array:
     """Mean of p_N² over rows and axes of ws [B, L, w_dim], as BDInvert's code has it: also rows that f makes idle."""
-    return average(jnp.square(whiten(statistics, p_of(ws), floor)), (1, 2))
+    return jnp.mean(jnp.square(whiten(statistics, p_of(ws), floor)), (1, 2))
 
 
 def delta(ws: jax.Array) -> jax.Array:
     """Σ_l |w_l - w_0| of ws [B, L, w_dim] (e4e, SIGGRAPH 2021; SAM)."""
-    return total(_length(ws[:, 1:] - ws[:, :1]), 1)
+    return jnp.sum(_length(ws[:, 1:] - ws[:, :1]), 1)
 
 
 def w_norm(ws: jax.Array, w_avg: jax.Array) -> jax.Array:
@@ -34,7 +33,7 @@ def domain(ws: jax.Array, encoded: jax.Array) -> jax.Array:
     """Mean of (ws - E(G(ws)))² over rows and dimensions: how far the encoder would put the image of ws [B, L, w_dim]
     from them (IDInvert, ECCV 2020, eq. 6).
     """
-    return average(jnp.square(ws - encoded), (1, 2))
+    return jnp.mean(jnp.square(ws - encoded), (1, 2))
 
 
 def noise(maps: list[jax.Array]) -> jax.Array:
@@ -45,7 +44,7 @@ def noise(maps: list[jax.Array]) -> jax.Array:
     for m in maps:
         while True:
             for axis in (1, 2):
-                found = found + jnp.square(average(m * jnp.roll(m, 1, axis), (1, 2)))
+                found = found + jnp.square(jnp.mean(m * jnp.roll(m, 1, axis), (1, 2)))
             if m.shape[1] <= 8:
                 break
             m = 0.25 * (m[:, ::2, ::2] + m[:, 1::2, ::2] + m[:, ::2, 1::2] + m[:, 1::2, 1::2])

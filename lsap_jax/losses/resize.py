@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsap_jax.networks.reduction import average
-
 _A = -0.75  # torch's cubic coefficient; Catmull-Rom (jax.image) has -0.5
 
 
@@ -105,7 +103,7 @@ def area(images: jax.Array, size: tuple[int, int]) -> jax.Array:
         if source % target == 0:
             shape = images.shape
             images = images.reshape(*shape[:axis], target, source // target, *shape[axis + 1 :])
-            images = average(images, axis + 1)
+            images = jnp.mean(images, axis + 1)
         else:
             images = _apply(images, area_matrix(source, target), axis)
     return images

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from flax import struct
 
 from lsap_jax.networks import winograd
-from lsap_jax.networks.reduction import Matrix
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 
@@ -44,7 +43,7 @@ class Kernel(struct.PyTreeNode, kw_only=True):
     turned: jax.Array | None
     wide: jax.Array | None = None
     wide_turned: jax.Array | None = None
-    energy: Matrix
+    energy: jax.Array
     shape: tuple[int, ...] = struct.field(pytree_node=False)
     side: int = struct.field(pytree_node=False)
     strided: bool = struct.field(pytree_node=False)
@@ -52,9 +51,9 @@ class Kernel(struct.PyTreeNode, kw_only=True):
     @staticmethod
     def of(weight: jax.Array, side: int, strided: bool) -> "Kernel":
         """The kernel of a weight in its direct form."""
-        energy = Matrix.of(jnp.sum(jnp.square(weight), axis=(0, 1)))
-        shape = weight.shape
-        return Kernel(direct=weight, turned=_turned(weight), energy=energy, shape=shape, side=side, strided=strided)
+        energy = jnp.sum(jnp.square(weight), axis=(0, 1))
+        forms = {"direct": weight, "turned": _turned(weight)}
+        return Kernel(**forms, energy=energy, shape=weight.shape, side=side, strided=strided)
 
     @property
     def adjoint(self) -> "Kernel":

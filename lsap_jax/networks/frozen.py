@@ -9,14 +9,22 @@ from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
+from flax import struct
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lsap_jax.networks.convolution import Kernel
-from lsap_jax.networks.reduction import Matrix
 
 COLLECTION = "frozen"
 Params = Mapping[str, Any]
-Form = TypeVar("Form", Kernel, Matrix)
+
+
+class Dense(struct.PyTreeNode):
+    """The weight [in, out] of a dense layer as it is used, scaled."""
+
+    weight: jax.Array
+
+
+Form = TypeVar("Form", Kernel, Dense)
 
 
 def weight(
@@ -38,7 +46,7 @@ def weight(
 def variables(params: Params) -> dict[str, Any]:
     """A tree of params, frozen ones among them, as `Module.apply` takes it."""
     flat = flatten_dict(dict(params))
-    made = {path: leaf for path, leaf in flat.items() if isinstance(leaf, Kernel | Matrix)}
+    made = {path: leaf for path, leaf in flat.items() if isinstance(leaf, Kernel | Dense)}
     if not made:
         return {"params": params}
     plain = {path: leaf for path, leaf in flat.items() if path not in made}

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.networks.parameters import params_from_canonical
-from lsap_jax.networks.reduction import average
 
 RESOLUTION = 299
 FEATURES = 2048
@@ -251,7 +250,7 @@ class InceptionNetwork(nn.Module):
                 x = Convolution(stage, name=stage.name)(x)
             else:
                 x = MixedBlock(stage.branches, name=stage.name)(x)
-        return average(x, (1, 2))
+        return jnp.mean(x, (1, 2))
 
 
 @cache

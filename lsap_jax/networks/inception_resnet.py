@@ -20,7 +20,6 @@ import numpy as np
 
 from lsap_jax.networks.inception import Conv, Convolution, Norm, Pool, pool
 from lsap_jax.networks.parameters import params_from_canonical
-from lsap_jax.networks.reduction import average, total
 
 RESOLUTION = 160  # that of training; the network runs on any size from 75 px
 FEATURES = 512
@@ -115,7 +114,7 @@ STAGES: tuple[Stage, ...] = (
 
 def unit(x: jax.Array) -> jax.Array:
     """Vectors [B, C] at length 1; one of zeros stays as it is."""
-    length = jnp.sqrt(total(jnp.square(x), -1, keepdims=True))
+    length = jnp.sqrt(jnp.sum(jnp.square(x), -1, keepdims=True))
     return x / jnp.maximum(length, _SMALLEST_NORM)
 
 
@@ -215,7 +214,7 @@ class InceptionResnetV1(nn.Module):
                 x = RepeatBlock(stage.blocks, name=stage.name)(x)
             else:
                 x = ResidualBlock(stage, name=stage.name)(x)
-        x = Dense(FEATURES, name="last_linear")(average(x, (1, 2)))
+        x = Dense(FEATURES, name="last_linear")(jnp.mean(x, (1, 2)))
         return unit(Norm(name="last_bn")(x[:, None, None, :])[:, 0, 0, :])
 
 

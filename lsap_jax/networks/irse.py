@@ -20,7 +20,6 @@ import numpy as np
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.inception_resnet import unit
 from lsap_jax.networks.parameters import params_from_canonical
-from lsap_jax.networks.reduction import average
 
 RESOLUTION = 112  # fixed: the last layer sees 7 x 7 positions
 FEATURES = 512
@@ -103,7 +102,7 @@ class Excitation(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
-        y = average(x, (1, 2), keepdims=True)
+        y = jnp.mean(x, (1, 2), keepdims=True)
         y = nn.relu(Kernel(Conv("fc1", width // SQUEEZE), name="fc1")(y))
         return x * nn.sigmoid(Kernel(Conv("fc2", width), name="fc2")(y))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from lsap_jax.networks import frozen
 from lsap_jax.networks.convolution import Kernel
-from lsap_jax.networks.reduction import Matrix, average, matmul, scaled
+from lsap_jax.networks.frozen import Dense
 from lsap_jax.networks.resample import conv2d_resample
 
 SQRT2 = float(np.sqrt(2))
@@ -36,6 +36,11 @@ ACTIVATIONS: dict[str, tuple[Callable, float, float]] = {
 def channelwise(v: jax.Array, ndim: int) -> jax.Array:
     """[C] as [1, ..., 1, C], so that nothing is promoted silently."""
     return v.reshape((1,) * (ndim - 1) + (-1,))
+
+
+def scale_channels(x: jax.Array, s: jax.Array) -> jax.Array:
+    """Features x [B, H, W, C] times s [B, C], in the precision of x; the gradient to s is summed in that of s."""
+    return (x * s[:, None, None, :]).astype(x.dtype)
 
 
 def bias_act(
@@ -66,7 +71,7 @@ def bias_act(
 
 def normalize_2nd_moment(x: jax.Array, eps: float = 1e-8) -> jax.Array:
     """x / sqrt(mean(x²) + eps) over the last axis: onto the sphere of radius √dim (StyleGAN's pixel norm)."""
-    return scaled(x, jax.lax.rsqrt(average(jnp.square(x), -1, keepdims=True) + eps))
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + eps)
 
 
 class FullyConnected(nn.Module):
@@ -82,9 +87,10 @@ class FullyConnected(nn.Module):
         fan_in = x.shape[-1]
         init = nn.initializers.normal(1.0 / self.lr_multiplier)
         gain = self.lr_multiplier / np.sqrt(fan_in)
-        weight = frozen.weight(self, init, (fan_in, self.features), lambda w: w * gain, Matrix.of)
+        weight = frozen.weight(self, init, (fan_in, self.features), lambda w: w * gain, Dense)
         bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
-        x = matmul(x, weight.astype(x.dtype))
+        weight = weight.weight if isinstance(weight, Dense) else weight
+        x = x @ weight.astype(x.dtype)
         return bias_act(x, bias * self.lr_multiplier, self.activation)
 
 
@@ -127,12 +133,12 @@ def modulated_conv2d(
         styles: [B, Cin].
         noise: [B | 1, H', W', 1] added to the result, or None.
     """
-    x = scaled(x, styles[:, None, None, :])
+    x = scale_channels(x, styles)
     x = conv2d_resample(x, weight, resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight)
     if demodulate:
         powers = weight.energy if isinstance(weight, Kernel) else jnp.sum(jnp.square(weight), axis=(0, 1))
-        energy = matmul(jnp.square(styles), powers)
-        x = scaled(x, jax.lax.rsqrt(energy + 1e-8)[:, None, None, :])
+        energy = jnp.square(styles) @ powers
+        x = scale_channels(x, jax.lax.rsqrt(energy + 1e-8))
     return x if noise is None else x + noise.astype(x.dtype)
 
 

@@ -158,7 +158,7 @@ class SynthesisLayer(nn.Module):
             x,
             weight,
             styles,
-            noise=self.noise(inputs, x.shape[0]),
+            noise=self.noise(inputs),
             up=self.up,
             padding=1,
             resample_filter=cfg.filter if self.up > 1 else None,
@@ -169,7 +169,7 @@ class SynthesisLayer(nn.Module):
         inputs.features[self.layer] = x
         return x
 
-    def noise(self, inputs: SynthesisInputs, batch: int) -> jax.Array | None:
+    def noise(self, inputs: SynthesisInputs) -> jax.Array | None:
         """[1 | B, R, R, 1] noise of this layer, scaled by its strength."""
         if not self.config.use_noise:
             return None
@@ -180,18 +180,16 @@ class SynthesisLayer(nn.Module):
             return None
         if inputs.noise_mode == "random":
             if inputs.rng is None:
-                raise ValueError("noise_mode='random' needs rng, a key of jax.random.key or one key per image")
+                raise ValueError("noise_mode='random' needs rng, a key per image")
             index = list(self.config.style_layers()).index(self.layer)
-            return random_noise(inputs.rng, index, batch, r) * strength
+            return random_noise(inputs.rng, index, r) * strength
         if inputs.noise is not None and self.layer in inputs.noise:
             return inputs.noise[self.layer][..., None] * strength
         return const[None, :, :, None] * strength
 
 
-def random_noise(rng: jax.Array, index: int, batch: int, resolution: int) -> jax.Array:
-    """[B, R, R, 1] standard normal noise for layer `index` from one key, or from a key per image ([B] keys)."""
-    if rng.ndim == 0:
-        return jax.random.normal(jax.random.fold_in(rng, index), (batch, resolution, resolution, 1))
+def random_noise(rng: jax.Array, index: int, resolution: int) -> jax.Array:
+    """[B, R, R, 1] standard normal noise for layer `index` from a key per image [B]."""
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, index), (resolution, resolution, 1)))(rng)
 
 

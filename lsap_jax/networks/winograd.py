@@ -35,11 +35,7 @@ def transform_weight(weight: jax.Array) -> jax.Array:
 
 
 def conv3x3(x: jax.Array, transformed: jax.Array) -> jax.Array:
-    """Cross-correlation of x [B, H, W, Cin] with a transformed weight, zero-padded by 1: [B, H, W, Cout].
-
-    The products have their second operand laid out by output: so CPUs add up in the same order for every batch (see
-    `reduction.matmul`).
-    """
+    """Cross-correlation of x [B, H, W, Cin] with a transformed weight, zero-padded by 1: [B, H, W, Cout]."""
     batch, height, width, channels = x.shape
     down, across = -(-height // TILE), -(-width // TILE)
     edges = [(0, 0), (1, 1 + down * TILE - height), (1, 1 + across * TILE - width), (0, 0)]

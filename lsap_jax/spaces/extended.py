@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from lsap_jax.networks.reduction import average
 from lsap_jax.spaces.hypersphere import Hypersphere
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Extended:
 
     def from_ws(self, G: "Generator", ws: jax.Array) -> jax.Array:
         """Codes of ws [B, num_ws, w_dim]; W takes the mean row, the nearest to all of them."""
-        return ws if self.extended else average(ws, 1)
+        return ws if self.extended else jnp.mean(ws, 1)
 
     def decode(self, G: "Generator", w: jax.Array) -> dict[str, Any]:
         """Codes to {"ws": [B, num_ws, w_dim]}."""

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 
 from lsap_jax.networks.layers import channelwise
-from lsap_jax.networks.reduction import average, matmul
 from lsap_jax.spaces.extended import add, mix, start_ws
 
 if TYPE_CHECKING:
@@ -48,12 +47,12 @@ def whiten(statistics: "LatentStatistics", p: jax.Array, floor: float = 0.0) -> 
             generator span a factor of 4.5e8, and rounding in w decides the last axes.
     """
     centred = p - channelwise(statistics.p_mean, p.ndim)
-    return matmul(centred, statistics.p_vectors) / _scale(statistics, floor, p.ndim)
+    return centred @ statistics.p_vectors / _scale(statistics, floor, p.ndim)
 
 
 def colour(statistics: "LatentStatistics", pn: jax.Array, floor: float = 0.0) -> jax.Array:
     """The inverse of `whiten`."""
-    turned = matmul(pn * _scale(statistics, floor, pn.ndim), statistics.p_vectors.T)
+    turned = (pn * _scale(statistics, floor, pn.ndim)) @ statistics.p_vectors.T
     return turned + channelwise(statistics.p_mean, pn.ndim)
 
 
@@ -82,7 +81,7 @@ class Gaussian:
 
     def from_ws(self, G: "Generator", ws: jax.Array) -> jax.Array:
         """Codes of ws [B, num_ws, w_dim]; a space with one code per image takes the mean row."""
-        p = p_of(ws if self.extended else average(ws, 1))
+        p = p_of(ws if self.extended else jnp.mean(ws, 1))
         return whiten(self._statistics(G), p, self.eigenvalue_floor) if self.whitened else p
 
     def decode(self, G: "Generator", p: jax.Array) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from lsap_jax.networks.reduction import average
 from lsap_jax.spaces.mapping_inverse import fit_z
 from lsap_jax.spaces.sphere import retract, slerp
 
@@ -48,7 +47,7 @@ class Hypersphere:
 
     def from_ws(self, G: "Generator", ws: jax.Array) -> jax.Array:
         """Codes whose ws come near to ws [B, num_ws, w_dim] (`fit_z`); Z fits the mean row, the nearest to all."""
-        rows = ws if self.extended else average(ws, 1)
+        rows = ws if self.extended else jnp.mean(ws, 1)
         return fit_z(G, rows.reshape(-1, G.w_dim)).reshape(*rows.shape[:-1], G.z_dim)
 
     def decode(self, G: "Generator", z: jax.Array) -> dict[str, Any]:

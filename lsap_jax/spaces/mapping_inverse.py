@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lsap_jax.networks.reduction import matmul, total
 from lsap_jax.spaces.sphere import retract
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def fit_z(G: "Generator", w: jax.Array, steps: int = STEPS) -> jax.Array:
     candidates = retract(jax.random.normal(jax.random.key(0), (CANDIDATES, G.z_dim)))
     known = G.map_w(candidates)
     # |a - b|² without the [M, candidates, w_dim] array of differences
-    distance = total(jnp.square(known), -1)[None, :] - 2 * matmul(w, known.T)
+    distance = jnp.sum(jnp.square(known), -1)[None, :] - 2 * w @ known.T
     z = candidates[jax.lax.top_k(-distance, STARTS)[1]]  # [M, starts, z_dim]
     tx = optax.adam(optax.cosine_decay_schedule(RATE, steps))
 
@@ -40,5 +39,5 @@ def fit_z(G: "Generator", w: jax.Array, steps: int = STEPS) -> jax.Array:
         return (retract(optax.apply_updates(z, updates)), state), None
 
     (z, _), _ = jax.lax.scan(step, (z, tx.init(z)), length=steps)
-    best = jnp.argmin(total(jnp.square(G.map_rows(z) - w[:, None]), -1), axis=1)[:, None, None]
+    best = jnp.argmin(jnp.sum(jnp.square(G.map_rows(z) - w[:, None]), -1), axis=1)[:, None, None]
     return jnp.take_along_axis(z, best, axis=1)[:, 0]

@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from lsap_jax.networks.reduction import average
-
 if TYPE_CHECKING:
     from lsap_jax.generator import Generator
 
@@ -37,8 +35,8 @@ def retract(flat: jax.Array, sides: tuple[int, ...]) -> jax.Array:
     """Every map of every image at mean 0 and mean square 1, as the projector does after each step."""
     found = []
     for m in maps_of(flat, sides):
-        m = m - average(m, (1, 2), keepdims=True)
-        squared = average(jnp.square(m), (1, 2), keepdims=True)
+        m = m - jnp.mean(m, (1, 2), keepdims=True)
+        squared = jnp.mean(jnp.square(m), (1, 2), keepdims=True)
         m = m * jax.lax.rsqrt(jnp.where(squared > 0, squared, 1.0))
         found.append(m.reshape(m.shape[0], -1))
     return jnp.concatenate(found, axis=-1)

@@ -3,20 +3,18 @@
 import jax
 import jax.numpy as jnp
 
-from lsap_jax.networks.reduction import total
-
 
 def retract(z: jax.Array) -> jax.Array:
     """Eq. 5 of arXiv 2307.08995: z_i ← √d · z_i / |z_i|. A zero vector, which has no direction, stays zero."""
-    squared = total(jnp.square(z), -1, keepdims=True)
+    squared = jnp.sum(jnp.square(z), -1, keepdims=True)
     safe = jnp.where(squared > 0, squared, 1.0)
     return z * (jnp.sqrt(jnp.float32(z.shape[-1])) * jax.lax.rsqrt(safe)).astype(z.dtype)
 
 
 def tangent(z: jax.Array, v: jax.Array) -> jax.Array:
     """The part of v [..., d] that is tangent to the sphere at z [..., d]."""
-    squared = total(jnp.square(z), -1, keepdims=True)
-    along = total(z * v, -1, keepdims=True) / jnp.where(squared > 0, squared, 1.0)
+    squared = jnp.sum(jnp.square(z), -1, keepdims=True)
+    along = jnp.sum(z * v, -1, keepdims=True) / jnp.where(squared > 0, squared, 1.0)
     return v - along * z
 
 
@@ -32,9 +30,9 @@ def rotate(z: jax.Array, direction: jax.Array, angle: jax.Array) -> jax.Array:
         angle: [..., 1] in radians.
     """
     course = tangent(z, direction)
-    length = total(jnp.square(course), -1, keepdims=True)
+    length = jnp.sum(jnp.square(course), -1, keepdims=True)
     # Rounding leaves a tangent of about 1e-7 of a parallel direction.
-    there = length > 1e-10 * total(jnp.square(direction), -1, keepdims=True)
+    there = length > 1e-10 * jnp.sum(jnp.square(direction), -1, keepdims=True)
     turned = jnp.cos(angle) * z + jnp.sin(angle) * retract(course)
     return jnp.where(there, retract(turned), z)
 
@@ -46,8 +44,8 @@ def slerp(a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
         a, b: [..., d] on the sphere. From a to its opposite there is no shortest arc, and a stays.
         t: [..., 1] in [0, 1].
     """
-    cosine = total(a * b, -1, keepdims=True) / a.shape[-1]
+    cosine = jnp.sum(a * b, -1, keepdims=True) / a.shape[-1]
     # The half angle from the chord: the arc cosine has no digits left where a and b are close.
-    chord = jnp.sqrt(total(jnp.square(a - b), -1, keepdims=True) / a.shape[-1])
+    chord = jnp.sqrt(jnp.sum(jnp.square(a - b), -1, keepdims=True) / a.shape[-1])
     angle = jnp.where(cosine > 0, 2 * jnp.arcsin(jnp.clip(chord / 2, 0, 1)), jnp.arccos(jnp.clip(cosine, -1, 1)))
     return rotate(a, b, t * angle)
