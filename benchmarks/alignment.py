@@ -17,8 +17,8 @@ import numpy as np
 from variants import load
 
 import lsap_jax
-from lsap_jax.inversion.evaluation import evaluate, genuine_nscd
 from lsap_jax.report.page import escape
+from lsap_jax.runs.evaluation import evaluate, genuine_nscd
 
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 SAMPLES = 256

@@ -20,9 +20,9 @@ import optax
 from pairs import interval
 
 from lsap_jax.configuration import load_config
-from lsap_jax.generator_file import load_generator
 from lsap_jax.inversion import loop
-from lsap_jax.inversion.batch import Inverter, Job
+from lsap_jax.inversion.inverter import Inverter, Job
+from lsap_jax.models.generator_file import load_generator
 from lsap_jax.training.dataset import load_pack
 
 HISTORY, SEARCH = 10, 12

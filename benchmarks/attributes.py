@@ -11,8 +11,8 @@ import argparse
 
 import numpy as np
 
-from lsap_jax.inversion.results import read_image, read_manifest
-from lsap_jax.metrics.attributes import label_accuracies, load_attributes
+from lsap_jax.models.attributes import label_accuracies, load_attributes
+from lsap_jax.storage.results import read_image, read_manifest
 
 
 def main() -> None:

@@ -19,12 +19,12 @@ from lsap_jax.editing.edit_run import edit_run
 from lsap_jax.editing.moves import move
 from lsap_jax.editing.random import random_direction
 from lsap_jax.editing.series import along
-from lsap_jax.generator import Generator
-from lsap_jax.generator_file import load_generator
-from lsap_jax.inversion.rendering import renderer, space_of
-from lsap_jax.inversion.results import read_run
+from lsap_jax.models.generator import Generator
+from lsap_jax.models.generator_file import load_generator
+from lsap_jax.rendering.render import renderer, space_of
 from lsap_jax.spaces import Space, parse_space
 from lsap_jax.spaces.feature import own_feature
+from lsap_jax.storage.results import read_run
 
 STRENGTHS = (-3.0, -1.5, 1.5, 3.0)
 LEAST = 64  # edits in a timing

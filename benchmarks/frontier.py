@@ -17,7 +17,7 @@ import numpy as np
 from pairs import interval
 
 import lsap_jax
-from lsap_jax.inversion.results import read_arrays, read_manifest
+from lsap_jax.storage.results import read_arrays, read_manifest
 from lsap_jax.training.dataset import load_pack
 
 FAST = {"optimizer.schedule": "cosine"}

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsap_jax.generator import Generator
+from lsap_jax.models.generator import Generator
 from lsap_jax.networks.stylegan2 import GeneratorConfig, initial_params
 
 CASES = [(dtype, form) for dtype in ("float64", "float32") for form in ("plain", "frozen", "winograd")]

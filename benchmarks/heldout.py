@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsap_jax.inversion.pictures import save_png
+from lsap_jax.storage.pictures import save_png
 
 
 def main() -> None:

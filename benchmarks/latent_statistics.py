@@ -16,7 +16,7 @@ import numpy as np
 
 import lsap_jax
 from lsap_jax.networks import stylegan2
-from lsap_jax.statistics import ANCHOR_SAMPLES, SAMPLES, compute_statistics
+from lsap_jax.spaces.statistics import ANCHOR_SAMPLES, SAMPLES, compute_statistics
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lsap_jax.inversion.results import read_arrays, read_manifest
 from lsap_jax.metrics.significance import bootstrap_interval, non_inferiority
+from lsap_jax.storage.results import read_arrays, read_manifest
 
 LEFT_OUT = 5
 

@@ -16,9 +16,9 @@ import numpy as np
 from lsap_jax.cli.demo import samples
 from lsap_jax.configuration import load_config
 from lsap_jax.data import open_images
-from lsap_jax.generator_file import load_generator
-from lsap_jax.inversion.batch import Inverted, Inverter, Job
-from lsap_jax.inversion.flow import flow
+from lsap_jax.inversion.inverter import Inverted, Inverter, Job
+from lsap_jax.models.generator_file import load_generator
+from lsap_jax.runs.flow import flow
 
 
 def main() -> None:

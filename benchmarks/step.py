@@ -57,8 +57,8 @@ def networks(resolution: int, channel_base: int):
     import jax
     import numpy as np
 
-    from lsap_jax.generator import Generator
-    from lsap_jax.losses.perceptual import lpips
+    from lsap_jax.models.generator import Generator
+    from lsap_jax.models.perceptual import lpips
     from lsap_jax.networks.perceptual import STACKS, Conv, tap_channels
     from lsap_jax.networks.stylegan2 import GeneratorConfig, initial_params
 

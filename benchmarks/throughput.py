@@ -2,7 +2,7 @@
 
     python benchmarks/throughput.py [IMAGES] [--steps 99] [--batch_size 8] [--devices 1 2 8] [--processes 1 2]
 
-Every row is a run of `lsap_jax.inversion.run` into a fresh folder, after one that compiles. Rows with several devices
+Every row is a run of `lsap_jax.runs.run` into a fresh folder, after one that compiles. Rows with several devices
 divide the processor into so many (XLA_FLAGS), rows with several processes are shards at once. Printed: images per
 second; the part of the time in which devices compute, and of that the part outside the steps (start and end of a
 batch), per image against the 1200 steps of the paper; the time that the host needs to start a chunk, against the
@@ -79,10 +79,10 @@ def measured(args: argparse.Namespace, index: int, count: int) -> dict[str, floa
 
     from lsap_jax.configuration import load_config
     from lsap_jax.data import Source, open_images
-    from lsap_jax.generator_file import load_generator
-    from lsap_jax.inversion.batch import Inverter
-    from lsap_jax.inversion.run import run
-    from lsap_jax.inversion.saving import Saver
+    from lsap_jax.inversion.inverter import Inverter
+    from lsap_jax.models.generator_file import load_generator
+    from lsap_jax.runs.run import run
+    from lsap_jax.runs.saving import Saver
 
     spent = dict.fromkeys(("begin", "advance", "end", "dispatch", "waits"), 0.0)
 

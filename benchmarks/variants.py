@@ -19,9 +19,9 @@ import numpy as np
 import lsap_jax
 from lsap_jax.cli.demo import samples
 from lsap_jax.data import open_images
-from lsap_jax.inversion.invert import Inversion
-from lsap_jax.inversion.pictures import grid, save_png
 from lsap_jax.pixels import to_uint8
+from lsap_jax.runs.invert import Inversion
+from lsap_jax.storage.pictures import grid, save_png
 from lsap_jax.training.dataset import load_pack
 
 VARIANTS: dict[str, dict[str, tuple[str, dict]]] = {

@@ -9,16 +9,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "Generator": "lsap_jax.generator",
-    "load_generator": "lsap_jax.generator_file",
-    "Inversion": "lsap_jax.inversion.invert",
-    "invert": "lsap_jax.inversion.invert",
-    "evaluate": "lsap_jax.inversion.evaluation",
-    "render": "lsap_jax.inversion.rendering",
+    "Generator": "lsap_jax.models.generator",
+    "load_generator": "lsap_jax.models.generator_file",
+    "Inversion": "lsap_jax.runs.invert",
+    "invert": "lsap_jax.runs.invert",
+    "evaluate": "lsap_jax.runs.evaluation",
+    "render": "lsap_jax.rendering.render",
     "edit": "lsap_jax.editing.edit",
     "Space": "lsap_jax.spaces",
     "parse_space": "lsap_jax.spaces",
-    "with_statistics": "lsap_jax.statistics",
+    "with_statistics": "lsap_jax.spaces.statistics",
     "LsapError": "lsap_jax.errors",
 }
 

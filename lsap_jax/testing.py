@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from lsap_jax.generator import BasecodeEncoder, Discriminator, Generator, discriminator_shapes, generator_shapes
+from lsap_jax.models.generator import BasecodeEncoder, Discriminator, Generator, discriminator_shapes, generator_shapes
 from lsap_jax.networks import basecode as encoder
 from lsap_jax.networks import discriminator as critic
 from lsap_jax.networks import stylegan2

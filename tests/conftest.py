@@ -74,8 +74,8 @@ def quick_compilation() -> Iterator[None]:
 def quick_whitening() -> Iterator[None]:
     """KID is whitened, and genuine images are judged, by a few of the samples that a real evaluation takes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lsap_jax.inversion.evaluation.WHITENING_SAMPLES", 64)
-        patch.setattr("lsap_jax.editing.quality.GENUINE_SAMPLES", 64)
+        patch.setattr("lsap_jax.runs.evaluation.WHITENING_SAMPLES", 64)
+        patch.setattr("lsap_jax.experiments.edit_quality.quality.GENUINE_SAMPLES", 64)
         yield
 
 
@@ -103,7 +103,7 @@ def optimizations_left_out(value: bool) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny():
     """The tiny generator with discriminator, base-code encoder and latent statistics."""
-    from lsap_jax.statistics import with_statistics
+    from lsap_jax.spaces.statistics import with_statistics
     from lsap_jax.testing import tiny_generator
 
     return with_statistics(tiny_generator(basecode=True))

@@ -16,9 +16,9 @@ import numpy as np
 
 from lsap_jax.editing import edit_run
 from lsap_jax.editing.series import Series
-from lsap_jax.generator_file import load_generator
-from lsap_jax.inversion.run import Summary
-from lsap_jax.inversion.run_folder import RunFolder
+from lsap_jax.models.generator_file import load_generator
+from lsap_jax.runs.run import Summary
+from lsap_jax.storage.run_folder import RunFolder
 
 STRENGTHS = (-1.0, 0.0, 1.0)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from lsap_jax.configuration import load_config
-from lsap_jax.generator import Generator
-from lsap_jax.inversion.rendering import render
-from lsap_jax.inversion.run_folder import RunFolder
+from lsap_jax.models.generator import Generator
 from lsap_jax.pixels import to_uint8
+from lsap_jax.rendering.render import render
 from lsap_jax.spaces import space_from_config
 from lsap_jax.spaces.feature import own_feature
+from lsap_jax.storage.run_folder import RunFolder
 
 
 def write_run(

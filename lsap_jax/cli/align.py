@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lsap_jax.data.source import Picture
     from lsap_jax.faces.detect import Detector
     from lsap_jax.faces.upright import Meant, Small
-    from lsap_jax.inversion.saving import Clock
+    from lsap_jax.runs.saving import Clock
 
     Ready = tuple[Picture, Small]  # as it is cut out, and as it is searched
     Waiting = list[tuple[int, str, Future[tuple[dict[str, Any], bytes]]]]
@@ -79,7 +79,7 @@ def align(
     """Aligns with progress, prints the summary; returns the exit status."""
     from lsap_jax.cli.alignment import FAILED, opened
     from lsap_jax.cli.progress import reporter
-    from lsap_jax.inversion.saving import Clock
+    from lsap_jax.runs.saving import Clock
 
     try:
         with opened(out, {**settings, "detector_sha256": detector.sha256}) as folder, reporter() as progress:
@@ -194,7 +194,7 @@ def cut_out(picture: "Picture", meant: "Meant", resolution: int) -> tuple[dict[s
     from lsap_jax.faces.align import align as align_face
     from lsap_jax.faces.align import crop_quad
     from lsap_jax.faces.choose import remarks
-    from lsap_jax.inversion.encoding import png_bytes
+    from lsap_jax.storage.file_bytes import png_bytes
 
     faces, chosen = meant
     landmarks = faces.landmarks[chosen]

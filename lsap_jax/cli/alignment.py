@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion import atomic
+from lsap_jax.storage import atomic
 
 FORMAT = "lsap_jax alignment 1"
 SETTINGS, DONE, FAILED = "alignment.json", "alignment.jsonl", "failures.jsonl"

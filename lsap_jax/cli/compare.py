@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
     from lsap_jax.data import Source
-    from lsap_jax.generator import Generator
-    from lsap_jax.report.comparison.plan import Plan
+    from lsap_jax.experiments.comparison.plan import Plan
+    from lsap_jax.models.generator import Generator
 
 
 def flags() -> FlagValues:
@@ -48,8 +48,8 @@ def run(args: Arguments) -> int:
     out, name = Path(args.required("out")), args.required("generator")
     config = choose_config(args)
     from lsap_jax.cli.runs import images_of
-    from lsap_jax.generator_file import load_generator
-    from lsap_jax.report.comparison.plan import check_plans, make_plans
+    from lsap_jax.experiments.comparison.plan import check_plans, make_plans
+    from lsap_jax.models.generator_file import load_generator
 
     plans = make_plans(config)
     G = load_generator(name)
@@ -77,9 +77,10 @@ def compare(
     from lsap_jax.cli.invert import print_failures
     from lsap_jax.cli.progress import reporter
     from lsap_jax.cli.runs import attached, prepared, with_shown_statistics
-    from lsap_jax.report.comparison.runs import comparison_folder, describe, run_preset, write_record
-    from lsap_jax.report.comparison.tables import summary_text
+    from lsap_jax.experiments.comparison.runs import comparison_folder, describe, run_preset, write_record
+    from lsap_jax.experiments.comparison.tables import summary_text
     from lsap_jax.report.comparison.write import write_comparison
+    from lsap_jax.report.run_report import write_run_report
 
     failed, done = 0, 0
     try:
@@ -96,6 +97,7 @@ def compare(
                         plan,
                         out,
                         generator_name=generator_name,
+                        write_report=write_run_report,
                         evaluate=config.evaluate,
                         progress=progress,
                     )

@@ -26,7 +26,7 @@ from lsap_jax.cli.arguments import Arguments, new_flags, number, switch, text
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
-    from lsap_jax.generator import BasecodeEncoder, Generator
+    from lsap_jax.models.generator import BasecodeEncoder, Generator
 
 GRID_PSI = 0.7
 
@@ -44,7 +44,7 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
-    from lsap_jax.weights_file import check_writable
+    from lsap_jax.storage.weights_file import check_writable
 
     args.no_config()
     source, target = (Path(p) for p in args.only("SRC", "DST"))
@@ -66,7 +66,7 @@ def run(args: Arguments) -> int:
 
         return wrote(target, save_inception(target, checkpoint))
     if checkpoint.kind in ("inception_resnet_v1", "arcface"):
-        from lsap_jax.metrics.embedder import save_embedder
+        from lsap_jax.models.embedder import save_embedder
 
         return wrote(target, save_embedder(target, checkpoint))
     if checkpoint.kind == "mtcnn" and len(checkpoint.config["networks"]) == 3:
@@ -74,7 +74,7 @@ def run(args: Arguments) -> int:
 
         return wrote(target, save_detector(target, checkpoint))
     if checkpoint.kind == "backbone" and args.flags.lin:
-        from lsap_jax.losses.lpips_file import save_lpips
+        from lsap_jax.models.lpips_file import save_lpips
 
         lin = read(args.flags.lin)
         describe(lin)
@@ -92,7 +92,7 @@ REMEDIES = {
 
 def own_encoder(source: Path, generator: str | None) -> bool:
     """Whether SRC was written by this package and is to be joined to a generator."""
-    from lsap_jax.weights_file import is_weights_file
+    from lsap_jax.storage.weights_file import is_weights_file
 
     return generator is not None and source.is_file() and is_weights_file(source)
 
@@ -100,7 +100,7 @@ def own_encoder(source: Path, generator: str | None) -> bool:
 def convert_generator(args: Arguments, checkpoint: Checkpoint, source: Path, target: Path) -> int:
     """The generator (and discriminator) of a checkpoint, with its samples."""
     from lsap_jax.cli.runs import attached
-    from lsap_jax.generator_file import from_checkpoint
+    from lsap_jax.models.generator_file import from_checkpoint
 
     G = from_checkpoint(checkpoint)
     checkpoint.arrays.clear()  # G has copies in its own layouts: a 1024-px model need not be in memory twice
@@ -113,7 +113,7 @@ def convert_generator(args: Arguments, checkpoint: Checkpoint, source: Path, tar
 
 def join(args: Arguments, source: Path, target: Path, checkpoint: Checkpoint | None = None) -> int:
     """A base-code encoder, alone or inside the file of `--generator`."""
-    from lsap_jax.basecode_file import attach_basecode, basecode_from_checkpoint, load_basecode, save_basecode
+    from lsap_jax.models.basecode_file import attach_basecode, basecode_from_checkpoint, load_basecode, save_basecode
 
     encoder: BasecodeEncoder
     if checkpoint is None:
@@ -123,7 +123,7 @@ def join(args: Arguments, source: Path, target: Path, checkpoint: Checkpoint | N
     facts = {"source": source.name} if checkpoint is None else provenance(checkpoint, source)
     if args.flags.generator is None:
         return wrote(target, save_basecode(target, encoder, {"name": target.stem, **facts}))
-    from lsap_jax.generator_file import load_generator
+    from lsap_jax.models.generator_file import load_generator
 
     G = attach_basecode(load_generator(args.flags.generator), encoder)
     G = replace(G, provenance_json=json.dumps({**G.provenance, "basecode": facts}, sort_keys=True))
@@ -186,7 +186,7 @@ def sample_grid(args: Arguments, G: "Generator", target: Path) -> int:
     if not args.flags.grid:
         return 0
     from lsap_jax.cli.generate import draw
-    from lsap_jax.inversion.pictures import grid, save_png
+    from lsap_jax.storage.pictures import grid, save_png
 
     number_of = 16 if G.img_resolution <= 256 else 4
     images = draw(G, list(range(number_of)), GRID_PSI, batch_size=4)

@@ -19,7 +19,7 @@ from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, text
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
-    from lsap_jax.generator import Generator
+    from lsap_jax.models.generator import Generator
 
 GENERATOR = "toonhead64"
 SPACES = ("f/z+", "z+")
@@ -44,7 +44,7 @@ def run(args: Arguments) -> int:
     from lsap_jax.cli.verify import verify
     from lsap_jax.configuration import load_config, preset_name
     from lsap_jax.data import open_images
-    from lsap_jax.generator_file import load_generator
+    from lsap_jax.models.generator_file import load_generator
 
     args.no_config()
     args.only()
@@ -78,9 +78,9 @@ def edit(G: "Generator", folders: list[Path]) -> int:
     from lsap_jax.editing.edit_run import edit_run
     from lsap_jax.editing.named import bundled_directions, find
     from lsap_jax.editing.series import along
-    from lsap_jax.inversion.rendering import space_of
-    from lsap_jax.inversion.results import read_run
+    from lsap_jax.rendering.render import space_of
     from lsap_jax.report.edit_report import write_edit_report
+    from lsap_jax.storage.results import read_run
 
     names = DIRECTIONS if bundled_directions(G) else ("random:0",)
     print(f"== edits: {', '.join(names)} ==")
@@ -111,7 +111,7 @@ def samples() -> str:
 
 def print_comparison(folders: dict[str, Path]) -> None:
     """A table with the mean metrics of each space."""
-    from lsap_jax.inversion.results import read_manifest
+    from lsap_jax.storage.results import read_manifest
 
     means: dict[str, Any] = {}
     for space, folder in folders.items():

@@ -33,9 +33,9 @@ from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
     from lsap_jax.editing.series import Series
-    from lsap_jax.generator import Generator
-    from lsap_jax.inversion.results import Record
+    from lsap_jax.models.generator import Generator
     from lsap_jax.spaces import Space
+    from lsap_jax.storage.results import Record
 
 STRENGTHS = "-3,-1.5,0,1.5,3"
 POINTS = 9
@@ -76,9 +76,9 @@ def run(args: Arguments) -> int:
     from lsap_jax.cli.progress import reporter
     from lsap_jax.cli.runs import generator_of
     from lsap_jax.editing.edit_run import edit_run
-    from lsap_jax.inversion.rendering import space_of
-    from lsap_jax.inversion.results import read_failures, read_manifest, read_run
+    from lsap_jax.rendering.render import space_of
     from lsap_jax.report.edit_report import check_beside, write_edit_report
+    from lsap_jax.storage.results import read_failures, read_manifest, read_run
 
     args.no_config()
     (name,) = args.only("RUN")
@@ -127,7 +127,7 @@ def chosen(
     from lsap_jax.editing.layers import RANGES
     from lsap_jax.editing.named import find
     from lsap_jax.editing.series import along, mixed, towards
-    from lsap_jax.inversion.results import read_code
+    from lsap_jax.storage.results import read_code
 
     values = args.flags
     options: dict[str, Any] = {"unit": values.unit, "layers": values.layers, "absolute": values.absolute}

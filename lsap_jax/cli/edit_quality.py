@@ -31,8 +31,8 @@ from lsap_jax.errors import LsapError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-    from lsap_jax.editing.quality import Judges
-    from lsap_jax.generator import Generator
+    from lsap_jax.experiments.edit_quality.quality import Judges
+    from lsap_jax.models.generator import Generator
 
 NONE = "none"
 GREATEST = 3.4e38  # of 32 bits
@@ -55,10 +55,10 @@ def run(args: Arguments) -> int:
     config = configuration(args, "edit_quality", shorthands, key="toggle")
     from lsap_jax.cli.runs import generator_of, with_shown_statistics
     from lsap_jax.editing.named import find
-    from lsap_jax.editing.protocol import measure_runs, open_runs
-    from lsap_jax.editing.quality_folder import writing
-    from lsap_jax.generator import Generator
-    from lsap_jax.report.quality.tables import summary_text
+    from lsap_jax.experiments.edit_quality.folder import writing
+    from lsap_jax.experiments.edit_quality.protocol import measure_runs, open_runs
+    from lsap_jax.experiments.edit_quality.tables import summary_text
+    from lsap_jax.models.generator import Generator
     from lsap_jax.report.quality.write import write_quality
 
     check(config)
@@ -92,7 +92,7 @@ def run(args: Arguments) -> int:
 
 def check(config: "ConfigDict") -> None:
     """Raises LsapError where a setting is none that there is."""
-    from lsap_jax.editing.protocol import VARIANTS
+    from lsap_jax.experiments.edit_quality.protocol import VARIANTS
 
     given = ",".join(config.variants)
     if unknown := [v for v in config.variants if v not in VARIANTS] or ([] if config.variants else [""]):
@@ -120,7 +120,7 @@ def folders(given: Sequence[str]) -> list[tuple[str, Path]]:
     Raises:
         LsapError: a comparison that cannot be read.
     """
-    from lsap_jax.report.comparison.runs import read_comparison
+    from lsap_jax.experiments.comparison.runs import read_comparison
 
     found = []
     for one in map(Path, given):
@@ -139,10 +139,10 @@ def choose_judges(G: "Generator", config: "ConfigDict") -> "tuple[Judges, dict[s
     """
     from dataclasses import asdict
 
-    from lsap_jax.editing.quality import Judges
+    from lsap_jax.experiments.edit_quality.quality import Judges
     from lsap_jax.faces.detect import load_detector
-    from lsap_jax.metrics.attributes import load_attributes
-    from lsap_jax.metrics.embedder import ARCFACE, load_embedder
+    from lsap_jax.models.attributes import load_attributes
+    from lsap_jax.models.embedder import ARCFACE, load_embedder
 
     attributes = None if config.attributes == NONE else load_attributes(config.attributes or None, G)
     embedder = load_embedder(config.identity) if config.identity else None

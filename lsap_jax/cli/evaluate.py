@@ -28,10 +28,10 @@ def flags() -> FlagValues:
 
 def run(args: Arguments) -> int:
     from lsap_jax.cli.runs import generator_of, with_shown_statistics
-    from lsap_jax.inversion.evaluation import evaluate_run
-    from lsap_jax.inversion.results import read_run
-    from lsap_jax.losses.lpips_file import load_lpips
     from lsap_jax.metrics.fid import load_inception
+    from lsap_jax.models.lpips_file import load_lpips
+    from lsap_jax.runs.evaluation import evaluate_run
+    from lsap_jax.storage.results import read_run
 
     args.no_config()
     (folder,) = args.only("RUN")

@@ -32,7 +32,7 @@ from lsap_jax.cli.arguments import Arguments, choice, new_flags, switch, text
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
-    from lsap_jax.inversion.results import Record
+    from lsap_jax.storage.results import Record
 
 FILES = ("npy", "pt", "npz")
 FORMATS = (*FILES, "zarr", "files")
@@ -64,7 +64,7 @@ def run(args: Arguments) -> int:
 
 def to_store(folder: Path, target: str) -> int:
     """A run folder as a store."""
-    from lsap_jax.inversion.transfer import write_store
+    from lsap_jax.storage.transfer import write_store
 
     store = write_store(folder, target, tell=tell)
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in store.arrays.items())
@@ -74,8 +74,8 @@ def to_store(folder: Path, target: str) -> int:
 
 def to_folder(source: str, folder: Path) -> int:
     """A store as a run folder."""
-    from lsap_jax.inversion.store import open_store
-    from lsap_jax.inversion.transfer import write_files
+    from lsap_jax.storage.store import open_store
+    from lsap_jax.storage.transfer import write_files
 
     store = open_store(source)
     changed = write_files(store, folder, tell=tell)
@@ -92,7 +92,7 @@ def tell(done: int, total: int) -> None:
 
 def to_file(args: Arguments, folder: Path, target: Path, kind: str) -> int:
     """The codes of a run in one file."""
-    from lsap_jax.inversion.results import read_manifest, read_run
+    from lsap_jax.storage.results import read_manifest, read_run
 
     record, manifest = read_run(folder), read_manifest(folder)
     ids = sorted(manifest)
@@ -117,7 +117,7 @@ def code_parts(folder: Path, ids: Sequence[str], manifest: Mapping[str, "Record"
     Raises:
         LsapError: a code is damaged, or of another shape than the first.
     """
-    from lsap_jax.inversion.results import read_code
+    from lsap_jax.storage.results import read_code
 
     first = read_code(folder, ids[0], manifest=manifest)
 
@@ -142,8 +142,8 @@ def ws_part(
     import jax
 
     from lsap_jax.cli.runs import generator_of, with_shown_statistics
-    from lsap_jax.inversion.rendering import space_of
-    from lsap_jax.inversion.results import read_code
+    from lsap_jax.rendering.render import space_of
+    from lsap_jax.storage.results import read_code
 
     G = generator_of(folder, record, generator)
     space = space_of(record, G)

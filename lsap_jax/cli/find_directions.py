@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from lsap_jax.editing.direction import Direction
     from lsap_jax.editing.interfacegan import Scorer
-    from lsap_jax.generator import Generator
+    from lsap_jax.models.generator import Generator
 
 METHODS = ("ganspace", "sefa", "interfacegan", "random")
 COMPONENTS = 10
@@ -72,8 +72,8 @@ def run(args: Arguments) -> int:
     from lsap_jax.editing.direction_file import save_directions
     from lsap_jax.editing.layers import layer_rows
     from lsap_jax.editing.series import labels_of
-    from lsap_jax.generator_file import load_generator
-    from lsap_jax.weights_file import check_writable
+    from lsap_jax.models.generator_file import load_generator
+    from lsap_jax.storage.weights_file import check_writable
 
     args.no_config()
     args.only()
@@ -203,8 +203,8 @@ def attribute_scorer(G: "Generator", source: str | None) -> tuple["Scorer", list
     """(scorer, its attributes, a digest of it) of a classifier; None is the one bundled with this generator."""
     from flax.traverse_util import flatten_dict
 
-    from lsap_jax.metrics.attributes import attribute_scores, load_attributes
-    from lsap_jax.weights_file import digest
+    from lsap_jax.models.attributes import attribute_scores, load_attributes
+    from lsap_jax.storage.weights_file import digest
 
     attributes = load_attributes(source, G)
     weights = digest({"/".join(path): leaf for path, leaf in flatten_dict(dict(attributes.params)).items()})
@@ -277,8 +277,8 @@ def picture(
     import numpy as np
 
     from lsap_jax.editing.edit import edit
-    from lsap_jax.inversion.pictures import grid, save_png
     from lsap_jax.pixels import to_uint8
+    from lsap_jax.storage.pictures import grid, save_png
 
     some, codes, rows = directions[:MOST_ROWS], sampled_codes(G, face), []
     for one in some:

@@ -17,7 +17,7 @@ from lsap_jax.cli.arguments import Arguments, new_flags, number, real, text
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
-    from lsap_jax.generator import Generator
+    from lsap_jax.models.generator import Generator
 
 MOST_SEEDS = 100_000
 GRID_SEEDS = 256
@@ -34,8 +34,8 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
-    from lsap_jax.generator_file import load_generator
-    from lsap_jax.inversion.pictures import grid, save_png
+    from lsap_jax.models.generator_file import load_generator
+    from lsap_jax.storage.pictures import grid, save_png
 
     args.no_config()
     args.only()

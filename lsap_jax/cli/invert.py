@@ -27,14 +27,14 @@ from absl.flags import FlagValues
 from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK, TERMINATED, one_line
 from lsap_jax.cli.arguments import Arguments, choice, configuration, literal, new_flags, number, switch, text
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.shards import Shard, joined_shard, parse_shard
+from lsap_jax.storage.shards import Shard, joined_shard, parse_shard
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
     from lsap_jax.data import Source
-    from lsap_jax.generator import Generator
-    from lsap_jax.inversion.run import Summary
+    from lsap_jax.models.generator import Generator
+    from lsap_jax.runs.run import Summary
 
 SHOWN_FAILURES = 5
 AUTO = "auto"
@@ -96,7 +96,7 @@ def run(args: Arguments) -> int:
     engine = choose_engine(args)
     shard = choose_shard(args)
     from lsap_jax.cli.runs import attached, images_of, prepared
-    from lsap_jax.generator_file import load_generator
+    from lsap_jax.models.generator_file import load_generator
 
     G = prepared(attached(load_generator(name), config.init), config)
     source = images_of(args, G, config.fit, config.align)
@@ -116,7 +116,7 @@ def choose_shard(args: Arguments) -> Shard | None:
 
 
 def choose_engine(args: Arguments) -> dict[str, Any]:
-    """`engine` and `actors` of `lsap_jax.inversion.run.run`; with Ray, this process leaves accelerators to actors.
+    """`engine` and `actors` of `lsap_jax.runs.run.run`; with Ray, this process leaves accelerators to actors.
 
     Raises:
         LsapError: flags that do not go together.
@@ -166,9 +166,9 @@ def fitting_batch(G: "Generator", config: "ConfigDict", out: Path, images: int) 
     """The batch size that a run in `out` was begun with, so that its batches are formed again; else the largest that
     fits.
     """
-    from lsap_jax.inversion.batch import Inverter
+    from lsap_jax.inversion.inverter import Inverter
     from lsap_jax.inversion.memory import largest_batch
-    from lsap_jax.inversion.results import read_run
+    from lsap_jax.storage.results import read_run
 
     if (out / "run.json").is_file():
         return read_run(out)["config"]["batch_size"]
@@ -177,11 +177,11 @@ def fitting_batch(G: "Generator", config: "ConfigDict", out: Path, images: int) 
 
 def starts(args: Arguments, G: "Generator", source: "Source", config: "ConfigDict") -> dict[str, dict[str, np.ndarray]]:
     """Codes of `--init` by id; their digest goes into the configuration, so that a resumed run starts from the same."""
-    from lsap_jax.inversion.rendering import space_of
-    from lsap_jax.inversion.results import read_run
     from lsap_jax.inversion.start import read_start, starting_codes
+    from lsap_jax.rendering.render import space_of
     from lsap_jax.spaces import space_from_config
-    from lsap_jax.weights_file import digest
+    from lsap_jax.storage.results import read_run
+    from lsap_jax.storage.weights_file import digest
 
     space = space_from_config(config, G)
     kind, given = read_start(args.flags.init, source.ids, args.flags.init_kind)
@@ -216,12 +216,12 @@ def invert(
 ) -> int:
     """Runs with progress, writes the report, prints the summary; returns the exit status."""
     from lsap_jax.cli.progress import reporter
-    from lsap_jax.inversion.batch import Inverter
-    from lsap_jax.inversion.flight import Preempted
+    from lsap_jax.inversion.inverter import Inverter
     from lsap_jax.inversion.memory import explained
-    from lsap_jax.inversion.results import read_manifest
-    from lsap_jax.inversion.run import run as run_inversion
     from lsap_jax.report.run_report import write_run_report
+    from lsap_jax.runs.run import run as run_inversion
+    from lsap_jax.storage.flight import Preempted
+    from lsap_jax.storage.results import read_manifest
 
     options: dict[str, Any] = {"generator_name": generator_name, "start": start, "shard": shard}
     options |= {"engine": engine, "actors": actors}
@@ -284,7 +284,7 @@ def terminated() -> Iterator[Callable[[], bool]]:
 
 def print_failures(out: Path) -> None:
     """The first few images that could not be done, and why."""
-    from lsap_jax.inversion.results import read_failures
+    from lsap_jax.storage.results import read_failures
 
     failures = read_failures(out)
     for record in list(failures.values())[:SHOWN_FAILURES]:
@@ -295,7 +295,7 @@ def print_failures(out: Path) -> None:
 
 def summary_line(summary: "Summary") -> str:
     """What came of a run, with the mean of every metric."""
-    from lsap_jax.inversion.results import read_manifest
+    from lsap_jax.storage.results import read_manifest
 
     records = read_manifest(summary.out).values()
     sums, counts = Counter[str](), Counter[str]()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from lsap_jax.inversion.run import Progress
+    from lsap_jax.runs.run import Progress
 
 SECONDS = 10.0  # between plain lines
 QUIET = 3.0  # seconds that need no report

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lsap_jax.cli.arguments import Arguments
     from lsap_jax.data import Source
     from lsap_jax.data.source import Align
-    from lsap_jax.generator import Generator
+    from lsap_jax.models.generator import Generator
 
 
 def images_of(args: "Arguments", G: "Generator", fit: str, align: bool = False) -> "Source":
@@ -83,11 +83,11 @@ def attached(G: "Generator", files: Mapping[str, Any]) -> "Generator":
         files: a configuration's `init`, with "basecode" and "pnorm".
     """
     if files.get("basecode"):
-        from lsap_jax.basecode_file import attach_basecode, load_basecode
+        from lsap_jax.models.basecode_file import attach_basecode, load_basecode
 
         G = attach_basecode(G, load_basecode(files["basecode"]))
     if files.get("pnorm"):
-        from lsap_jax.statistics import with_pnorm
+        from lsap_jax.spaces.statistics import with_pnorm
 
         G = with_pnorm(with_shown_statistics(G), files["pnorm"])
     return G
@@ -104,7 +104,7 @@ def prepared(G: "Generator", config: "ConfigDict") -> "Generator":
 def with_shown_statistics(G: "Generator") -> "Generator":
     """`with_statistics`, telling on stderr how far it is where they have to be computed."""
     from lsap_jax.cli.progress import counter
-    from lsap_jax.statistics import with_statistics
+    from lsap_jax.spaces.statistics import with_statistics
 
     return with_statistics(G, counter("latent statistics of this generator, once", quiet=0))
 
@@ -115,7 +115,7 @@ def generator_of(folder: Path, run: dict[str, Any], other: str | None) -> "Gener
     Raises:
         LsapError: there is none, or its weights are not those of the run.
     """
-    from lsap_jax.generator_file import bundled, load_generator
+    from lsap_jax.models.generator_file import bundled, load_generator
 
     recorded = run.get("generator", {})
     name = other or recorded.get("name", "")

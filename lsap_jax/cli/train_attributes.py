@@ -26,8 +26,8 @@ def run(args: Arguments) -> int:
     (archive,) = args.only("ARCHIVE.npz")
     out = Path(args.required("out"))
     config = configuration(args, "attributes_toonhead64", {"seed": args.flags.seed}, key="augment")
+    from lsap_jax.storage.weights_file import check_writable
     from lsap_jax.training.attributes import train_attributes
-    from lsap_jax.weights_file import check_writable
 
     check_writable(out)
     train_attributes(config, archive, out)

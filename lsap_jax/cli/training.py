@@ -11,7 +11,7 @@ from lsap_jax.errors import LsapError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-    from lsap_jax.generator import Generator
+    from lsap_jax.models.generator import Generator
 
 
 def encoder_flags(kind: str) -> FlagValues:
@@ -38,6 +38,6 @@ def training_of(args: Arguments, kind: str) -> "tuple[ConfigDict, Generator, Pat
     config = configuration(args, default, {"generator": name, "seed": args.flags.seed}, key="widths")
     if not config.generator:
         raise LsapError("--generator is missing: the encoder is trained on samples of a generator")
-    from lsap_jax.generator_file import load_generator
+    from lsap_jax.models.generator_file import load_generator
 
     return config, load_generator(config.generator), out

@@ -18,9 +18,9 @@ from lsap_jax.cli.arguments import Arguments, new_flags, number, text
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
-    from lsap_jax.generator import Generator
-    from lsap_jax.inversion.results import Record
+    from lsap_jax.models.generator import Generator
     from lsap_jax.spaces import Space
+    from lsap_jax.storage.results import Record
 
 TOLERANCE = 1
 
@@ -46,8 +46,8 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
     """
     from lsap_jax.cli.runs import generator_of
     from lsap_jax.editing.edit_run import EDIT, read_edit
-    from lsap_jax.inversion.rendering import space_of
-    from lsap_jax.inversion.results import read_manifest, read_run
+    from lsap_jax.rendering.render import space_of
+    from lsap_jax.storage.results import read_manifest, read_run
 
     edit = read_edit(folder) if (folder / EDIT.file).is_file() else None
     record, manifest = read_run(folder) if edit is None else {**edit, **edit["run"]}, read_manifest(folder)
@@ -99,7 +99,7 @@ def picture_of(part: str) -> str:
 
 def unread(folder: Path, manifest: Mapping[str, "Record"]) -> Iterator[tuple[str, str, str]]:
     """(id, part, what is wrong) of the files that are missing or have changed."""
-    from lsap_jax.inversion.results import read_bytes
+    from lsap_jax.storage.results import read_bytes
 
     for name, record in manifest.items():
         for part in record["sha256"]:
@@ -118,9 +118,9 @@ def check(
     batch_size: int,
 ) -> Iterator[tuple[str, str, int]]:
     """(name, what is wrong or "", largest difference in grey levels) of each (id, part of `codes_of`) of a batch."""
-    from lsap_jax.inversion.rendering import render
-    from lsap_jax.inversion.results import read_arrays, read_image
     from lsap_jax.pixels import to_uint8
+    from lsap_jax.rendering.render import render
+    from lsap_jax.storage.results import read_arrays, read_image
 
     codes: dict[str, dict[str, np.ndarray]] = {}
     pictures: dict[str, np.ndarray] = {}

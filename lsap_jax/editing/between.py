@@ -10,8 +10,8 @@ from lsap_jax.editing.edit import Edited
 from lsap_jax.editing.layers import Layers, layer_mask
 from lsap_jax.editing.moves import checked
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
-from lsap_jax.inversion.rendering import render
+from lsap_jax.models.generator import Generator
+from lsap_jax.rendering.render import render
 from lsap_jax.spaces import Space, parse_space
 
 _between = jax.jit(lambda space, a, b, t: space.between(a, b, t), static_argnums=0)

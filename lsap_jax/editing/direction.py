@@ -9,9 +9,9 @@ import numpy as np
 
 from lsap_jax.editing.layers import Layers
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
+from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import Space
-from lsap_jax.weights_file import digest
+from lsap_jax.storage.weights_file import digest
 
 FAMILIES = ("z", "w", "s", "p", "pn")
 

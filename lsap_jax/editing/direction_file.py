@@ -13,7 +13,7 @@ import numpy as np
 from lsap_jax.editing.direction import FAMILIES, Direction
 from lsap_jax.editing.layers import Layers
 from lsap_jax.errors import LsapError
-from lsap_jax.weights_file import read_weights, write_weights
+from lsap_jax.storage.weights_file import read_weights, write_weights
 
 KIND = "directions"
 FORBIDDEN = set('/\\:@,"')  # a name is part of a path, and of `--direction FILE:NAME@SPACE`

@@ -10,8 +10,8 @@ from lsap_jax.editing.layers import Layers
 from lsap_jax.editing.moves import checked, move
 from lsap_jax.editing.named import find
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
-from lsap_jax.inversion.rendering import render
+from lsap_jax.models.generator import Generator
+from lsap_jax.rendering.render import render
 from lsap_jax.spaces import Space, parse_space
 
 

@@ -24,18 +24,18 @@ from PIL import Image
 
 from lsap_jax.editing.series import Series
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
-from lsap_jax.inversion.atomic import sha256
-from lsap_jax.inversion.batch import versions
-from lsap_jax.inversion.encoding import arrays_from_npz, image_from_png, npz_bytes, png_bytes
-from lsap_jax.inversion.pictures import grid
-from lsap_jax.inversion.rendering import renderer, space_of
-from lsap_jax.inversion.results import Layout, Record, read_bytes, read_manifest, read_run
-from lsap_jax.inversion.run import Summary
-from lsap_jax.inversion.run_folder import Conclude, RunFolder, put_together, untouched
-from lsap_jax.inversion.saving import Clock, Progress
-from lsap_jax.inversion.shards import Shard
+from lsap_jax.inversion.inverter import versions
+from lsap_jax.models.generator import Generator
 from lsap_jax.pixels import to_uint8
+from lsap_jax.rendering.render import renderer, space_of
+from lsap_jax.runs.run import Summary
+from lsap_jax.runs.saving import Clock, Progress
+from lsap_jax.storage.atomic import sha256
+from lsap_jax.storage.file_bytes import arrays_from_npz, image_from_png, npz_bytes, png_bytes
+from lsap_jax.storage.pictures import grid
+from lsap_jax.storage.results import Layout, Record, read_bytes, read_manifest, read_run
+from lsap_jax.storage.run_folder import Conclude, RunFolder, put_together, untouched
+from lsap_jax.storage.shards import Shard
 
 EDIT = Layout("edit.json", "lsap_jax edit 1", "edit")
 RESUME_KEYS = ("series", "space", "base_resolution", "run.config", "generator.sha256", "saved")
@@ -73,11 +73,11 @@ def edit_run(
         series: what to do to every image, or to one.
         batch_size: pictures rendered at once, over all devices.
         devices: the local ones by default.
-        shard: the share of this process, as in `lsap_jax.inversion.run.run`; all take groups of one size.
+        shard: the share of this process, as in `lsap_jax.runs.run.run`; all take groups of one size.
         save_codes: write codes/ID/DIRECTION/STRENGTH.npz, which hold f at every strength, too.
         animate: write animated WebP.
         progress: called after every series of a group.
-        conclude: called with `out` at the end, as in `lsap_jax.inversion.run.run`.
+        conclude: called with `out` at the end, as in `lsap_jax.runs.run.run`.
 
     Returns:
         a `Summary` of this share; `left` counts the images of all shares that nobody has done.

@@ -12,8 +12,8 @@ import numpy as np
 
 from lsap_jax.editing.direction import Direction
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
-from lsap_jax.statistics import Report, principal_axes
+from lsap_jax.models.generator import Generator
+from lsap_jax.spaces.statistics import Report, principal_axes
 
 SAMPLES = 1_000_000
 REGRESSION_SAMPLES = 100_000

@@ -30,7 +30,7 @@ from lsap_jax.editing.direction import FAMILIES, Direction
 from lsap_jax.editing.direction_file import by_name, read_directions
 from lsap_jax.editing.layers import Layers
 from lsap_jax.errors import LsapError
-from lsap_jax.weights_file import is_weights_file
+from lsap_jax.storage.weights_file import is_weights_file
 
 OFFICIAL = {name: "w" for name in ("age.pt", "smile.pt", "pose.pt", "rotation.pt")}
 # Component and rows of named directions of the FFHQ generator (GANSpace's and e4e's notebooks, which apply them as

@@ -17,9 +17,9 @@ import numpy as np
 
 from lsap_jax.editing.direction import Direction, family, near
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
+from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import Space, parse_space, sphere
-from lsap_jax.statistics import Report
+from lsap_jax.spaces.statistics import Report
 
 SPACES = ("z", "w", "s")
 SAMPLES = 20_000

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
+from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import Space
 
 Layers = str | int | Iterable[int] | None

@@ -29,8 +29,8 @@ import numpy as np
 from lsap_jax.editing.direction import Direction, fitted
 from lsap_jax.editing.layers import Layers, layer_mask
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
-from lsap_jax.inversion.rendering import check_keys
+from lsap_jax.models.generator import Generator
+from lsap_jax.rendering.render import check_keys
 from lsap_jax.spaces import Space
 
 UNITS = ("step", "angle")

@@ -35,10 +35,10 @@ from lsap_jax.editing.random import DEVIATIONS, random_direction
 from lsap_jax.editing.sefa import sefa
 from lsap_jax.editing.styles import in_styles
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
+from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import Space, parse_space
-from lsap_jax.statistics import Report
-from lsap_jax.weights_file import Unwritable
+from lsap_jax.spaces.statistics import Report
+from lsap_jax.storage.weights_file import Unwritable
 
 COMPONENTS = 80  # found at once, as GANSpace's authors do
 NUMBERED = re.compile(r"(ganspace|sefa|random)-(\d+)(-code)?")

@@ -5,7 +5,7 @@ import numpy as np
 
 from lsap_jax.editing.direction import Direction, family
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
+from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import Space, parse_space
 
 DEVIATIONS = {"paper": 0.2, "code": 0.04}  # variance 0.04 in the paper; its code takes 0.04 as the deviation

@@ -5,8 +5,8 @@ import numpy as np
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.layers import Layers, layer_rows
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
-from lsap_jax.statistics import principal_axes
+from lsap_jax.models.generator import Generator
+from lsap_jax.spaces.statistics import principal_axes
 
 
 def affine_weights(G: Generator, layers: Layers = None) -> np.ndarray:

@@ -20,9 +20,9 @@ from lsap_jax.editing.direction import Direction, described, fitted
 from lsap_jax.editing.layers import Layers, layer_mask
 from lsap_jax.editing.moves import check_move, move
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
+from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import Space
-from lsap_jax.weights_file import digest
+from lsap_jax.storage.weights_file import digest
 
 Codes = Mapping[str, np.ndarray]
 

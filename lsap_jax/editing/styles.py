@@ -7,7 +7,7 @@ import numpy as np
 
 from lsap_jax.editing.direction import Direction, fitted
 from lsap_jax.editing.layers import layer_mask
-from lsap_jax.generator import Generator
+from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import parse_space
 from lsap_jax.spaces.style import flat
 

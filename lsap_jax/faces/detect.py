@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image
 
 from convert_weights.checkpoint import Checkpoint
-from lsap_jax import weights_file
 from lsap_jax.errors import LsapError
 from lsap_jax.faces.atlas import Search, atlas, level_sizes, pyramid
 from lsap_jax.faces.cascade import cascade
 from lsap_jax.networks.mtcnn import LANDMARKS, WINDOW, mtcnn_params
+from lsap_jax.storage import weights_file
 
 KIND = "mtcnn"
 LONGEST = 1024  # px of the side of a picture that is searched

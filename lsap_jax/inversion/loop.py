@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from lsap_jax.generator import Generator
 from lsap_jax.inversion.objective import Targets, Terms, terms, weighted
 from lsap_jax.inversion.optimizers import make_optimizer, per_image
-from lsap_jax.inversion.rendering import decode, synthesise
-from lsap_jax.losses.perceptual import Perceptual
 from lsap_jax.metrics import distortion
+from lsap_jax.models.generator import Generator
+from lsap_jax.models.perceptual import Perceptual
 from lsap_jax.networks.image_by_image import in_groups
 from lsap_jax.networks.layers import FEATURES
+from lsap_jax.rendering.render import decode, synthesise
 from lsap_jax.spaces import Space
 
 Codes = dict[str, jax.Array]

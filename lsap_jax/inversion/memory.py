@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.batch import Inverter
+from lsap_jax.inversion.inverter import Inverter
 
 MEMORY_FILE = Path("/proc/meminfo")
 SHARE = 0.85  # of the free memory; the rest is for what runs beside the steps

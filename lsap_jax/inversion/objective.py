@@ -8,15 +8,15 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
-from lsap_jax.inversion.rendering import Decoded, decode, synthesise
 from lsap_jax.losses import prior
 from lsap_jax.losses.alignment import alignment, nscd
 from lsap_jax.losses.base import base_code
-from lsap_jax.losses.lpips_file import load_lpips
-from lsap_jax.losses.perceptual import Perceptual, from_discriminator
 from lsap_jax.losses.pixel import mse
-from lsap_jax.losses.resize import lanczos
+from lsap_jax.models.generator import Generator
+from lsap_jax.models.lpips_file import load_lpips
+from lsap_jax.models.perceptual import Perceptual, from_discriminator
+from lsap_jax.networks.pixel_maps import lanczos
+from lsap_jax.rendering.render import Decoded, decode, synthesise
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.noise import maps_of
 

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lsap_jax.generator import Generator
 from lsap_jax.inversion import loop
 from lsap_jax.inversion.objective import Targets
-from lsap_jax.losses.perceptual import Perceptual
+from lsap_jax.models.generator import Generator
+from lsap_jax.models.perceptual import Perceptual
 from lsap_jax.networks.image_by_image import in_groups
 from lsap_jax.spaces import feature, parse_space
 

@@ -6,11 +6,11 @@ import jax
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
 from lsap_jax.inversion import loop
 from lsap_jax.inversion.objective import terms_from_config
 from lsap_jax.inversion.optimizers import RETRACTIONS, SCHEDULES
 from lsap_jax.inversion.prepare import Start
+from lsap_jax.models.generator import Generator
 from lsap_jax.networks.image_by_image import images_at_once
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.space import STARTS

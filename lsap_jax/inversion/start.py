@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
+from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import Space, parse_space
 from lsap_jax.spaces.space import Detail
 
@@ -90,7 +90,7 @@ def _single(code: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _from_run(folder: Path, ids: Sequence[str]) -> dict[str, Codes]:
-    from lsap_jax.inversion.results import read_code, read_manifest
+    from lsap_jax.storage.results import read_code, read_manifest
 
     manifest = read_manifest(folder)
     found = {id: read_code(folder, id, manifest=manifest) for id in ids if id in manifest}

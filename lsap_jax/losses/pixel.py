@@ -3,13 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-
-def weighted_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Mean per image [B] of a map [B, h, w], weighted by a mask of the same shape in [0, 1]; 0 for an empty mask."""
-    if mask is None:
-        return jnp.mean(values, (1, 2))
-    weight = jnp.sum(mask, (1, 2))
-    return jnp.sum(values * mask, (1, 2)) / jnp.where(weight > 0, weight, 1.0)
+from lsap_jax.networks.pixel_maps import weighted_mean
 
 
 def mse(a: jax.Array, b: jax.Array, mask: jax.Array | None = None) -> jax.Array:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from lsap_jax.generator import LatentStatistics
+from lsap_jax.models.generator import LatentStatistics
 from lsap_jax.spaces.gaussian import p_of, whiten
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.errors import LsapError
-from lsap_jax.losses.resize import area
+from lsap_jax.networks.pixel_maps import area
 
 _COMMON = {"range": "[-1, 1], clipped", "resolution": "the generator's", "quantisation": "none"}
 

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from convert_weights.checkpoint import Checkpoint
-from lsap_jax import weights_file
 from lsap_jax.errors import LsapError
 from lsap_jax.networks.inception import FEATURES, RESOLUTION, InceptionNetwork, inception_params
 from lsap_jax.pixels import to_uint8
+from lsap_jax.storage import weights_file
 
 KIND = "inception"
 PUBLIC_FILE = "pt_inception-2015-12-05-6726825d.pth"  # its name ends with the start of its SHA-256

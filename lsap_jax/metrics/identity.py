@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from lsap_jax.errors import LsapError
-from lsap_jax.metrics.embedder import ARCFACE, FACE_SIZE, Embedder, Images, embed_pictures, to_levels
+from lsap_jax.models.embedder import ARCFACE, FACE_SIZE, Embedder, Images, embed_pictures, to_levels
 
 if TYPE_CHECKING:
     from lsap_jax.faces.detect import Detector

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.errors import LsapError
-from lsap_jax.losses.resize import area
+from lsap_jax.networks.pixel_maps import area
 
 _CHUNK = 64
 _WIDTHS = (32, 64)

@@ -12,11 +12,11 @@ import numpy as np
 
 from lsap_jax.editing.edit_run import read_edit
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.atomic import write_files
-from lsap_jax.inversion.results import Record, read_failures, read_image, read_manifest
 from lsap_jax.report.fragments import details, settings, text_table
 from lsap_jax.report.page import breakable, count, escape, page, section
 from lsap_jax.report.pictures import data_uri
+from lsap_jax.storage.atomic import write_files
+from lsap_jax.storage.results import Record, read_failures, read_image, read_manifest
 
 MAX_IMAGES = 60
 MAX_BYTES = 12_000_000  # of embedded pictures

@@ -48,8 +48,3 @@ def as_text(value: object) -> str:
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         return ", ".join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def mapping(value: object) -> Mapping:
-    """The value if it is a mapping, else an empty one: a damaged file must not stop the page."""
-    return value if isinstance(value, Mapping) else {}

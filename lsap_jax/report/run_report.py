@@ -11,11 +11,11 @@ import numpy as np
 
 from lsap_jax.data.ids import id_problem
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.atomic import write_files
-from lsap_jax.inversion.results import Record, read_arrays, read_failures, read_image, read_manifest, read_run
 from lsap_jax.report.page import page
 from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri, difference
 from lsap_jax.report.sections import DIFFERENCE_FACTOR, Card, Contents, Row, body
+from lsap_jax.storage.atomic import write_files
+from lsap_jax.storage.results import Record, read_arrays, read_failures, read_image, read_manifest, read_run
 
 MAX_PICTURES = 200
 MAX_BYTES = 10_000_000  # of embedded pictures; with the numbers of thousands of images the page stays under 15 MB

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lsap_jax.report.charts import band, histogram, sparkline
-from lsap_jax.report.fragments import as_text, details, mapping, settings, text_table
+from lsap_jax.report.fragments import as_text, details, settings, text_table
 from lsap_jax.report.page import breakable, count, escape, number, section
+from lsap_jax.storage.results import mapping
 
 DIFFERENCE_FACTOR = 4
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from lsap_jax.spaces.hypersphere import Hypersphere
 
 if TYPE_CHECKING:
-    from lsap_jax.generator import Generator
+    from lsap_jax.models.generator import Generator
 
 
 def add(code: jax.Array, direction: jax.Array, strength: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
-    from lsap_jax.generator import Generator
+    from lsap_jax.models.generator import Generator
 
 
 def default_resolution(G: "Generator") -> int:

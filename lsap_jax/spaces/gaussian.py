@@ -18,7 +18,7 @@ from lsap_jax.networks.layers import channelwise
 from lsap_jax.spaces.extended import add, mix, start_ws
 
 if TYPE_CHECKING:
-    from lsap_jax.generator import Generator, LatentStatistics
+    from lsap_jax.models.generator import Generator, LatentStatistics
 
 SLOPE = 0.2  # of the mapping network's activation
 

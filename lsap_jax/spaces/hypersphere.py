@@ -14,7 +14,7 @@ from lsap_jax.spaces.mapping_inverse import fit_z
 from lsap_jax.spaces.sphere import retract, slerp
 
 if TYPE_CHECKING:
-    from lsap_jax.generator import Generator
+    from lsap_jax.models.generator import Generator
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import optax
 from lsap_jax.spaces.sphere import retract
 
 if TYPE_CHECKING:
-    from lsap_jax.generator import Generator
+    from lsap_jax.models.generator import Generator
 
 STEPS = 300
 CANDIDATES = 1024

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
-    from lsap_jax.generator import Generator
+    from lsap_jax.models.generator import Generator
 
 
 def init(G: "Generator", rng: jax.Array) -> jax.Array:

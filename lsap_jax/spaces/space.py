@@ -17,7 +17,7 @@ from lsap_jax.spaces.sphere import rotate
 from lsap_jax.spaces.style import Style
 
 if TYPE_CHECKING:
-    from lsap_jax.generator import Generator
+    from lsap_jax.models.generator import Generator
 
 Codes = dict[str, jax.Array]
 Detail = Hypersphere | Extended | Style | Gaussian

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from lsap_jax.spaces.extended import add, mix, start_ws
 
 if TYPE_CHECKING:
-    from lsap_jax.generator import Generator
+    from lsap_jax.models.generator import Generator
 
 
 def flat(G: "Generator", styles: Mapping[str, jax.Array]) -> jax.Array:

@@ -21,14 +21,14 @@ import optax
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.generator_file import load_generator
-from lsap_jax.metrics.attributes import (
+from lsap_jax.models.attributes import (
     Attributes,
     BinaryAttribute,
     check_binary,
     label_accuracies,
     save_attributes,
 )
+from lsap_jax.models.generator_file import load_generator
 from lsap_jax.networks.attributes import AttributesConfig, AttributesNetwork, initial_params
 from lsap_jax.training.dataset import split_heldout
 

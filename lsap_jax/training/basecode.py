@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from lsap_jax.basecode_file import attach_basecode, save_basecode
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import BasecodeEncoder, Generator
-from lsap_jax.losses.perceptual import Perceptual
+from lsap_jax.models.basecode_file import attach_basecode, save_basecode
+from lsap_jax.models.generator import BasecodeEncoder, Generator
+from lsap_jax.models.perceptual import Perceptual
 from lsap_jax.networks.basecode import BasecodeConfig, BasecodeNetwork, initial_variables
 from lsap_jax.spaces.feature import check_resolution
 from lsap_jax.training.encoder import (

@@ -21,13 +21,13 @@ import orbax.checkpoint as ocp
 from flax import struct
 from ml_collections import ConfigDict
 
-from lsap_jax.generator import Generator
-from lsap_jax.inversion.pictures import grid, save_png
-from lsap_jax.losses.lpips_file import load_lpips
-from lsap_jax.losses.perceptual import Perceptual, from_discriminator
 from lsap_jax.losses.pixel import mse
-from lsap_jax.losses.resize import lanczos
+from lsap_jax.models.generator import Generator
+from lsap_jax.models.lpips_file import load_lpips
+from lsap_jax.models.perceptual import Perceptual, from_discriminator
+from lsap_jax.networks.pixel_maps import lanczos
 from lsap_jax.pixels import to_uint8
+from lsap_jax.storage.pictures import grid, save_png
 from lsap_jax.training.dataset import batch
 from lsap_jax.training.source import check_source
 

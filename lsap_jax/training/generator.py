@@ -14,11 +14,11 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Discriminator, Generator
-from lsap_jax.generator_file import load_generator
-from lsap_jax.inversion.pictures import grid, save_png
+from lsap_jax.models.generator import Discriminator, Generator
+from lsap_jax.models.generator_file import load_generator
 from lsap_jax.networks import discriminator, stylegan2
 from lsap_jax.pixels import to_uint8
+from lsap_jax.storage.pictures import grid, save_png
 from lsap_jax.training.dataset import batch, load_training_images
 from lsap_jax.training.source import check_source
 from lsap_jax.training.stylegan2 import TrainConfig, TrainState, initial_state, train_step

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator, LatentEncoder
-from lsap_jax.losses.perceptual import Perceptual
+from lsap_jax.models.generator import Generator, LatentEncoder
+from lsap_jax.models.perceptual import Perceptual
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig, LatentEncoderNetwork, initial_variables
 from lsap_jax.training.dataset import load_training_images
 from lsap_jax.training.encoder import (

@@ -17,13 +17,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.generator import Generator
-from lsap_jax.generator_file import load_generator
-from lsap_jax.inversion.atomic import write_files
-from lsap_jax.inversion.encoding import png_bytes
-from lsap_jax.inversion.pictures import grid
 from lsap_jax.metrics.kid import Kid, Whitening, feature_description, fit_whitening, kid, random_features
+from lsap_jax.models.generator import Generator
+from lsap_jax.models.generator_file import load_generator
 from lsap_jax.pixels import to_uint8
+from lsap_jax.storage.atomic import write_files
+from lsap_jax.storage.file_bytes import png_bytes
+from lsap_jax.storage.pictures import grid
 from lsap_jax.training.dataset import load_training_images
 from lsap_jax.training.stylegan2 import BUFFERS
 

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from lsap_jax.configuration import flat
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.atomic import write_files
+from lsap_jax.storage.atomic import write_files
 
 
 def check_source(out: Path, config: ConfigDict, generator_sha256: str, free: Collection[str]) -> None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from lsap_jax.generator import Generator
+from lsap_jax.models.generator import Generator
 from lsap_jax.training.augment import adapt, augment
 
 Params = Any

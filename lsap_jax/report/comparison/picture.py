@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.results import read_image
-from lsap_jax.report.comparison.tables import Comparison
+from lsap_jax.experiments.comparison.tables import Comparison
 from lsap_jax.report.page import number
+from lsap_jax.storage.results import read_image
 
 LEAST_SIDE, MOST_SIDE = 160, 256  # of a picture: smaller ones are enlarged by an integer, larger ones reduced
 GAP, LINE, FONT = 12, 20, 14

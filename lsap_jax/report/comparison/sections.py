@@ -6,14 +6,14 @@ from urllib.parse import quote
 
 import numpy as np
 
-from lsap_jax.inversion.results import Record
+from lsap_jax.experiments.comparison.tables import Comparison, Entry, best, ranking
 from lsap_jax.report.comparison.charts import ends, intervals_chart, multiples
 from lsap_jax.report.comparison.picture import Line, caption_names
 from lsap_jax.report.comparison.statistics import published_part, tests_part
-from lsap_jax.report.comparison.tables import Comparison, Entry, best, ranking
-from lsap_jax.report.fragments import as_text, details, leaves, mapping, settings, text_table
+from lsap_jax.report.fragments import as_text, details, leaves, settings, text_table
 from lsap_jax.report.page import breakable, count, escape, number, section
 from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri
+from lsap_jax.storage.results import Record, mapping
 
 CURVE = "mse"
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lsap_jax.report.comparison.tables import Comparison, Test
-from lsap_jax.report.fragments import mapping, text_table
+from lsap_jax.experiments.comparison.tables import Comparison, Test
+from lsap_jax.report.fragments import text_table
 from lsap_jax.report.page import count, escape, number, section
+from lsap_jax.storage.results import mapping
 
 
 def tests_part(comparison: Comparison) -> str:

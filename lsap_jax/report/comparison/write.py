@@ -14,12 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.atomic import write_files
-from lsap_jax.inversion.encoding import png_bytes
-from lsap_jax.inversion.results import read_arrays
-from lsap_jax.report.comparison.picture import caption_names, draw, read_lines
-from lsap_jax.report.comparison.sections import CURVE, body
-from lsap_jax.report.comparison.tables import (
+from lsap_jax.experiments.comparison.tables import (
     Comparison,
     Entry,
     comparison_csv,
@@ -27,7 +22,12 @@ from lsap_jax.report.comparison.tables import (
     read_all,
     tests_csv,
 )
+from lsap_jax.report.comparison.picture import caption_names, draw, read_lines
+from lsap_jax.report.comparison.sections import CURVE, body
 from lsap_jax.report.page import page
+from lsap_jax.storage.atomic import write_files
+from lsap_jax.storage.file_bytes import png_bytes
+from lsap_jax.storage.results import read_arrays
 
 MOST_CURVES = 200
 

@@ -12,14 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lsap_jax.editing.curves import Resampled, intervals
-from lsap_jax.editing.quality import MEASURES
-from lsap_jax.inversion.atomic import write_files
-from lsap_jax.report.fragments import details, settings, text_table
-from lsap_jax.report.page import escape, page, section
-from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri
-from lsap_jax.report.quality.charts import Line, legend, lines_chart
-from lsap_jax.report.quality.tables import (
+from lsap_jax.experiments.edit_quality.curves import Resampled, intervals
+from lsap_jax.experiments.edit_quality.quality import MEASURES
+from lsap_jax.experiments.edit_quality.tables import (
     Entry,
     Quality,
     curves_csv,
@@ -32,6 +27,11 @@ from lsap_jax.report.quality.tables import (
     unsure,
     verdict,
 )
+from lsap_jax.report.fragments import details, settings, text_table
+from lsap_jax.report.page import escape, page, section
+from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri
+from lsap_jax.report.quality.charts import Line, legend, lines_chart
+from lsap_jax.storage.atomic import write_files
 
 SIDE = 128  # px, of an embedded picture
 STEPS, TOGGLED = "strength (steps)", "strength (steps to the other side)"

@@ -1,0 +1,258 @@
+"""The runs of a comparison: its folder, one inversion after the other, and how long each took.
+
+    comparison.json   what is compared: configuration, presets, ids, generator, versions; no times
+    times.json        seconds per preset, over all sessions
+    PRESET/           a run folder each, as `lsap-jax invert` leaves it, with its report
+
+`write` adds the tables and the page.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lsap_jax.data import ImageError, Source
+from lsap_jax.errors import LsapError
+from lsap_jax.experiments.comparison.plan import Plan, label
+from lsap_jax.inversion.inverter import versions
+from lsap_jax.models.generator import Generator
+from lsap_jax.runs.evaluation import evaluate_run
+from lsap_jax.runs.run import Progress, Summary, run
+from lsap_jax.storage import atomic
+from lsap_jax.storage.results import Record, read_failures, read_manifest, read_run
+from lsap_jax.storage.run_folder import FREE_KEYS
+
+FORMAT = "lsap_jax comparison 1"
+ABOUT = {
+    "images": "finished in the sessions that were timed",
+    "seconds": "until the last of these images was saved; compilation, loading and saving included",
+    "stepping_seconds": "of the chunks of steps after the first of a batch: no compilation, no loading, no saving",
+    "image_steps": "steps in these chunks times the images of a batch",
+    "steps": "of one image",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """How long a preset took, over all sessions; `ABOUT` says what each number is."""
+
+    images: int = 0
+    seconds: float = 0.0
+    stepping_seconds: float = 0.0
+    image_steps: int = 0
+    steps: int = 0
+
+    @property
+    def per_image(self) -> float | None:
+        """Seconds per image, compilation included; None where no image was timed."""
+        return self.seconds / self.images if self.images else None
+
+    @property
+    def stepping_per_image(self) -> float | None:
+        """Seconds per image of the steps alone, in a full batch; None where a batch was a single chunk of steps."""
+        return self.stepping_seconds / self.image_steps * self.steps if self.image_steps else None
+
+
+def describe(config: ConfigDict, plans: Sequence[Plan], source: Source, G: Generator, generator_name: str) -> Record:
+    """comparison.json: what is compared, and no times."""
+    import PIL
+    import scipy
+
+    settings = config.to_dict()
+    settings["test"] |= {name: label(settings["test"][name]) for name in ("candidate", "baseline")}
+    return {
+        "format": FORMAT,
+        "config": settings,
+        "presets": [{"preset": plan.preset, "folder": plan.folder} for plan in plans],
+        "ids": list(source.ids),
+        "generator": {"name": generator_name, "sha256": G.sha256, "img_resolution": G.img_resolution},
+        "versions": {**versions(), "scipy": scipy.__version__, "pillow": PIL.__version__},
+    }
+
+
+@contextmanager
+def comparison_folder(out: Path, record: Record) -> Iterator[None]:
+    """Starts or resumes a comparison in a folder and holds its lock meanwhile. Each run in it checks for itself that it
+    is resumed as it was started, so that presets and images may be added.
+
+    Raises:
+        LsapError: the folder holds something else, another process works there, or it cannot be written.
+    """
+    with atomic.claimed(out, ["comparison.json"]):
+        if not (out / "comparison.json").exists():
+            write_record(out, record)
+        yield
+
+
+def write_record(out: Path, record: Record) -> None:
+    """Writes comparison.json: at the first start, and again when all runs are over, since only then it is true of a
+    comparison that was extended.
+    """
+    atomic.write_files({out / "comparison.json": json_bytes(record)})
+
+
+def read_comparison(out: Path) -> Record:
+    """Contents of comparison.json.
+
+    Raises:
+        LsapError: it is none.
+    """
+    record = _read_json(out / "comparison.json")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise LsapError(f"{out}: is no comparison of this version, its comparison.json has no format {FORMAT!r}")
+    return record
+
+
+def run_preset(
+    G: Generator,
+    source: Source,
+    plan: Plan,
+    out: Path,
+    *,
+    generator_name: str,
+    write_report: Callable[[Path], object],
+    evaluate: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """The run of one preset: begun, resumed, or left as it is where nothing is left to do; and its report.
+
+    Args:
+        write_report: writes report.html of a run folder.
+        evaluate: add the columns of `lsap-jax evaluate` to its metrics.csv where they are not there.
+
+    Raises:
+        LsapError: see `lsap_jax.runs.run.run`.
+    """
+    folder = out / plan.folder
+    summary = finished(G, source, plan, folder)
+    if summary is None:
+        watch = Stopwatch(out, plan, len(source), fresh=not (folder / "run.json").exists())
+
+        def listen(p: Progress) -> None:
+            watch(p)
+            if progress is not None:
+                progress(p)
+
+        summary = run(G, source, plan.config, folder, generator_name=generator_name, progress=listen)
+    if evaluate and summary.done and not evaluated(folder):
+        evaluate_run(G, folder, batch_size=plan.config.batch_size, sets=False)
+    report = folder / "report.html"
+    if not report.exists() or report.stat().st_mtime_ns < (folder / "metrics.csv").stat().st_mtime_ns:
+        write_report(folder)
+    return summary
+
+
+def finished(G: Generator, source: Source, plan: Plan, folder: Path) -> Summary | None:
+    """The summary of a run that has nothing left to do, told from its files without preparing the inversion.
+
+    None otherwise, also for a run that was started otherwise: resuming it says what differs. An image that could not
+    be read and still cannot is no reason to compute its batch again.
+    """
+    if not (folder / "run.json").exists() or not (folder / "metrics.csv").exists():
+        return None
+    record, manifest, failures = read_run(folder), read_manifest(folder), read_failures(folder)
+    if _settings(record.get("config", {})) != _settings(json.loads(json.dumps(plan.config.to_dict()))):
+        return None
+    if record.get("generator", {}).get("sha256") != G.sha256:
+        return None
+    if (folder / "metrics.csv").read_bytes().count(b"\n") != len(manifest) + 1:  # killed before it was written anew
+        return None
+    missing = [i for i, name in enumerate(source.ids) if name not in manifest]
+    if any(source.ids[i] not in failures or not _unreadable(source, i) for i in missing):
+        return None
+    done = len(source) - len(missing)
+    return Summary(done=done, failed=len(missing), skipped=done, out=folder)
+
+
+def evaluated(folder: Path) -> bool:
+    """Whether metrics.csv has what `evaluate_run` adds."""
+    return b",nscd" in (folder / "metrics.csv").read_bytes().split(b"\n", 1)[0]
+
+
+class Stopwatch:
+    """Listens to a run and keeps times.json, which is written whenever images were finished. What an interrupted batch
+    took is not counted.
+    """
+
+    def __init__(self, out: Path, plan: Plan, images: int, *, fresh: bool) -> None:
+        """fresh: forget the times of an earlier run of this preset."""
+        self.out, self.preset = out, plan.preset
+        self.batch = min(plan.config.batch_size, images)
+        kept = Times() if fresh else read_times(out).get(plan.preset, Times())
+        self.times = replace(kept, steps=plan.config.steps)
+        self.earlier = self.times.seconds
+        self.started = self.last = time.monotonic()
+        self.done: int | None = None
+        self.step = 0
+
+    def __call__(self, p: Progress) -> None:
+        now = time.monotonic()
+        if self.done is None:
+            self.done = p.done
+        elif p.step > self.step:  # a later chunk of the same batch; the first one waits for the compiler
+            self.times = replace(
+                self.times,
+                stepping_seconds=self.times.stepping_seconds + now - self.last,
+                image_steps=self.times.image_steps + (p.step - self.step) * self.batch,
+            )
+        self.step, self.last = p.step, now
+        if p.done > self.done:
+            images, seconds = self.times.images + p.done - self.done, self.earlier + now - self.started
+            self.times, self.done = replace(self.times, images=images, seconds=seconds), p.done
+            write_times(self.out, {**read_times(self.out), self.preset: self.times})
+
+
+def read_times(out: Path) -> dict[str, Times]:
+    """times.json by preset; empty where there is none.
+
+    Raises:
+        LsapError: it is damaged.
+    """
+    if not (out / "times.json").exists():
+        return {}
+    try:
+        return {preset: Times(**values) for preset, values in _read_json(out / "times.json")["presets"].items()}
+    except (TypeError, KeyError, AttributeError):
+        raise LsapError(f"{out / 'times.json'}: is damaged; delete it, and the times so far are unknown") from None
+
+
+def write_times(out: Path, times: dict[str, Times]) -> None:
+    """Writes times.json."""
+    presets = {preset: asdict(one) for preset, one in times.items()}
+    atomic.write_files({out / "times.json": json_bytes({"about": ABOUT, "presets": presets})})
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON for people, in ASCII; without NaN, which JSON has not."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise LsapError(f"{path}: is not there") from None
+    except OSError as error:
+        raise atomic.explained(error, path) from error
+    except ValueError:
+        raise LsapError(f"{path}: is damaged; restore it or delete it") from None
+
+
+def _settings(config: Record) -> Record:
+    """A configuration without what may differ between the sessions of a run."""
+    free = {key.removeprefix("config.") for key in FREE_KEYS}
+    return {key: value for key, value in config.items() if key not in free}
+
+
+def _unreadable(source: Source, index: int) -> bool:
+    try:
+        source.load(index)
+    except ImageError:
+        return True
+    return False

@@ -1,0 +1,307 @@
+"""The numbers of a comparison: read from its run folders, summarised, tested, and written as CSV."""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsap_jax.errors import LsapError
+from lsap_jax.experiments.comparison.runs import Times, read_comparison, read_times
+from lsap_jax.metrics.significance import Interval, NonInferiority, bootstrap_interval, non_inferiority
+from lsap_jax.storage.results import Record, mapping, read_failures, read_manifest, read_run
+
+FIRST = ("mse", "psnr", "ssim", "ssim01")
+HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "ssim01", "ms_ssim", "identity"})
+NEITHER_IS_BETTER = frozenset({"nscd"})  # below the level of genuine samples, codes have collapsed towards the mean
+LAYER = re.compile(r"nscd_\d+")  # columns that a table of presets has no room for
+MARGINS = ("absolute", "relative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What one preset came to.
+
+    Attributes:
+        preset, folder: its name and its run folder's.
+        run: contents of run.json.
+        metrics: of the finished images that are compared, by id; with what `lsap-jax evaluate` added.
+        manifest: the records of these images, by id.
+        described: what each metric is, by name.
+        failed: ids of those that could not be done.
+        times: None where none of its images was timed.
+    """
+
+    preset: str
+    folder: str
+    run: Record
+    metrics: Mapping[str, Mapping[str, float]]
+    manifest: Mapping[str, Record]
+    described: Mapping[str, Mapping[str, Any]]
+    failed: tuple[str, ...]
+    times: Times | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """One non-inferiority test; `margin` is "absolute" or "relative", the number is in `outcome`."""
+
+    metric: str
+    margin: str
+    higher_is_better: bool
+    means: tuple[float, float]
+    outcome: NonInferiority
+
+    def passed(self, level: float) -> bool:
+        """Whether both p values are below the level."""
+        return self.outcome.p_t < level and self.outcome.p_wilcoxon < level
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All numbers of a comparison.
+
+    Attributes:
+        record: contents of comparison.json.
+        entries: in the order of the presets.
+        ids: of all images, in order.
+        common: ids that every preset finished (presets without a single image left aside); every mean and every test is
+            over these.
+        metrics: names, in order.
+        distance: the metric that is a perceptual distance, if there is one.
+        intervals: by preset and metric.
+        tests: empty where there are none; `untested` says why.
+    """
+
+    record: Record
+    entries: tuple[Entry, ...]
+    ids: tuple[str, ...]
+    common: tuple[str, ...]
+    metrics: tuple[str, ...]
+    distance: str | None
+    intervals: Mapping[tuple[str, str], Interval]
+    tests: tuple[Test, ...]
+    untested: str
+
+
+def read_all(out: Path) -> Comparison:
+    """A comparison as its folder has it.
+
+    Raises:
+        LsapError: no comparison, a run of it is missing or damaged, or an image was another one in another run.
+    """
+    record = read_comparison(out)
+    ids, times = tuple(record["ids"]), read_times(out)
+    entries = tuple(_entry(out, one["preset"], one["folder"], ids, times) for one in record["presets"])
+    some = [entry for entry in entries if entry.manifest]
+    common = tuple(id for id in ids if some and all(id in entry.manifest for entry in some))
+    _refuse_other_inputs(out, some, common)
+    metrics = _metric_names(some)
+    intervals = {}
+    for entry in some:
+        for metric in metrics:
+            values = _values(entry, metric, common)
+            if len(values):
+                intervals[entry.preset, metric] = bootstrap_interval(values)
+    tests, untested = _tests(record["config"]["test"], entries, common, metrics)
+    return Comparison(
+        record=record,
+        entries=entries,
+        ids=ids,
+        common=common,
+        metrics=metrics,
+        distance=_distance(some, metrics),
+        intervals=intervals,
+        tests=tests,
+        untested=untested,
+    )
+
+
+def ranking(comparison: Comparison, metric: str = "mse") -> list[Entry]:
+    """Presets that have the metric, the best mean first."""
+    sign = -1 if metric in HIGHER_IS_BETTER else 1
+    found = [entry for entry in comparison.entries if (entry.preset, metric) in comparison.intervals]
+    return sorted(found, key=lambda entry: sign * comparison.intervals[entry.preset, metric].mean)
+
+
+def best(comparison: Comparison, metric: str) -> set[str]:
+    """Presets with the best mean of a metric; none where some preset lacks it or there is nothing to choose from."""
+    order = ranking(comparison, metric)
+    means = [comparison.intervals[entry.preset, metric].mean for entry in order]
+    rivals = [entry for entry in comparison.entries if entry.manifest]
+    if metric in NEITHER_IS_BETTER or len(order) < max(len(rivals), 2) or math.isnan(means[0]):
+        return set()
+    return {entry.preset for entry, mean in zip(order, means, strict=True) if mean == means[0]}
+
+
+def comparison_csv(comparison: Comparison) -> bytes:
+    """A row per preset: means over the common images with their 95 % intervals, and times."""
+    heads = ["preset", "space", "steps", "images", "failed", "seconds_per_image", "seconds_per_image_stepping"]
+    heads += [f"{metric}_{part}" for metric in comparison.metrics for part in ("mean", "low", "high")]
+    rows = []
+    for entry in comparison.entries:
+        times = entry.times or Times()
+        row: list[Any] = [entry.preset, entry.run.get("space"), entry.run.get("steps")]
+        row += [len(comparison.common) if entry.manifest else 0, len(entry.failed)]
+        row += [times.per_image, times.stepping_per_image]
+        for metric in comparison.metrics:
+            found = comparison.intervals.get((entry.preset, metric))
+            row += [found.mean, found.low, found.high] if found else [None] * 3
+        rows.append(row)
+    return table_csv(heads, rows)
+
+
+def per_image_csv(comparison: Comparison) -> bytes:
+    """A row per finished image and preset."""
+    rows = [
+        [id, entry.preset, *(entry.metrics[id].get(metric) for metric in comparison.metrics)]
+        for id in comparison.ids
+        for entry in comparison.entries
+        if id in entry.manifest
+    ]
+    return table_csv(["id", "preset", *comparison.metrics], rows)
+
+
+def tests_csv(comparison: Comparison) -> bytes:
+    """A row per test; the heads alone where there are none."""
+    heads = ["metric", "candidate", "baseline", "higher_is_better", "margin_kind", "margin", "pairs", "left_out"]
+    heads += ["mean_candidate", "mean_baseline", "mean_difference", "t", "p_t", "wilcoxon", "p_wilcoxon"]
+    settings = comparison.record["config"]["test"]
+    rows: list[list[Any]] = []
+    for test in comparison.tests:
+        found = test.outcome
+        row: list[Any] = [test.metric, settings["candidate"], settings["baseline"], str(test.higher_is_better).lower()]
+        row += [test.margin, found.margin, found.n, len(comparison.ids) - found.n, *test.means, found.difference]
+        rows.append([*row, found.t, found.p_t, found.wilcoxon, found.p_wilcoxon])
+    return table_csv(heads, rows)
+
+
+def table_csv(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """A table in which numbers read back exactly and what is absent or NaN is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heads)
+    for row in rows:
+        writer.writerow(["" if cell is None or cell != cell else _plain(cell) for cell in row])
+    return text.getvalue().encode("utf-8")
+
+
+def summary_text(comparison: Comparison) -> str:
+    """The table for a terminal: means, seconds and images per preset; the best mean of each column has a star."""
+    winners = {metric: best(comparison, metric) for metric in comparison.metrics}
+    longest = max(len(name) for name in ["preset", *(entry.preset for entry in comparison.entries)])
+    lines = [["preset".ljust(longest), *comparison.metrics, "s/image", "images", "failed"]]
+    for entry in comparison.entries:
+        cells = [entry.preset.ljust(longest)]
+        for metric in comparison.metrics:
+            found = comparison.intervals.get((entry.preset, metric))
+            star = "*" if entry.preset in winners[metric] else " "
+            cells.append(f"{found.mean:#.4g}{star}" if found else "– ")
+        seconds = entry.times.per_image if entry.times else None
+        cells.append("–" if seconds is None else f"{seconds:.3g}")
+        lines.append([*cells, str(len(comparison.common) if entry.manifest else 0), str(len(entry.failed))])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
+
+
+def _entry(out: Path, preset: str, folder: str, ids: Sequence[str], times: Mapping[str, Times]) -> Entry:
+    run, manifest, failures = (read(out / folder) for read in (read_run, read_manifest, read_failures))
+    added = _evaluated(out / folder)
+    return Entry(
+        preset=preset,
+        folder=folder,
+        run=run,
+        metrics={id: {**added.get(id, {}), **manifest[id]["metrics"]} for id in ids if id in manifest},
+        manifest={id: manifest[id] for id in ids if id in manifest},
+        described={**_descriptions(out / folder), **mapping(run.get("metrics"))},
+        failed=tuple(id for id in ids if id in failures),
+        times=times.get(preset),
+    )
+
+
+def _evaluated(folder: Path) -> dict[str, dict[str, float]]:
+    """Metrics by id as metrics.csv has them: those of the manifest and those that `lsap-jax evaluate` added."""
+    table = folder / "metrics.csv"
+    if not table.exists():
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for line in csv.DictReader(io.StringIO(table.read_text("utf-8", errors="replace"), newline="")):
+        values = found.setdefault(str(line.pop("id", None)), {})
+        for name, value in line.items():
+            with suppress(TypeError, ValueError):  # an empty cell, or one too many
+                values[str(name)] = float(value)
+    return found
+
+
+def _descriptions(folder: Path) -> Mapping[str, Mapping[str, Any]]:
+    """What the added metrics are, from evaluation.json; without it they are shown all the same."""
+    try:
+        return mapping(mapping(json.loads((folder / "evaluation.json").read_bytes())).get("metrics"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _values(entry: Entry, metric: str, ids: Sequence[str]) -> np.ndarray:
+    """The metric [N] of those images that have it."""
+    return np.array([v for id in ids if (v := entry.metrics[id].get(metric)) is not None])
+
+
+def _refuse_other_inputs(out: Path, entries: Sequence[Entry], ids: Sequence[str]) -> None:
+    for entry in entries:
+        for id in ids:
+            if entry.manifest[id]["input_sha256"] != entries[0].manifest[id]["input_sha256"]:
+                raise LsapError(
+                    f"{out}: {id!r} was another picture in {entries[0].folder} than in {entry.folder}, so they cannot "
+                    "be compared; delete the folder that saw the wrong one and run the same command again"
+                )
+
+
+def _metric_names(entries: Sequence[Entry]) -> tuple[str, ...]:
+    found = {name: None for entry in entries for values in entry.metrics.values() for name in values}
+    names = [name for name in found if not LAYER.fullmatch(name)]
+    return tuple([*(name for name in FIRST if name in names), *(name for name in names if name not in FIRST)])
+
+
+def _distance(entries: Sequence[Entry], metrics: Sequence[str]) -> str | None:
+    """The first metric that a run computes with a network."""
+    described = {name: about for entry in entries for name, about in entry.described.items()}
+    return next((name for name in metrics if mapping(described.get(name)).get("network")), None)
+
+
+def _tests(
+    settings: Mapping[str, Any], entries: Sequence[Entry], common: Sequence[str], metrics: Sequence[str]
+) -> tuple[tuple[Test, ...], str]:
+    """The tests, and why there are none."""
+    by_name = {entry.preset: entry for entry in entries}
+    names = settings["candidate"], settings["baseline"]
+    absent = [name for name in names if name not in by_name]
+    if absent:
+        return (), f"no tests of {names[0]} against {names[1]}: {' and '.join(absent)} not among the presets"
+    candidate, baseline = (by_name[name].metrics for name in names)
+    tests = []
+    for metric in (metric for metric in metrics if metric not in NEITHER_IS_BETTER):
+        pairs = [
+            (candidate[id].get(metric, math.nan), baseline[id].get(metric, math.nan))
+            for id in common
+            if id in candidate and id in baseline
+        ]
+        finite = np.array([pair for pair in pairs if np.isfinite(pair).all()])
+        if not len(finite):
+            continue
+        higher, means = metric in HIGHER_IS_BETTER, (float(finite[:, 0].mean()), float(finite[:, 1].mean()))
+        margins = (settings["absolute"], settings["relative"] * abs(means[1]))
+        for kind, margin in zip(MARGINS, margins, strict=True):
+            outcome = non_inferiority(finite[:, 0], finite[:, 1], margin, higher_is_better=higher)
+            tests.append(Test(metric=metric, margin=kind, higher_is_better=higher, means=means, outcome=outcome))
+    return tuple(tests), "" if tests else f"no tests of {names[0]} against {names[1]}: they share no finished image"
+
+
+def _plain(cell: Any) -> Any:
+    return repr(float(cell)) if isinstance(cell, float) else cell

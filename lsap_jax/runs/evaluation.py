@@ -1,0 +1,229 @@
+"""Metrics of codes against their targets: per image, and of the set of reconstructions as a whole."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from lsap_jax.errors import LsapError
+from lsap_jax.inversion.loop import metric_name
+from lsap_jax.inversion.objective import Terms, make_perceptual, nscd_of
+from lsap_jax.losses.alignment import genuine_level, mean_nscd, sn_layers
+from lsap_jax.metrics import distortion
+from lsap_jax.metrics.fid import Inception, fid, inception_features
+from lsap_jax.metrics.kid import feature_description, fit_whitening, kid, random_features
+from lsap_jax.models.generator import Generator
+from lsap_jax.models.perceptual import Perceptual, from_discriminator
+from lsap_jax.networks.image_by_image import images_at_once, in_groups
+from lsap_jax.pixels import to_float
+from lsap_jax.rendering.render import check_keys, decode, render, space_of, synthesise
+from lsap_jax.spaces import Space, parse_space
+from lsap_jax.spaces.statistics import with_statistics
+from lsap_jax.storage.atomic import write_files
+from lsap_jax.storage.file_bytes import metrics_csv
+from lsap_jax.storage.results import Record, read_code, read_image, read_manifest, read_run
+
+PIXELS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "mse": distortion.mse,
+    "psnr": distortion.psnr,
+    "ssim": distortion.ssim,
+    "ssim01": distortion.ssim01,
+    "ms_ssim": distortion.ms_ssim,
+}
+WINDOW = 11  # px, of SSIM
+WHITENING_SAMPLES = 1024
+NSCD_FORMULA = (
+    "1 - <s_l / |s_l|, mu_l>, s_l the styles of layer l, mu_l the mean unit style of {samples:,} samples (psi 1, W, "
+    "not normalised again); mean over the layers {layers}"
+)
+
+
+def evaluate(
+    G: Generator,
+    space: str | Space,
+    codes: Mapping[str, np.ndarray],
+    images: np.ndarray,
+    perceptual: Sequence[Perceptual] | None = None,
+    batch_size: int = 16,
+) -> dict[str, np.ndarray]:
+    """Every metric of codes against the images they stand for.
+
+    Args:
+        space: a name, or the Space of a run with its truncation.
+        codes: by name, first axis N, as `invert` returns them.
+        images: targets [N, R, R, C] at the generator's resolution, uint8 or float in [-1, 1].
+        perceptual: distances to measure; the discriminator's by default, where the generator has one.
+        batch_size: images at once; the last batch is padded.
+
+    Returns:
+        name -> [N]: mse, psnr, ssim, ssim01, ms_ssim on the clipped, unquantised reconstructions (SSIM from 11 px on),
+        the perceptual distances, nscd and nscd_00, nscd_01, ... of the layers of S^N that the image is made from.
+
+    Raises:
+        LsapError: no such space, codes of another one, or images of another shape.
+    """
+    space, images = parse_space(space), np.asarray(images)
+    check_keys(space, codes)
+    shape = (len(next(iter(codes.values()))), G.img_resolution, G.img_resolution, G.img_channels)
+    if images.shape != shape:
+        raise LsapError(f"these codes need targets {list(shape)}, got {list(images.shape)}")
+    if perceptual is None:
+        perceptual = [from_discriminator(G)] if G.discriminator is not None else []
+    G = with_statistics(G)
+    bare = G.replace(discriminator=None, basecode=None, encoder=None, provenance_json="{}", source="")
+    rows = []
+    for i in range(0, len(images), batch_size):
+        part = slice(i, i + batch_size)
+        missing = batch_size - len(images[part])
+        target = images[part] if images.dtype != np.uint8 else to_float(images[part])
+        padded = {k: _padded(np.asarray(codes[k][part], np.float32), missing) for k in space.keys}
+        live = np.arange(batch_size) < batch_size - missing
+        target = _padded(np.asarray(target, np.float32), missing)
+        found = _measure(bare, space, tuple(perceptual), padded, target, live)
+        rows.append({name: np.asarray(value)[: batch_size - missing] for name, value in found.items()})
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} if rows else {}
+
+
+def _padded(a: np.ndarray, missing: int) -> np.ndarray:
+    return np.concatenate([a, np.repeat(a[-1:], missing, axis=0)])
+
+
+@jax.jit(static_argnums=1)
+def _measure(
+    G: Generator,
+    space: Space,
+    perceptual: tuple[Perceptual, ...],
+    codes: dict[str, jax.Array],
+    targets: jax.Array,
+    live: jax.Array,
+) -> dict[str, jax.Array]:
+    def some(codes: dict[str, jax.Array], targets: jax.Array) -> dict[str, jax.Array]:
+        decoded = decode(G, space, codes)
+        images = jnp.clip(synthesise(G, decoded), -1, 1)
+        small = min(targets.shape[1:3]) < WINDOW
+        names = [name for name in PIXELS if not (small and "ssim" in name)]
+        found = {name: PIXELS[name](images, targets) for name in names}
+        found |= {metric_name(p): p(images, targets) for p in perceptual}
+        return found | mean_nscd(nscd_of(Terms(weights=()), G, decoded))
+
+    return in_groups(images_at_once(jax.local_devices()), live, some, codes, targets)  # type: ignore[no-any-return]
+
+
+def describe_metrics(G: Generator, space: Space, perceptual: Sequence[Perceptual]) -> dict[str, dict[str, Any]]:
+    """Name of a metric of `evaluate` -> range, resolution, quantisation, formula and network, for results."""
+    G = with_statistics(G)
+    assert G.statistics is not None
+    common = {"range": "[-1, 1], clipped", "quantisation": "none"}
+    layers = ", ".join(sn_layers(G.config, space.base_resolution if space.has_base else 0))
+    formula = NSCD_FORMULA.format(samples=G.statistics.anchor_samples, layers=layers)
+    return {
+        **{name: {**distortion.DESCRIPTIONS[name], "network": None} for name in PIXELS},
+        **{metric_name(p): {**common, "formula": p.description, "network": p.name} for p in perceptual},
+        "nscd": {"formula": formula, "network": None},
+    }
+
+
+def genuine_nscd(G: Generator, space: Space) -> float:
+    """NSCD that the generator's own samples have on average, over the layers that this space's images are made from."""
+    G = with_statistics(G)
+    assert G.statistics is not None
+    return float(genuine_level(G.config, G.statistics.anchors, space.base_resolution if space.has_base else 0).mean())
+
+
+def compare_sets(G: Generator, targets: np.ndarray, images: np.ndarray, inception: Inception | None) -> dict[str, Any]:
+    """Distance between the set of reconstructions and the set of their targets, uint8 [N, R, R, C] both.
+
+    Returns:
+        {"kid", "kid_stderr", "features"} in random-conv features whitened on samples of the generator, which are in
+        neither set; with Inception weights in theirs, and {"fid", "fid_note"}. Empty for fewer than 3 images.
+    """
+    if len(images) < 3:
+        return {}
+    if inception is not None:
+        a, b = (inception_features(inception, x) for x in (images, targets))
+        distance, kernel = fid(a, b), kid(a, b)
+        record = {"fid": distance.value, "fid_note": distance.note, "features": vars(inception.record)}
+        return {**record, "kid": kernel.value, "kid_stderr": kernel.stderr}
+    z = np.random.default_rng(0).standard_normal((WHITENING_SAMPLES, G.z_dim), dtype=np.float32)
+    whitening = fit_whitening(random_features(render(G, "z", {"z": _on_sphere(z)})))
+    kernel = kid(*(whitening(random_features(x)) for x in (images, targets)))
+    name = feature_description().replace("real images", f"{WHITENING_SAMPLES} samples of the generator")
+    return {"kid": kernel.value, "kid_stderr": kernel.stderr, "features": name}
+
+
+def _on_sphere(z: np.ndarray) -> np.ndarray:
+    return np.asarray(parse_space("z").retract({"z": jnp.asarray(z)})["z"])
+
+
+def evaluate_run(
+    G: Generator,
+    folder: Path,
+    distances: Sequence[Perceptual] = (),
+    inception: Inception | None = None,
+    batch_size: int = 16,
+    sets: bool = True,
+) -> dict[str, Any]:
+    """`evaluate` of a run folder: adds columns to its metrics.csv, and writes evaluation.json.
+
+    Args:
+        G: the generator of the run.
+        distances: perceptual distances to measure beside the one that was minimised.
+        sets: compare the set of reconstructions with that of the targets, too.
+
+    Returns:
+        What evaluation.json holds: {"images", "space", "means", "nscd_of_genuine_samples", "set", "metrics"}.
+
+    Raises:
+        LsapError: not a run folder, nothing finished in it, or a result has changed.
+    """
+    run, manifest = read_run(folder), read_manifest(folder)
+    ids = sorted(manifest)
+    if not ids:
+        raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax invert` command again")
+    G, space = with_statistics(G), space_of(run, G)
+    minimised = make_perceptual(ConfigDict(run["config"]), G)[0]
+    if minimised is not None and minimised.name not in {p.name for p in distances}:
+        distances = [minimised, *distances]
+    codes = [read_code(folder, name, manifest=manifest) for name in ids]
+    stacked = {key: np.stack([code[key] for code in codes]) for key in space.keys}
+    targets, images = (
+        np.stack([read_image(folder, name, part, manifest=manifest) for name in ids]) for part in ("targets", "images")
+    )
+    found = evaluate(G, space, stacked, targets, distances, batch_size)
+    rows = _rows(folder, manifest)
+    for i, name in enumerate(ids):
+        rows[name] |= {metric: float(v[i]) for metric, v in found.items() if metric not in manifest[name]["metrics"]}
+    record = {
+        "images": len(ids),
+        "space": space.name,
+        "means": {metric: float(np.mean(v[np.isfinite(v)])) for metric, v in found.items() if np.isfinite(v).any()},
+        "nscd_of_genuine_samples": genuine_nscd(G, space),
+        "set": compare_sets(G, targets, images, inception) if sets else {},
+        "metrics": _described(run, describe_metrics(G, space, distances)),
+    }
+    data = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
+    write_files({folder / "metrics.csv": metrics_csv(rows), folder / "evaluation.json": data})
+    return record
+
+
+def _rows(folder: Path, manifest: Mapping[str, Record]) -> dict[str, dict[str, float]]:
+    """Rows of metrics.csv as they are, those of the manifest always its own."""
+    table = folder / "metrics.csv"
+    text = table.read_text("utf-8") if table.exists() else ""
+    kept = {line.pop("id"): line for line in csv.DictReader(io.StringIO(text, newline=""))}
+    earlier = {name: {k: float(v) for k, v in kept.get(name, {}).items() if v} for name in manifest}
+    return {name: earlier[name] | manifest[name]["metrics"] for name in manifest}
+
+
+def _described(run: Record, described: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The descriptions, with whether each metric was also the loss."""
+    also = {name for name, record in run.get("metrics", {}).items() if record.get("also_loss")}
+    also |= {name for name in ("nscd",) if run["config"]["loss"].get(name, 0) > 0}
+    return {name: {**record, "also_loss": name in also} for name, record in described.items()}

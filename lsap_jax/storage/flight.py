@@ -1,0 +1,82 @@
+"""Batches under way when a process is asked to stop (SIGTERM of a scheduler that preempts): saved, and gone on with.
+
+    flight/DIGEST/state/       Orbax: codes, optimiser state, step counters and the curves so far
+    flight/DIGEST/flight.json  written last: without it there is nothing
+
+The digest is of what makes the batch, so whichever process gets it next finds its flight.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from lsap_jax.errors import LsapError
+from lsap_jax.storage import atomic
+
+FLIGHTS = "flight"
+Curves = list[dict[str, Any]]
+
+
+class Preempted(LsapError):
+    """The process was asked to stop; what is finished and what is under way is saved."""
+
+
+def flight_path(run: Path, batch: Mapping[str, Any]) -> Path:
+    """Folder of the flight of a batch that these JSON values describe."""
+    text = json.dumps(dict(batch), sort_keys=True)
+    return run / FLIGHTS / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def save_flight(path: Path, state: Any, curves: Curves) -> None:
+    """Save a batch after `len(curves)` chunks: any pytree of arrays as its state, and each chunk's curves."""
+    drop_flight(path)
+    atomic.make_folder(path)
+    arrays = {
+        "state": {f"{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))},
+        "curves": {f"{i}": {name: np.asarray(a) for name, a in curve.items()} for i, curve in enumerate(curves)},
+    }
+    with ocp.StandardCheckpointer() as saver:
+        saver.save((path / "state").resolve(), arrays)
+        saver.wait_until_finished()
+    atomic.write_files({path / "flight.json": json.dumps(_digests(path / "state"), indent=1).encode()})
+
+
+def load_flight(path: Path, like: Any) -> tuple[Any, Curves] | None:
+    """(state, curves) of `save_flight`, the state placed on devices as `like`, the state of a fresh start, is.
+
+    None where nothing was saved, where it is damaged, or not of this shape: the batch is then computed from its start.
+    """
+    try:
+        whole = json.loads((path / "flight.json").read_bytes()) == _digests(path / "state")
+    except (OSError, ValueError):
+        return None
+    if not whole:
+        return None
+    with ocp.StandardCheckpointer() as saver:
+        arrays = saver.restore((path / "state").resolve())
+    leaves, structure = jax.tree.flatten(like)
+    saved = [arrays["state"][f"{i}"] for i in range(len(arrays["state"]))]
+    if [a.shape for a in saved] != [leaf.shape for leaf in leaves]:
+        return None
+    placed = [jax.device_put(a, leaf.sharding) for a, leaf in zip(saved, leaves, strict=True)]
+    curves = [dict(arrays["curves"][f"{i}"]) for i in range(len(arrays["curves"]))]
+    return jax.tree.unflatten(structure, placed), curves
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder, by its relative path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): atomic.sha256(path.read_bytes()) for path in files}
+
+
+def drop_flight(path: Path) -> None:
+    """Forget what was saved there, if anything."""
+    (path / "flight.json").unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
