@@ -29,7 +29,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow $(ARGS) || [ $$? -eq 5 ]  # 5: no test is that long
+	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist worksteal $(ARGS) || [ $$? -eq 5 ]  # 5: no test is that long
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

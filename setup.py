@@ -18,8 +18,9 @@ setup(
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=[*find_packages(include=["lsap_jax", "lsap_jax.*", "convert_weights"]), "lsap_jax.configs"],
-    # The experiments lie beside the code, where people look for them, and are installed inside it.
+    packages=find_packages(include=["lsap_jax", "lsap_jax.*", "convert_weights"]),
+    # The experiments lie beside the code, where people look for them, and are installed inside it; in a checkout,
+    # lsap_jax/configs points to them.
     package_dir={"lsap_jax.configs": "configs"},
     package_data={
         "lsap_jax.report": ["*.html", "*.css", "*.js"],

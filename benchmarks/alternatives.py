@@ -21,7 +21,9 @@ from pairs import interval
 
 from lsap_jax.configuration import load_config
 from lsap_jax.inversion import loop
-from lsap_jax.inversion.inverter import Inverter, Job
+from lsap_jax.inversion.inverter import Inverter
+from lsap_jax.inversion.jobs import Job
+from lsap_jax.losses.judges import Networks
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.training.dataset import load_pack
 
@@ -43,14 +45,14 @@ def main() -> None:
     inverter = Inverter(G, config, devices=jax.local_devices()[:1])
     begun = inverter.begin([Job(id=f"{i:06d}", image=pack[i]) for i in indices])
     state, targets = jax.tree.map(lambda a: a[0], begun)
-    networks = (G.freeze(), inverter.perceptual)
+    networks = Networks(generator=G.freeze(), judges={"perceptual": inverter.judges["perceptual"].judge})
     problem, given = inverter.problem, (state, targets)
     runs = {
-        "f/z+:fast": adam(problem, *networks, *given, most),
-        "riemannian": adam(replace(problem, retraction="riemannian"), *networks, *given, most),
-        "coarse to fine, third": coarse_to_fine(problem, *networks, *given, most // 3, most),
-        "coarse to fine, tenth": coarse_to_fine(problem, *networks, *given, most // 10, most),
-        "l-bfgs": lbfgs(problem, *networks, *given, most),
+        "f/z+:fast": adam(problem, networks, *given, most),
+        "riemannian": adam(replace(problem, retraction="riemannian"), networks, *given, most),
+        "coarse to fine, third": coarse_to_fine(problem, networks, *given, most // 3, most),
+        "coarse to fine, tenth": coarse_to_fine(problem, networks, *given, most // 10, most),
+        "l-bfgs": lbfgs(problem, networks, *given, most),
     }
     print(f"| road | {' | '.join(f'{n} gradients | lower on' for n in args.gradients)} |")
     print(f"|---|{'---|---|' * len(args.gradients)}")
@@ -62,32 +64,34 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def adam(problem: loop.Problem, G: Any, perceptual: Any, state: loop.State, targets: Any, count: int) -> np.ndarray:
+def adam(problem: loop.Problem, networks: Networks, state: loop.State, targets: Any, count: int) -> np.ndarray:
     """Least loss [B, count] after each gradient."""
     fresh, live = loop.initial_state(problem, state.codes), jnp.ones_like(state.active)
-    _, curve = jax.jit(partial(loop.chunk, problem, count))(G, perceptual, fresh, targets, jnp.int32(count), live)
+    _, curve = jax.jit(partial(loop.chunk, problem, count))(networks, fresh, targets, jnp.int32(count), live)
     return np.minimum.accumulate(np.asarray(curve["loss"]), axis=1)
 
 
 def coarse_to_fine(
-    problem: loop.Problem, G: Any, perceptual: Any, state: loop.State, targets: Any, coarse: int, count: int
+    problem: loop.Problem, networks: Networks, state: loop.State, targets: Any, coarse: int, count: int
 ) -> np.ndarray:
     """The same with half of the perceptual taps, the finer ones, without weight for the first gradients. Losses of
     those are not the whole ones and count as infinite.
     """
+    perceptual: Any = networks.judges["perceptual"]
     fine = len(perceptual.weights) // 2
     weights = tuple(w * (i >= fine) for i, w in enumerate(perceptual.weights))
-    dull = replace(perceptual, weights=weights)
-    seen = targets.replace(features=[f * (i >= fine) for i, f in enumerate(targets.features)])
+    dull = networks.replace(judges={"perceptual": replace(perceptual, weights=weights)})
+    features = [f * (i >= fine) for i, f in enumerate(targets.seen["perceptual"])]
+    seen = targets.replace(seen={"perceptual": features})
     state, live = loop.initial_state(problem, state.codes), jnp.ones_like(state.active)
-    state, _ = jax.jit(partial(loop.chunk, problem, coarse))(G, dull, state, seen, jnp.int32(count), live)
+    state, _ = jax.jit(partial(loop.chunk, problem, coarse))(dull, state, seen, jnp.int32(count), live)
     state = state.replace(best_loss=jnp.full_like(state.best_loss, jnp.inf))
     rest = jax.jit(partial(loop.chunk, problem, count - coarse))
-    losses = np.asarray(rest(G, perceptual, state, targets, jnp.int32(count), live)[1]["loss"])
+    losses = np.asarray(rest(networks, state, targets, jnp.int32(count), live)[1]["loss"])
     return np.minimum.accumulate(np.concatenate([np.full((len(losses), coarse), np.inf), losses], axis=1), axis=1)
 
 
-def lbfgs(problem: loop.Problem, G: Any, perceptual: Any, state: loop.State, targets: Any, count: int) -> np.ndarray:
+def lbfgs(problem: loop.Problem, networks: Networks, state: loop.State, targets: Any, count: int) -> np.ndarray:
     """Least loss [B, count] by L-BFGS, image by image."""
     search = optax.scale_by_zoom_linesearch(max_linesearch_steps=SEARCH)
     solver = optax.lbfgs(memory_size=HISTORY, linesearch=search)
@@ -95,7 +99,7 @@ def lbfgs(problem: loop.Problem, G: Any, perceptual: Any, state: loop.State, tar
     def minimise(codes: Any, target: Any) -> tuple[jax.Array, jax.Array]:
         def value(codes: Any) -> jax.Array:
             one = problem.space.retract(jax.tree.map(lambda a: a[None], codes))
-            return problem.loss(G, perceptual, one, jax.tree.map(lambda a: a[None], target))[0][0]
+            return problem.loss(networks, one, jax.tree.map(lambda a: a[None], target))[0][0]
 
         def body(carry: Any, _: None) -> tuple[Any, tuple[jax.Array, jax.Array]]:
             codes, memory = carry

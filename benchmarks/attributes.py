@@ -11,7 +11,8 @@ import argparse
 
 import numpy as np
 
-from lsap_jax.models.attributes import label_accuracies, load_attributes
+from lsap_jax.models.attributes import label_accuracies
+from lsap_jax.models.attributes_file import load_attributes
 from lsap_jax.storage.results import read_image, read_manifest
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from lsap_jax.editing.ganspace import ganspace_w, ganspace_z
 from lsap_jax.editing.interfacegan import Scored, interfacegan, sample
 from lsap_jax.editing.sefa import sefa
-from lsap_jax.models.attributes import Attributes, attribute_scores, load_attributes
+from lsap_jax.models.attributes import Attributes, attribute_scores
+from lsap_jax.models.attributes_file import load_attributes
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.pixels import to_float

@@ -37,11 +37,11 @@ def arguments() -> argparse.Namespace:
 def work(args: argparse.Namespace) -> None:
     """All spaces and batch sizes on the devices of this process; results go to one file."""
     import lsap_jax
-    from lsap_jax.cli.demo import samples
     from lsap_jax.data import open_images
+    from lsap_jax.data.bundled import sample_images
 
     G = lsap_jax.load_generator(args.generator)
-    source = open_images(args.images or samples(), resolution=G.img_resolution, channels=G.img_channels)
+    source = open_images(args.images or sample_images(), resolution=G.img_resolution, channels=G.img_channels)
     indices = range(min(args.count, len(source)))
     images, ids = np.stack([source.load(i).image for i in indices]), [source.ids[i] for i in indices]
     found = {}

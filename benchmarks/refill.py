@@ -13,17 +13,18 @@ import time
 
 import numpy as np
 
-from lsap_jax.cli.demo import samples
 from lsap_jax.configuration import load_config
 from lsap_jax.data import open_images
-from lsap_jax.inversion.inverter import Inverted, Inverter, Job
+from lsap_jax.data.bundled import sample_images
+from lsap_jax.inversion.inverter import Inverter
+from lsap_jax.inversion.jobs import Inverted, Job
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.runs.flow import flow
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="?", default=samples(), help="the bundled samples by default")
+    parser.add_argument("images", nargs="?", default=sample_images(), help="the bundled samples by default")
     parser.add_argument("--generator", default="toonhead64")
     parser.add_argument("--space", default="f/z+")
     parser.add_argument("--steps", type=int, default=600)

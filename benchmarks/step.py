@@ -86,23 +86,25 @@ def jax_runner(G, perceptual, z, targets, steps: int, name: str) -> Callable[[],
 
     from lsap_jax.configuration import load_config
     from lsap_jax.inversion import loop
-    from lsap_jax.inversion.objective import Targets
     from lsap_jax.inversion.settings import make_problem
+    from lsap_jax.losses.judges import Networks
+    from lsap_jax.losses.terms import Targets
     from lsap_jax.spaces import parse_space
 
     config = load_config("z+", {"optimizer.lr": LR, "loss.perceptual": WEIGHT})
     options = {"winograd": 0, "together": 0, "half_blocks": 0, "remat": False} | VARIANTS[name]
     problem = make_problem(config, parse_space("z+"))
     problem = replace(problem, together=options["together"], remat=options["remat"])
-    goal = Targets(images=jnp.asarray(targets), features=perceptual.features(jnp.asarray(targets)))
-    winograd = options["winograd"]
-    G, perceptual = G.freeze(winograd, options["half_blocks"]), perceptual.freeze(G.img_resolution, winograd)
+    goal = Targets(images=jnp.asarray(targets), seen={"perceptual": perceptual.features(jnp.asarray(targets))})
+    networks = Networks(generator=G, judges={"perceptual": perceptual}).freeze(
+        options["winograd"], options["half_blocks"]
+    )
     # Donated: no two leaves may share memory.
     state = jax.tree.map(jnp.copy, loop.initial_state(problem, {"z": jnp.asarray(z)}))
-    chunk = jax.jit(partial(loop.chunk, problem, steps), donate_argnums=2)
+    chunk = jax.jit(partial(loop.chunk, problem, steps), donate_argnums=1)
     started = time.perf_counter()
     live = np.ones(len(z), bool)
-    compiled = chunk.lower(G, perceptual, state, goal, np.int32(2**30), live).compile()
+    compiled = chunk.lower(networks, state, goal, np.int32(2**30), live).compile()
     mebibytes = compiled.memory_analysis().temp_size_in_bytes / 2**20
     cost = compiled.cost_analysis() or {}
     work = ", ".join(
@@ -115,7 +117,7 @@ def jax_runner(G, perceptual, z, targets, steps: int, name: str) -> Callable[[],
 
     def run():
         nonlocal state
-        state, curves = compiled(G, perceptual, state, goal, np.int32(2**30), live)
+        state, curves = compiled(networks, state, goal, np.int32(2**30), live)
         return np.asarray(curves["loss"][:, -1])
 
     return run

@@ -51,9 +51,9 @@ def write_run(folder: Path, count: int, curve: int) -> None:
         run.write(
             f"{i // 1000:03d}/{i:07d}",
             codes={name: rng.standard_normal(shape, np.float32) for name, shape in CODE.items()},
-            image=to_float(image),
-            target=target,
-            curve={name: np.exp(-rng.random(curve, np.float32)) for name in ("loss", "mse", "perceptual")},
+            images=to_float(image),
+            targets=target,
+            curves={name: np.exp(-rng.random(curve, np.float32)) for name in ("loss", "mse", "perceptual")},
             metrics={name: float(rng.random()) for name in ("mse", "psnr", "ssim", "lpips")},
             input_sha256=f"{i:064d}",
         )

@@ -19,14 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lsap_jax.cli.demo import samples
+from lsap_jax.data.bundled import sample_images
 
 PAPER_STEPS = 1200
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="?", default=samples(), help="the bundled samples by default")
+    parser.add_argument("images", nargs="?", default=sample_images(), help="the bundled samples by default")
     parser.add_argument("--generator", default="toonhead64")
     parser.add_argument("--space", default="f/z+")
     parser.add_argument("--steps", type=int, default=99)

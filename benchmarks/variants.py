@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 import lsap_jax
-from lsap_jax.cli.demo import samples
 from lsap_jax.data import open_images
+from lsap_jax.data.bundled import sample_images
 from lsap_jax.pixels import to_uint8
 from lsap_jax.runs.invert import Inversion
 from lsap_jax.storage.pictures import grid, save_png
@@ -75,7 +75,7 @@ def load(args: argparse.Namespace, G: lsap_jax.Generator) -> np.ndarray:
     """uint8 [N, R, R, C]."""
     if args.images:
         return load_pack(args.images, G.img_resolution, G.img_channels)[-args.count :]
-    source = open_images(samples(), resolution=G.img_resolution, channels=G.img_channels)
+    source = open_images(sample_images(), resolution=G.img_resolution, channels=G.img_channels)
     return np.stack([source.load(i).image for i in range(len(source))])[: args.count]
 
 

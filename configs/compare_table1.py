@@ -13,8 +13,9 @@ comes from an encoder: that row is for the record. A generator with a latent enc
 `idinvert` among the presets, whose published numbers are of StyleGAN1 at 256 px.
 """
 
-from lsap_jax.configs import compare
 from ml_collections import ConfigDict
+
+from lsap_jax.configs import compare
 
 # MSE, SSIM
 TABLE_1 = {

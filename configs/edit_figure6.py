@@ -9,8 +9,9 @@ Cost: 2,750 edits per run and variant; on an accelerator at 1024 px minutes.
 Command: lsap-jax edit-quality RUN RUN --config edit_figure6 --identity facenet.safetensors --out runs/figure6
 """
 
-from lsap_jax.configs import edit_quality
 from ml_collections import ConfigDict
+
+from lsap_jax.configs import edit_quality
 
 
 def get_config() -> ConfigDict:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
-            # As `lsap-jax edit --direction` takes them; found anew for the family of every run's space.
+            # As `lsap-jax edit --direction` takes them; they are looked up for the family of every run's space.
             directions=(
                 "smile", "beard", "blond_hair", "dark_skin", "long_hair", "open_eyes", "turtle_neck", "warm_background",
             ),
@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
             variants=("fair",),
             # Levels of success at which spaces are compared, direction by direction.
             levels=(0.25, 0.5, 0.75),
-            # Whose difference at equal success is told: name of a run, and of the one that it is held against.
+            # Names of two runs whose difference at equal success is reported: candidate minus baseline.
             candidate="",
             baseline="",
             # Classifier of attributes: a file of `lsap-jax train-attributes`; "" is the bundled one where it fits,

@@ -11,8 +11,9 @@ Command: lsap-jax train-encoder --generator toonhead64 --config.loss.mse=0 --con
     --config.data=avatars_64.npz --out runs/encoder_toonhead64
 """
 
-from lsap_jax.configs import encoder
 from ml_collections import ConfigDict
+
+from lsap_jax.configs import encoder
 
 
 def get_config() -> ConfigDict:

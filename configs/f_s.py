@@ -7,8 +7,9 @@ Cost: as `f_zplus`.
 Command: lsap-jax invert IMAGES --generator G --space f/s --out runs/f_s
 """
 
-from lsap_jax.configs import f_zplus
 from ml_collections import ConfigDict
+
+from lsap_jax.configs import f_zplus
 
 
 def get_config() -> ConfigDict:

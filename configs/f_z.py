@@ -6,8 +6,9 @@ Cost: as `f_zplus`.
 Command: lsap-jax invert IMAGES --generator G --space f/z --out runs/f_z
 """
 
-from lsap_jax.configs import f_zplus
 from ml_collections import ConfigDict
+
+from lsap_jax.configs import f_zplus
 
 
 def get_config() -> ConfigDict:

@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
             truncation=dict(psi=1.0, cutoff=-1),
             # Start of f: "auto" takes the base-code encoder where there is one, else "w_avg", the generator's own
             # feature at the mean w. Start of the detail code: "auto" is random in z spaces and the mean w in others, as
-            # in the papers; "random" or "w_avg" insist, "encoder" takes what the latent encoder makes of the image,
+            # in the papers; "random" or "w_avg" in any space; "encoder" is the code from the latent encoder,
             # "near" the same where there is an encoder, else the mean w. w_steps: so many steps in W first.
             init=dict(f="auto", detail="auto", w_steps=0, basecode="", pnorm=""),
             noise_mode="const",

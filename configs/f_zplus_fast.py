@@ -9,8 +9,9 @@ Cost: 150 steps, each as in `f_zplus`, and the start: 300 steps of the mapping n
 Command: lsap-jax invert IMAGES --generator G --space f/z+:fast --out runs/f_zplus_fast
 """
 
-from lsap_jax.configs import f_zplus
 from ml_collections import ConfigDict
+
+from lsap_jax.configs import f_zplus
 
 
 def get_config() -> ConfigDict:

@@ -9,8 +9,9 @@ Cost: 100 steps, each as in `wplus`.
 Command: lsap-jax invert IMAGES --generator G --config idinvert --out runs/idinvert
 """
 
-from lsap_jax.configs import f_zplus
 from ml_collections import ConfigDict
+
+from lsap_jax.configs import f_zplus
 
 
 def get_config() -> ConfigDict:

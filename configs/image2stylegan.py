@@ -8,8 +8,9 @@ Cost: 5000 steps, each as in `wplus`.
 Command: lsap-jax invert IMAGES --generator G --config image2stylegan --out runs/image2stylegan
 """
 
-from lsap_jax.configs import f_zplus
 from ml_collections import ConfigDict
+
+from lsap_jax.configs import f_zplus
 
 
 def get_config() -> ConfigDict:

@@ -8,8 +8,9 @@ Cost: 1000 steps, each as in `projector`.
 Command: lsap-jax invert IMAGES --generator G --config lsap_o --out runs/lsap_o
 """
 
-from lsap_jax.configs import projector
 from ml_collections import ConfigDict
+
+from lsap_jax.configs import projector
 
 
 def get_config() -> ConfigDict:

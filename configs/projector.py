@@ -8,8 +8,9 @@ Cost: 1000 steps, about 10 % more than `w` each for the noise maps.
 Command: lsap-jax invert IMAGES --generator G --config projector --out runs/projector
 """
 
-from lsap_jax.configs import f_zplus
 from ml_collections import ConfigDict
+
+from lsap_jax.configs import f_zplus
 
 
 def get_config() -> ConfigDict:

@@ -1,13 +1,14 @@
-"""Foreign checkpoint files to plain arrays, without torch or TensorFlow and without running anything inside them.
+"""Read foreign checkpoint files as plain arrays, without torch or TensorFlow and without running any code in them.
 
     checkpoint = convert_weights.read("stylegan2-ffhq-config-f.pkl")
-    checkpoint.kind, checkpoint.config, checkpoint.arrays["generator/mapping.fc0.weight"]
+    G = checkpoint.parts["generator"]
+    G.config, G.arrays["mapping.fc0.weight"]
 
-One reader per container (`plain pickle`, `torch zip`, `torch legacy`, `npz`/`npy`), one table per dialect. Needs
-numpy alone.
+Each container (`plain pickle`, `torch zip`, `torch legacy`, `npz`/`npy`) has a reader, and each dialect a row of
+`dialects.DIALECTS`; `convert` writes the files that lsap_jax loads. The package needs only numpy.
 """
 
-from convert_weights.checkpoint import Checkpoint, ConversionError
+from convert_weights.checkpoint import Checkpoint, ConversionError, Part
 from convert_weights.recognise import read
 
-__all__ = ["Checkpoint", "ConversionError", "read"]
+__all__ = ["Checkpoint", "ConversionError", "Part", "read"]

@@ -78,7 +78,7 @@ class Archive:
         return data
 
     def head(self, name: str, count: int) -> bytes:
-        """The first `count` bytes of a member, not yet covered by its checksum."""
+        """The first `count` bytes of a member; its checksum is not verified."""
         try:
             with self._zip.open(self._members[name]) as stream:
                 return stream.read(count)

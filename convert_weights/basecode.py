@@ -1,14 +1,15 @@
 """The base-code encoder of BDInvert (arXiv 2306.00241 and 2307.08995 use it as E): one sequential `model`.
 
-Per width three times convolution, batch norm and leaky ReLU, then average pooling; at the end a convolution with
-batch norm and a plain convolution. Indices count every one of these, so width k starts at 10·k.
+Each width has three groups of convolution, batch norm and leaky ReLU, followed by average pooling; the network ends
+with a convolution with batch norm and a plain convolution. The indices count every module, so width k starts at 10·k.
 """
 
 import re
 from collections.abc import Mapping
 
-from convert_weights.checkpoint import Checkpoint, ConversionError
+from convert_weights.checkpoint import Checkpoint, ConversionError, Part, together
 from convert_weights.match import Rule, fill, match
+from convert_weights.structure import Structure
 from convert_weights.tensors import Tensor
 
 STATISTICS = ("weight", "bias", "running_mean", "running_var")
@@ -16,6 +17,11 @@ RULES: list[Rule] = [
     (r"model\.\d{1,3}\.num_batches_tracked", None, "a counter of training steps"),
     (rf"model\.\d{{1,3}}\.({'|'.join(STATISTICS)})", lambda m: m[0], ""),
 ]
+
+
+def is_encoder(structure: Structure) -> bool:
+    """Whether the state dict under "encoder", or else the file's own, begins like BDInvert's encoder."""
+    return "model.0.weight" in structure.parts.get("encoder", structure.own)
 
 
 def encoder_shapes(config: dict) -> dict[str, tuple[int, ...]]:
@@ -39,7 +45,7 @@ def encoder(tensors: Mapping[str, Tensor], ignored: dict[str, str]) -> Checkpoin
     """The encoder's state dict as a checkpoint.
 
     Raises:
-        ConversionError: where its layers are not those of BDInvert's encoder.
+        ConversionError: if its layers differ from those of BDInvert's encoder.
     """
     found, more = match(tensors, RULES, "the base-code encoder")
     last = max((int(m[1]) for n in found if (m := re.fullmatch(r"model\.(\d{1,3})\.weight", n))), default=0)
@@ -58,11 +64,10 @@ def encoder(tensors: Mapping[str, Tensor], ignored: dict[str, str]) -> Checkpoin
         raise ConversionError(
             "its encoder lacks convolutions of BDInvert's base-code encoder; it is not supported"
         ) from None
+    part = Part(kind="basecode", config=config, arrays=fill(found, encoder_shapes(config), "the base-code encoder"))
     return Checkpoint(
-        kind="basecode_encoder",
         format="BDInvert base-code encoder",
-        config=config,
-        arrays=fill(found, encoder_shapes(config), "the base-code encoder"),
+        parts=together(part),
         ignored=ignored | more,
         licence="AGPL-3.0 where the weights are BDInvert's own",
     )

@@ -36,7 +36,7 @@ class Dtype(Stateful):
             raise TypeError("a numpy dtype with fields")
         if state[1] not in ("<", "|", "="):
             raise ConversionError(
-                "its pickle has a big-endian numpy array; the file is damaged, or save it on a little-endian machine"
+                "its pickle has a big-endian numpy array, which is not read; save the file on a little-endian machine"
             )
 
     def numpy(self) -> np.dtype:
@@ -44,7 +44,7 @@ class Dtype(Stateful):
 
 
 class Array(Stateful):
-    """A numpy array under construction; `tensor` is there after BUILD."""
+    """A numpy array under construction; BUILD sets `tensor`."""
 
     __slots__ = ("tensor",)
 
@@ -71,7 +71,7 @@ class Array(Stateful):
 
 
 def _raw(value: object) -> bytes | memoryview:
-    """The bytes of a numpy array: native, or text where Python 2 wrote them."""
+    """The bytes of a numpy array; Python 2 wrote them as text."""
     if isinstance(value, str):
         return value.encode("ascii")
     if not isinstance(value, (bytes, memoryview)):
@@ -109,7 +109,9 @@ def _dict(args: tuple) -> dict:
     result: dict = {}
     for key, value in pairs:
         if type(key) not in KEY_TYPES or key in result:
-            raise ConversionError(f"its pickle sets key {shown(key)} twice or by an object; the file is damaged")
+            raise ConversionError(
+                f"its pickle sets key {shown(key)} twice, or the key is an object; the file is damaged"
+            )
         result[key] = value
     return result
 
@@ -134,7 +136,7 @@ def _parameter(args: tuple) -> Tensor:
 
 
 def _persistent(args: tuple) -> Node:
-    """A module of NVlabs: its description as a passive node; the source text inside is never looked at."""
+    """A module of NVlabs, as a passive node of its description; the source text in it is never read."""
     (meta,) = args
     if type(meta) is not dict or meta.get("type") != "class" or type(meta.get("class_name")) is not str:
         raise TypeError("not the description of a module")
@@ -159,7 +161,7 @@ def storage_dtype(kind: object) -> str:
     """The dtype that a storage class in a persistent id stands for."""
     name = kind.name.rpartition(".")[2] if type(kind) is Global else ""
     if name not in STORAGES:
-        raise ConversionError("a storage is of no known type; the file is damaged")
+        raise ConversionError("a storage has an unknown type; the file is damaged")
     return STORAGES[name]
 
 

@@ -1,4 +1,4 @@
-"""What a conversion yields, and the one error it raises."""
+"""The result of a conversion, and the one error that it raises."""
 
 import dataclasses
 from typing import Any
@@ -7,39 +7,59 @@ import numpy as np
 
 
 class ConversionError(ValueError):
-    """A file that cannot be converted: one line that names the file, the offending part and what to do."""
+    """A file cannot be converted; one line names the file, the offending part and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """One network (or codes) of a file, in canonical names and layouts.
+
+    Attributes:
+        kind: "generator", "discriminator", "basecode", "backbone", "lpips_lin", "lpips", "inception",
+            "inception_resnet_v1", "arcface", "mtcnn" or "codes".
+        config: JSON-able description of the architecture; its keys depend on `kind`.
+        arrays: canonical name -> float32 array in torch layouts (OIHW, [out, in]). Generators and discriminators have
+            the names of NVlabs/stylegan2-ada-pytorch, biases of the style affines including their 1, up-sampling
+            kernels in NVlabs orientation, and no `resample_filter`.
+    """
+
+    kind: str
+    config: dict
+    arrays: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The weights of one foreign file in canonical names and layouts.
+    """The contents of one foreign file.
 
     Attributes:
-        kind: "stylegan2", "backbone", "lpips_lin", "inception", "basecode_encoder", "inception_resnet_v1", "arcface",
-            "mtcnn" or "codes".
-        format: container and dialect for people, e.g. "NVlabs stylegan2-ada-pytorch pickle".
-        config: JSON-able description of the architecture; its keys depend on `kind`.
-        arrays: canonical name -> float32 array in torch layouts (OIHW, [out, in]). For "stylegan2" the names are
-            "generator/<name>" and "discriminator/<name>" with the names of NVlabs/stylegan2-ada-pytorch, biases of the
-            style affines including their 1, up-sampling kernels in NVlabs orientation, and no `resample_filter`.
+        format: container and dialect in words, e.g. "NVlabs stylegan2-ada-pytorch pickle".
+        parts: kind -> part, the main one first.
         ignored: source tensor (or "prefix*" for a whole part) -> why it is not used.
         notes: remarks such as "w_avg estimated from 10000 samples".
         licence: licence of the source weights where known.
         sha256: hexadecimal SHA-256 of the source file.
+        halves: provenance of each source file by its role, if there are several.
     """
 
-    kind: str
     format: str
-    config: dict
-    arrays: dict[str, np.ndarray]
+    parts: dict[str, Part]
     ignored: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     licence: str | None = None
     sha256: str = ""
+    halves: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """Kind of the main part."""
+        return next(iter(self.parts))
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a converted file says of its source; JSON-able."""
+        """The provenance that a converted file records; JSON-able."""
+        if self.halves:
+            return dict(self.halves)
         return {
             "format": self.format,
             "source_sha256": self.sha256,
@@ -47,6 +67,11 @@ class Checkpoint:
             "notes": list(self.notes),
             "ignored": len(self.ignored),
         }
+
+
+def together(*parts: Part | None) -> dict[str, Part]:
+    """The parts by kind; None is left out."""
+    return {part.kind: part for part in parts if part is not None}
 
 
 def shown(value: object, limit: int = 60) -> str:

@@ -1,7 +1,7 @@
-"""Networks that tell faces apart: facenet-pytorch's Inception-ResNet v1, and ArcFace's IR-SE50.
+"""Face-recognition networks: facenet-pytorch's Inception-ResNet v1, and ArcFace's IR-SE50.
 
 Other networks of the same families (IR-SE101, IR without excitation, the trunks of pSp and e4e) have other tensors and
-are refused with the difference.
+are refused with a list of the differences.
 
 Sources: facenet-pytorch (20180402-114759-vggface2.pt, 20180408-102900-casia-webface.pt); InsightFace_Pytorch
 (model_ir_se50.pth).
@@ -9,7 +9,7 @@ Sources: facenet-pytorch (20180402-114759-vggface2.pt, 20180408-102900-casia-web
 
 from collections.abc import Mapping
 
-from convert_weights.checkpoint import Checkpoint
+from convert_weights.checkpoint import Checkpoint, Part, together
 from convert_weights.match import Rule, fill, match
 from convert_weights.tensors import Tensor
 
@@ -89,11 +89,14 @@ def facenet(tensors: Mapping[str, Tensor]) -> Checkpoint:
     notes = (
         () if people else ("without the classifier of a known training set, it cannot be told what it learned from",)
     )
-    return Checkpoint(
+    part = Part(
         kind="inception_resnet_v1",
-        format="facenet-pytorch Inception-ResNet v1 state dict",
         config={"name": "inception_resnet_v1", "trained_on": people or "unknown"},
         arrays=fill(found, facenet_shapes(), "Inception-ResNet v1"),
+    )
+    return Checkpoint(
+        format="facenet-pytorch Inception-ResNet v1 state dict",
+        parts=together(part),
         ignored=ignored,
         notes=notes,
         licence="MIT (facenet-pytorch); the pictures it learned from are for research",
@@ -129,11 +132,10 @@ def arcface(tensors: Mapping[str, Tensor]) -> Checkpoint:
         ConversionError: where it has other layers, or tensors of other shapes.
     """
     found, ignored = match(tensors, ARCFACE_RULES, "ArcFace IR-SE50")
+    part = Part(kind="arcface", config={"name": "ir_se50"}, arrays=fill(found, arcface_shapes(), "ArcFace IR-SE50"))
     return Checkpoint(
-        kind="arcface",
         format="ArcFace IR-SE50 state dict",
-        config={"name": "ir_se50"},
-        arrays=fill(found, arcface_shapes(), "ArcFace IR-SE50"),
+        parts=together(part),
         ignored=ignored,
         licence="MIT (InsightFace_Pytorch); the pictures it learned from are for research",
     )

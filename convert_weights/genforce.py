@@ -1,4 +1,4 @@
-"""GenForce (and BDInvert) dialect of StyleGAN2: TensorFlow's up-sampling kernels, style biases without their 1."""
+"""GenForce (and BDInvert) dialect of StyleGAN2: TensorFlow's up-sampling kernels, and style biases that lack the 1."""
 
 import re
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from convert_weights import stylegan2
-from convert_weights.checkpoint import ConversionError
-from convert_weights.match import Rule, fill, match
-from convert_weights.nvlabs import Network, finish_generator
+from convert_weights.checkpoint import ConversionError, Part
+from convert_weights.match import Rule, match
+from convert_weights.nvlabs import Network, finish_discriminator, finish_generator
 from convert_weights.rosinality import N, first, first_two
 from convert_weights.tensors import Tensor, as_float32
 
@@ -57,7 +57,7 @@ def generator(tensors: Mapping[str, Tensor], what: str) -> Network:
     """A generator from GenForce's `generator_smooth`.
 
     Returns:
-        canonical arrays, config, notes.
+        the generator, and notes.
     Raises:
         ConversionError: naming StyleGAN1 and conditional networks, which are not supported.
     """
@@ -78,7 +78,7 @@ def generator(tensors: Mapping[str, Tensor], what: str) -> Network:
     return finish_generator(found, stylegan2.generator_shapes(config), config, what)
 
 
-def discriminator(tensors: Mapping[str, Tensor], what: str) -> Network:
+def discriminator(tensors: Mapping[str, Tensor], what: str) -> Part:
     """A discriminator from GenForce's `discriminator`: layers counted from the image's resolution down."""
     last = max((int(m[1]) for n in tensors if (m := re.fullmatch(rf"layer{N}\.weight", n))), default=0)
     blocks = min((last - 2) // 2, 20)  # the last three layers belong to 4 px
@@ -99,11 +99,11 @@ def discriminator(tensors: Mapping[str, Tensor], what: str) -> Network:
         (rf"skip_layer{N}\.weight", lambda m: f"b{resolution(m[1])}.skip.weight", ""),
     ]
     if blocks < 1:
-        raise ConversionError("is no discriminator of StyleGAN2")
+        raise ConversionError("its discriminator is not a StyleGAN2 discriminator; use a StyleGAN2 checkpoint")
     found, _ = match(tensors, rules, what)
     config = stylegan2.discriminator_config({n: m.shape for n, m in found.items()})
     config["resample_filter"] = _taps(tensors, 1.0, config)
-    return fill(found, stylegan2.discriminator_shapes(config), what), config, []
+    return finish_discriminator(found, config, what)
 
 
 def _taps(tensors: Mapping[str, Tensor], scale: float, config: dict) -> list:

@@ -8,7 +8,7 @@ Source: pytorch-fid (fid_inception_v3).
 
 from collections.abc import Mapping
 
-from convert_weights.checkpoint import Checkpoint, ConversionError
+from convert_weights.checkpoint import Checkpoint, ConversionError, Part, together
 from convert_weights.match import Rule, fill, match
 from convert_weights.tensors import Tensor
 
@@ -116,21 +116,24 @@ def inception(tensors: Mapping[str, Tensor]) -> Checkpoint:
     """The state dict of FID's Inception v3 as a checkpoint.
 
     Raises:
-        ConversionError: where it is torchvision's, has other layers, or tensors of other shapes.
+        ConversionError: it is torchvision's network, or its layers or the shapes of its tensors differ.
     """
     classifier = tensors.get("fc.weight")
     if classifier is not None and tuple(classifier.shape[:1]) != (CLASSES,):
         raise ConversionError(
             f"is an Inception v3 whose fc.weight is {list(classifier.shape)}; FID's has {CLASSES} classes, "
-            "torchvision's 1000 and other features; use pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
+            "torchvision's has 1000 and other features; use pt_inception-2015-12-05-6726825d.pth of pytorch-fid"
         )
     found, ignored = match(tensors, RULES, "FID's Inception v3")
     notes = () if classifier is not None else ("without the classifier, FID's weights cannot be told from others",)
-    return Checkpoint(
+    part = Part(
         kind="inception",
-        format="pytorch-fid Inception v3 state dict",
         config={"name": "inception_v3_fid"},
         arrays=fill(found, inception_shapes(), "FID's Inception v3"),
+    )
+    return Checkpoint(
+        format="pytorch-fid Inception v3 state dict",
+        parts=together(part),
         ignored=ignored,
         notes=notes,
         licence="Apache-2.0 (TensorFlow's graph of 2015-12-05, ported by pytorch-fid)",

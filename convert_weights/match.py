@@ -1,4 +1,4 @@
-"""Strict matching of source tensors with canonical names (DESIGN 4.7): each used exactly once or listed as ignored."""
+"""Strict matching of source tensors with canonical names: each is used exactly once or listed as ignored."""
 
 import dataclasses
 import re
@@ -16,7 +16,7 @@ Rule = tuple[str, Callable[[re.Match], str] | None, Transform | str]
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Matched:
-    """A source tensor on its way to a canonical name."""
+    """A source tensor that was matched with a canonical name."""
 
     source: str
     tensor: Tensor
@@ -59,10 +59,15 @@ def match(tensors: Mapping[str, Tensor], rules: Sequence[Rule], what: str) -> tu
             continue
         canonical = name(m)
         if canonical in found:
-            raise ConversionError(f"{what}: {shown(source)} and {shown(found[canonical].source)} are both {canonical}")
+            raise ConversionError(
+                f"{what}: {shown(source)} and {shown(found[canonical].source)} both stand for {canonical}; the file is "
+                "damaged"
+            )
         found[canonical] = _matched(source, tensor, action if callable(action) else None)
     if unknown:
-        raise ConversionError(f"{what}: no place for {listed(unknown)}; this variant of the network is not supported")
+        raise ConversionError(
+            f"{what}: unknown tensors {listed(unknown)}; this variant of the network is not supported"
+        )
     return found, ignored
 
 
@@ -80,7 +85,7 @@ def fill(found: Mapping[str, Matched], expected: Mapping[str, tuple[int, ...]], 
     """Reads every expected tensor into memory of its own, float32 and contiguous.
 
     Args:
-        found: what the file offers under canonical names.
+        found: the matched tensors of the file by canonical name.
         expected: canonical name -> shape that the architecture has.
         what: the network and dialect, for messages.
     Raises:

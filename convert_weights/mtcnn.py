@@ -1,4 +1,4 @@
-"""MTCNN's networks P-Net, R-Net and O-Net: one state dict each, or all three out of a wheel of facenet-pytorch.
+"""MTCNN's networks P-Net, R-Net and O-Net: one state dict each, or all three in a wheel of facenet-pytorch.
 
 A wheel is a zip: its data files are read like any other checkpoint, and nothing in it is run or imported.
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from convert_weights.archive import Archive
-from convert_weights.checkpoint import Checkpoint, ConversionError
+from convert_weights.checkpoint import Checkpoint, ConversionError, Part, together
 from convert_weights.match import Rule, fill, match
 from convert_weights.tensors import Tensor
 from convert_weights.torch_file import LEGACY_START, read_legacy
@@ -24,7 +24,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def _layers(*layers: tuple[str, tuple[int, ...]], slopes: tuple[int, ...]) -> Shapes:
-    """Shapes of layers (name, (out, in[, k, k])) with a bias each, and of PReLUs with so many slopes."""
+    """Shapes of layers (name, (out, in[, k, k])) with a bias each, and of PReLUs with these numbers of slopes."""
     table: Shapes = {}
     for name, shape in layers:
         table |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
@@ -61,7 +61,8 @@ NETWORKS: dict[str, Shapes] = {
         slopes=(32, 64, 64, 128, 256),
     ),
 }
-TELLING = {"conv4_1.weight": "pnet", "dense4.weight": "rnet", "dense5.weight": "onet"}  # a layer that one of them has
+FILES = {f"{FOLDER}{name}.pt" for name in NETWORKS}
+TELLING = {"conv4_1.weight": "pnet", "dense4.weight": "rnet", "dense5.weight": "onet"}  # a layer that only this one has
 
 
 def is_mtcnn(tensors: Mapping[str, Tensor]) -> bool:
@@ -73,42 +74,47 @@ def mtcnn(tensors: Mapping[str, Tensor]) -> Checkpoint:
     """One network's state dict, under names such as `pnet/conv1.weight`.
 
     Raises:
-        ConversionError: it lacks tensors, has others, or they have other shapes.
+        ConversionError: tensors are missing, unexpected or of another shape.
     """
     name = next((net for layer, net in TELLING.items() if layer in tensors), None)
     if name is None:
-        raise ConversionError("has the layers of none of MTCNN's three networks; take facenet-pytorch's files")
+        raise ConversionError("has the layers of none of MTCNN's three networks; use the files of facenet-pytorch")
     found, _ = match(tensors, RULES, f"MTCNN's {name}")
     arrays = fill(found, NETWORKS[name], f"MTCNN's {name}")
     return _checkpoint(f"facenet-pytorch {name}.pt", [name], {f"{name}/{key}": a for key, a in arrays.items()})
 
 
-def wheel(archive: Archive) -> Checkpoint | None:
-    """The three networks in a wheel of facenet-pytorch; None where the zip is none.
+def is_wheel(archive: Archive) -> bool:
+    """Whether a zip has files of the three networks where facenet-pytorch's wheel has them."""
+    return not FILES.isdisjoint(archive.names)
+
+
+def wheel(archive: Archive) -> Checkpoint:
+    """The three networks in a wheel of facenet-pytorch.
 
     Raises:
-        ConversionError: it is one, but a network is missing or damaged.
+        ConversionError: a network is missing or damaged.
     """
-    files = {name: f"{FOLDER}{name}.pt" for name in NETWORKS}
-    if not set(files.values()) & set(archive.names):
-        return None
     arrays: dict[str, np.ndarray] = {}
-    for name, file in files.items():
-        part = mtcnn(_state_dict(archive.read(file), name))
+    for name in NETWORKS:
+        part = mtcnn(_state_dict(archive.read(f"{FOLDER}{name}.pt"), name)).parts[KIND]
         if part.config["networks"] != [name]:
-            raise ConversionError(f"its {name}.pt holds {part.config['networks'][0]}; fetch the wheel again")
+            raise ConversionError(f"its {name}.pt holds {part.config['networks'][0]} instead; fetch the wheel again")
         arrays |= part.arrays
-    return _checkpoint("wheel of facenet-pytorch", list(files), arrays)
+    return _checkpoint("wheel of facenet-pytorch", list(NETWORKS), arrays)
 
 
 def _checkpoint(format: str, networks: list[str], arrays: dict[str, np.ndarray]) -> Checkpoint:
-    return Checkpoint(kind=KIND, format=format, config={"networks": networks}, arrays=arrays, licence=LICENCE)
+    part = Part(kind=KIND, config={"networks": networks}, arrays=arrays)
+    return Checkpoint(format=format, parts=together(part), licence=LICENCE)
 
 
 def _state_dict(data: bytes, name: str) -> dict[str, Tensor]:
     if not data.startswith(LEGACY_START):
-        raise ConversionError(f"its {name}.pt is no torch file of the legacy format; take the wheel of 2.6.0")
+        raise ConversionError(
+            f"its {name}.pt is not a torch file in the legacy format; use the wheel of facenet-pytorch 2.6.0"
+        )
     root = read_legacy(memoryview(data))
     if not isinstance(root, dict):
-        raise ConversionError(f"its {name}.pt holds no state dict; take the wheel of 2.6.0")
+        raise ConversionError(f"its {name}.pt holds no state dict; use the wheel of facenet-pytorch 2.6.0")
     return {str(key): value for key, value in root.items() if isinstance(value, Tensor)}

@@ -31,7 +31,7 @@ def read_npy(head: bytes | memoryview, size: int) -> tuple[tuple[int, ...], np.d
     """
     head = bytes(head[: MAX_HEADER + 12])
     if head[:6] != MAGIC or len(head) < 12 or head[6] not in (1, 2, 3):
-        raise ConversionError("is no .npy array; the file is damaged, save it again with numpy.save")
+        raise ConversionError("is not an .npy array; the file is damaged, save it again with numpy.save")
     start = 10 if head[6] == 1 else 12
     length = int.from_bytes(head[8:start], "little")
     if start + length > min(len(head), MAX_HEADER):
@@ -68,13 +68,13 @@ def npz_tensors(archive: Archive) -> dict[str, Tensor]:
     """Every array of an .npz by its name; values are read when they are asked for.
 
     Raises:
-        ConversionError: naming the member that is no plain numeric array.
+        ConversionError: a member is not a plain numeric array; the message names it.
     """
     tensors = {}
     for member in archive.names:
         if not member.endswith(".npy"):
             raise ConversionError(
-                f"zip member {shown(member, 80)} is no array; the file is neither a torch save nor an .npz"
+                f"zip member {shown(member, 80)} is not an array; the file is neither a torch save nor an .npz"
             )
         try:
             shape, dtype, fortran, start = read_npy(archive.head(member, MAX_HEADER), archive.size(member))

@@ -1,16 +1,14 @@
 """NVlabs dialect (stylegan2-ada-pytorch, the StyleGAN2 of stylegan3): its names are the canonical ones.
 
 A network arrives as flat tensors (`.npz`, state dicts) or as passive module nodes of a pickle, whose attributes also
-say what shapes cannot: clamp, learning-rate multipliers, minibatch-stddev group.
+state what shapes cannot tell: clamp, learning-rate multipliers, minibatch-stddev group.
 """
 
 import re
 from collections.abc import Mapping
 
-import numpy as np
-
 from convert_weights import stylegan2
-from convert_weights.checkpoint import ConversionError, shown
+from convert_weights.checkpoint import ConversionError, Part, shown
 from convert_weights.match import Rule, fill, match
 from convert_weights.tensors import Tensor, as_float32
 from convert_weights.w_avg import SAMPLES, estimate_w_avg
@@ -30,12 +28,12 @@ DISCRIMINATOR_RULES: list[Rule] = [
     (rf"b{N}\.skip\.weight", lambda m: m[0], ""),
     (r"b4\.(conv|fc|out)\.(weight|bias)", lambda m: m[0], ""),
 ]
-# Filters of layers that resample: the others carry one too, of the default taps, and never use it.
+# Filters of the layers that resample. The other layers also have a filter, with the default taps, but never use it.
 GENERATOR_FILTERS = rf"synthesis\.b{N}\.((conv0|skip)\.)?resample_filter"
 DISCRIMINATOR_FILTERS = rf"b{N}\.((conv1|skip)\.)?resample_filter"
 # config entries that shapes do not tell
 FREE = ("mapping_lr_multiplier", "w_avg_beta", "conv_clamp", "mbstd_group_size", "resample_filter")
-Network = tuple[dict[str, np.ndarray], dict, list[str]]
+Network = tuple[Part, list[str]]  # a generator, and notes on it
 
 
 def generator(tensors: Mapping[str, Tensor], what: str, known: Mapping | None = None) -> Network:
@@ -46,7 +44,7 @@ def generator(tensors: Mapping[str, Tensor], what: str, known: Mapping | None = 
         what: where they come from, for messages.
         known: config entries that the file states elsewhere; they must agree with the shapes.
     Returns:
-        canonical arrays, config, notes.
+        the generator, and notes.
     """
     found, _ = match(tensors, GENERATOR_RULES, what)
     config = merged(stylegan2.generator_config({n: m.shape for n, m in found.items()}), known, what)
@@ -56,28 +54,31 @@ def generator(tensors: Mapping[str, Tensor], what: str, known: Mapping | None = 
 
 
 def finish_generator(found: Mapping, expected: dict, config: dict, what: str) -> Network:
-    """Reads the tensors and estimates w_avg where the file has none; for every dialect."""
+    """Reads the tensors, and estimates w_avg if the file has none; every dialect calls this."""
     if "mapping.w_avg" in found:
-        return fill(found, expected, what), config, []
+        return Part(kind="generator", config=config, arrays=fill(found, expected, what)), []
     arrays = fill(found, {n: s for n, s in expected.items() if n != "mapping.w_avg"}, what)
     arrays["mapping.w_avg"] = estimate_w_avg(arrays, config)
-    return (
-        arrays,
-        config,
-        [f"w_avg is not in the file: estimated from {SAMPLES} samples of the mapping network (fixed seed)"],
-    )
+    note = f"w_avg is not in the file: estimated from {SAMPLES} samples of the mapping network (fixed seed)"
+    return Part(kind="generator", config=config, arrays=arrays), [note]
 
 
-def discriminator(tensors: Mapping[str, Tensor], what: str, known: Mapping | None = None) -> Network:
+def discriminator(tensors: Mapping[str, Tensor], what: str, known: Mapping | None = None) -> Part:
     """A discriminator from flat NVlabs tensors; see `generator`."""
     found, _ = match(tensors, DISCRIMINATOR_RULES, what)
     config = merged(stylegan2.discriminator_config({n: m.shape for n, m in found.items()}), known, what)
     config["resample_filter"] = _taps(tensors, DISCRIMINATOR_FILTERS, config)
-    return fill(found, stylegan2.discriminator_shapes(config), what), config, []
+    return finish_discriminator(found, config, what)
+
+
+def finish_discriminator(found: Mapping, config: dict, what: str) -> Part:
+    """Reads the tensors; every dialect calls this."""
+    arrays = fill(found, stylegan2.discriminator_shapes(config), what)
+    return Part(kind="discriminator", config=config, arrays=arrays)
 
 
 def merged(config: dict, known: Mapping | None, what: str) -> dict:
-    """The config from shapes with what the file states; where both speak of a shape they must agree."""
+    """The config from shapes, updated with the entries that the file states; both must agree wherever shapes decide."""
     for key, value in (known or {}).items():
         if key not in FREE and (not isinstance(value, (int, str)) or config.get(key) != value):
             raise ConversionError(

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from convert_weights import nvlabs
 from convert_weights import nvlabs_modules as nodes
-from convert_weights.checkpoint import Checkpoint, ConversionError, shown
+from convert_weights.builders import NAMESPACE
+from convert_weights.checkpoint import Checkpoint, ConversionError, shown, together
 from convert_weights.pickle_machine import Node
+from convert_weights.structure import Structure
 from convert_weights.tensors import Tensor
 
 LICENCE = "NVIDIA Source Code License (non-commercial) where the weights are NVIDIA's own"
@@ -15,6 +17,12 @@ SILENT = (
     "a state dict does not state conv_clamp, learning-rate multipliers or the minibatch-stddev group: "
     "no clamp, 0.01 and 4 are assumed"
 )
+
+
+def is_snapshot(structure: Structure) -> bool:
+    """Whether it holds networks as modules under NVlabs' names."""
+    found = [structure.mapping.get(key) for key in ("G_ema", "G")]
+    return any(isinstance(network, Node) and network.name != NAMESPACE for network in found)
 
 
 def snapshot(root: dict) -> Checkpoint:
@@ -36,34 +44,34 @@ def snapshot(root: dict) -> Checkpoint:
 
 
 def whole_generator(root: Node) -> Checkpoint:
-    """One saved generator, as PTI leaves it."""
+    """A generator that was pickled as a whole, as PTI does."""
     return _from_modules(root, None, {}, (), "whole-generator save (as PTI makes)")
 
 
 def _from_modules(generator: object, discriminator: object, ignored: dict, notes: tuple, container: str) -> Checkpoint:
     found = nodes.modules(generator)  # type: ignore[arg-type]
     facts = nodes.generator_facts(found)
-    arrays, config, more = nvlabs.generator(nodes.tensors(found), "G_ema" if not notes else "G", facts)
-    result, configs = {f"generator/{n}": a for n, a in arrays.items()}, {"generator": config}
+    network, more = nvlabs.generator(nodes.tensors(found), "G_ema" if not notes else "G", facts)
+    critic = None
     if discriminator is not None:
-        parts = nodes.modules(discriminator)  # type: ignore[arg-type]
-        if nodes.is_stylegan2_discriminator(parts):
-            arrays, configs["discriminator"], _ = nvlabs.discriminator(
-                nodes.tensors(parts), "D", nodes.discriminator_facts(parts)
-            )
-            result |= {f"discriminator/{n}": a for n, a in arrays.items()}
+        inside = nodes.modules(discriminator)  # type: ignore[arg-type]
+        if nodes.is_stylegan2_discriminator(inside):
+            critic = nvlabs.discriminator(nodes.tensors(inside), "D", nodes.discriminator_facts(inside))
         else:
-            ignored["D.*"] = f"a {shown(parts[''][0])}, not the discriminator of StyleGAN2"
+            ignored["D.*"] = f"a {shown(inside[''][0])}, not the discriminator of StyleGAN2"
     repository = "stylegan3 (its StyleGAN2)" if nodes.is_stylegan3_repository(found) else "stylegan2-ada-pytorch"
     return Checkpoint(
-        kind="stylegan2",
         format=f"NVlabs {repository} {container}",
-        config=configs,
-        arrays=result,
+        parts=together(network, critic),
         ignored=ignored,
         notes=(*notes, *more),
         licence=LICENCE,
     )
+
+
+def npz(structure: Structure) -> Checkpoint:
+    """An .npz file with names "G_ema/…", "G/…", "D/…"."""
+    return flat_networks(*nvlabs.state_dicts(structure.own), structure.placed)
 
 
 def flat_networks(networks: Mapping[str, Mapping[str, Tensor]], ignored: dict, container: str) -> Checkpoint:
@@ -71,18 +79,13 @@ def flat_networks(networks: Mapping[str, Mapping[str, Tensor]], ignored: dict, c
     which = next((n for n in ("G_ema", "G") if n in networks), None)
     if which is None:
         raise ConversionError("has no generator (G_ema or G); a discriminator alone is not converted")
-    arrays, config, notes = nvlabs.generator(networks[which], which)
-    result, configs = {f"generator/{n}": a for n, a in arrays.items()}, {"generator": config}
-    if "D" in networks:
-        arrays, configs["discriminator"], _ = nvlabs.discriminator(networks["D"], "D")
-        result |= {f"discriminator/{n}": a for n, a in arrays.items()}
+    network, notes = nvlabs.generator(networks[which], which)
+    critic = nvlabs.discriminator(networks["D"], "D") if "D" in networks else None
     if which == "G":
         notes = [NO_AVERAGE, *notes]
     return Checkpoint(
-        kind="stylegan2",
         format=f"NVlabs tensors in {container}",
-        config=configs,
-        arrays=result,
+        parts=together(network, critic),
         ignored=ignored,
         notes=(*notes, SILENT),
     )

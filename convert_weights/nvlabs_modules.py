@@ -49,7 +49,7 @@ def tensors(found: Modules) -> dict[str, Tensor]:
             if tensor is None:
                 continue
             if type(tensor) is not Tensor or full in result:
-                raise ConversionError(f"{shown(full)} is no tensor or is there twice; the file is damaged")
+                raise ConversionError(f"{shown(full)} is not a tensor or appears twice; the file is damaged")
             result[full] = tensor
     return result
 
@@ -58,7 +58,7 @@ def generator_facts(found: Modules) -> dict:
     """What the attributes of a generator state: sizes, clamp, architecture, learning-rate multiplier, activation.
 
     Raises:
-        ConversionError: naming a network that is no StyleGAN2, or layers that disagree.
+        ConversionError: the network is not a StyleGAN2 generator, or its layers disagree.
     """
     _check_generator(found)
     root, layers = found[""][1], r"synthesis\.b\d+\.(conv0|conv1)"
@@ -108,7 +108,7 @@ def discriminator_facts(found: Modules) -> dict:
 
 
 def is_stylegan2_discriminator(found: Modules) -> bool:
-    """Whether this is (or calls itself) the discriminator of StyleGAN2, not one that others put in its place."""
+    """Whether this is, or is named like, StyleGAN2's discriminator; other projects save other networks in its place."""
     return found[""][0] == "Discriminator" or "b4.fc" in found
 
 
@@ -136,7 +136,7 @@ def _scalar(state: dict, key: str, path: str) -> Scalar:
     value = state.get(key, ...)
     if not isinstance(value, (int, float, str, type(None))):
         raise ConversionError(
-            f"module {shown(path)} does not say {key}; the file is damaged or of a version that is not supported"
+            f"module {shown(path)} does not state {key}; the file is damaged or of a version that is not supported"
         )
     return value
 

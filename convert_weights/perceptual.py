@@ -5,8 +5,9 @@ Sources: torchvision.models, PerceptualSimilarity v0.1 (Zhang et al., arXiv 1801
 
 from collections.abc import Mapping
 
-from convert_weights.checkpoint import Checkpoint, ConversionError
+from convert_weights.checkpoint import Checkpoint, ConversionError, Part, together
 from convert_weights.match import Rule, fill, match
+from convert_weights.structure import Structure
 from convert_weights.tensors import Tensor
 
 
@@ -31,6 +32,7 @@ def _fires(layers: dict[int, tuple[int, int, int]]) -> dict[str, tuple[int, ...]
     return table
 
 
+FIRST = "features.0.weight"
 VGG_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 VGG_WIDTHS = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 BACKBONES: dict[str, dict[str, tuple[int, ...]]] = {
@@ -54,12 +56,21 @@ LINEAR_RULES: list[Rule] = [
 ]
 
 
+def is_backbone(structure: Structure) -> bool:
+    """Whether the file's own state dict, or one inside it, begins like an image network of torchvision."""
+    return structure.with_tensor(FIRST) is not None
+
+
+def any_backbone(structure: Structure) -> Checkpoint:
+    """`backbone` of the first state dict that `is_backbone` finds."""
+    return backbone(structure.with_tensor(FIRST) or {})
+
+
 def backbone(tensors: Mapping[str, Tensor]) -> Checkpoint:
-    """torchvision's state dict of one of the three backbones; told apart by its convolutions.
+    """torchvision's state dict of one of the three backbones, which is recognised by its convolutions.
 
     Raises:
-        ConversionError: listing the closest difference for any other network (VGG19, batch-norm variants, SqueezeNet
-        1.0).
+        ConversionError: it is another network (VGG19, a batch-norm variant, SqueezeNet 1.0).
     """
     found, ignored = match(tensors, BACKBONE_RULES, "the image network")
     shapes = {n: m.shape for n, m in found.items()}
@@ -69,11 +80,10 @@ def backbone(tensors: Mapping[str, Tensor]) -> Checkpoint:
             "has the layers of none of VGG16, AlexNet and SqueezeNet 1.1; use torchvision's vgg16-397923af.pth"
         )
     arrays = fill(found, BACKBONES[name], name)
+    part = Part(kind="backbone", config={"name": name}, arrays=arrays)
     return Checkpoint(
-        kind="backbone",
         format=f"torchvision {name} state dict",
-        config={"name": name},
-        arrays=arrays,
+        parts=together(part),
         ignored=ignored,
         licence="BSD-3-Clause (torchvision)",
     )
@@ -85,14 +95,40 @@ def linear(tensors: Mapping[str, Tensor]) -> Checkpoint:
     widths = tuple(found[n].shape[0] for n in (f"lin{k}.weight" for k in range(len(found))) if n in found)
     if widths not in LINEAR or len(widths) != len(found):
         raise ConversionError(
-            f"has linear layers of {list(widths)} channels, which fit none of VGG16, AlexNet and SqueezeNet 1.1"
+            f"has linear layers of {list(widths)} channels, which fit none of VGG16, AlexNet and SqueezeNet 1.1; use "
+            "vgg.pth, alex.pth or squeeze.pth of lpips v0.1"
         )
     arrays = fill(found, {f"lin{k}.weight": (c,) for k, c in enumerate(widths)}, "LPIPS")
+    part = Part(kind="lpips_lin", config={"name": LINEAR[widths]}, arrays=arrays)
     return Checkpoint(
-        kind="lpips_lin",
         format="LPIPS v0.1 linear layers",
-        config={"name": LINEAR[widths]},
-        arrays=arrays,
+        parts=together(part),
         ignored=ignored,
         licence="BSD-2-Clause (Zhang et al., PerceptualSimilarity)",
+    )
+
+
+def lpips(backbone: Checkpoint, lin: Checkpoint) -> Checkpoint:
+    """LPIPS v0.1 from its halves, of kind "backbone" and "lpips_lin".
+
+    Raises:
+        ConversionError: they are of other kinds, or for different networks.
+    """
+    for checkpoint, kind in ((backbone, "backbone"), (lin, "lpips_lin")):
+        if checkpoint.kind != kind:
+            raise ConversionError(
+                f"expected {kind!r} weights, got {checkpoint.kind!r} ({checkpoint.format}); give the backbone, then "
+                "the lin weights"
+            )
+    below, above = backbone.parts["backbone"], lin.parts["lpips_lin"]
+    if below.config["name"] != above.config["name"]:
+        raise ConversionError(
+            f"the backbone is {below.config['name']}, the lin weights are for {above.config['name']}; convert the pair "
+            "of one network"
+        )
+    config = {"name": below.config["name"], "version": "0.1"}
+    return Checkpoint(
+        format=f"{backbone.format}, {lin.format}",
+        parts=together(Part(kind="lpips", config=config, arrays={**below.arrays, **above.arrays})),
+        halves={"backbone": backbone.provenance, "lin": lin.provenance},
     )

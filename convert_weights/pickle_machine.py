@@ -54,12 +54,12 @@ Builder = Callable[[tuple], object]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What a stream may name.
+    """The globals that a stream may name.
 
     Attributes:
-        builders: global name -> pure function of the REDUCE (or NEWOBJ) arguments; None where it is only referred to.
+        builders: global name -> pure function of the REDUCE (or NEWOBJ) arguments; None if it is only referred to.
         advice: global name or "module." prefix -> what to tell the user instead of the general refusal.
-        persistent: meaning of a persistent id; None where the container has none.
+        persistent: from a persistent id to the object it stands for; None if the container has no such ids.
     """
 
     builders: Mapping[str, Builder | None]
@@ -134,7 +134,7 @@ class _Machine:
     def frame(self, count: int) -> None:
         if self.at - 9 < self.frame_end or count > len(self.data) - self.at:
             raise ConversionError(
-                f"its pickle has a frame of {count} bytes that does not fit at byte {self.at}; fetch it again"
+                f"its pickle has a frame of {count} bytes that does not fit at byte {self.at}; fetch the file again"
             )
         self.frame_end = self.at + count
 
@@ -194,7 +194,7 @@ class _Machine:
         builder = self.rules.builders[target.name]
         if builder is None:
             raise ConversionError(
-                f"its pickle calls {shown(target.name)}, which is only ever referred to; the file is hostile"
+                f"its pickle calls {shown(target.name)}, which writers only refer to; the file is hostile"
             )
         self.push(builder(args))
 
@@ -266,7 +266,7 @@ class _Machine:
         self.stack[-count:] = [tuple(self.stack[-count:])]
 
     def remember(self, index: int) -> None:
-        # writers count from 0 (Python 2: from 1); a gap means that bytes are missing or too many before
+        # writers count from 0 (Python 2: from 1); a gap means that earlier bytes are missing or were added
         if index != len(self.memo) + self.memo_from and not (index == 1 and not self.memo):
             raise ConversionError(
                 f"its pickle skips an object before byte {self.at}; the file is damaged, fetch it again"

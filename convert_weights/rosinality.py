@@ -1,4 +1,4 @@
-"""rosinality/stylegan2-pytorch dialect, also inside pSp, e4e and HyperStyle files (their `decoder.`)."""
+"""rosinality/stylegan2-pytorch dialect, also inside pSp, e4e and HyperStyle files (under `decoder.`)."""
 
 import re
 from collections.abc import Mapping
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from convert_weights import stylegan2
-from convert_weights.match import Matched, Rule, fill, match
-from convert_weights.nvlabs import Network, finish_generator
+from convert_weights.checkpoint import Part
+from convert_weights.match import Matched, Rule, match
+from convert_weights.nvlabs import Network, finish_discriminator, finish_generator
 from convert_weights.tensors import Tensor, as_float32, from_numpy
 
 N = r"(\d{1,5})"
@@ -52,7 +53,7 @@ def _style(m: re.Match) -> str:
     return f"mapping.fc{int(m[1]) - 1}.{m[2]}"
 
 
-# Unlike TensorFlow and GenForce, up-sampling kernels are in NVlabs orientation and style biases include their 1.
+# Unlike in TensorFlow and GenForce, up-sampling kernels are in NVlabs orientation and style biases include their 1.
 GENERATOR_RULES: list[Rule] = [
     (r".*\.kernel", None, KERNEL),
     (rf"style\.{N}\.(weight|bias)", _style, ""),
@@ -77,10 +78,10 @@ GENERATOR_RULES: list[Rule] = [
 
 
 def generator(tensors: Mapping[str, Tensor], latent_avg: Tensor | None, what: str) -> Network:
-    """A generator from rosinality's `g_ema`; `latent_avg` is stored beside it, or not at all.
+    """A generator from rosinality's `g_ema`; `latent_avg` is stored beside it, if at all.
 
     Returns:
-        canonical arrays, config, notes.
+        the generator, and notes.
     """
     notes: list[str] = []
     average = None if latent_avg is None else _average(latent_avg)
@@ -93,8 +94,8 @@ def generator(tensors: Mapping[str, Tensor], latent_avg: Tensor | None, what: st
         notes.append("noise buffers are not in the file: drawn from a fixed seed")
     config = stylegan2.generator_config({n: m.shape for n, m in found.items()})
     config["resample_filter"] = _taps(tensors, 0.25, config)  # up-sampling kernels are stored times 4
-    arrays, config, more = finish_generator(found, stylegan2.generator_shapes(config), config, what)
-    return arrays, config, notes + more
+    part, more = finish_generator(found, stylegan2.generator_shapes(config), config, what)
+    return part, notes + more
 
 
 def _average(tensor: Tensor) -> Tensor | None:
@@ -111,7 +112,7 @@ def _average(tensor: Tensor) -> Tensor | None:
 
 
 def _drawn_noise(found: Mapping[str, Matched]) -> dict[str, Matched]:
-    """Noise buffers of old files, which drew them anew on every start."""
+    """Noise buffers for old files, whose generator drew new ones at every start."""
     rng = np.random.RandomState(0)
     drawn = {}
     for name in sorted(n for n in found if n.endswith(".noise_strength")):
@@ -127,7 +128,7 @@ def _taps(tensors: Mapping[str, Tensor], scale: float, config: dict) -> list:
     return stylegan2.symmetric_taps(kernels, scale, config["resample_filter"])
 
 
-def discriminator(tensors: Mapping[str, Tensor], what: str) -> Network:
+def discriminator(tensors: Mapping[str, Tensor], what: str) -> Part:
     """A discriminator from rosinality's `d`: convs.0 is fromrgb, convs.k are the blocks, highest resolution first."""
     blocks = {int(m[1]) for n in tensors if (m := re.match(rf"convs\.{N}\.conv1\.", n))}
     top = 4 * 2 ** min(max(blocks, default=0), 20)
@@ -151,4 +152,4 @@ def discriminator(tensors: Mapping[str, Tensor], what: str) -> Network:
     found, _ = match(tensors, rules, what)
     config = stylegan2.discriminator_config({n: m.shape for n, m in found.items()})
     config["resample_filter"] = _taps(tensors, 1.0, config)
-    return fill(found, stylegan2.discriminator_shapes(config), what), config, []
+    return finish_discriminator(found, config, what)

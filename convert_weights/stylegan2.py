@@ -15,10 +15,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def generator_config(shapes: Shapes) -> dict:
-    """Reads the generator's architecture off its shapes (canonical names); what shapes cannot say gets the usual value.
+    """Reads the generator's architecture off its shapes (canonical names); other entries get their usual values.
 
     Raises:
-        ConversionError: where the tensors are no StyleGAN2 generator.
+        ConversionError: the tensors are not those of a StyleGAN2 generator.
     """
     resolutions = _resolutions(shapes, r"synthesis\.b(\d{1,5})\..*", "generator")
     layers = _count(shapes, r"mapping\.fc(\d{1,5})\.weight", "generator's mapping")
@@ -94,7 +94,7 @@ def discriminator_config(shapes: Shapes) -> dict:
     """Reads the discriminator's architecture off its shapes; mbstd_group_size, which has no tensor, gets its default 4.
 
     Raises:
-        ConversionError: where the tensors are no StyleGAN2 discriminator.
+        ConversionError: the tensors are not those of a StyleGAN2 discriminator.
     """
     resolutions = _resolutions(shapes, r"b(\d{1,5})\..*", "discriminator")
     if len(resolutions) < 2:
@@ -150,13 +150,13 @@ def discriminator_shapes(config: dict) -> dict[str, tuple[int, ...]]:
 
 
 def filter_taps(filters: Mapping[str, np.ndarray], scale: float = 1.0) -> list:
-    """The one resampling filter of a network: taps where it is an outer product of them with themselves, else 2-D rows.
+    """The one resampling filter of a network: 1-D taps if the filter is their outer product, else 2-D rows.
 
     Args:
         filters: source name -> the filter as stored, [taps] or [h, w].
-        scale: what the stored values are multiplied with to sum to 1.
+        scale: factor that makes the stored values sum to 1.
     Raises:
-        ConversionError: where they differ or do not sum to 1.
+        ConversionError: the filters differ or do not sum to 1.
     """
     first_name, first = next(iter(filters.items()))
     for name, values in filters.items():
@@ -181,8 +181,8 @@ def symmetric_taps(kernels: Mapping[str, np.ndarray], scale: float, default: lis
 
     Args:
         kernels: source name -> kernel [h, w]; may be empty.
-        scale: 0.25 where up-sampling kernels are stored times 4.
-        default: the taps where the file has no kernels.
+        scale: 0.25 if up-sampling kernels are stored times 4.
+        default: the taps if the file has no kernels.
     """
     if not kernels:
         return default
@@ -197,7 +197,8 @@ def _resolutions(shapes: Shapes, pattern: str, what: str) -> list[int]:
     expected = [4 * 2**k for k in range(len(found))]
     if not found or found != expected:
         raise ConversionError(
-            f"the {what} has blocks of {found} px instead of 4, 8, 16, …; it is no StyleGAN2 or the file is damaged"
+            f"the {what} has blocks of {found} px instead of 4, 8, 16, …; it is not a StyleGAN2 network or "
+            "the file is damaged"
         )
     return found
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from convert_weights import stylegan2
 from convert_weights.builders import NETWORK, Array
-from convert_weights.checkpoint import Checkpoint, ConversionError, shown
+from convert_weights.checkpoint import Checkpoint, ConversionError, Part, shown, together
 from convert_weights.genforce import plus_one
-from convert_weights.match import Rule, fill, match
-from convert_weights.nvlabs import Network, finish_generator, merged
+from convert_weights.match import Rule, match
+from convert_weights.nvlabs import Network, finish_discriminator, finish_generator, merged
 from convert_weights.pickle_machine import Node
 from convert_weights.rosinality import N, first, first_two, noise_name
 from convert_weights.tensors import Tensor, from_numpy
@@ -115,20 +115,16 @@ def networks(root: tuple) -> Checkpoint:
             f"is a StyleGAN1 pickle (version {shown(str(version))}), which is not supported; use a StyleGAN2 "
             "checkpoint (version 4 or later)"
         )
-    arrays, config, notes = generator(_variables(gs), _kwargs(gs))
-    result, configs = {f"generator/{n}": a for n, a in arrays.items()}, {"generator": config}
-    arrays, configs["discriminator"], _ = discriminator(_variables(d), _kwargs(d), version)
-    result |= {f"discriminator/{n}": a for n, a in arrays.items()}
+    network, notes = generator(_variables(gs), _kwargs(gs))
+    critic = discriminator(_variables(d), _kwargs(d), version)
     ignored = {"G/*": "Gs, its moving average, is used"}
     for prefix, node in (("Gs", gs), ("D", d)):
         ignored |= {
             f"{prefix}/{n}": "progressive growing, not used" for n in _variables(node) if n.rpartition("/")[2] == "lod"
         }
     return Checkpoint(
-        kind="stylegan2",
         format="TensorFlow StyleGAN2 pickle" if version == 4 else "TensorFlow StyleGAN2-ADA pickle",
-        config=configs,
-        arrays=result,
+        parts=together(network, critic),
         ignored=ignored,
         notes=tuple(notes),
         licence=LICENCE,
@@ -158,7 +154,7 @@ def generator(variables: Mapping[str, Tensor], kwargs: Mapping) -> Network:
     return finish_generator(found, stylegan2.generator_shapes(config), config, "Gs")
 
 
-def discriminator(variables: Mapping[str, Tensor], kwargs: Mapping, version: int) -> Network:
+def discriminator(variables: Mapping[str, Tensor], kwargs: Mapping, version: int) -> Part:
     """The discriminator's variables in canonical form; minibatch-stddev groups are 4 in version 4, else the batch."""
     found, _ = match(variables, _discriminator_rules(_resolution(variables, "")), "D")
     facts = _facts(kwargs, {"mbstd_group_size"})
@@ -168,7 +164,7 @@ def discriminator(variables: Mapping[str, Tensor], kwargs: Mapping, version: int
         raise ConversionError(f"D has mbstd_group_size {shown(str(group))}, which is not supported")
     config = merged(stylegan2.discriminator_config({n: m.shape for n, m in found.items()}), facts, "D")
     config["mbstd_group_size"] = group
-    return fill(found, stylegan2.discriminator_shapes(config), "D"), config, []
+    return finish_discriminator(found, config, "D")
 
 
 def _state(node: Node) -> dict:
@@ -188,7 +184,7 @@ def _variables(node: Node) -> dict[str, Tensor]:
     result: dict[str, Tensor] = {}
     for name, tensor in _walk(node, "", 0):
         if name in result:
-            raise ConversionError(f"variable {shown(name)} is there twice; the file is damaged")
+            raise ConversionError(f"variable {shown(name)} appears twice; the file is damaged")
         result[name] = tensor
     return result
 
@@ -211,7 +207,7 @@ def _tensor(name: str, value: object) -> Tensor:
         return value.tensor
     if isinstance(value, float):  # scalars are pickled as numpy numbers
         return from_numpy(np.array(value, np.float32))
-    raise ConversionError(f"TensorFlow variable {shown(name)} is no array; the file is damaged")
+    raise ConversionError(f"TensorFlow variable {shown(name)} is not an array; the file is damaged")
 
 
 def _resolution(variables: Mapping[str, Tensor], prefix: str) -> int:
@@ -234,7 +230,7 @@ def _facts(kwargs: Mapping, more: set[str]) -> dict:
     unknown = sorted(str(k) for k in kwargs if k not in known and not HARMLESS.fullmatch(str(k)))
     if unknown:
         raise ConversionError(
-            f"a TensorFlow network was built with {shown(unknown[0])}, which is not known here; it is not supported"
+            f"a TensorFlow network was built with the unknown argument {shown(unknown[0])}; it is not supported"
         )
     for name in ("nonlinearity", "mapping_nonlinearity"):
         if kwargs.get(name, "lrelu") != "lrelu":
@@ -244,7 +240,7 @@ def _facts(kwargs: Mapping, more: set[str]) -> dict:
     kernel = kwargs.get("resample_kernel", [1, 3, 3, 1]) or [1]
     if not isinstance(kernel, (list, tuple)) or any(type(k) not in (int, float) for k in kernel) or not sum(kernel):
         raise ConversionError(
-            "a TensorFlow network has a resample_kernel that is no list of numbers; it is not supported"
+            "a TensorFlow network has a resample_kernel that is not a list of numbers; it is not supported"
         )
     facts["resample_filter"] = [round(k / sum(kernel), 9) for k in kernel]
     return facts

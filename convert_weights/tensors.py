@@ -1,4 +1,4 @@
-"""Tensors that have been found but not read yet: shape and type known and checked, bytes fetched on demand.
+"""Tensors that have been found but not read yet: their shape and type are checked, their bytes are read on demand.
 
 Nothing is allocated from a size that a file merely claims: a view is made only over bytes that are there.
 """
@@ -82,7 +82,7 @@ def strided(storage: object, offset: object, size: object, stride: object) -> Te
     """A torch tensor from its pickled description, with the bounds checked before anything is touched.
 
     Raises:
-        ConversionError: where the description is no tensor, has negative strides or reaches outside its storage.
+        ConversionError: where the description is not a tensor's, has negative strides or reaches outside its storage.
     """
     if not isinstance(storage, Storage):
         raise ConversionError("a tensor is not backed by a storage; the file is damaged or hostile")
@@ -110,7 +110,7 @@ def strided(storage: object, offset: object, size: object, stride: object) -> Te
 
 
 def _check_dense(shape: tuple[int, ...], steps: tuple[int, ...]) -> None:
-    """Refuses tensors whose elements overlap: no writer makes them of weights, a flipped stride does."""
+    """Refuses tensors whose elements overlap: no writer makes such weights, but a damaged stride does."""
     extent = 1
     for step, n in sorted((s, n) for n, s in zip(shape, steps, strict=True) if n > 1):
         if step < extent:

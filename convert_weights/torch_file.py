@@ -25,7 +25,9 @@ def read_zip(archive: Archive) -> object:
         )
     pickles = [name for name in archive.names if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise ConversionError("is a zip without exactly one data.pkl; it is no torch checkpoint, or unpack it first")
+        raise ConversionError(
+            "is a zip without exactly one data.pkl; it is not a torch checkpoint, or must be unpacked"
+        )
     root = pickles[0].removesuffix("data.pkl")
     if f"{root}byteorder" in archive.names and archive.read(f"{root}byteorder") != b"little":
         raise ConversionError("was saved on a big-endian machine; save it again on a little-endian one")
@@ -55,7 +57,7 @@ def read_zip(archive: Archive) -> object:
 
 
 def read_legacy(data: memoryview, builders: dict[str, Builder | None] = ALLOWED) -> object:
-    """The object in a legacy torch file (or blob): five pickles, then the storages, which the tensors view afterwards.
+    """The object in a legacy torch file (or blob): five pickles, then the storages that the tensors view.
 
     Raises:
         ConversionError: for damage and anything that is not in `builders`.
@@ -120,7 +122,7 @@ def _storage_id(pid: object) -> tuple[str, str, int]:
 
 
 def _same(storages: dict[str, Storage], key: str, dtype: str, numel: int) -> Storage:
-    """The storage of that key; tensors that share it must agree on what it is."""
+    """The storage of that key; tensors that share it must agree on its type and size."""
     storage = storages.setdefault(key, Storage(dtype, numel))
     if (storage.dtype, storage.numel) != (dtype, numel):
         raise ConversionError(f"storage {shown(key)} is described in two ways; the file is damaged")

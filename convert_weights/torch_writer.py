@@ -47,7 +47,7 @@ def write_torch(file: BinaryIO, tensors: Mapping[str, Part], texts: Mapping[str,
 
     Args:
         tensors: by name.
-        texts: by name; other names than those of the tensors.
+        texts: lists of texts by name; no name may be that of a tensor.
 
     Raises:
         ConversionError: torch has no such dtype.
@@ -55,14 +55,16 @@ def write_torch(file: BinaryIO, tensors: Mapping[str, Part], texts: Mapping[str,
     """
     for name, part in tensors.items():
         if part.dtype.name not in CLASSES:
-            raise ConversionError(f"{name}: torch has no {part.dtype}; cast it to float32 first")
+            raise ConversionError(f"{name}: torch has no dtype {part.dtype}; cast it to float32 first")
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         write_member(archive, f"{ROOT}/data.pkl", [np.frombuffer(_pickle(tensors, texts or {}), np.uint8)])
         write_member(archive, f"{ROOT}/byteorder", [np.frombuffer(b"little", np.uint8)])
         for key, (name, part) in enumerate(tensors.items()):
             written = write_member(archive, f"{ROOT}/data/{key}", part.chunks, part.size)
             if written != part.size:
-                raise ValueError(f"{name}: {written} bytes for a shape {list(part.shape)} of {part.size}")
+                raise ValueError(
+                    f"{name}: the chunks have {written} bytes, but shape {list(part.shape)} has {part.size}"
+                )
         write_member(archive, f"{ROOT}/version", [np.frombuffer(b"3\n", np.uint8)])
 
 
@@ -73,7 +75,7 @@ def write_member(
     number.
 
     Args:
-        size: how many are expected; above 2 GiB the zip must know it before.
+        size: the expected number of bytes of the chunks; above 2 GiB the zip must know it in advance.
     """
     info = zipfile.ZipInfo(name, date_time=EPOCH)
     info.create_system, info.external_attr, info.file_size = 3, 0o644 << 16, size + len(head)

@@ -1,5 +1,5 @@
-"""The user's cache folder: latent statistics of generators that lie where nothing can be written, and compiled programs
-of the commands.
+"""The user's cache folder: latent statistics of generators whose own folder is read-only, directions that were found,
+and compiled programs of the commands.
 """
 
 import hashlib
@@ -17,8 +17,9 @@ def user_folder() -> Path:
 
 
 def keep_compilations() -> None:
-    """From now on jax keeps what it compiles in `user_folder()/compiled`, for later processes; call it before jax is
-    imported. JAX_COMPILATION_CACHE_DIR names another folder, or none where it is empty.
+    """Makes jax keep compiled programs in `user_folder()/compiled` for later processes; call it before importing jax.
+
+    JAX_COMPILATION_CACHE_DIR names another folder; if it is empty, nothing is kept.
     """
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(user_folder() / "compiled" / _processor()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", LEAST_SECONDS)

@@ -2,18 +2,18 @@
 
 import importlib.util
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from lsap_jax import configs
 from lsap_jax.errors import LsapError
 
 
 def config_folder() -> Path:
-    """The folder of the packaged configurations."""
-    return Path(str(resources.files("lsap_jax.configs")))
+    """The folder of the packaged configurations: `configs/` of a checkout, or where they were installed."""
+    return Path(configs.__path__[0])
 
 
 def config_names() -> list[str]:
@@ -30,7 +30,7 @@ def find_config(name: str | Path) -> Path:
     """The file of a configuration given by name, by space or by path.
 
     Raises:
-        LsapError: there is none; lists the names.
+        LsapError: no such configuration exists; the message lists the names.
     """
     if str(name).endswith(".py"):
         path = Path(name)

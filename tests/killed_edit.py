@@ -17,7 +17,7 @@ import numpy as np
 from lsap_jax.editing import edit_run
 from lsap_jax.editing.series import Series
 from lsap_jax.models.generator_file import load_generator
-from lsap_jax.runs.run import Summary
+from lsap_jax.runs.work import Summary
 from lsap_jax.storage.run_folder import RunFolder
 
 STRENGTHS = (-1.0, 0.0, 1.0)
@@ -36,7 +36,7 @@ def edit(run: Path, out: Path) -> Summary:
     return edit_run.edit_run(load_generator(run.parent / "g.safetensors"), run, out, [series], batch_size=6)
 
 
-def drawn(codes: Mapping[str, np.ndarray]) -> np.ndarray:
+def drawn(codes: Mapping[str, np.ndarray], refinement: None) -> np.ndarray:
     """z [N, 6, 16] as pictures [N, 16, 16, 3]."""
     z = codes["z"]
     return np.repeat(np.tanh(z[:, 0, :, None, None] + z[:, None, 1, :, None]), 3, axis=-1)

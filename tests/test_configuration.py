@@ -1,5 +1,10 @@
 """Configurations by name and file, overrides, and their errors."""
 
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
 import pytest
 
 from lsap_jax.configuration import config_folder, config_names, find_config, flat, load_config, preset_name
@@ -49,3 +54,20 @@ def test_overrides_are_strict():
         load_config("f/z+", {"steps": "many"})
     with pytest.raises(LsapError, match="neither a configuration file .* nor one of"):
         load_config("f/y")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_presets_are_found_in_a_checkout_that_is_not_installed(tmp_path, elsewhere):
+    root = Path(__file__).resolve().parents[1]
+    # -S leaves out the .pth files by which an editable installation is found; the dependencies are put back.
+    paths = [str(root), *dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))]
+    code = f"import sys; sys.path[:0] = {paths!r}\n" + (
+        "from lsap_jax.configuration import config_folder, config_names, load_config\n"
+        "from lsap_jax.configs import zplus\n"
+        "print(config_folder(), zplus.get_config().space, load_config('f_zplus').space, *config_names())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=tmp_path if elsewhere else root, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(root / "configs"), "z+", "f/z+", *config_names()]

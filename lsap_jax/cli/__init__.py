@@ -22,6 +22,8 @@ from lsap_jax.errors import LsapError
 COMMANDS = {
     "demo": "the bundled generator and sample images, end to end, with a report",
     "invert": "images to latent codes",
+    "encode": "images to latent codes by one pass of an encoder",
+    "refine": "what the codes of a run cannot hold, by a method of result refinement",
     "edit": "the codes of a run along directions, to other images, or with their layers",
     "edit-quality": "how good the edits of runs are: success, preservation, realism, identity",
     "find-directions": "directions of a generator: GANSpace, SeFa, InterFaceGAN, random",
@@ -31,7 +33,7 @@ COMMANDS = {
     "convert": "an official checkpoint to one file of this package",
     "evaluate": "more metrics of a run: NSCD, MS-SSIM, LPIPS, KID, FID",
     "verify": "render the codes of a run again and compare with its pictures",
-    "report": "write report.html of a run anew",
+    "report": "write the report of a run, of edits or of their quality again",
     "export": "the codes of a run as .npy, .npz or .pt, or the whole run as one sharded store, and back",
     "train-generator": "train a StyleGAN2 on a folder or archive of images",
     "train-basecode": "train the base-code encoder of a generator",
@@ -42,7 +44,7 @@ OK, INCOMPLETE, UNUSABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit status and raises nothing but SystemExit from elsewhere.
+    """Runs one command and returns its exit status; errors become one line on stderr.
 
     Args:
         argv: arguments without the program's name; those of the process by default.
@@ -85,7 +87,7 @@ def overview() -> str:
 
 
 def guarded(program: str, name: str, argv: list[str]) -> int:
-    """A command with every exception turned into one line and an exit status; `--debug` lets them pass instead."""
+    """Runs a command; an exception becomes one line and an exit status, or a traceback with `--debug`."""
     from lsap_jax.cli.arguments import parse
 
     debug = "--debug" in argv or "-debug" in argv
@@ -112,7 +114,7 @@ def guarded(program: str, name: str, argv: list[str]) -> int:
 
 
 def explanation(error: Exception) -> str:
-    """What to tell the user about an exception."""
+    """The message for an exception."""
     if is_expected(error):
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:
@@ -123,7 +125,7 @@ def explanation(error: Exception) -> str:
 
 
 def is_expected(error: BaseException) -> bool:
-    """Whether the message is written for users."""
+    """Whether the exception's own message is written for users."""
     from convert_weights import ConversionError
 
     return isinstance(error, LsapError | ConversionError)

@@ -22,10 +22,10 @@ _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """What the user typed.
+    """The arguments of a command.
 
     Attributes:
-        positional: everything that is no flag.
+        positional: everything that is not a flag.
         flags: values by name.
         config: dotted configuration key -> text, of `--config.key=value`.
     """
@@ -38,17 +38,17 @@ class Arguments:
         """The value of a flag that has no default.
 
         Raises:
-            LsapError: it was not given.
+            LsapError: the flag was not given.
         """
         if self.flags[name].value is None:
             raise LsapError(f"--{name} is missing: {self.flags[name].help}")
         return self.flags[name].value
 
     def only(self, *names: str) -> tuple[str, ...]:
-        """The positional arguments where exactly these are wanted (names for the message).
+        """The positional arguments of a command that takes exactly these (names for the message).
 
         Raises:
-            LsapError: there are more or fewer.
+            LsapError: more or fewer arguments were given.
         """
         if len(self.positional) != len(names):
             found = " ".join(self.positional) or "nothing"
@@ -57,18 +57,18 @@ class Arguments:
         return self.positional
 
     def some(self, what: str) -> None:
-        """Raises LsapError where there is no positional argument."""
+        """Raises LsapError if there is no positional argument."""
         if not self.positional:
             raise LsapError(f"no {what}; name a folder, a glob or files before the flags")
 
     def no_config(self) -> None:
-        """Raises LsapError where `--config.key` was given to a command that has no configuration."""
+        """Raises LsapError if `--config.key` was given to a command that has no configuration."""
         for key in self.config:
             raise LsapError(f"--config.{key}: this command has no configuration; see --help")
 
 
 def new_flags() -> FlagValues:
-    """Flags with what every command has."""
+    """Flags that every command has."""
     values = FlagValues()
     values.set_gnu_getopt(True)
     absl_flags.DEFINE_bool("debug", False, "show the traceback of an error", flag_values=values)
@@ -109,7 +109,7 @@ def numbers(name: str, given: str) -> list[float]:
     """ "-3,0,1.5" of a flag as numbers.
 
     Raises:
-        LsapError: it is no such list.
+        LsapError: the text is not a list of numbers.
     """
     try:
         return [float(part) for part in given.split(",")]
@@ -165,7 +165,9 @@ def configuration(args: Arguments, default: str, shorthands: Mapping[str, Any], 
 
     config = load_config(args.flags.config or default)
     if key not in config:
-        raise LsapError(f"--config={args.flags.config}: is a configuration of another command, it has no {key!r}")
+        raise LsapError(
+            f"--config={args.flags.config}: this configuration belongs to another command, as it has no {key!r}"
+        )
     known = flat(config)
     values: dict[str, Any] = {}
     for name, typed in args.config.items():
@@ -175,7 +177,7 @@ def configuration(args: Arguments, default: str, shorthands: Mapping[str, Any], 
             continue
         if values.get(name, value) != value:
             raise LsapError(
-                f"--config.{name}={values[name]} and its shorthand say different things ({value}); give one"
+                f"--config.{name}={values[name]} contradicts its shorthand ({value}); give only one of them"
             )
         values[name] = value
     return override(config, values)
@@ -185,7 +187,7 @@ def literal(key: str, value: str, old: Any) -> Any:
     """The text of `--config.key=text` as a value of the type of what it replaces.
 
     Raises:
-        LsapError: it is none.
+        LsapError: the text is not a value of that type.
     """
     if isinstance(old, str):
         return value

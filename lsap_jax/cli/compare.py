@@ -48,14 +48,13 @@ def run(args: Arguments) -> int:
     out, name = Path(args.required("out")), args.required("generator")
     config = choose_config(args)
     from lsap_jax.cli.runs import images_of
-    from lsap_jax.experiments.comparison.plan import check_plans, make_plans
+    from lsap_jax.experiments.comparison.plan import check_plans, fill_batches, make_plans
     from lsap_jax.models.generator_file import load_generator
 
     plans = make_plans(config)
     G = load_generator(name)
     source = images_of(args, G, plans[0].config.fit, plans[0].config.align)
-    for plan in plans:  # empty places of a batch cost as much as images
-        plan.config.batch_size = min(plan.config.batch_size, len(source))
+    fill_batches(plans, len(source))
     check_plans(plans, G)
     return compare(G, source, config, plans, out, generator_name=name)
 
@@ -74,11 +73,11 @@ def compare(
     G: "Generator", source: "Source", config: "ConfigDict", plans: "Sequence[Plan]", out: Path, *, generator_name: str
 ) -> int:
     """Runs every preset with progress, writes tables and page, prints the table; returns the exit status."""
-    from lsap_jax.cli.invert import print_failures
+    from lsap_jax.cli.computing import print_failures
     from lsap_jax.cli.progress import reporter
-    from lsap_jax.cli.runs import attached, prepared, with_shown_statistics
+    from lsap_jax.cli.runs import statistics_counter
+    from lsap_jax.experiments.comparison.files import summary_text
     from lsap_jax.experiments.comparison.runs import comparison_folder, describe, run_preset, write_record
-    from lsap_jax.experiments.comparison.tables import summary_text
     from lsap_jax.report.comparison.write import write_comparison
     from lsap_jax.report.run_report import write_run_report
 
@@ -87,12 +86,11 @@ def compare(
         record = describe(config, plans, source, G, generator_name)
         with comparison_folder(out, record):
             for done, plan in enumerate(plans):
-                print(f"== {plan.preset} ({done + 1} of {len(plans)}): {told(plan, len(source))} ==", flush=True)
-                ready = attached(G, plan.config.init)
-                ready = with_shown_statistics(ready) if config.evaluate else prepared(ready, plan.config)
+                what = f"{len(source)} images into {plan.config.space}, {plan.config.steps} steps"
+                print(f"== {plan.preset} ({done + 1} of {len(plans)}): {what} ==", flush=True)
                 with reporter() as progress:
                     summary = run_preset(
-                        ready,
+                        G,
                         source,
                         plan,
                         out,
@@ -100,6 +98,7 @@ def compare(
                         write_report=write_run_report,
                         evaluate=config.evaluate,
                         progress=progress,
+                        statistics=statistics_counter(),
                     )
                 if summary.done and summary.skipped == summary.done:
                     print("finished earlier", flush=True)
@@ -122,8 +121,3 @@ def compare(
         print(comparison.untested, file=sys.stderr)
     print(f"report: {out / 'report.html'}")
     return INCOMPLETE if failed else OK
-
-
-def told(plan: "Plan", images: int) -> str:
-    """What a preset is about to do."""
-    return f"{images} images into {plan.config.space}, {plan.config.steps} steps"

@@ -2,12 +2,12 @@
 
 usage: lsap-jax demo --out DIR [--steps N]
 
-DIR is the run folder of f/z+, with its report; DIR/zplus is that of z+, for comparison. DIR/edits are edits of the
-first, DIR/edits_zplus those of the second, shown side by side. Run again, it finishes what is missing.
+DIR is the run folder of f/z+, with its report; DIR/zplus is the run folder of z+, for comparison. DIR/edits has edits
+of the first, DIR/edits_zplus those of the second; the page shows both side by side. The same command again finishes
+what is missing.
 """
 
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from absl.flags import FlagValues
 
 from lsap_jax.cli import INTERRUPTED, OK
 from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, text
-from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
     from lsap_jax.models.generator import Generator
@@ -44,12 +43,13 @@ def run(args: Arguments) -> int:
     from lsap_jax.cli.verify import verify
     from lsap_jax.configuration import load_config, preset_name
     from lsap_jax.data import open_images
+    from lsap_jax.data.bundled import sample_images
     from lsap_jax.models.generator_file import load_generator
 
     args.no_config()
     args.only()
     out, name = Path(args.required("out")), args.flags.generator
-    images = args.flags.images or samples()
+    images = args.flags.images or sample_images()
     G = load_generator(name)
     source = open_images(images, resolution=G.img_resolution, channels=G.img_channels)
     spaces = SPACES if args.flags.spaces == "both" else (args.flags.spaces,)
@@ -73,7 +73,7 @@ def run(args: Arguments) -> int:
 
 def edit(G: "Generator", folders: list[Path]) -> int:
     """Edits every run along a few directions, the first beside the second; returns the exit status."""
-    from lsap_jax.cli.edit import told
+    from lsap_jax.cli.edit import print_summary
     from lsap_jax.cli.progress import reporter
     from lsap_jax.editing.edit_run import edit_run
     from lsap_jax.editing.named import bundled_directions, find
@@ -93,20 +93,8 @@ def edit(G: "Generator", folders: list[Path]) -> int:
         page = partial(write_edit_report, beside=beside, max_images=MOST_SHOWN)
         with reporter() as progress:
             summary = edit_run(G, folder, out, series, batch_size=20, progress=progress, conclude=page)
-        worst, beside = max(worst, told(summary)), out
+        worst, beside = max(worst, print_summary(summary)), out
     return worst
-
-
-def samples() -> str:
-    """Folder of the bundled sample images.
-
-    Raises:
-        LsapError: this installation has none.
-    """
-    folder = Path(str(resources.files("lsap_jax") / "assets" / "samples"))
-    if not folder.is_dir():
-        raise LsapError("this installation has no sample images; name yours with --images (and a --generator)")
-    return str(folder)
 
 
 def print_comparison(folders: dict[str, Path]) -> None:

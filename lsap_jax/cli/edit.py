@@ -1,4 +1,4 @@
-"""The codes of a run along directions, to other images, or with their layers; with a page to look at.
+"""Edit the codes of a run along directions, towards other images, or by their layers, and show the edits on a page.
 
 usage: lsap-jax edit RUN --direction NAME|FILE|random:SEED --strengths=-3,-1.5,0,1.5,3 --out DIR
        lsap-jax edit RUN --interpolate A:B --points 9 --out DIR          from image A to image B (their ids)
@@ -12,6 +12,7 @@ on the great circle through z and the direction. Strength 0 is the run's own cod
 DIR gets images/ID/DIRECTION/STRENGTH.png, codes/ID/DIRECTION/STRENGTH.npz, strips/ID.png, targets/ID.png and
 report.html, on request animations/ID/DIRECTION.webp. The same command again finishes an interrupted edit. --beside
 names the folder of another edit of the same images, say of a run in another space; the page then shows both.
+Images that are refined go along directions alone: what refines one does not fit the codes of another.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C.
 """
@@ -61,7 +62,7 @@ def flags() -> FlagValues:
     number(values, "points", "pictures from A to B, both included", POINTS, lower=2)
     texts(values, "mix", "A:B, ids of two images; may be given again")
     text(values, "ranges", "layers of B for A, one picture per range; by default the generator's named ranges")
-    text(values, "generator", "where the generator is, if not where run.json says")
+    text(values, "generator", "file of the generator, if it is not where run.json says")
     number(values, "batch_size", "pictures rendered at once, over all devices", 16, lower=1)
     text(values, "shard", "i/n, the share of this process, or auto; see `lsap-jax invert`")
     switch(values, "codes", "write the edited codes, too", True)
@@ -72,7 +73,7 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
-    from lsap_jax.cli.invert import choose_shard
+    from lsap_jax.cli.computing import choose_shard
     from lsap_jax.cli.progress import reporter
     from lsap_jax.cli.runs import generator_of
     from lsap_jax.editing.edit_run import edit_run
@@ -112,16 +113,16 @@ def run(args: Arguments) -> int:
         done = len(read_manifest(out)) if (out / "edit.json").exists() else 0
         print(f"interrupted: {done} images are finished in {out}; run the same command again to go on", file=sys.stderr)
         return INTERRUPTED
-    return told(summary)
+    return print_summary(summary)
 
 
 def chosen(
     args: Arguments, G: "Generator", space: "Space", folder: Path, manifest: "dict[str, Record]"
 ) -> "list[Series]":
-    """What the flags ask for.
+    """The series that the flags choose.
 
     Raises:
-        LsapError: nothing, no such direction or image, or one that does not belong to this space or generator.
+        LsapError: there are none, or a direction or image does not exist or does not fit this space or generator.
     """
     from lsap_jax.editing.direction import found_elsewhere
     from lsap_jax.editing.layers import RANGES
@@ -148,7 +149,7 @@ def chosen(
         series.append(towards(G, space, a, b, code[b], points))
     named = [name for name, (first, _) in RANGES.items() if first < G.num_ws]
     if space.has_base:
-        named.remove("coarse")  # f stands in their place
+        named.remove("coarse")  # f replaces these layers
     ranges = values.ranges.split(",") if values.ranges else named
     for pair in values.mix:
         a, b = pair_of(pair, folder, manifest)
@@ -159,7 +160,7 @@ def chosen(
 
 
 def names_of(given: Sequence[str]) -> list[str]:
-    """Directions of several flags, each with commas; a file whose path has a comma is one."""
+    """Directions of several flags, each with commas; a file whose path has a comma counts as one."""
     return [
         name.strip() for one in given for name in ([one] if os.path.exists(one) else one.split(",")) if name.strip()
     ]
@@ -169,7 +170,7 @@ def pair_of(given: str, folder: Path, manifest: "dict[str, Record]") -> tuple[st
     """ "A:B" as two ids of finished images; an id may hold colons.
 
     Raises:
-        LsapError: there are no such images, or the two are one.
+        LsapError: an image does not exist, or both are the same.
     """
     parts = given.split(":")
     cuts = [(":".join(parts[:k]), ":".join(parts[k:])) for k in range(1, len(parts))]
@@ -180,9 +181,9 @@ def pair_of(given: str, folder: Path, manifest: "dict[str, Record]") -> tuple[st
     raise LsapError(f"{given!r}: give A:B, ids of two different finished images of {folder}, as {known}, …")
 
 
-def told(summary: Any) -> int:
-    """Prints what came of it; returns the exit status."""
-    from lsap_jax.cli.invert import print_failures, print_report
+def print_summary(summary: Any) -> int:
+    """Prints the outcome; returns the exit status."""
+    from lsap_jax.cli.computing import print_failures, print_report
 
     print_failures(summary.out)
     earlier = f", {summary.skipped} of them earlier" if summary.skipped else ""

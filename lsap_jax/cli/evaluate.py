@@ -2,11 +2,11 @@
 
 usage: lsap-jax evaluate RUN [--generator G] [--perceptual FILE,FILE ...] [--inception FILE]
 
-Added are ssim01, ms_ssim, NSCD of LSAP (mean and by layer), and the perceptual distances of the files named, LPIPS
-weights that `lsap-jax convert` wrote (vgg, alex, squeeze). Printed beside NSCD is the level that genuine samples of the
-generator have: codes below it have collapsed towards the mean, which is not better. The set of reconstructions is
-compared with the set of targets by KID, and with --inception (converted Inception weights) by FID. `lsap-jax report
-RUN` then shows the new columns. A run that was resumed needs this again.
+It adds ssim01, ms_ssim, NSCD of LSAP (mean and by layer), and the perceptual distances of the named files of LPIPS
+weights that `lsap-jax convert` wrote (vgg, alex, squeeze). Beside NSCD it prints the level of genuine samples of the
+generator: codes below it have collapsed towards the mean, which is not better. The set of reconstructions is compared
+with the set of targets by KID, and with --inception (converted Inception weights) by FID. `lsap-jax report RUN` then
+shows the new columns. Run it again after a run was resumed.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from lsap_jax.cli.arguments import Arguments, new_flags, number, text
 
 def flags() -> FlagValues:
     values = new_flags()
-    text(values, "generator", "where the generator is, if not where run.json says")
+    text(values, "generator", "file of the generator, if it is not where run.json says")
     text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote; several are separated by commas")
     text(values, "inception", "Inception weights of FID that `lsap-jax convert` wrote")
     number(values, "batch_size", "images at a time", 16, lower=1)
@@ -28,16 +28,15 @@ def flags() -> FlagValues:
 
 def run(args: Arguments) -> int:
     from lsap_jax.cli.runs import generator_of, with_shown_statistics
-    from lsap_jax.metrics.fid import load_inception
-    from lsap_jax.models.lpips_file import load_lpips
+    from lsap_jax.models.network_file import load
     from lsap_jax.runs.evaluation import evaluate_run
     from lsap_jax.storage.results import read_run
 
     args.no_config()
     (folder,) = args.only("RUN")
     values = args.flags
-    network = load_inception(values.inception) if values.inception else None
-    distances = [load_lpips(name) for name in (values.perceptual or "").split(",") if name]
+    network = load(values.inception, "inception") if values.inception else None
+    distances = [load(name, "lpips") for name in (values.perceptual or "").split(",") if name]
     G = with_shown_statistics(generator_of(Path(folder), read_run(folder), values.generator))
     print(summary(folder, evaluate_run(G, Path(folder), distances, network, values.batch_size)))
     return 0

@@ -8,16 +8,12 @@ same picture as there. Writes seedNNNN.png per seed and grid.png. A conditional 
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, new_flags, number, real, text
 from lsap_jax.errors import LsapError
-
-if TYPE_CHECKING:
-    from lsap_jax.models.generator import Generator
 
 MOST_SEEDS = 100_000
 GRID_SEEDS = 256
@@ -35,6 +31,7 @@ def flags() -> FlagValues:
 
 def run(args: Arguments) -> int:
     from lsap_jax.models.generator_file import load_generator
+    from lsap_jax.rendering.samples import draw
     from lsap_jax.storage.pictures import grid, save_png
 
     args.no_config()
@@ -60,7 +57,7 @@ def parse_seeds(text: str) -> list[int]:
     """ "1,5,10-12" as [1, 5, 10, 11, 12], each once.
 
     Raises:
-        LsapError: it is no such list.
+        LsapError: the text is not a list of seeds.
     """
     seeds: dict[int, None] = {}
     for part in text.split(","):
@@ -68,29 +65,9 @@ def parse_seeds(text: str) -> list[int]:
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last or last >= 2**32:
             raise LsapError(
-                f"--seeds={text}: {part!r} is no seed; write numbers from 0 to 4294967295 and ranges, as in 0-15,20"
+                f"--seeds={text}: {part!r} is not a seed; write numbers from 0 to 4294967295 and ranges, as in 0-15,20"
             )
         if last - first >= MOST_SEEDS or len(seeds) > MOST_SEEDS:
             raise LsapError(f"--seeds={text}: more than {MOST_SEEDS} images; generate them in several commands")
         seeds |= dict.fromkeys(range(first, last + 1))
     return list(seeds)
-
-
-def draw(G: "Generator", seeds: list[int], truncation_psi: float = 1.0, batch_size: int = 8) -> np.ndarray:
-    """uint8 images [N, R, R, C] of seeds, in batches of one shape."""
-    import jax
-    import jax.numpy as jnp
-
-    from lsap_jax.pixels import to_uint8
-
-    @jax.jit
-    def render(G: "Generator", z: jax.Array) -> jax.Array:
-        return G.synthesis(G.mapping(z, truncation_psi=truncation_psi))
-
-    images = []
-    for start in range(0, len(seeds), batch_size):
-        some = seeds[start : start + batch_size]
-        padded = some + some[-1:] * (batch_size - len(some))
-        z = np.stack([np.random.RandomState(seed).randn(G.z_dim) for seed in padded]).astype(np.float32)
-        images.append(to_uint8(np.asarray(render(G, jnp.asarray(z))))[: len(some)])
-    return np.concatenate(images)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from lsap_jax.runs.run import Progress
+    from lsap_jax.runs.saving import Progress
 
 SECONDS = 10.0  # between plain lines
 QUIET = 3.0  # seconds that need no report
@@ -44,7 +44,7 @@ class Plain:
 
 
 def counter(what: str, quiet: float = QUIET, seconds: float = SECONDS) -> Callable[[int, int], None]:
-    """A report, called with (done, total), that tells on stderr how far it is, once it takes longer than `quiet`
+    """A report, called with (done, total), that writes progress to stderr once the work takes longer than `quiet`
     seconds.
     """
     began = last = time.monotonic()

@@ -1,4 +1,4 @@
-"""Write report.html of a run, of edits or of their quality anew, also while they are unfinished.
+"""Write report.html of a run, of edits or of their quality again, also while they are unfinished.
 
 usage: lsap-jax report RUN|EDIT|QUALITY [--max_pictures N] [--beside EDIT]
 

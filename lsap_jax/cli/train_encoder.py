@@ -1,4 +1,4 @@
-"""Train the latent encoder of a generator, on its own samples and, where there are some, on images beside them.
+"""Train the latent encoder of a generator on its own samples and, if images are given, on these too.
 
 usage: lsap-jax train-encoder --generator G --out DIR [--config NAME|FILE] [--config.key=value ...]
 

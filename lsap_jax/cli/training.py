@@ -1,4 +1,4 @@
-"""What the commands that train an encoder share."""
+"""Flags and settings that the commands which train an encoder share."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

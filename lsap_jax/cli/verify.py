@@ -4,10 +4,10 @@ usage: lsap-jax verify RUN|EDIT [--generator G]
 
 Every file is compared with the SHA-256 in the manifest. Then every code is rendered and compared with its PNG: they
 may differ by one grey level, where rounding on another device falls to the other side; edits that were written with
---nocodes have none to render. Mismatches are listed, and the exit status is 1.
+--nocodes have no codes to render. Mismatches are listed, and the exit status is 1.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ TOLERANCE = 1
 
 def flags() -> FlagValues:
     values = new_flags()
-    text(values, "generator", "where the generator is, if not where run.json says")
+    text(values, "generator", "file of the generator, if it is not where run.json says")
     number(values, "batch_size", "images at a time", 16, lower=1)
     return values
 
@@ -42,11 +42,13 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
     """Prints mismatches and a summary; returns the exit status.
 
     Raises:
-        LsapError: neither a run nor an edit folder, nothing finished in it, or another generator.
+        LsapError: it is neither a run nor an edit folder, nothing in it is finished, or the generator is another one.
     """
+    import jax
+
     from lsap_jax.cli.runs import generator_of
     from lsap_jax.editing.edit_run import EDIT, read_edit
-    from lsap_jax.rendering.render import space_of
+    from lsap_jax.rendering.render import renderer, space_of
     from lsap_jax.storage.results import read_manifest, read_run
 
     edit = read_edit(folder) if (folder / EDIT.file).is_file() else None
@@ -66,8 +68,9 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
     items = [(name, part) for name, part in codes if not changed.keys() & {(name, part), (name, picture_of(part))}]
     G = generator_of(folder, record, generator)
     space, wrong, largest = space_of(record, G), 0, 0
+    draw = renderer(G, space, min(batch_size, len(items)), jax.local_devices()[:1])
     for start in range(0, len(items), batch_size):
-        for name, problem, gap in check(G, space, folder, items[start : start + batch_size], manifest, batch_size):
+        for name, problem, gap in check(G, space, folder, items[start : start + batch_size], manifest, draw):
             largest = max(largest, gap)
             if problem:
                 wrong += 1
@@ -115,20 +118,25 @@ def check(
     folder: Path,
     items: Sequence[tuple[str, str]],
     manifest: Mapping[str, "Record"],
-    batch_size: int,
+    draw: Callable[..., np.ndarray],
 ) -> Iterator[tuple[str, str, int]]:
-    """(name, what is wrong or "", largest difference in grey levels) of each (id, part of `codes_of`) of a batch."""
+    """(name, what is wrong or "", largest difference in grey levels) of each (id, part of `codes_of`) of a batch, drawn
+    by a `renderer` of this space.
+    """
     from lsap_jax.pixels import to_uint8
-    from lsap_jax.rendering.render import render
+    from lsap_jax.rendering.refinement import Refinement, by_signature, read_refinement
+    from lsap_jax.rendering.refinement import check as check_refinement
     from lsap_jax.storage.results import read_arrays, read_image
 
     codes: dict[str, dict[str, np.ndarray]] = {}
+    refined: dict[str, Refinement | None] = {}
     pictures: dict[str, np.ndarray] = {}
     for id, part in items:
         name = edit_of(id, part)
         try:
             code = read_arrays(folder, id, part, manifest=manifest)
             picture = read_image(folder, id, picture_of(part), manifest=manifest)
+            own = read_refinement(folder, id, manifest)
         except LsapError as error:
             yield name, str(error), 0
             continue
@@ -139,11 +147,17 @@ def check(
                 0,
             )
             continue
-        codes[name], pictures[name] = code, picture
+        codes[name], pictures[name], refined[name] = code, picture, own
     if not codes:
         return
     stacked = {key: np.stack([code[key] for code in codes.values()]) for key in space.keys}
-    images = to_uint8(render(G, space, stacked, batch_size))
+
+    def rendered(refinement: Refinement | None, codes: dict[str, np.ndarray]) -> np.ndarray:
+        if refinement is not None:
+            check_refinement(G, refinement)
+        return draw(codes, refinement)
+
+    images = to_uint8(by_signature(rendered, list(refined.values()), stacked))
     for (name, picture), image in zip(pictures.items(), images, strict=True):
         if picture.shape != image.shape:
             yield name, f"is {list(picture.shape)}, its code renders to {list(image.shape)}", 0

@@ -1,7 +1,7 @@
 """The bytes of one image file, or one array, as a picture in grey or RGB with eight bits per channel.
 
-Every kind of picture that people have is taken as it is meant: transparent ones are laid on white, sixteen bits are
-scaled (x / 257) and not cut off, cameras' rotation is applied. Embedded colour profiles are not applied.
+All common kinds of pictures are decoded as they are meant to look: transparent ones are laid on white, sixteen bits are
+scaled (x / 257) and not cut off, the camera's rotation is applied. Embedded colour profiles are not applied.
 """
 
 import io
@@ -20,6 +20,8 @@ _NAMES = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, JPEG 2000, AVIF"
 # A JPEG 2000 file that is cut off between its header and its first tile decodes to a black picture without complaint.
 # Its packets never hold these two markers (ISO 15444-1, annex A), so the last ones tell whether it is whole.
 _JP2_DATA, _JP2_END = b"\xff\x93", b"\xff\xd9"
+
+ON_WHITE = "alpha laid on white"  # the note of what was transparent
 
 _EXIF_ORIENTATION = 0x0112
 _ORIENTATIONS = {
@@ -87,7 +89,9 @@ def picture_from_array(array: np.ndarray) -> tuple[Image.Image, list[str]]:
     array = np.asarray(array)
     notes: list[str] = []
     if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or 0 in array.shape:
-        raise ImageError(f"an array of shape {list(array.shape)} is no image: [H, W, C] with 1 to 4 channels")
+        raise ImageError(
+            f"an array of shape {list(array.shape)} is not an image: [H, W, C] with 1 to 4 channels is needed"
+        )
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all():
             raise ImageError("the array has NaN or infinite values")
@@ -101,7 +105,7 @@ def picture_from_array(array: np.ndarray) -> tuple[Image.Image, list[str]]:
         array = _scaled_16(array)
         notes.append("16 bits scaled to 8")
     elif array.dtype != np.uint8:
-        raise ImageError(f"an array of {array.dtype} is no image: uint8, uint16, or float in [-1, 1]")
+        raise ImageError(f"an array of {array.dtype} is not an image: use uint8, uint16, or float in [-1, 1]")
     picture = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
     return _grey_or_rgb(picture, notes), notes
 
@@ -138,7 +142,7 @@ def _grey_or_rgb(picture: Image.Image, notes: list[str]) -> Image.Image:
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         if picture.getchannel("A").getextrema() != (255, 255):
-            notes.append("alpha laid on white")
+            notes.append(ON_WHITE)
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     elif picture.mode == "CMYK":
         notes.append("CMYK converted to RGB without a colour profile")

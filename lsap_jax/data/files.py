@@ -46,8 +46,8 @@ def list_files(specs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[s
             the same files again.
 
     Raises:
-        LsapError: nothing there, nothing matched, no image in it, a folder that may not be read or that is one of the
-            results, or a list that is none.
+        LsapError: nothing is there, nothing matches, a folder has no image, may not be read or is that of the results,
+            or a file list is damaged.
     """
     results = os.path.realpath(out) if out is not None else None
     bases: list[str] = []
@@ -98,7 +98,7 @@ def _apart(paths: Sequence[str], folder: str) -> tuple[list[str], list[str]]:
 
 
 def _is_list(spec: str) -> bool:
-    """A file that is really called so is that file."""
+    """Whether a text means a file list: a file whose own name begins with the sign is that file."""
     return spec.startswith(LIST) and not os.path.lexists(spec)
 
 
@@ -113,7 +113,7 @@ def _listed_paths(path: str) -> list[str]:
         lines = data.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         number = data.count(b"\n", 0, error.start) + 1
-        raise LsapError(f"{path}, line {number}: is no UTF-8 text; a list has one path per line") from None
+        raise LsapError(f"{path}, line {number}: is not UTF-8 text; a list has one path per line") from None
     paths = []
     for number, line in enumerate(lines, 1):
         entry = line.strip()
@@ -128,7 +128,7 @@ def _listed_paths(path: str) -> list[str]:
 
 
 def _entry_problem(entry: str) -> str | None:
-    """What shows without a look at the disk; a file that is not there fails alone, when it is loaded."""
+    """Why a line cannot be a path, as far as the text shows; a file that is missing fails alone, when it is loaded."""
     if any(character < " " or character == "\x7f" for character in entry):
         return "holds control characters; a list has one path per line and nothing else"
     if "://" in entry or entry.startswith("tfds:"):

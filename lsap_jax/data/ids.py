@@ -18,7 +18,7 @@ _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, undecodable bytes
 
 
 def id_problem(text: str) -> str | None:
-    """Why a text cannot be an id, or None where it can."""
+    """The reason why a text cannot be an id; None if it can."""
     if not isinstance(text, str):
         return f"is a {type(text).__name__}, not a text"
     if not text:
@@ -34,7 +34,7 @@ def id_problem(text: str) -> str | None:
 
 
 def check_ids(ids: Sequence[str]) -> None:
-    """Raises LsapError where an id is unsafe or two would meet in one file."""
+    """Raises LsapError if an id is unsafe or two ids would share a file."""
     for text in ids:
         if problem := id_problem(text):
             raise LsapError(f"id {text!r} {problem}: give the image another one")
@@ -63,7 +63,7 @@ def assign_ids(names: Sequence[str]) -> list[str]:
         widened = [i for i in clashing if ids[i] != whole[i]]
         if not widened:
             listed = _listed(names[i] for i in clashing)
-            raise LsapError(f"{listed} would share a file where case or accents are not told apart: rename them")
+            raise LsapError(f"{listed} would share a file on systems that ignore case or accents: rename them")
         for i in widened:
             ids[i] = whole[i]
     return ids

@@ -40,12 +40,14 @@ class Item:
         image: uint8 [R, R, C], the preprocessed target.
         notes: what was done to the input ("cropped 640x480 to 480x480"), in order; empty where it was taken as it is.
         sha256: of the input: of the file's bytes, or of an array's dtype, shape and bytes.
+        mask: float32 [R, R] in [0, 1], which pixels count; None is all.
     """
 
     id: str
     image: np.ndarray
     notes: tuple[str, ...]
     sha256: str
+    mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,7 @@ class Source:
         """Of an input, as `Item.sha256`.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: the input cannot be read.
         """
         try:
             return _digest(self.read(index))
@@ -217,8 +219,8 @@ def open_images(
         fit: "crop" (centred square) or "pad" (with white).
         out: folder of the results; what a folder or a glob finds in it is left out.
     Raises:
-        LsapError: nothing found, images of `out` itself, names that cannot be told apart, a list that is none, or an
-            unknown option.
+        LsapError: nothing was found, the images lie in `out`, names collide, a file list is damaged, or an option is
+            unknown.
     """
     check_target(resolution, channels, fit)
     specs = [spec] if isinstance(spec, str | os.PathLike) else list(spec)
@@ -237,7 +239,7 @@ def open_images(
         fit=fit,
         skipped=listing.skipped,
         results=listing.results,
-        read=lambda index: _read_file(listing.paths[index]),
+        read=lambda index: read_file(listing.paths[index]),
     )
 
 
@@ -276,7 +278,12 @@ def from_arrays(
     )
 
 
-def _read_file(path: str) -> bytes:
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """All of a picture's file.
+
+    Raises:
+        ImageError: not there, not a regular file, too large, or not to be read.
+    """
     file = Path(path)
     try:
         if not file.exists():

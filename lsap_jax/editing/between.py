@@ -11,6 +11,7 @@ from lsap_jax.editing.layers import Layers, layer_mask
 from lsap_jax.editing.moves import checked
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
+from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.rendering.render import render
 from lsap_jax.spaces import Space, parse_space
 
@@ -24,6 +25,8 @@ def interpolate(
     b: Mapping[str, np.ndarray],
     points: Sequence[float],
     batch_size: int = 16,
+    *,
+    refinement: Refinement | None = None,
 ) -> Edited:
     """The way from codes a to codes b: z along great arcs, every z_i by itself (slerp), all else, f too, on straight
     lines (the F/Z+ authors' interpolation).
@@ -32,6 +35,7 @@ def interpolate(
         a, b: codes by name, first axis N each.
         points: S numbers in [0, 1]; 0 is a and 1 is b, bit for bit.
         batch_size: images rendered at once.
+        refinement: of N images, which stays the same on the way.
 
     Returns:
         an `Edited` with the points as its strengths.
@@ -46,7 +50,7 @@ def interpolate(
         space=space,
         strengths=tuple(float(t) for t in points),
         codes={key: np.stack([one[key] for one in found]) for key in space.keys},
-        images=np.stack([render(G, space, one, batch_size) for one in found]),
+        images=np.stack([render(G, space, one, batch_size, refinement=refinement) for one in found]),
     )
 
 
@@ -68,8 +72,8 @@ def mix_styles(
     """
     space = parse_space(space)
     a, b = _pair(G, space, a, b)
-    key = space.detail.key
-    mask = layer_mask(G, space, layers, a["f"].shape[1] if space.has_base else 0)
+    key = space.key
+    mask = layer_mask(G, space, layers, space.f_resolution(a))
     return {**a, key: np.where(mask, b[key], a[key])}
 
 
@@ -80,7 +84,7 @@ def between(
     a, b = _pair(G, space, a, b)
     if t in (0, 1):
         return b if t else a
-    count = len(a[space.detail.key])
+    count = len(a[space.key])
     return {key: np.asarray(v) for key, v in _between(space, a, b, jnp.full(count, t, jnp.float32)).items()}
 
 
@@ -100,5 +104,5 @@ def _pair(
         second = {key: np.repeat(one, counts[0], axis=0) for key, one in second.items()}
     for key in space.keys:
         if first[key].shape != second[key].shape:
-            raise LsapError(f"codes {key} have shapes {list(first[key].shape)} and {list(second[key].shape)}")
+            raise LsapError(f"codes {key} differ in shape: {list(first[key].shape)} and {list(second[key].shape)}")
     return first, second

@@ -10,10 +10,9 @@ import numpy as np
 from lsap_jax.editing.layers import Layers
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
-from lsap_jax.spaces import Space
+from lsap_jax.spaces import Space, parse_space
+from lsap_jax.spaces.space import NAMES
 from lsap_jax.storage.weights_file import digest
-
-FAMILIES = ("z", "w", "s", "p", "pn")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,8 +27,8 @@ class Direction:
         layers: the range it is meant for (`layer_rows`); None is all.
         mean: [d] where the absolute coordinate is 0 (GANSpace), or None.
         source: the method and its settings, or the file.
-        generator: `Generator.network_sha256` of the generator it was found with; "" where nothing tells, or for random
-            ones, which belong to none.
+        generator: `Generator.network_sha256` of the generator it was found with; "" if it is unknown, and for random
+            directions, which belong to no generator.
         measures: what its finder measured of it: "variance", its share of that of w (GANSpace); "share" of the squared
             weights (SeFa); "accuracy" and "accuracy_rest" (InterFaceGAN). 1 is all.
     """
@@ -50,6 +49,9 @@ def family(space: Space) -> str:
     return space.name.removeprefix("f/").removesuffix("+")
 
 
+FAMILIES = tuple(dict.fromkeys(family(parse_space(name)) for name in NAMES))  # z, w, s, p, pn
+
+
 def fitted(G: Generator, space: Space, direction: Direction) -> np.ndarray:
     """The vector as [d], or one per row [num_ws, d], for codes of this space.
 
@@ -58,10 +60,10 @@ def fitted(G: Generator, space: Space, direction: Direction) -> np.ndarray:
     """
     who, vector = f"direction {direction.name}", np.asarray(direction.vector, np.float32)
     if direction.space != family(space):
-        raise LsapError(f"{who} is of space {direction.space}; it means nothing for codes of space {space.name}")
+        raise LsapError(f"{who} is of space {direction.space} and has no meaning for codes of space {space.name}")
     if not (np.isfinite(vector).all() and vector.any() and np.isfinite(direction.scale) and direction.scale):
         raise LsapError(f"{who} is zero or not finite; find or download it again")
-    shape = space.detail.shape(G)
+    shape = space.shape(G)
     if vector.ndim == 1 and len(shape) == 2 and vector.size == math.prod(shape):
         vector = vector.reshape(shape)
     if vector.ndim not in (1, 2) or vector.shape[-1] != shape[-1]:
@@ -71,7 +73,7 @@ def fitted(G: Generator, space: Space, direction: Direction) -> np.ndarray:
         )
     if vector.ndim == 1:
         return vector
-    rows = G.num_ws if space.detail.key != "s" else 1
+    rows = G.num_ws if space.has_ws else 1
     if len(vector) not in (1, rows):
         raise LsapError(f"{who} has {len(vector)} rows; this generator has {rows}: it was made for another resolution")
     if (vector == vector[:1]).all():
@@ -98,7 +100,7 @@ def described(direction: Direction) -> dict[str, object]:
 def found_elsewhere(G: Generator, directions: Sequence[Direction]) -> str:
     """One line that says which of these directions were found with another generator; "" where none was.
 
-    They are no mistake: a fine-tuned generator shares the directions of the one that it comes from.
+    This is not an error: a fine-tuned generator shares the directions of the one it comes from.
     """
     if not any(direction.generator for direction in directions):
         return ""

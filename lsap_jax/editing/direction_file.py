@@ -24,7 +24,7 @@ def save_directions(path: str | Path, directions: Iterable[Direction]) -> str:
     """Write directions, whole or not at all; `load_directions` reads them. Returns the digest of their arrays.
 
     Raises:
-        LsapError: there are none, two of one name in one space, or a name that no file or command could have.
+        LsapError: there is no direction, two have one name in one space, or a name cannot stand in files and commands.
     """
     directions = tuple(directions)
     if not directions:
@@ -115,11 +115,11 @@ def _layers(value: Any) -> Layers:
 
 
 def _check_name(path: str | Path, name: Any) -> None:
-    """Raises LsapError for what is no name of a direction."""
+    """Raises LsapError if a text cannot be the name of a direction."""
     if not (isinstance(name, str) and 0 < len(name) <= LONGEST and name.isprintable()) or (
         FORBIDDEN & set(name) or name.startswith(".") or name != name.strip()
     ):
         raise LsapError(
-            f"{path}: {str(name)[:40]!r} is no name of a direction; at most {LONGEST} printable characters without "
-            f"{' '.join(sorted(FORBIDDEN))} and without a dot in front are one"
+            f"{path}: {str(name)[:40]!r} cannot be the name of a direction: use at most {LONGEST} printable "
+            f"characters without {' '.join(sorted(FORBIDDEN))} and without a dot in front"
         )

@@ -11,6 +11,7 @@ from lsap_jax.editing.moves import checked, move
 from lsap_jax.editing.named import find
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
+from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.rendering.render import render
 from lsap_jax.spaces import Space, parse_space
 
@@ -44,14 +45,15 @@ def edit(
     absolute: str | None = None,
     images: np.ndarray | None = None,
     batch_size: int = 16,
+    refinement: Refinement | None = None,
 ) -> Edited:
-    """Codes moved along a direction, by every strength, and their images. `lsap_jax.editing.moves` has the table of
+    """Codes moved along a direction, by every strength, and their images. The table in `lsap_jax.editing.moves` says
     what a strength means.
 
     Args:
         space: a name, or the Space of an inversion with its truncation.
         codes: by name, first axis N, as `invert` returns them.
-        direction: a `Direction`; what `lsap-jax edit --direction` takes for one ("smile", "ganspace:3", "random:0",
+        direction: a `Direction`; a text as for `lsap-jax edit --direction` ("smile", "ganspace:3", "random:0",
             "FILE:NAME"); or an array of the space's own coordinates: [d] for every row, or one per row.
         strengths: S of them; 0 gives back the code untouched.
         unit: "step" or, in z spaces, "angle" in radians.
@@ -61,12 +63,14 @@ def edit(
         images: [N, R, R, C] of the codes, e.g. `Inversion.images`: shown at strength 0 as they are. Without them
             strength 0 is what `render` makes of the codes, bit for bit.
         batch_size: images rendered at once.
+        refinement: of the same N images; it stays at every strength, and transforms that look at codes see the moved
+            ones.
 
     Returns:
         an `Edited`.
 
     Raises:
-        LsapError: codes, direction, range or images of another space or generator, or no strengths.
+        LsapError: codes, direction, range, images or refinement of another space or generator, or no strengths.
     """
     space = parse_space(space)
     count = len(checked(G, space, codes))
@@ -81,13 +85,15 @@ def edit(
     shown = None if images is None else _checked_images(G, images, count)
     moved = [move(G, space, codes, direction, s, unit=unit, layers=layers, absolute=absolute) for s in steps]
     pictures = [
-        shown if shown is not None and s == 0 and absolute is None else render(G, space, one, batch_size)
+        shown
+        if shown is not None and s == 0 and absolute is None
+        else render(G, space, one, batch_size, refinement=refinement)
         for s, one in zip(steps, moved, strict=True)
     ]
     return Edited(
         space=space,
         strengths=tuple(steps.tolist()),
-        codes=_stacked(codes, moved, space.detail.key),
+        codes=_stacked(codes, moved, space.key),
         images=np.stack(pictures),
     )
 
@@ -96,7 +102,7 @@ def _named(G: Generator, space: Space, text: str) -> Direction:
     found = find(G, space, text)
     if len(found) > 1:
         names = ", ".join(one.name for one in found[:8])
-        raise LsapError(f"direction {text!r}: stands for {len(found)} ({names}); name one of them")
+        raise LsapError(f"direction {text!r}: stands for {len(found)} directions ({names}); name one of them")
     return found[0]
 
 

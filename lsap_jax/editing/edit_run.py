@@ -1,14 +1,15 @@
 """The edits of a run: its codes along directions into an edit folder, resumable, over devices and shards.
 
-    edit.json        what was done: the series, the run's space and generator, versions, devices; no times
+    edit.json        what was done: the series, the run's space, generator and refinement, versions, devices; no times
     manifest.jsonl   a line per finished image, as in a run folder; input_sha256 is that of the run's code
     failures.jsonl   a line per image that could not be done
     images/ID/DIRECTION/STRENGTH.png   codes/ID/DIRECTION/STRENGTH.npz
     strips/ID.png    a row per direction, a column per strength
-    targets/ID.png   what the run was to reproduce
+    targets/ID.png   the target image of the run
+    refined/ID.npz   the run's refinement of the image, where there is one; it is the same at every strength
     animations/ID/DIRECTION.webp       on request, to and fro
 
-Codes of strength 0 with their pictures, and the targets, are the run's own files, byte for byte.
+Codes of strength 0 with their pictures, the targets and the refinements are the run's own files, byte for byte.
 """
 
 import io
@@ -25,25 +26,31 @@ from PIL import Image
 from lsap_jax.editing.series import Series
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.inverter import versions
+from lsap_jax.inversion.jobs import batches_of
 from lsap_jax.models.generator import Generator
 from lsap_jax.pixels import to_uint8
+from lsap_jax.rendering.refinement import Refinement, by_signature, read_refinement
 from lsap_jax.rendering.render import renderer, space_of
-from lsap_jax.runs.run import Summary
 from lsap_jax.runs.saving import Clock, Progress
+from lsap_jax.runs.work import Share, Summary, share_of
 from lsap_jax.storage.atomic import sha256
 from lsap_jax.storage.file_bytes import arrays_from_npz, image_from_png, npz_bytes, png_bytes
+from lsap_jax.storage.matching import Layout, Rule
 from lsap_jax.storage.pictures import grid
-from lsap_jax.storage.results import Layout, Record, read_bytes, read_manifest, read_run
-from lsap_jax.storage.run_folder import Conclude, RunFolder, put_together, untouched
+from lsap_jax.storage.results import Record, read_bytes, read_manifest, read_run
+from lsap_jax.storage.run_folder import Conclude, Kind, RunFolder
 from lsap_jax.storage.shards import Shard
 
 EDIT = Layout("edit.json", "lsap_jax edit 1", "edit")
-RESUME_KEYS = ("series", "space", "base_resolution", "run.config", "generator.sha256", "saved")
+DECIDING = ("series", "space", "base_resolution", "run.config", "run.refinement", "generator.sha256", "saved")
+EDITS = Kind(EDIT, Rule(DECIDING, ("run.refinement.weights",)))
 FRAME_MILLISECONDS = 120
 STRIP_SIDE = 256  # px, of a picture in a strip, at most
 WAITING = 2  # series that may wait to be written while the next is computed
+OWN = ("codes", "images", "targets", "refined")  # parts of a run that its edits start from
 
 Bytes = dict[str, bytes]
+Draw = Callable[[Mapping[str, np.ndarray], Refinement | None], np.ndarray]
 Saved = tuple[dict[str, str], list[np.ndarray]]  # SHA-256 by part, pictures of the strip
 
 
@@ -70,21 +77,21 @@ def edit_run(
         G: the generator of the run.
         folder: the run.
         out: the edit folder.
-        series: what to do to every image, or to one.
+        series: the edits of every image, or of one.
         batch_size: pictures rendered at once, over all devices.
         devices: the local ones by default.
-        shard: the share of this process, as in `lsap_jax.runs.run.run`; all take groups of one size.
+        shard: the share of this process, as in `lsap_jax.runs.work.work`; all shards take groups of one size.
         save_codes: write codes/ID/DIRECTION/STRENGTH.npz, which hold f at every strength, too.
         animate: write animated WebP.
         progress: called after every series of a group.
-        conclude: called with `out` at the end, as in `lsap_jax.runs.run.run`.
+        conclude: called with `out` at the end, as in `lsap_jax.runs.work.work`.
 
     Returns:
-        a `Summary` of this share; `left` counts the images of all shares that nobody has done.
+        a `Summary` of this share; `left` counts the images of all shares that no process has done.
 
     Raises:
-        LsapError: nothing to edit, two series of one name, no such image, the folder belongs to other edits, the disk
-            is full, ….
+        LsapError: there is nothing to edit, two series have one name, an image does not exist, the folder belongs to
+            other edits, the disk is full, ….
     """
     folder, devices = Path(folder), list(devices or jax.local_devices())
     run, manifest = read_run(folder), read_manifest(folder)
@@ -100,49 +107,36 @@ def edit_run(
         "devices": [str(device) for device in devices],
         "versions": versions(),
         "generator": run["generator"],
-        "run": {"name": folder.resolve().name, "config": run["config"]},
+        "run": {"name": folder.resolve().name} | {key: run[key] for key in ("config", "refinement") if key in run},
         "ids_sha256": sha256("\n".join(ids).encode()),
     }
     size = group_size(described)
-    groups = [ids[i : i + size] for i in range(0, len(ids), size)]
-    share = [group for k, group in enumerate(groups) if shard is None or shard.owns(k)]
-    mine = [id for group in share for id in group]
+    groups = batches_of(len(ids), size)
     draw = renderer(G, space, batch_size, devices)
-    kind: dict[str, Any] = {"layout": EDIT, "resume_keys": RESUME_KEYS, "free_keys": ()}
-    part = shard.name if shard else ""
-    with RunFolder.open(out, described, part=part, **kind) as edits:
+
+    def compute(share: Share) -> None:
+        edits, clock = share.folder, share.clock
         if shard is not None:
             _check_groups(edits, described)
-        _check_finished(edits, folder, manifest, mine)
-        finished = edits.finished(ids=mine)
-        clock = Clock(total=len(mine), done=len(finished), report=progress)
+        _check_finished(edits, folder, manifest, share.ids)
         with ThreadPoolExecutor(2, thread_name_prefix="lsap-write") as writers:
 
             def save(*one: Any) -> Future[Saved]:
                 return writers.submit(_save_series, edits, save_codes, animate, *one)
 
-            for group in share:
-                left = [id for id in group if id not in finished]
-                if left:
-                    clock.begin(len(left))
-                    done = _edit_group(_read(folder, manifest, group, edits), left, series, draw, save, edits, clock)
-                    clock.end(len(left))
-                    clock.fail(len(left) - done)
-                    clock.computed -= len(left) - done
-                    clock.saved(done)
-                    clock.tell()
-        if shard is None:
-            edits.finish(conclude)
-        failed = sum(id in edits.failures() for id in mine)
-    whole = shard is None or put_together(out, described, conclude, **kind)
-    return Summary(
-        done=len(mine) - failed,
-        failed=failed,
-        skipped=len(finished),
-        out=Path(out),
-        whole=whole,
-        left=len(untouched(out, ids)) if whole else 0,
-    )
+            for group in share.pending:
+                members = [ids[i] for i in group]
+                left = {id: input_sha256(manifest[id]) for id in members if id not in share.finished}
+                clock.begin(len(left))
+                done = _edit_group(_read(folder, manifest, members, edits), left, series, draw, save, edits, clock)
+                clock.end(len(left))
+                clock.fail(len(left) - done)
+                clock.computed -= len(left) - done
+                clock.saved(done)
+                clock.tell()
+
+    options: dict[str, Any] = {"kind": EDITS, "shard": shard, "progress": progress, "conclude": conclude}
+    return share_of(out, described, ids, groups, compute, **options)
 
 
 def group_size(edit: Record) -> int:
@@ -152,15 +146,15 @@ def group_size(edit: Record) -> int:
 
 def _check_groups(edits: RunFolder, wanted: Record) -> None:
     """Raises LsapError where this shard would form other groups than those that the folder was started with: some
-    images would be nobody's.
+    images would then belong to no shard.
     """
-    there, remedy = edits.run, "run without --shard, which does what is left"
+    there, remedy = edits.run, "run without --shard, which finishes the rest"
     if there["ids_sha256"] != wanted["ids_sha256"]:
         raise LsapError(f"{edits.path}: was started when the run had other images than now; {remedy}")
     if (size := group_size(there)) != group_size(wanted):
         raise LsapError(
-            f"{edits.path}: was started by groups of {size} (--batch_size={there['batch_size']}), not of "
-            f"{group_size(wanted)}; shards have to agree: give --batch_size={there['batch_size']}, or {remedy}"
+            f"{edits.path}: was started with groups of {size} (--batch_size={there['batch_size']}), not of "
+            f"{group_size(wanted)}; all shards need the same size: give --batch_size={there['batch_size']}, or {remedy}"
         )
 
 
@@ -171,11 +165,17 @@ def _check_finished(edits: RunFolder, folder: Path, manifest: Mapping[str, Recor
             f"{edits.path}: holds edits of {foreign[0]!r}, which {folder} does not have; choose another folder"
         )
     for id in mine:
-        edits.check_input(id, manifest[id]["sha256"]["codes"])
+        edits.check_input(id, input_sha256(manifest[id]))
+
+
+def input_sha256(record: Record) -> str:
+    """Digest of the inputs of an image's edits: its code, and its refinement if there is one."""
+    digests = [record["sha256"][part] for part in ("codes", "refined") if part in record["sha256"]]
+    return digests[0] if len(digests) == 1 else sha256(" ".join(digests).encode())
 
 
 def _of(series: Sequence[Series], id: str) -> list[Series]:
-    """Those that are for this image."""
+    """The series for this image."""
     return [s for s in series if s.only in (None, id)]
 
 
@@ -190,24 +190,30 @@ def _check_series(folder: Path, series: Sequence[Series], manifest: Mapping[str,
             if meet and s.name.casefold() == other.name.casefold():
                 raise LsapError(f"{s.name}: is the name of two directions or images, which would share a folder")
         if s.only is not None and s.only not in manifest:
-            raise LsapError(f"{folder}: has no finished image {s.only!r}; manifest.jsonl lists what there is")
+            raise LsapError(f"{folder}: has no finished image {s.only!r}; manifest.jsonl lists those that it has")
+        if refined := [id for id in s.blends if id in manifest and "refined" in manifest[id]["sha256"]]:
+            raise LsapError(
+                f"{folder}: {refined[0]!r} is refined, and what refines an image does not fit the codes of another; "
+                "interpolate and mix images of the run that was refined"
+            )
 
 
 class _Own(NamedTuple):
-    """What the run has of an image: its code, the bytes of code, picture and target, and the code's SHA-256."""
+    """An image in the run: its code, its refinement, and the bytes of its files by part."""
 
     code: dict[str, np.ndarray]
+    refinement: Refinement | None
     files: Bytes
-    sha256: str
 
 
 def _read(folder: Path, manifest: Mapping[str, Record], ids: Sequence[str], edits: RunFolder) -> dict[str, _Own]:
-    """Images of a group; those of which a file is missing or has changed are noted as failed."""
+    """Images of a group; those with a missing or changed file are recorded as failed."""
     found = {}
     for id in ids:
         try:
-            files = {part: read_bytes(folder, id, part, manifest=manifest) for part in ("codes", "images", "targets")}
-            found[id] = _Own(arrays_from_npz(files["codes"]), files, manifest[id]["sha256"]["codes"])
+            parts = [part for part in OWN if part in manifest[id]["sha256"]]
+            files = {part: read_bytes(folder, id, part, manifest=manifest) for part in parts}
+            found[id] = _Own(arrays_from_npz(files["codes"]), read_refinement(folder, id, manifest), files)
         except LsapError as error:
             edits.fail(id, str(error), f"{folder}: {id}")
     return found
@@ -215,16 +221,17 @@ def _read(folder: Path, manifest: Mapping[str, Record], ids: Sequence[str], edit
 
 def _edit_group(
     group: dict[str, _Own],
-    left: Sequence[str],
+    left: Mapping[str, str],
     series: Sequence[Series],
-    draw: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+    draw: Draw,
     save: Callable[..., Future[Saved]],
     edits: RunFolder,
     clock: Clock,
 ) -> int:
-    """Edits a group, series by series, and saves the images that are `left`; returns how many of these are done.
+    """Edits a group, series by series, and saves the images in `left` (id -> `input_sha256`); returns how many of these
+    are done.
 
-    An image with a picture that is not finite is noted as failed.
+    An image with a picture that is not finite is recorded as failed.
     """
     saved: dict[str, list[Future[Saved]]] = {id: [] for id in left if id in group}
     waiting: deque[list[Future[Saved]]] = deque()
@@ -232,7 +239,7 @@ def _edit_group(
         ids = [id for id in group if s.only in (None, id)]
         if ids:
             codes = {key: np.stack([group[id].code[key] for id in ids]) for key in group[ids[0]].code}
-            edited = _edited(s, codes, draw)
+            edited = _edited(s, codes, [group[id].refinement for id in ids], draw)
             futures = []
             for id, one in zip(ids, edited, strict=True):
                 if one is None:
@@ -249,28 +256,24 @@ def _edit_group(
         clock.chunk(number + 1, len(series), float("nan"))
     for id, rows in saved.items():
         staged = {part: digest for row in rows for part, digest in row.result()[0].items()}
-        record: Record = {
-            "id": id,
-            "input_sha256": group[id].sha256,
-            "metrics": {},
-            "flags": [],
-            "notes": [],
-        }
+        record: Record = {"id": id, "input_sha256": left[id], "metrics": {}, "flags": [], "notes": []}
         drawn = png_bytes(strip([row.result()[1] for row in rows]))
-        edits.put(record, {"strips": drawn, "targets": group[id].files["targets"]}, staged)
+        kept: Bytes = {part: group[id].files[part] for part in ("targets", "refined") if part in group[id].files}
+        edits.put(record, {"strips": drawn, **kept}, staged)
     return len(saved)
 
 
 def _edited(
-    s: Series, codes: Mapping[str, np.ndarray], draw: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+    s: Series, codes: Mapping[str, np.ndarray], refinements: Sequence[Refinement | None], draw: Draw
 ) -> list[list[tuple[dict[str, np.ndarray], np.ndarray] | None] | None]:
-    """Of each image (code, uint8 picture) per label, None for the untouched one; or None where one is not finite."""
+    """For each image, (code, uint8 picture) per label, None for the untouched one; None if a picture is not finite."""
     places = [k for k in range(len(s.labels)) if k != s.untouched]
     count = len(next(iter(codes.values())))
     moved = {k: s.codes(k, codes) for k in places}
     if not moved:
         return [[None] for _ in range(count)]
-    drawn = draw({key: np.concatenate([moved[k][key] for k in places]) for key in moved[places[0]]})
+    together = {key: np.concatenate([moved[k][key] for k in places]) for key in moved[places[0]]}
+    drawn = by_signature(lambda own, codes: draw(codes, own), [*refinements] * len(places), together)
     pictures = dict(zip(places, drawn.reshape(len(places), count, *drawn.shape[1:]), strict=True))
     return [
         [
@@ -308,7 +311,7 @@ def _save_series(
 
 
 def _small(picture: np.ndarray) -> np.ndarray:
-    """A picture for the strip: strips of large generators would else have hundreds of megapixels."""
+    """A picture reduced for the strip: strips of large generators would have hundreds of megapixels otherwise."""
     if max(picture.shape) <= STRIP_SIDE:
         return picture
     image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)

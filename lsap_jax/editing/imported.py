@@ -62,7 +62,7 @@ def load_directions(
         layers: the range for all of them (`layer_rows`), in place of the file's own.
 
     Raises:
-        LsapError: not readable, hostile, not a direction, not finite, or of a space that nothing tells.
+        LsapError: the file is not readable, hostile, not a direction, not finite, or of unknown space.
     """
     path = Path(path)
     if space not in (None, *FAMILIES):
@@ -108,7 +108,7 @@ def _space_of_name(path: Path) -> str:
     if path.name.endswith("boundary.npy"):
         return "w" if "_w_" in path.name else "z"
     raise LsapError(
-        f"{path}: nothing says of which space this direction is; give space={' or '.join(FAMILIES)}, on the command "
+        f"{path}: the space of this direction is unknown; give space={' or '.join(FAMILIES)}, on the command "
         "line as FILE@SPACE"
     )
 
@@ -118,7 +118,7 @@ def _rows(path: Path, values: np.ndarray) -> np.ndarray:
     squeezed = values[0] if values.ndim > 1 and len(values) == 1 else values
     if squeezed.ndim not in (1, 2) or squeezed.size < 2:
         raise LsapError(
-            f"{path}: an array of shape {list(values.shape)} is no direction; [1, d] or [1, rows, d] is one"
+            f"{path}: an array of shape {list(values.shape)} is not a direction, which is [1, d] or [1, rows, d]"
         )
     return squeezed
 
@@ -192,7 +192,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         return _tensors(read_legacy(memoryview(data)))
     if data.startswith(b"\x80"):
         return _tensors(read_plain(memoryview(data)))
-    raise ConversionError("is no .npy, .npz or .pt file; the download may be incomplete")
+    raise ConversionError("is not an .npy, .npz or .pt file; the download may be incomplete")
 
 
 def _tensors(root: object) -> dict[str, Tensor]:

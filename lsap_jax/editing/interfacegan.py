@@ -35,7 +35,7 @@ Codes = Callable[[np.ndarray], np.ndarray]  # indices [M] -> codes [M, d]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """Samples of a generator with what a scorer says of their images.
+    """Samples of a generator with the scores of their images.
 
     Attributes:
         z: float32 [N, z_dim] on the sphere.
@@ -68,7 +68,7 @@ class Boundary(NamedTuple):
         normal: float64 [d], of length 1.
         accuracy: share of the extreme samples that it was not fitted to which lie on their side.
         accuracy_rest: share of all other samples whose side is the sign of their score, the mean of that of positive
-            and that of negative scores, so that chance is 0.5 for rare attributes too; nan where there are none.
+            and that of negative scores, so that chance is 0.5 for rare attributes too; nan if there are none.
         deviation: standard deviation of all codes along the normal.
         fitted: samples that it was fitted to, both sides together.
     """
@@ -154,7 +154,7 @@ def interfacegan(
         LsapError: another space, no such attribute, or what `sample` and `boundary` refuse.
     """
     name = checked_space(space)
-    support_vector_machine()  # that it is missing is told before minutes of sampling
+    support_vector_machine()  # if it is missing, say so before minutes of sampling
     scored = scorer
     if not isinstance(scored, Scored):
         scored = sample(G, scored, samples, seed, truncation_psi, batch_size, report)
@@ -200,7 +200,7 @@ def boundary(
 
     Raises:
         LsapError: the attribute is there, or not there, in fewer than 50 samples; all scores are the same or some not
-            finite; the ratio or the share is none; scikit-learn is not installed.
+            finite; the ratio or the share is out of its range; scikit-learn is not installed.
     """
     take = codes if callable(codes) else np.asarray(codes).__getitem__
     scores = np.asarray(scores, np.float64)
@@ -229,8 +229,8 @@ def boundary(
 
 
 def condition(direction: Direction, others: Sequence[Direction]) -> Direction:
-    """The direction without what it has in common with others: its projection on their orthogonal complement, of the
-    length that it had (conditional manipulation, section 3.3 of the paper). Codes vary less along it: `in_deviations`
+    """The direction without its share of others: its projection on their orthogonal complement, brought back to its
+    length (conditional manipulation, section 3.3 of the paper). Codes vary less along it: `in_deviations`
     gives it steps of one standard deviation again.
 
     Raises:
@@ -253,7 +253,7 @@ def condition(direction: Direction, others: Sequence[Direction]) -> Direction:
     length, whole = np.linalg.norm(left), np.linalg.norm(vector)
     names = ", ".join(other.name for other in others)
     if not length > 1e-4 * whole:  # rounding of float32 vectors leaves about 1e-7
-        raise LsapError(f"direction {direction.name}: nothing of it is left without {names}; condition it on fewer")
+        raise LsapError(f"direction {direction.name}: it is a mixture of {names}; condition it on fewer")
     return replace(
         direction,
         vector=(left * (whole / length)).reshape(vector.shape).astype(np.float32),
@@ -278,7 +278,7 @@ def in_deviations(G: Generator, directions: Sequence[Direction], samples: Scored
 
 
 def checked_space(space: str | Space) -> str:
-    """The family, z, w or s; LsapError where InterFaceGAN knows none of it."""
+    """The family, z, w or s; LsapError if InterFaceGAN does not serve it."""
     found = family(parse_space(space))
     if found not in SPACES:
         raise LsapError(f"InterFaceGAN finds directions of {', '.join(SPACES)}, not of {found}")
@@ -292,7 +292,7 @@ def _sides(scores: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray, np
     if not 0 < ratio <= 0.5:
         raise LsapError(f"ratio {ratio}: a share of the samples for each side, above 0 and at most 0.5")
     if not np.ptp(scores):
-        raise LsapError(f"all {len(scores)} scores are {scores[:1].sum():g}; nothing tells samples apart")
+        raise LsapError(f"all {len(scores)} scores are {scores[:1].sum():g}; the samples cannot be separated")
     for side, what in ((scores > 0, "have it"), (scores < 0, "are without it")):
         if side.sum() < LEAST:
             raise LsapError(
@@ -311,7 +311,7 @@ def _balanced(sides: np.ndarray, scores: np.ndarray) -> float:
 
 
 def support_vector_machine() -> Any:
-    """A new linear one of scikit-learn; LsapError where that is not installed."""
+    """A new linear support vector machine of scikit-learn; LsapError if scikit-learn is not installed."""
     try:
         from sklearn.svm import SVC
     except ImportError:
@@ -338,4 +338,4 @@ def _images(G: Generator, z: jax.Array, psi: float) -> jax.Array:
 
 @partial(jax.jit, static_argnums=(1, 3))
 def _codes(G: Generator, space: str, z: jax.Array, psi: float) -> jax.Array:
-    return parse_space(space).detail.from_ws(G, G.mapping(z, truncation_psi=psi))
+    return parse_space(space).from_ws(G, G.mapping(z, truncation_psi=psi))

@@ -64,27 +64,12 @@ def layer_mask(G: Generator, space: Space, layers: Layers, f_resolution: int = 0
         LsapError: a range of rows where one code serves all of them, or only layers that f replaces.
     """
     rows = layer_rows(layers, G.num_ws)
-    if f_resolution and not set(rows) & {G.config.style_layers()[n][0] for n in _live(G, f_resolution)}:
+    if not set(rows) & {layer.row for layer in G.config.live_layers(f_resolution)}:
         raise LsapError(f"layers {layers!r} come before the base code at {f_resolution} px: no pixel would change")
-    if space.detail.key == "s":
-        chosen = [np.full(width, row in rows) for row, width in G.config.style_layers().values()]
-        return np.concatenate(chosen)
-    if len(space.detail.shape(G)) == 2:
-        return np.isin(np.arange(G.num_ws), rows)[:, None]
-    if len(rows) < G.num_ws:
+    found = space.reached(G, rows)
+    if found is None:
         raise LsapError(
             f"layers {layers!r}: a code of space {space.name} serves all layers; repeat it over the rows and edit it "
             f"in {space.name}+"
         )
-    return np.ones(1, bool)
-
-
-def _live(G: Generator, f_resolution: int) -> list[str]:
-    """Layers that compute something when f enters at this resolution (`Synthesis`)."""
-    found = []
-    for name in G.config.style_layers():
-        block, layer = name[1:].split(".")
-        after = layer == "torgb" or (layer == "conv1" and f_resolution > 4)
-        if int(block) > f_resolution or (int(block) == f_resolution and after):
-            found.append(name)
     return found

@@ -61,12 +61,12 @@ def move(
         LsapError: the direction, the range or the option does not belong to this space or generator; a strength is not
             finite.
     """
-    key = space.detail.key
+    key = space.key
     check_move(space, direction, unit=unit, absolute=absolute)
     vector = fitted(G, space, direction)
     code = checked(G, space, codes)
     strengths = _strengths(strength, len(code))
-    resolution = codes["f"].shape[1] if space.has_base else 0
+    resolution = space.f_resolution(codes)
     mask = layer_mask(G, space, direction.layers if layers is None else layers, resolution)
     vector = vector * np.float32(direction.scale)
     if absolute is None:
@@ -100,7 +100,7 @@ def _move(
     space: Space, unit: str, code: jax.Array, vector: jax.Array, mask: jax.Array, strength: jax.Array
 ) -> jax.Array:
     """Codes [B, ...] along a vector [d] or [num_ws, d] by strengths [B], where the mask of one code lets them."""
-    key = space.detail.key
+    key = space.key
     start = {key: space.detail.retract(code)}
     moved = (space.turn if unit == "angle" else space.move)(start, vector, strength)[key]
     still = (strength == 0).reshape(-1, *(1,) * (code.ndim - 1))
@@ -110,7 +110,7 @@ def _move(
 def checked(G: Generator, space: Space, codes: Mapping[str, np.ndarray]) -> np.ndarray:
     """The detail code [N, ...] as float32; LsapError where an array is missing or has another shape."""
     check_keys(space, codes)
-    code, shape = np.asarray(codes[space.detail.key], np.float32), space.detail.shape(G)
+    code, shape = np.asarray(codes[space.key], np.float32), space.shape(G)
     if code.shape[1:] != shape:
         raise LsapError(
             f"codes of space {space.name} of this generator have shape [N, {', '.join(map(str, shape))}], not "
@@ -126,7 +126,7 @@ def _strengths(strength: float | np.ndarray, count: int) -> np.ndarray:
     if found.shape not in ((), (count,)):
         raise LsapError(f"strengths of shape {list(found.shape)} for {count} codes: give one, or one for each")
     if not np.isfinite(found).all():
-        raise LsapError(f"strength {strength}: strengths are finite numbers")
+        raise LsapError(f"strength {strength}: strengths must be finite numbers")
     return np.broadcast_to(found, (count,))
 
 
@@ -134,13 +134,13 @@ def check_move(space: Space, direction: Direction, *, unit: str, absolute: str |
     """Raises LsapError where the space or the direction does not have such a unit or coordinate."""
     if unit not in UNITS:
         raise LsapError(f"unit {unit!r}: choose {' or '.join(UNITS)}")
-    if unit == "angle" and space.detail.key != "z":
-        raise LsapError(f"space {space.name} is flat: an angle is a strength of z spaces only; give a step")
+    if unit == "angle" and not space.on_sphere:
+        raise LsapError(f"space {space.name} is flat: angles are for z spaces only; give strengths as steps")
     if absolute is None:
         return
     if absolute not in ABSOLUTE:
         raise LsapError(f"absolute {absolute!r}: choose {' or '.join(ABSOLUTE)}, or None for relative moves")
-    if space.detail.key == "z":
+    if space.on_sphere:
         raise LsapError(f"absolute coordinates belong to flat spaces, not to {space.name}; use relative moves")
     if (
         direction.mean is None

@@ -1,4 +1,4 @@
-"""Directions by what people type, and the cache of those that took time to find.
+"""Directions by name, and the cache of those that took time to find.
 
 | text                         | directions                                                                           |
 |------------------------------|--------------------------------------------------------------------------------------|
@@ -9,7 +9,7 @@
 | FILE, FILE:NAME              | all of a file that suit the space, or one (`load_directions`)                        |
 | NAME                         | of those bundled with the generator, else the last one that was found and cached     |
 
-FILE@SPACE and NAME@SPACE say of which space (z, w, s, p, pn) where there are several, or where nothing else says it.
+FILE@SPACE and NAME@SPACE choose the space (z, w, s, p, pn) if there are several, or if nothing else gives it.
 Directions of W serve s spaces too, where the same step is taken in styles (`in_styles`).
 
 The cache is `directions/DIGEST` in the user's cache folder, DIGEST the first 16 digits of the SHA-256 of mapping and
@@ -57,10 +57,10 @@ def find(
 
     Args:
         report: called with (samples done, samples in all) where components have to be found first.
-        note: called with a line that says what a direction from the cache is, as its name does not tell.
+        note: called with a line that says where a direction from the cache comes from.
 
     Raises:
-        LsapError: there is none of this name for this space; says which there are.
+        LsapError: no direction of this name is there for this space; the message lists those that are.
     """
     wanted, text = family(parse_space(space)), text.strip()
     method, _, rest = text.partition(":")
@@ -122,7 +122,7 @@ def sefa_directions(G: Generator, space: str, components: int, layers: str | Non
 
 
 def suited(G: Generator, space: str, directions: Iterable[Direction]) -> list[Direction]:
-    """Those of a family; for s those of w too, in styles, where s has none of the same name."""
+    """The directions of a family; for s also those of w, in styles, unless s has one of the same name."""
     directions = tuple(directions)
     own = {one.name for one in directions if one.space == space}
     found = []
@@ -181,7 +181,7 @@ def cached_directions(G: Generator) -> list[Direction]:
 
 
 def assets() -> Path:
-    """Folder of what the package brings."""
+    """Folder of the bundled files."""
     return Path(str(resources.files("lsap_jax") / "assets"))
 
 
@@ -223,7 +223,7 @@ def _check_method(method: str, space: str, spaces: Sequence[str]) -> None:
 
 
 def _of_file(G: Generator, wanted: str, path: str, name: str | None, given: str) -> list[Direction]:
-    """Those of a file that suit the family, or the one of a name."""
+    """The directions of a file that suit the family, or the one of a name."""
     directions = load_directions(path, space=given or None)
     if name is None:
         if not (found := suited(G, wanted, directions.values())):
@@ -233,7 +233,7 @@ def _of_file(G: Generator, wanted: str, path: str, name: str | None, given: str)
     if not alike:
         raise LsapError(f"{path}: no direction {name!r}{near(name, _some(d.name for d in directions.values()))}")
     if not (found := suited(G, wanted, alike)):
-        raise LsapError(f"{path}: {name} is a direction of {_spaces(alike)}; it means nothing in space {wanted}")
+        raise LsapError(f"{path}: {name} is a direction of {_spaces(alike)} and has no meaning in space {wanted}")
     return found[:1]
 
 
@@ -248,7 +248,7 @@ def _of_name(
     if fits:
         chosen = min(fits, key=lambda one: one.space != wanted)
         if note is not None and not any(chosen is one for one in bundled):
-            note(f"direction {name} is the last one of that name that was found: {chosen.source}")
+            note(f"direction {name} is the latest cached one of that name: {chosen.source}")
         return suited(G, wanted, [chosen])[0]
     if alike:
         raise LsapError(f"direction {name} is there for {_spaces(alike)}, not for space {wanted}; see find-directions")
@@ -257,12 +257,12 @@ def _of_name(
 
 
 def suitable(wanted: str, space: str) -> bool:
-    """Whether directions of one family serve the other."""
+    """Whether directions of one family can be used in the other."""
     return space == wanted or (wanted, space) == ("s", "w")
 
 
 def _texts(wanted: str) -> list[str]:
-    """What methods find for a family."""
+    """The texts of methods that find directions for a family."""
     texts = {"ganspace:K": ("z", "w", "s"), "sefa:K": ("w", "s"), "random:SEED": FAMILIES}
     return [text for text, families in texts.items() if wanted in families]
 

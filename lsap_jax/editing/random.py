@@ -25,7 +25,7 @@ def random_direction(G: Generator, space: str | Space, seed: int = 0, variance: 
     if not 0 <= seed < 2**32:
         raise LsapError(f"random:{seed}: seeds are 0 to {2**32 - 1}; greater ones would repeat them")
     space = parse_space(space)
-    drawn = jax.random.normal(jax.random.key(seed), space.detail.shape(G)[-1:])
+    drawn = jax.random.normal(jax.random.key(seed), space.shape(G)[-1:])
     return Direction(
         name=f"random-{seed}{'' if variance == 'paper' else f'-{variance}'}",
         space=family(space),

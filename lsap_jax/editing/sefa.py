@@ -1,6 +1,7 @@
 """SeFa: directions that change the styles most, in closed form from the weights (Shen & Zhou, CVPR 2021)."""
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.layers import Layers, layer_rows
@@ -11,13 +12,9 @@ from lsap_jax.spaces.statistics import principal_axes
 
 def affine_weights(G: Generator, layers: Layers = None) -> np.ndarray:
     """[w_dim, Σ C] weights of the affine layers that read these rows: the convolutions', for the last row torgb's."""
-    rows, found = layer_rows(layers, G.num_ws), []
-    for name, (row, _) in G.config.style_layers().items():
-        block, layer = name.split(".")
-        if row in rows and (layer != "torgb" or row == G.num_ws - 1):
-            weight = G.params["synthesis"][block][layer]["affine"]["weight"]
-            found.append(np.asarray(weight, np.float64))
-    return np.concatenate(found, axis=1)
+    rows, params = layer_rows(layers, G.num_ws), flatten_dict(dict(G.params["synthesis"]))
+    weights = [params[*layer.affine, "weight"] for layer in G.config.row_layers if layer.row in rows]
+    return np.concatenate([np.asarray(weight, np.float64) for weight in weights], axis=1)
 
 
 def sefa(G: Generator, components: int = 10, layers: Layers = None, unit_columns: bool = True) -> tuple[Direction, ...]:
@@ -26,7 +23,7 @@ def sefa(G: Generator, components: int = 10, layers: Layers = None, unit_columns
     They maximise |nᵀ A|² over unit vectors n that are orthogonal to each other (equation 6 of the paper).
 
     Args:
-        layers: whose weights (`layer_rows`); the directions keep this range.
+        layers: range of the layers whose weights are used (`layer_rows`); the directions keep it.
         unit_columns: every column of A at length 1 first, as the authors' code does and the paper does not.
 
     Raises:

@@ -35,9 +35,10 @@ class Series:
         name: of the folder.
         labels: of the pictures, names of their files.
         codes: from a label's index and codes [N, ...] to edited ones.
-        untouched: index of the label whose code and picture are the inversion's, bit for bit; None where there is none.
-        only: id of the one image that it is for; None is every image.
-        record: what edit.json says of it; two series with equal records give equal codes.
+        untouched: index of the label whose code and picture are the inversion's, bit for bit; None if there is none.
+        only: id of the one image to which it applies; None is every image.
+        blends: ids of the images whose codes it brings together; empty for edits of single codes.
+        record: its description in edit.json; two series with equal records give equal codes.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Series:
     codes: Callable[[int, Codes], dict[str, np.ndarray]]
     untouched: int | None
     only: str | None = None
+    blends: tuple[str, ...] = ()
     record: Mapping[str, Any]
 
 
@@ -67,7 +69,7 @@ def along(
     check_move(space, direction, unit=unit, absolute=absolute)
     fitted(G, space, direction)
     chosen = direction.layers if layers is None else layers
-    layer_mask(G, space, chosen, space.base_resolution if space.has_base else 0)
+    layer_mask(G, space, chosen, space.base_resolution)
     labels = labels_of("strengths", strengths)
     return Series(
         name=file_name(direction.name),
@@ -104,6 +106,7 @@ def towards(G: Generator, space: Space, a: str, b: str, codes_b: Codes, points: 
         codes=lambda k, codes: between(G, space, codes, other, points[k]),
         untouched=labels.index("0") if "0" in labels else None,
         only=a,
+        blends=(a, b),
         record={"interpolate": [a, b], "sha256": digest(other), "points": [float(t) for t in points]},
     )
 
@@ -121,7 +124,7 @@ def mixed(G: Generator, space: Space, a: str, b: str, codes_b: Codes, ranges: Se
     if not ranges:
         raise LsapError("mixing: name one or more ranges of layers, as coarse, middle, fine or 4-7")
     for layers in ranges:
-        layer_mask(G, space, layers, space.base_resolution if space.has_base else 0)
+        layer_mask(G, space, layers, space.base_resolution)
     other = {key: np.asarray(codes_b[key])[None] for key in space.keys}
     labels = tuple(file_name(layers) for layers in ranges)
     if len({label.casefold() for label in labels}) < len(labels):
@@ -132,24 +135,25 @@ def mixed(G: Generator, space: Space, a: str, b: str, codes_b: Codes, ranges: Se
         codes=lambda k, codes: mix_styles(G, space, codes, other, ranges[k]),
         untouched=None,
         only=a,
+        blends=(a, b),
         record={"mix": [a, b], "sha256": digest(other), "layers": list(ranges)},
     )
 
 
 def file_name(text: str) -> str:
-    """A text as one plain name within a folder; of two texts never the same."""
+    """A text as one plain file name; different texts give different names."""
     plain = re.sub(r"[^\w.+-]", "_", text, flags=re.ASCII)[:100].lstrip(".")
     return plain if plain and plain == text else f"{plain[:90]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def labels_of(what: str, values: Sequence[float]) -> tuple[str, ...]:
-    """Numbers as names of files, to four digits; LsapError for none, for two alike, and for one that is not finite."""
+    """Numbers as names of files, to four digits; LsapError if there are none, two are alike or one is not finite."""
     labels = tuple(f"{float(v) + 0.0:.4g}" for v in values)  # + 0: a negative zero is zero
     if not labels:
         raise LsapError(f"no {what}; give one or more numbers")
-    most = float(np.finfo(np.float32).max)  # a float32 would warn of what it is compared with
+    most = float(np.finfo(np.float32).max)  # not a float32: NumPy would warn about the comparison
     if wrong := [label for label in labels if not abs(float(label)) <= most]:
-        raise LsapError(f"{what} {', '.join(labels)}: {wrong[0]} is no finite number of 32 bits")
+        raise LsapError(f"{what} {', '.join(labels)}: {wrong[0]} is not a finite number of 32 bits")
     if len(set(labels)) < len(labels):
         raise LsapError(f"{what} {', '.join(labels)}: each must differ from the others by four digits")
     return labels

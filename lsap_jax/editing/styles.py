@@ -19,7 +19,7 @@ def in_styles(G: Generator, direction: Direction) -> Direction:
     and with it the absolute coordinate, is lost.
 
     Raises:
-        LsapError: not a direction of W, or of another generator.
+        LsapError: the direction is not one of W, or is of another generator.
     """
     space = parse_space("w+")
     step = np.where(layer_mask(G, space, direction.layers), fitted(G, space, direction), np.float32(0))

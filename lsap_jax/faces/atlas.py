@@ -63,8 +63,8 @@ def pyramid(height: int, width: int, search: Search) -> list[tuple[float, tuple[
 
 
 def level_sizes(sizes: np.ndarray, levels: int, search: Search) -> np.ndarray:
-    """int32 [B, levels + 1, 2]: height and width of every level of images of these sizes [B, 2]; 0 where there is none,
-    as in the last one.
+    """int32 [B, levels + 1, 2]: height and width of every level of images of these sizes [B, 2]; 0 for a missing level
+    and for the last one.
     """
     found = np.zeros((len(sizes), levels + 1, 2), np.int32)
     for image, (height, width) in enumerate(sizes):

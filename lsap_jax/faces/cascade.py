@@ -55,7 +55,7 @@ def cascade(
     """Faces of a batch.
 
     Args:
-        params: of `lsap_jax.networks.mtcnn.mtcnn_params`.
+        params: of the detector, as `registry.KINDS["mtcnn"]` shapes them.
         sheet: `atlas` of the canvas and the search.
         images: uint8 [B, H, W, 3], each in the upper left corner of the canvas.
         sizes: int32 [B, 2], height and width of each.

@@ -1,4 +1,4 @@
-"""Which face of a picture is meant, whether it is fit to be aligned, and why not.
+"""Which face of a picture is meant, whether it can be aligned, and if not, why.
 
 Generators of faces know pictures of one face that looks about ahead. Everything else is refused with its reason, or
 taken with a remark, so that nothing is cut out by mistake among thousands of pictures.
@@ -48,7 +48,7 @@ def choose_face(
         profiles: take faces whose nose lies outside of eyes and mouth, which are seen from the side.
 
     Raises:
-        FaceError: there is none, there are several, it is cut off, too small or seen from the side.
+        FaceError: there is no face or more than one, or the face is cut off, too small or seen from the side.
         LsapError: as `check_options`.
     """
     check_options(face, enlarge)
@@ -84,7 +84,7 @@ def choose_face(
 
 
 def check_options(face: str, enlarge: float) -> None:
-    """Raises LsapError where `face` of `choose_face` is unknown or `enlarge` is no positive and finite number."""
+    """Raises LsapError if `face` of `choose_face` is unknown or `enlarge` is not a positive, finite number."""
     if face not in CHOICES:
         raise LsapError(f"face {face!r} is unknown: {', '.join(CHOICES)}")
     if not 0 < enlarge < float("inf"):
@@ -92,7 +92,7 @@ def check_options(face: str, enlarge: float) -> None:
 
 
 def remarks(faces: Faces, chosen: int, size: tuple[int, int], resolution: int) -> list[str]:
-    """What is to be known about a face that was taken, in words; most often nothing. Arguments as of `choose_face`."""
+    """Remarks about a face that was accepted, in words; usually none. Arguments as of `choose_face`."""
     landmarks, notes = faces.landmarks[chosen], []
     others = int((faces.scores >= LEAST_SCORE).sum()) - 1
     if others > 0:

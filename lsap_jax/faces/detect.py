@@ -8,37 +8,25 @@ Coordinates are the original's, which counts pixels from 1: the centre of the up
 whole image is (1, 1, W, H).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from convert_weights.checkpoint import Checkpoint
 from lsap_jax.errors import LsapError
 from lsap_jax.faces.atlas import Search, atlas, level_sizes, pyramid
 from lsap_jax.faces.cascade import cascade
-from lsap_jax.networks.mtcnn import LANDMARKS, WINDOW, mtcnn_params
-from lsap_jax.storage import weights_file
+from lsap_jax.models.detector import Detector
+from lsap_jax.models.network_file import load
+from lsap_jax.networks.mtcnn import LANDMARKS, WINDOW
 
-KIND = "mtcnn"
 LONGEST = 1024  # px of the side of a picture that is searched
 CANVAS = 256  # px: sides of canvases are multiples of it
 BATCH = 8  # on accelerators; a CPU is no faster with more than one image at once
-_REMEDY = "convert the wheel of facenet-pytorch (pip download --no-deps facenet-pytorch) with `lsap-jax convert`"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Detector:
-    """MTCNN's weights: `params` of the three networks, and the SHA-256 of the tensors."""
-
-    params: Mapping[str, Any]
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -72,40 +60,8 @@ def load_detector(path: str | Path | None = None) -> Detector:
     Raises:
         LsapError, ConversionError: there is no such file, it is damaged, incomplete, or holds something else.
     """
-    path = bundled_detector() if path is None else Path(path)
-    if not path.is_file():
-        raise LsapError(f"{path}: no such file; leave it out for the detector of the package, or {_REMEDY}")
-    if not weights_file.is_weights_file(path):
-        from convert_weights import read
-
-        checkpoint = read(path)
-        return _detector(path, checkpoint.kind, checkpoint.arrays)
-    kind, arrays, _, _ = weights_file.read_weights(path)
-    return _detector(path, kind, arrays)
-
-
-def save_detector(path: str | Path, checkpoint: Checkpoint) -> str:
-    """Write the weights of a `convert_weights.Checkpoint` of kind "mtcnn" as one file for `load_detector`; returns the
-    digest of its tensors.
-
-    Raises:
-        LsapError: the checkpoint holds something else, or not all three networks; nothing is written then.
-    """
-    _detector(checkpoint.format, checkpoint.kind, checkpoint.arrays)
-    return weights_file.write_weights(path, KIND, checkpoint.arrays, checkpoint.config, checkpoint.provenance)
-
-
-def _detector(name: str | Path, kind: str, arrays: Mapping[str, np.ndarray]) -> Detector:
-    if kind != KIND:
-        raise LsapError(f"{name}: holds {kind!r} weights, not MTCNN's; {_REMEDY}")
-    there = sorted({key.partition("/")[0] for key in arrays})
-    if there != ["onet", "pnet", "rnet"]:
-        raise LsapError(f"{name}: holds {' and '.join(there)} alone, detection needs pnet, rnet and onet; {_REMEDY}")
-    try:
-        params = mtcnn_params(arrays)
-    except LsapError as error:
-        raise LsapError(f"{name}: {error}") from error
-    return Detector(params=jax.tree.map(jnp.asarray, params), sha256=weights_file.digest(arrays))
+    found: Detector = load(bundled_detector() if path is None else path, "mtcnn")
+    return found
 
 
 def detect(
@@ -137,11 +93,11 @@ def detect(
         as many `Faces` as images.
 
     Raises:
-        LsapError: no such images, or settings out of range.
+        LsapError: the images have another shape or dtype, or a setting is out of range.
     """
     search = check_search(min_face, thresholds, factor)
     if longest < 1:
-        raise LsapError(f"longest {longest} is to be 1 or more")
+        raise LsapError(f"longest={longest}: must be 1 or more")
     small = [_scaled_down(_checked(image), longest) for image in images]
     found = detect_small(detector, small, search, batch_size)
     sizes = [(image.shape[1], image.shape[0]) for image in images]
@@ -171,12 +127,12 @@ def together(batch_size: int | None = None) -> int:
     """How many images are searched at once: as many as are asked for, by default 8, on a CPU 1.
 
     Raises:
-        LsapError: less than one.
+        LsapError: `batch_size` is less than one.
     """
     if batch_size is None:
         return 1 if jax.default_backend() == "cpu" else BATCH
     if batch_size < 1:
-        raise LsapError(f"batch_size {batch_size} is to be 1 or more")
+        raise LsapError(f"batch_size={batch_size}: must be 1 or more")
     return batch_size
 
 
@@ -205,12 +161,12 @@ def check_search(
     """The settings of `detect` as one; raises LsapError where one is out of range."""
     if not WINDOW <= min_face < float("inf"):
         raise LsapError(
-            f"min_face {min_face:g} is to be a number of pixels from {WINDOW} on, which is what the first network sees"
+            f"min_face={min_face:g}: must be at least {WINDOW} pixels, which is what the first network sees"
         )
     if not 0 < factor < 1:
-        raise LsapError(f"factor {factor:g} between levels of the pyramid is to lie between 0 and 1")
+        raise LsapError(f"factor={factor:g} between levels of the pyramid: must lie between 0 and 1")
     if len(thresholds) != 3 or not all(0 < t < 1 for t in thresholds):
-        raise LsapError(f"thresholds {thresholds} are to be three probabilities between 0 and 1")
+        raise LsapError(f"thresholds={thresholds}: must be three probabilities between 0 and 1")
     return Search(float(min_face), (float(thresholds[0]), float(thresholds[1]), float(thresholds[2])), float(factor))
 
 

@@ -1,4 +1,4 @@
-"""The face of a picture, looked at twice.
+"""The face of a picture, searched for twice.
 
 MTCNN finds a face that lies on its side now and then, and places eyes and mouth as if it stood nearly upright. So what
 is cut out by them is searched again. Where no face is found in it, or one elsewhere, the landmarks are not trusted, and
@@ -39,7 +39,7 @@ class Meant(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """`error` is why there is nothing to be taken, `off` infinite then."""
+    """A face as found; if there is none, `error` says why and `off` is infinite."""
 
     meant: Meant
     off: float
@@ -55,10 +55,11 @@ def find_meant(
     batch_size: int | None = None,
     **options: Any,
 ) -> list[Meant | FaceError]:
-    """The face that is meant in every picture, or why there is none.
+    """The face that is meant in every picture, or an error that says why there is none.
 
-    A picture with none, or a doubtful one, is turned by 90, 180 and 270 degrees, and the face that agrees best with its
-    second look is taken. A picture with rivals is not: which is meant does not depend on how they lie.
+    A picture without a face, or with a doubtful one, is turned by 90, 180 and 270 degrees, and the face that agrees
+    best with its second look is taken. A picture with several faces is not turned: that would not tell which one is
+    meant.
 
     Args:
         detector: of `load_detector`.
@@ -143,7 +144,7 @@ def turned_back(faces: Faces, quarters: int, width: int, height: int) -> Faces:
 
 
 def _limits(small: Small, look: _Look, search: Search) -> str:
-    """What cannot be found in a picture for its size, where no face is."""
+    """A remark for a picture without a face: which faces its size makes too small to be found."""
     if (look.meant.faces.scores >= LEAST_SCORE).any():
         return ""
     (width, height), (h, w) = small.size, small.levels.shape[:2]

@@ -1,7 +1,8 @@
-"""The optimisation: one compiled scan of K steps for a batch of independent images, with no word from the host
-inside. Each image counts its own steps, so that one may take the place of another that is done.
+"""The optimisation: one compiled scan of K steps for a batch of independent images, without transfers to the host
+inside. Each image counts its own steps, so that a new image may take the place of a finished one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,14 +12,15 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from lsap_jax.inversion.objective import Targets, Terms, terms, weighted
+from lsap_jax.inversion.objective import Objective, terms, weighted
 from lsap_jax.inversion.optimizers import make_optimizer, per_image
+from lsap_jax.losses.judges import Judge, Networks, column
+from lsap_jax.losses.terms import Targets
 from lsap_jax.metrics import distortion
 from lsap_jax.models.generator import Generator
-from lsap_jax.models.perceptual import Perceptual
 from lsap_jax.networks.image_by_image import in_groups
 from lsap_jax.networks.layers import FEATURES
-from lsap_jax.rendering.render import decode, synthesise
+from lsap_jax.rendering.render import synthesise
 from lsap_jax.spaces import Space
 
 Codes = dict[str, jax.Array]
@@ -26,8 +28,8 @@ Codes = dict[str, jax.Array]
 
 @dataclass(frozen=True, kw_only=True)
 class LatentNoise:
-    """Noise on w while it is optimised, as the StyleGAN2 projector has it: of deviation scale · w_spread ·
-    max(0, 1 - t / until)² after the part t of the steps.
+    """Noise on w during the optimisation, as in the StyleGAN2 projector. After the part t of the steps its standard
+    deviation is scale · w_spread · max(0, 1 - t / until)².
     """
 
     scale: float = 0.0
@@ -43,10 +45,10 @@ class LatentNoise:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What stays the same over a run and is compiled in; hashable, so that equal problems share one compilation."""
+    """The compiled-in constants of a run; hashable, so that equal problems share one compilation."""
 
     space: Space
-    terms: Terms
+    objective: Objective
     retraction: str
     lr: float
     b1: float
@@ -57,7 +59,8 @@ class Problem:
     lr_f: float = 0.0
     latent_noise: LatentNoise = LatentNoise()
     together: int = 0  # images that are computed at once; 0 is the batch
-    remat: bool = False  # keep the output of every block alone for the backward pass, and compute the rest again
+    remat: bool = False  # keep only the outputs of blocks for the backward pass, and compute the rest again
+    still: bool = False  # no step is taken: codes are evaluated, and there is no gradient
 
     @property
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
@@ -66,21 +69,21 @@ class Problem:
         return make_optimizer(self.space, self.retraction, self.lr, **options)
 
     @property
-    def statistics(self) -> bool:
+    def needs_statistics(self) -> bool:
         """Whether the generator's latent statistics are needed."""
-        return self.space.detail.statistics or self.terms.statistics or self.latent_noise.scale > 0
+        return self.space.needs_statistics or self.objective.needs_statistics or self.latent_noise.scale > 0
 
     def loss(
-        self, G: Generator, perceptual: Perceptual | None, codes: Codes, targets: Targets, shown: Codes | None = None
+        self, networks: Networks, codes: Codes, targets: Targets, shown: Codes | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """(total [B], terms by name, each [B]); for `shown` see `terms`."""
-        found, _ = terms(self.terms, G, perceptual, self.space, codes, targets, shown)
-        return weighted(found, self.terms.weight), found
+        found = terms(self.objective, networks, self.space, codes, targets, shown)
+        return weighted(found, self.objective.weight), found
 
 
 class State(struct.PyTreeNode, kw_only=True):
-    """An inversion under way, leaves [B, ...]. `active` is False once an image's loss or gradient was not finite: it
-    moves no more. `step` counts each image's own steps.
+    """An inversion under way, leaves [B, ...]. `active` is False once an image's loss or gradient was not finite: the
+    image then moves no more. `step` counts each image's own steps.
     """
 
     codes: Codes
@@ -121,32 +124,41 @@ remembering = partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_t
 
 
 def step(
-    problem: Problem, G: Generator, perceptual: Perceptual | None, state: State, targets: Targets, steps: jax.Array
+    problem: Problem, networks: Networks, state: State, targets: Targets, steps: jax.Array
 ) -> tuple[State, dict[str, jax.Array]]:
     """Evaluate every image's codes, note the best, take one step.
 
     The losses returned are those before the step. Call it steps + 1 times: the last call evaluates the final codes
-    and moves nothing, and so does any further one.
+    and moves nothing, and so does any further one. Without steps the first call is the last, and a `still` problem's
+    program has no backward pass.
     """
 
-    t = state.step / steps
+    t = jnp.where(steps > 0, state.step / jnp.maximum(steps, 1), 1.0)
 
     def total(codes: Codes) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
         shown = None
         if targets.rng is not None:
-            shown = {**codes, "w": problem.latent_noise(G, codes["w"], targets.rng, state.step, t)}
-        value, found = problem.loss(G, perceptual, codes, targets, shown)
+            key, G = problem.space.key, networks.generator
+            shown = {**codes, key: problem.latent_noise(G, codes[key], targets.rng, state.step, t)}
+        value, found = problem.loss(networks, codes, targets, shown)
         return value.sum(), (value, found)  # images do not mix: the gradient of the sum is each image's own
 
-    gradient = jax.value_and_grad(remembering(total) if problem.remat else total, has_aux=True)
-    (_, (value, found)), grads = gradient(state.codes)
+    grads = None
+    if problem.still:
+        _, (value, found) = total(state.codes)
+    else:
+        gradient = jax.value_and_grad(remembering(total) if problem.remat else total, has_aux=True)
+        (_, (value, found)), grads = gradient(state.codes)
     active = state.active & finite((value, grads))
     better = active & (value < state.best_loss) & (state.step <= steps)
-    moving = active & (state.step < steps)
-    grads = select(active, grads, jax.tree.map(jnp.zeros_like, grads))
-    updates, optimizer = problem.optimizer.update(grads, state.optimizer, state.codes, progress=t)
+    codes, optimizer = state.codes, state.optimizer
+    if grads is not None:
+        moving = active & (state.step < steps)
+        grads = select(active, grads, jax.tree.map(jnp.zeros_like, grads))
+        updates, optimizer = problem.optimizer.update(grads, optimizer, codes, progress=t)
+        codes = select(moving, optax.apply_updates(codes, updates), codes)
     new = State(
-        codes=select(moving, optax.apply_updates(state.codes, updates), state.codes),
+        codes=codes,
         optimizer=optimizer,
         best=select(better, state.codes, state.best),
         best_loss=jnp.where(better, value, state.best_loss),
@@ -160,8 +172,7 @@ def step(
 def chunk(
     problem: Problem,
     length: int,
-    G: Generator,
-    perceptual: Perceptual | None,
+    networks: Networks,
     state: State,
     targets: Targets,
     steps: jax.Array,
@@ -173,7 +184,7 @@ def chunk(
 
     def some(state: State, targets: Targets) -> tuple[State, dict[str, jax.Array]]:
         def body(state: State, _: None) -> tuple[State, dict[str, jax.Array]]:
-            return step(problem, G, perceptual, state, targets, steps)
+            return step(problem, networks, state, targets, steps)
 
         state, curves = jax.lax.scan(body, state, None, length=length)
         return state, jax.tree.map(jnp.transpose, curves)
@@ -201,8 +212,7 @@ class Outcome(struct.PyTreeNode, kw_only=True):
 
 def finish(
     problem: Problem,
-    G: Generator,
-    perceptual: Perceptual | None,
+    networks: Networks,
     state: State,
     targets: Targets,
     steps: jax.Array,
@@ -212,14 +222,16 @@ def finish(
     retract, render, measure.
     """
 
+    G = networks.generator
+
     def some(state: State, targets: Targets) -> Outcome:
         last = state.active & (not problem.keep_best)
         codes = problem.space.retract(select(last, state.codes, state.best))
-        images = jnp.clip(synthesise(G, decode(G, problem.space, codes)), -1, 1)
+        images = jnp.clip(synthesise(G, problem.space.decode(G, codes)), -1, 1)
         return Outcome(
             codes=codes,
             images=images,
-            metrics=measure(perceptual, images, targets),
+            metrics=measure(networks.judges, images, targets),
             step=jnp.where(last, jnp.minimum(state.step, steps), state.best_step),
             active=state.active,
         )
@@ -227,20 +239,15 @@ def finish(
     return in_groups(problem.together, live, some, state, targets)  # type: ignore[no-any-return]
 
 
-def measure(perceptual: Perceptual | None, images: jax.Array, targets: Targets) -> dict[str, jax.Array]:
-    """Metrics of clipped images against the whole targets, masks or not: mse, psnr, ssim and the perceptual distance
-    by its name.
+def measure(judges: Mapping[str, Judge], images: jax.Array, targets: Targets) -> dict[str, jax.Array]:
+    """Metrics of clipped images against the whole targets, masks or not: mse, psnr, ssim, and the distance by each
+    judge under its `column`.
     """
     found = {
         "mse": distortion.mse(images, targets.images),
         "psnr": distortion.psnr(images, targets.images),
         "ssim": distortion.ssim(images, targets.images),
     }
-    if perceptual is not None:
-        found[metric_name(perceptual)] = perceptual.distance(perceptual.features(images), targets.features)
+    for name, judge in judges.items():
+        found[column(judge)] = judge.distance(judge.features(images), targets.seen[name])
     return found
-
-
-def metric_name(perceptual: Perceptual) -> str:
-    """Column of the perceptual distance in results."""
-    return "discriminator_distance" if perceptual.name == "discriminator" else perceptual.name

@@ -1,5 +1,5 @@
-"""The largest batch whose steps fit into the memory of the devices, read off the compiled programs: nothing is tried
-until it breaks.
+"""The largest batch whose steps fit into the memory of the devices. The compiled programs report what they need, so
+that no batch has to run out of memory first.
 """
 
 from functools import cache, partial
@@ -21,7 +21,7 @@ def largest_batch(inverter: Inverter, images: int) -> int:
     Memory is a constant and a part per image: two programs give both, a third one confirms the outcome.
 
     Raises:
-        LsapError: not even the smallest batch fits, or the devices do not tell their memory.
+        LsapError: not even the smallest batch fits, or the devices do not report their memory.
     """
     devices = inverter.devices
     limit = SHARE * free_bytes(devices[0], len(devices))
@@ -40,7 +40,7 @@ def largest_batch(inverter: Inverter, images: int) -> int:
 
 
 def explained(error: Exception, inverter: Inverter) -> Exception:
-    """What to raise for an error of a batch: where memory was short, the batch size that would fit."""
+    """The error to raise for a batch's error; where memory was short, it names the batch size that would fit."""
     size = inverter.config.batch_size
     if "RESOURCE_EXHAUSTED" not in str(error) or size == 1:
         return error
@@ -49,10 +49,10 @@ def explained(error: Exception, inverter: Inverter) -> Exception:
 
 
 def free_bytes(device: jax.Device, devices: int) -> float:
-    """Free memory of a device; processors share that of the machine.
+    """Free memory of a device; CPU devices share that of the machine.
 
     Raises:
-        LsapError: it is not known.
+        LsapError: the device does not report it.
     """
     if device.platform == "cpu":
         lines = MEMORY_FILE.read_text().splitlines() if MEMORY_FILE.is_file() else []
@@ -63,7 +63,7 @@ def free_bytes(device: jax.Device, devices: int) -> float:
         stats = device.memory_stats() or {}
         if "bytes_limit" in stats:
             return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    raise LsapError(f"{device}: does not tell how much memory is free; give --batch_size a number")
+    raise LsapError(f"{device}: does not report how much memory is free; give --batch_size a number")
 
 
 def step_bytes(inverter: Inverter, count: int) -> int:
@@ -72,6 +72,6 @@ def step_bytes(inverter: Inverter, count: int) -> int:
     """
     found = inverter.step_program(count).memory_analysis()
     if found is None:
-        raise LsapError("this backend gives no account of memory; give --batch_size a number")
+        raise LsapError("the compiler of this backend does not report memory; give --batch_size a number")
     kept = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     return int(kept + found.temp_size_in_bytes)

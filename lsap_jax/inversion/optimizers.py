@@ -42,8 +42,8 @@ def each_image(one: optax.GradientTransformation) -> optax.GradientTransformatio
 
 
 def learning_rate(rates: Mapping[str, float], schedule: str) -> optax.GradientTransformationExtraArgs:
-    """Multiplies the updates of each array by -rate · schedule(t), where `update` is told t, the part of the steps that
-    is done, as `progress`, for all images or for each [B].
+    """Multiplies the updates of each array by -rate · schedule(t). `update` takes t, the part of the steps that is
+    done, as `progress`: one value for all images, or one for each [B].
     """
 
     def update(updates: Any, state: Any, params: Any = None, *, progress: jax.Array, **_: Any) -> tuple[Any, Any]:
@@ -54,7 +54,7 @@ def learning_rate(rates: Mapping[str, float], schedule: str) -> optax.GradientTr
 
 
 def ramp(t: jax.Array) -> jax.Array:
-    """The StyleGAN2 projector's: up over the first 5 %, down along a cosine over the last 25 %."""
+    """The schedule of the StyleGAN2 projector: up over the first 5 %, down along a cosine over the last 25 %."""
     down = 0.5 - 0.5 * jnp.cos(jnp.pi * jnp.minimum(1.0, (1.0 - t) / 0.25))
     return down * jnp.minimum(1.0, t / 0.05)
 
@@ -122,8 +122,9 @@ def make_optimizer(
     """
     adam = optax.scale_by_adam(b1, b2, eps)
     if retraction_name == "riemannian":
-        labels = {key: "sphere" if key == space.detail.key else "flat" for key in space.keys}
+        labels = {key: "sphere" if group == "detail" else "flat" for key, group in space.groups.items()}
         adam = optax.multi_transform({"sphere": scale_by_riemannian_adam(b1, b2, eps), "flat": adam}, labels)
-    free = {"f", space.detail.key} if retraction_name == "normalise" else {"f"}
-    rates = {key: lr_f if key == "f" and lr_f else lr for key in space.keys}
-    return optax.chain(each_image(adam), learning_rate(rates, schedule), retraction(space, set(space.keys) - free))  # type: ignore
+    free = {"base", "detail"} if retraction_name == "normalise" else {"base"}
+    kept = {key for key, group in space.groups.items() if group not in free}
+    rates = {key: lr_f if group == "base" and lr_f else lr for key, group in space.groups.items()}
+    return optax.chain(each_image(adam), learning_rate(rates, schedule), retraction(space, kept))  # type: ignore

@@ -1,4 +1,4 @@
-"""Where a batch begins: starting codes and targets, computed on the devices once per batch."""
+"""The beginning of a batch: starting codes and targets, computed on the devices once per batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,16 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from lsap_jax.inversion import loop
-from lsap_jax.inversion.objective import Targets
-from lsap_jax.models.generator import Generator
-from lsap_jax.models.perceptual import Perceptual
+from lsap_jax.losses.judges import Networks
+from lsap_jax.losses.terms import Targets
 from lsap_jax.networks.image_by_image import in_groups
-from lsap_jax.spaces import feature, parse_space
+from lsap_jax.spaces import feature
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Where codes begin: `f` see `feature.uses_encoder`, `detail` see `Space.init`, `w_steps` in W before."""
+    """Where codes begin: for `f` see `feature.uses_encoder`, for `detail` `Space.init`; `w_steps` in W come first."""
 
     f: str
     detail: str
@@ -28,15 +27,14 @@ class Start:
 def prepare(
     problem: loop.Problem,
     start: Start,
-    G: Generator,
-    perceptual: Perceptual | None,
+    networks: Networks,
     inputs: Mapping[str, Any],
     seed: jax.Array,
     live: jax.Array,
 ) -> tuple[loop.State, Targets]:
-    """Starting state and targets of the images of a batch where `live` [B] holds; see `Inverter._inputs`."""
+    """Starting state and targets of the images of a batch where `live` [B] holds; see `Layout.arrays`."""
     rng = image_rng(seed, inputs["words"])
-    begin = partial(_begin, problem, start, G, perceptual)
+    begin = partial(_begin, problem, start, networks)
     state, targets = in_groups(problem.together, live, begin, inputs, rng)
     return state, targets.replace(rng=rng if problem.latent_noise.scale > 0 else None)
 
@@ -44,25 +42,24 @@ def prepare(
 def _begin(
     problem: loop.Problem,
     start: Start,
-    G: Generator,
-    perceptual: Perceptual | None,
+    networks: Networks,
     inputs: Mapping[str, Any],
     rng: jax.Array,
 ) -> tuple[loop.State, Targets]:
-    """Starting state and targets, but for the keys of latent noise, of images [B] with a key each."""
-    images, space = inputs["images"], problem.space
-    f0 = None
-    if space.has_base:
-        f0 = feature.start(G, inputs.get("basecode_images", images), space.base_resolution, start.f)
-    features = None
-    if perceptual is not None:
-        features = perceptual.features(inputs.get("perceptual_images", images))
-    targets = Targets(images=images, features=features, f0=f0, mask=inputs.get("mask"))
+    """Starting state, and targets without the keys of latent noise, of images [B] with a key each."""
+    images, space, G = inputs["images"], problem.space, networks.generator
+
+    def seen_by(name: str) -> jax.Array:
+        return inputs["seen_by"].get(name, images)  # type: ignore[no-any-return]
+
+    f0 = feature.start(G, seen_by("basecode"), space.base_resolution, start.f) if space.has_base else None
+    seen = {name: judge.features(seen_by(name)) for name, judge in networks.judges.items()}
+    targets = Targets(images=images, seen=seen, f0=f0, mask=inputs.get("mask"))
     if start.w_steps:
-        codes = from_w(problem, start.w_steps, G, perceptual, rng, targets)
+        codes = from_w(problem, start.w_steps, networks, rng, targets)
     elif start.detail == "encoder":
         assert G.encoder is not None, "checked beforehand"
-        codes = space.init(G, rng, f0) | {space.detail.key: space.from_ws(G, G.encoder(inputs["encoder_images"]))}
+        codes = space.init(G, rng, f0) | {space.key: space.from_ws(G, G.encoder(seen_by("encoder")))}
     else:
         codes = space.init(G, rng, f0, start.detail)
     if "start" in inputs:
@@ -72,20 +69,20 @@ def _begin(
 
 
 def from_w(
-    problem: loop.Problem, steps: int, G: Generator, perceptual: Perceptual | None, rng: jax.Array, targets: Targets
+    problem: loop.Problem, steps: int, networks: Networks, rng: jax.Array, targets: Targets
 ) -> dict[str, jax.Array]:
-    """Codes after some steps in W (F/W for an F space) from the mean w; other parts of the code as they became."""
-    space = problem.space
-    name = "f/w" if space.has_base else "w"
-    easy = replace(parse_space(name), **{k: getattr(space, k) for k in ("base_resolution", "has_noise", "noise_sides")})
-    first = replace(problem, space=easy, retraction="project", keep_best=True, together=0)
+    """Codes after some steps in W (F/W for an F space) from the mean w; other parts of the code are kept."""
+    space, G = problem.space, networks.generator
+    easy = space.in_w()
+    first = replace(problem, space=easy, retraction="project", keep_best=True, together=0, still=False)
     state = loop.initial_state(first, easy.init(G, rng, targets.f0))
     noisy = targets.replace(rng=rng if problem.latent_noise.scale > 0 else None)
     count, live = jnp.asarray(steps, jnp.int32), jnp.ones(len(rng), bool)
-    state, _ = loop.chunk(first, steps + 1, G, perceptual, state, noisy, count, live)
-    w = easy.decode(G, state.best)["ws"]
-    rest = {key: value for key, value in state.best.items() if key in space.keys and key != "w"}
-    return {**rest, space.detail.key: space.from_ws(G, w)}
+    state, _ = loop.chunk(first, steps + 1, networks, state, noisy, count, live)
+    ws = easy.decode(G, state.best).ws
+    assert ws is not None
+    rest = {key: value for key, value in state.best.items() if key in space.keys and key != easy.key}
+    return {**rest, space.key: space.from_ws(G, ws)}
 
 
 def image_rng(seed: int | jax.Array, words: jax.Array) -> jax.Array:

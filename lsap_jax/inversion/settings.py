@@ -1,4 +1,4 @@
-"""What a configuration asks of an inversion: checked, and as the options of the loop."""
+"""The configuration of an inversion: its checks, and the options of the loop made from it."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,10 @@ from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import loop
-from lsap_jax.inversion.objective import terms_from_config
+from lsap_jax.inversion.objective import objective_from_config
 from lsap_jax.inversion.optimizers import RETRACTIONS, SCHEDULES
 from lsap_jax.inversion.prepare import Start
+from lsap_jax.losses.terms import TERMS
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.image_by_image import images_at_once
 from lsap_jax.spaces import Space
@@ -17,38 +18,38 @@ from lsap_jax.spaces.space import STARTS
 
 
 def check(config: ConfigDict) -> None:
-    """LsapError for a number that cannot be."""
-    for key, least in (("steps", 1), ("batch_size", 1), ("chunk", 1)):
+    """Raises LsapError for a value that is unknown or out of range."""
+    for key, least in (("steps", 0), ("batch_size", 1), ("chunk", 1)):
         if config[key] < least:
             raise LsapError(f"{key}={config[key]}: needs to be {least} or more")
     if config.retraction not in RETRACTIONS:
         raise LsapError(f"retraction={config.retraction!r}: choose one of {', '.join(RETRACTIONS)}")
     if config.optimizer.name != "adam":
-        known = "there is adam (retraction='riemannian' is its spherical form)"
+        known = "choose adam (retraction='riemannian' is its spherical form)"
         raise LsapError(f"optimizer.name={config.optimizer.name!r}: {known}")
     if config.optimizer.schedule not in SCHEDULES:
         raise LsapError(f"optimizer.schedule={config.optimizer.schedule!r}: choose one of {', '.join(SCHEDULES)}")
     if not (config.optimizer.lr > 0 and config.optimizer.lr_f >= 0):
-        raise LsapError("optimizer: lr is more than 0, lr_f 0 or more")
+        raise LsapError("optimizer: lr has to be more than 0, lr_f 0 or more")
     if config.init.detail not in (*STARTS, "encoder", "near"):
         raise LsapError(f"init.detail={config.init.detail!r}: choose one of {', '.join(STARTS)}, encoder, near")
     if config.init.w_steps < 0:
         raise LsapError(f"init.w_steps={config.init.w_steps}: needs to be 0 or more")
     if not 0 <= config.eigenvalue_floor < 1:
-        raise LsapError(f"eigenvalue_floor={config.eigenvalue_floor}: is a part of the largest variance, from 0 to 1")
+        raise LsapError(f"eigenvalue_floor={config.eigenvalue_floor}: is a part of the largest variance, 0 to below 1")
     if not (config.latent_noise.scale >= 0 and config.latent_noise.until > 0):
-        raise LsapError("latent_noise: scale is 0 or more, until more than 0")
+        raise LsapError("latent_noise: scale has to be 0 or more, until more than 0")
     if config.converge.patience < 0 or not 0 <= config.converge.tolerance < 1:
-        raise LsapError("converge: patience is 0 or more steps, tolerance a part from 0 to 1")
+        raise LsapError("converge: patience has to be 0 or more steps, tolerance a part from 0 to below 1")
     if config.compute.half_blocks < 0:
-        raise LsapError(f"compute.half_blocks={config.compute.half_blocks}: is a number of blocks, 0 is none")
+        raise LsapError(f"compute.half_blocks={config.compute.half_blocks}: has to be 0 or more blocks")
     if min(config.compute.winograd, config.compute.together) < -1:
-        raise LsapError("compute: winograd and together are 0 or more, or -1 for what was measured")
+        raise LsapError("compute: winograd and together have to be 0 or more, or -1 for the measured defaults")
     if config.keep not in ("best", "last"):
         raise LsapError(f"keep={config.keep!r}: choose best or last")
     if config.noise_mode not in ("const", "none"):
         raise LsapError(
-            f"noise_mode={config.noise_mode!r}: an inversion needs const or none, random noise would not come back"
+            f"noise_mode={config.noise_mode!r}: an inversion needs const or none, as random noise cannot be reproduced"
         )
 
 
@@ -59,10 +60,12 @@ def start_from_config(config: ConfigDict, G: Generator) -> Start:
         LsapError: the configuration insists on a latent encoder, and the generator has none.
     """
     detail = config.init.detail
-    if G.encoder is None and (detail == "encoder" or config.loss.domain > 0):
-        key = "init.detail='encoder'" if detail == "encoder" else f"loss.domain={config.loss.domain}"
+    asking = ["init.detail='encoder'"] if detail == "encoder" else []
+    weights = {name: config.loss.get(name, 0.0) for name, term in TERMS.items() if term.needs_encoder}
+    asking += [f"loss.{name}={weight}" for name, weight in weights.items() if weight > 0]
+    if G.encoder is None and asking:
         raise LsapError(
-            f"{key} needs a latent encoder, this generator has none; train one with `lsap-jax train-encoder`"
+            f"{asking[0]} needs a latent encoder, this generator has none; train one with `lsap-jax train-encoder`"
         )
     if detail == "near":
         detail = "w_avg" if G.encoder is None else "encoder"
@@ -70,7 +73,7 @@ def start_from_config(config: ConfigDict, G: Generator) -> Start:
 
 
 def winograd_channels(config: ConfigDict, devices: Sequence[jax.Device]) -> int:
-    """Least channels for Winograd's convolutions; -1 in the configuration is what was measured: CPUs alone gain."""
+    """Least channels for Winograd's convolutions; -1 in the configuration chooses by measurements: only CPUs gain."""
     if config.compute.winograd >= 0:
         return config.compute.winograd
     return 256 if devices[0].platform == "cpu" else 0
@@ -88,14 +91,14 @@ def make_problem(config: ConfigDict, space: Space, together: int = 0) -> loop.Pr
         LsapError: an option that this space has no use for.
     """
     options = config.optimizer
-    if config.retraction == "riemannian" and space.detail.key != "z":
+    if config.retraction == "riemannian" and not space.on_sphere:
         raise LsapError(f"retraction='riemannian' is for z spaces; space {space.name} is flat, set it to 'project'")
     noise = config.latent_noise
-    if noise.scale > 0 and space.detail.key != "w":
+    if noise.scale > 0 and not space.is_w:
         raise LsapError(f"latent_noise.scale={noise.scale}: is noise on w, space {space.name} has none; set it to 0")
     return loop.Problem(
         space=space,
-        terms=terms_from_config(config, space),
+        objective=objective_from_config(config, space),
         retraction=config.retraction,
         lr=options.lr,
         b1=options.b1,
@@ -107,4 +110,5 @@ def make_problem(config: ConfigDict, space: Space, together: int = 0) -> loop.Pr
         latent_noise=loop.LatentNoise(scale=noise.scale, until=noise.until),
         together=together,
         remat=config.compute.remat,
+        still=config.steps == 0,
     )

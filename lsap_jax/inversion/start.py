@@ -1,12 +1,11 @@
 """Codes of other tools, or of an earlier run, as the start of an inversion (`--init`).
 
-Codes of the run's own space are used as they are, all others by the ws they stand for. W and W+ codes have no exact
-place in a z-space, because the mapping network is not invertible in practice: `fit_z` looks for the z whose mapping
-output is nearest, and `starting_codes` says how near it came.
+Codes of the run's own space are used as they are; all others are converted through their ws. W and W+ codes have no
+exact place in a z-space, because the mapping network is not invertible in practice: `fit_z` searches for the z whose
+mapping output is nearest, and `starting_codes` reports how near it came.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 
 import jax
@@ -16,10 +15,9 @@ import numpy as np
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import Space, parse_space
-from lsap_jax.spaces.space import Detail
 
 SUFFIXES = (".npy", ".npz", ".pt", ".pth")
-# What tools call the array; other names (latent, codes, ...) may mean either, and the user has to say.
+# Names that tools give the array; other names (latent, codes, ...) may mean either kind, so the user has to name it.
 KINDS = dict.fromkeys(("z", "zs"), "z") | dict.fromkeys(("w", "ws", "wp", "w_plus", "dlatents", "projected_w"), "w")
 BATCH = 32  # images at a time
 
@@ -33,15 +31,15 @@ def read_start(path: str | Path, ids: Sequence[str], kind: str = "auto") -> tupl
         path: a file with codes [N, D] or [N, L, D] in the order of the ids (one image: also [L, D]); a folder with
             ID.npy, .npz or .pt, each [D], [L, D] or [1, L, D]; or a run folder.
         ids: of the images.
-        kind: "z", "w", or "auto", which goes by the array's name in the file.
+        kind: "z", "w", or "auto", which takes it from the array's name in the file.
 
     Returns:
         kind: "run", "z" or "w"; and for each image that has a code the arrays of a run by name, or its code [L, D]
             under the kind's name.
 
     Raises:
-        LsapError, ConversionError: nothing for these images, not as many codes as images, or a kind that has to be
-            said.
+        LsapError, ConversionError: there is no code of these images, the numbers of codes and images differ, or the
+            kind has to be given.
     """
     path = Path(path)
     if (path / "run.json").is_file():
@@ -49,18 +47,18 @@ def read_start(path: str | Path, ids: Sequence[str], kind: str = "auto") -> tupl
     if path.is_dir():
         found = {id: file for id in ids for suffix in SUFFIXES if (file := path / f"{id}{suffix}").is_file()}
         if not found:
-            raise LsapError(f"{path}: has no code of these images; a file is named as its image, e.g. {ids[0]}.npy")
+            raise LsapError(f"{path}: has no code of these images; name each file after its image, e.g. {ids[0]}.npy")
         read = {id: _read(file, kind) for id, file in found.items()}
         kinds = {one for one, _ in read.values()}
         if len(kinds) > 1:
-            raise LsapError(f"{path}: holds z and w codes; start from one kind of them")
+            raise LsapError(f"{path}: holds z and w codes; give codes of one kind")
         return kinds.pop(), {id: {one: _single(code, found[id])} for id, (one, code) in read.items()}
     found_kind, codes = _read(path, kind)
     if len(ids) == 1 and codes.ndim == 2:
         codes = codes[None]
     if len(codes) != len(ids):
         raise LsapError(
-            f"{path}: holds {len(codes)} codes for {len(ids)} images; give as many, or a folder with a file per id"
+            f"{path}: holds {len(codes)} codes for {len(ids)} images; give one each, or a folder with a file per id"
         )
     rows = codes if codes.ndim == 3 else codes[:, None]
     return found_kind, {id: {found_kind: code} for id, code in zip(ids, rows, strict=True)}
@@ -71,15 +69,16 @@ def _read(path: Path, kind: str) -> tuple[str, np.ndarray]:
     from convert_weights import read
 
     checkpoint = read(path)
-    if checkpoint.kind != "codes":
+    if "codes" not in checkpoint.parts:
         raise LsapError(f"{path}: holds {checkpoint.kind!r} weights, not codes; --init takes codes [N, D] or [N, L, D]")
-    name = checkpoint.config["source_name"]
+    codes = checkpoint.parts["codes"]
+    name = codes.config["source_name"]
     found = KINDS.get(name) if kind == "auto" else kind
     if found is None:
         raise LsapError(
             f"{path}: does not say whether its codes are z or w (the array is called {name!r}); add --init_kind=z or w"
         )
-    return found, checkpoint.arrays["codes"]
+    return found, codes.arrays["codes"]
 
 
 def _single(code: np.ndarray, path: Path) -> np.ndarray:
@@ -95,22 +94,22 @@ def _from_run(folder: Path, ids: Sequence[str]) -> dict[str, Codes]:
     manifest = read_manifest(folder)
     found = {id: read_code(folder, id, manifest=manifest) for id in ids if id in manifest}
     if not found:
-        raise LsapError(f"{folder}: this run has finished none of these images; ids have to be the same")
+        raise LsapError(f"{folder}: this run has finished none of these images; they need the ids of that run")
     return found
 
 
 def starting_codes(
     G: Generator, space: Space, kind: str, codes: Mapping[str, Codes], given: Space | None = None
 ) -> tuple[dict[str, Codes], np.ndarray | None]:
-    """What `read_start` returned as codes of the space.
+    """The codes that `read_start` returned, as codes of the space.
 
     Args:
-        given: the space of a run's codes (`space_of`); those of files are in Z, Z+, W or W+ without truncation.
+        given: the space of a run's codes (`space_of`); codes from files are in Z, Z+, W or W+ without truncation.
 
     Returns:
         start: id -> arrays as the space has them, z on the sphere.
-        residuals: per image |ws of the start - ws given| / |ws given - w_avg| over all rows, where the codes were taken
-            over by their ws; None where they are used as they are.
+        residuals: per image |ws of the start - ws given| / |ws given - w_avg| over all rows, where the codes were
+            converted through their ws; None where they are used as they are.
 
     Raises:
         LsapError: a code fits neither the space nor the generator.
@@ -118,29 +117,19 @@ def starting_codes(
     if given is None:
         given, details = _from_files(G, space, kind, {id: code[kind] for id, code in codes.items()})
     else:
-        details = {id: code[given.detail.key] for id, code in codes.items()}
-    key, shape = space.detail.key, space.detail.shape(G)
+        details = {id: code[given.key] for id, code in codes.items()}
+    key, shape = space.key, space.shape(G)
     others = [k for k in space.keys if k != key]
     rest = {id: {k: code[k] for k in others if k in code} for id, code in codes.items()}
-    if _alike(given.detail, space.detail) and all(code.ndim <= len(shape) for code in details.values()):
+    if given.shares_codes(space) and all(code.ndim <= len(shape) for code in details.values()):
         wide = {id: np.broadcast_to(np.asarray(code, np.float32), shape) for id, code in details.items()}
         found = {id: np.asarray(space.detail.retract(jnp.asarray(code[None])))[0] for id, code in wide.items()}
         residuals = None
-    elif given.detail.key == "s":
+    elif not given.has_ws:
         raise LsapError(f"--init: styles have no ws that {space.name} could start from; give codes of w+ or z+")
     else:
         found, residuals = _by_ws(G, given, space, details)
     return {id: {**rest[id], key: code} for id, code in found.items()}, residuals
-
-
-def _alike(a: Detail, b: Detail) -> bool:
-    """Whether a code of one space is a code of the other, up to one for all rows or one per row."""
-
-    def common(detail: Detail) -> Detail:
-        names = {field.name for field in fields(detail)} & {"extended", "normalise"}
-        return replace(detail, **dict.fromkeys(names, False))  # type: ignore[arg-type]
-
-    return common(a) == common(b)
 
 
 def _from_files(
@@ -163,7 +152,7 @@ def _from_files(
 
 
 def _by_ws(G: Generator, given: Space, space: Space, details: Mapping[str, np.ndarray]) -> tuple[Codes, np.ndarray]:
-    """Detail codes of the space that are nearest to others by their ws, and how near."""
+    """Detail codes of the space whose ws are nearest to those of the given codes, and the residuals."""
     ids, found = list(details), dict[str, np.ndarray]()
     residuals: list[float] = []
     for at in range(0, len(ids), BATCH):
@@ -179,7 +168,7 @@ def _by_ws(G: Generator, given: Space, space: Space, details: Mapping[str, np.nd
 def _convert(G: Generator, given: Space, space: Space, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
     ws = G.truncate(given.detail.decode(G, codes)["ws"], given.truncation_psi, given.truncation_cutoff)
     found = space.from_ws(G, ws)
-    if space.detail.key == "s":
+    if not space.has_ws:
         return found, jnp.zeros(len(codes))
     shown = G.truncate(space.detail.decode(G, found)["ws"], space.truncation_psi, space.truncation_cutoff)
     length = jnp.sqrt(jnp.square(ws - G.w_avg[None, None]).sum(axis=(1, 2)))

@@ -1,12 +1,12 @@
-"""LSAP's alignment of codes with what the generator itself makes (arXiv 2209.12746).
+"""LSAP's alignment of codes with samples of the generator (arXiv 2209.12746).
 
 S^N, the normalised style space: the style of every layer divided by its length. NSCD compares it with the anchor μ of
 the same layer, the mean of the unit styles of 100,000 samples:
 
     NSCD_l = 1 - <ŝ_l, μ_l>        ŝ_l = s_l / |s_l|
 
-which is the mean cosine distance to those samples. Genuine samples are at 1 - |μ_l|² on average: codes below that have
-collapsed towards the mean direction, which is not better.
+which is the mean cosine distance to those samples. Genuine samples have 1 - |μ_l|² on average: codes with a smaller
+distance have collapsed towards the mean direction, which is not better.
 """
 
 from collections.abc import Mapping
@@ -26,17 +26,10 @@ def sn_layers(config: GeneratorConfig, base_resolution: int = 0) -> tuple[str, .
     """Layers of S^N: every 3x3 convolution and the last torgb; the l-th of them reads row l of ws.
 
     Args:
-        base_resolution: of a base code f: only the layers from which the image is then made.
+        base_resolution: resolution of a base code f; layers that f replaces are then left out.
     """
-    layers = [name for name in config.style_layers() if not name.endswith("torgb")]
-    # f is the output of conv0; the 4-px block has none, there it is that of conv1.
-    first = f"b{base_resolution}.conv1" if base_resolution > 4 else ""
-    used = [name for name in layers if _resolution(name) > base_resolution or name == first]
-    return (*used, f"b{config.img_resolution}.torgb")
-
-
-def _resolution(layer: str) -> int:
-    return int(layer[1:].split(".")[0])
+    live = config.live_layers(base_resolution)
+    return tuple(layer.name for layer in config.row_layers if layer in live)
 
 
 def unit_styles(config: GeneratorConfig, styles: Styles) -> dict[str, jax.Array]:
@@ -63,7 +56,7 @@ def nscd(
         styles: layer -> [B, C].
         anchors: layer -> [C], of `LatentStatistics`.
         base_resolution: of a base code; see `sn_layers`.
-        renormalise: bring the anchors to unit length; the paper leaves it open, its code does not.
+        renormalise: bring the anchors to unit length; the paper leaves this open, the authors' code does not do it.
     """
     unit = unit_styles(config, styles)
     columns = []
@@ -98,6 +91,6 @@ def column_names(count: int) -> list[str]:
 
 
 def mean_nscd(distances: jax.Array) -> dict[str, Any]:
-    """The metric: "nscd" [B], the mean over the layers, and each layer's by `column_names`."""
+    """The metric by name: "nscd" [B], the mean over the layers, and the NSCD of each layer under its `column_names`."""
     columns = {name: distances[:, i] for i, name in enumerate(column_names(distances.shape[1]))}
     return {"nscd": jnp.mean(distances, 1), **columns}

@@ -7,7 +7,7 @@ from lsap_jax.networks.pixel_maps import weighted_mean
 
 
 def mse(a: jax.Array, b: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Mean squared difference per image (eq. 2 of arXiv 2307.08995, as a mean as in the authors' code).
+    """Mean squared difference per image (in eq. 1 of arXiv 2307.08995, as a mean as in the authors' code).
 
     Args:
         a, b: [B, H, W, C] in [-1, 1].

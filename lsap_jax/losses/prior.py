@@ -1,9 +1,9 @@
-"""Priors on codes: what keeps ws, and noise maps, where the generator's samples are. One value per image each."""
+"""Priors that keep ws and noise maps where the generator's samples are. Each gives one value per image."""
 
 import jax
 import jax.numpy as jnp
 
-from lsap_jax.models.generator import LatentStatistics
+from lsap_jax.models.latent_statistics import LatentStatistics
 from lsap_jax.spaces.gaussian import p_of, whiten
 
 
@@ -15,7 +15,7 @@ def _length(x: jax.Array) -> jax.Array:
 
 
 def pn(statistics: LatentStatistics, ws: jax.Array, floor: float = 0.0) -> jax.Array:
-    """Mean of p_N² over rows and axes of ws [B, L, w_dim], as BDInvert's code has it: also rows that f makes idle."""
+    """Mean of p_N² over rows and axes of ws [B, L, w_dim], as in BDInvert's code: idle rows count, too."""
     return jnp.mean(jnp.square(whiten(statistics, p_of(ws), floor)), (1, 2))
 
 
@@ -30,8 +30,8 @@ def w_norm(ws: jax.Array, w_avg: jax.Array) -> jax.Array:
 
 
 def domain(ws: jax.Array, encoded: jax.Array) -> jax.Array:
-    """Mean of (ws - E(G(ws)))² over rows and dimensions: how far the encoder would put the image of ws [B, L, w_dim]
-    from them (IDInvert, ECCV 2020, eq. 6).
+    """Mean of (ws - E(G(ws)))² over rows and dimensions of ws [B, L, w_dim]: the distance to the codes that the encoder
+    gives for their image (IDInvert, ECCV 2020, eq. 6).
     """
     return jnp.mean(jnp.square(ws - encoded), (1, 2))
 

@@ -1,9 +1,10 @@
 """How far a reconstruction is from its target in pixels: MSE, PSNR, SSIM, MS-SSIM, one value per image.
 
-`mse`, `psnr`, `ssim` and `ms_ssim` take float images in [-1, 1], clip them, and do not quantise. `DESCRIPTIONS` pins
-each of them for results.
+`mse`, `psnr`, `ssim` and `ms_ssim` take float images in [-1, 1], clip them, and do not quantise. `METRICS` is the table
+of them, with what pins each down in results.
 """
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -14,39 +15,13 @@ import numpy as np
 from lsap_jax.errors import LsapError
 from lsap_jax.networks.pixel_maps import area
 
+WINDOW = 11  # pixels a side, of SSIM
 _COMMON = {"range": "[-1, 1], clipped", "resolution": "the generator's", "quantisation": "none"}
 
 _REFERENCE = "gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1)"
 
 # Wang, Simoncelli and Bovik 2003; they sum to 1.0001, and published values are made with them as they are.
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-
-DESCRIPTIONS: dict[str, dict[str, str]] = {
-    "mse": {**_COMMON, "formula": "mean over pixels and channels of (a - b)²"},
-    "psnr": {**_COMMON, "formula": "10·log10(4 / MSE) dB, infinite for identical images"},
-    "ssim": {
-        **_COMMON,
-        "formula": "Wang et al. 2004, Gaussian window 11 x 11, sigma 1.5, population covariance, K1 0.01, K2 0.03, on "
-        "[-1, 1] with data range 2; mean over pixels whose window fits, then over channels",
-        "reference": f"skimage.metrics.structural_similarity(a, b, data_range=2, {_REFERENCE}",
-    },
-    "ssim01": {
-        **_COMMON,
-        "formula": "as ssim, but on (x + 1) / 2 with data range 1, as in published tables (intensities from 0 to 255)",
-        "reference": f"skimage.metrics.structural_similarity((a + 1) / 2, (b + 1) / 2, data_range=1, {_REFERENCE}",
-    },
-    "ms_ssim": {
-        **_COMMON,
-        "formula": "Wang et al. 2003, exponents 0.0448, 0.2856, 0.3001, 0.2363, 0.1333 from fine to coarse, Gaussian "
-        "window 11 x 11, sigma 1.5, K1 0.01, K2 0.03, on (x + 1) / 2 with data range 1; per scale the mean over pixels "
-        "whose window fits, negative means as 0; 2 x 2 averages between scales, an odd last row or column repeated; "
-        "product over scales, then mean over channels",
-        "scales": "5 above 160 px a side; below, the leading ones that fit (4 above 80 px, 3 above 40, 2 above 20, 1 "
-        "else) with their exponents divided by their sum: comparable among images of one size only",
-        "reference": "pytorch_msssim.ms_ssim((a + 1) / 2, (b + 1) / 2, data_range=1, size_average=False), where the "
-        "sides are above 160 px and divide by 16",
-    },
-}
 
 
 def _clip(images: jax.Array) -> jax.Array:
@@ -64,7 +39,7 @@ def psnr(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def ssim(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Structural similarity [B] of images [B, H, W, C] in [-1, 1], as `DESCRIPTIONS["ssim"]` says.
+    """Structural similarity [B] of images [B, H, W, C] in [-1, 1], as `METRICS["ssim"]` says.
 
     SSIM depends on the origin of the intensities, so this is lower than the same images' SSIM on 0 to 255; see
     `ssim01`.
@@ -81,7 +56,7 @@ def ssim01(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def gaussian_window(sigma: float = 1.5, truncate: float = 3.5) -> np.ndarray:
-    """1-D Gaussian weights as scipy's gaussian_filter has them; 11 taps by default."""
+    """1-D Gaussian weights as in scipy's gaussian_filter; 11 taps by default."""
     radius = int(truncate * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     return weights / weights.sum()
@@ -167,7 +142,7 @@ def _halved(x: jax.Array) -> jax.Array:
 def ms_ssim(a: jax.Array, b: jax.Array) -> jax.Array:
     """Multi-scale structural similarity [B] of images [B, H, W, C] in [-1, 1] taken to [0, 1].
 
-    As `DESCRIPTIONS["ms_ssim"]` says: images of 160 px and less have fewer than the 5 scales of published tables.
+    As `METRICS["ms_ssim"]` says: images of 160 px and less have fewer than the 5 scales of published tables.
 
     Raises:
         LsapError: the images are smaller than the window.
@@ -190,3 +165,51 @@ def ms_ssim(a: jax.Array, b: jax.Array) -> jax.Array:
             x, y = _halved(x), _halved(y)
         product = product * jnp.maximum(jnp.mean(values, (1, 2)), 0.0) ** weight
     return jnp.mean(product, 1)
+
+
+class Metric(NamedTuple):
+    """A row of `METRICS`.
+
+    Attributes:
+        value: (images, targets), both [B, H, W, C] in [-1, 1], to one value per image.
+        description: what pins it down, for results.
+        least: pixels a side of the smallest images that it is for.
+    """
+
+    value: Callable[[jax.Array, jax.Array], jax.Array]
+    description: Mapping[str, str]
+    least: int = 1
+
+
+_SSIM = {
+    **_COMMON,
+    "formula": "Wang et al. 2004, Gaussian window 11 x 11, sigma 1.5, population covariance, K1 0.01, K2 0.03, on "
+    "[-1, 1] with data range 2; mean over pixels whose window fits, then over channels",
+    "reference": f"skimage.metrics.structural_similarity(a, b, data_range=2, {_REFERENCE}",
+}
+_SSIM01 = {
+    **_COMMON,
+    "formula": "as ssim, but on (x + 1) / 2 with data range 1, as in published tables (intensities from 0 to 255)",
+    "reference": f"skimage.metrics.structural_similarity((a + 1) / 2, (b + 1) / 2, data_range=1, {_REFERENCE}",
+}
+_MS_SSIM = {
+    **_COMMON,
+    "formula": "Wang et al. 2003, exponents 0.0448, 0.2856, 0.3001, 0.2363, 0.1333 from fine to coarse, Gaussian "
+    "window 11 x 11, sigma 1.5, K1 0.01, K2 0.03, on (x + 1) / 2 with data range 1; per scale the mean over pixels "
+    "whose window fits, negative means as 0; 2 x 2 averages between scales, an odd last row or column repeated; "
+    "product over scales, then mean over channels",
+    "scales": "5 above 160 px a side; below, the leading ones that fit (4 above 80 px, 3 above 40, 2 above 20, 1 "
+    "else) with their exponents divided by their sum: comparable among images of one size only",
+    "reference": "pytorch_msssim.ms_ssim((a + 1) / 2, (b + 1) / 2, data_range=1, size_average=False), where the "
+    "sides are above 160 px and divide by 16",
+}
+
+METRICS: dict[str, Metric] = {
+    "mse": Metric(value=mse, description={**_COMMON, "formula": "mean over pixels and channels of (a - b)²"}),
+    "psnr": Metric(
+        value=psnr, description={**_COMMON, "formula": "10·log10(4 / MSE) dB, infinite for identical images"}
+    ),
+    "ssim": Metric(value=ssim, least=WINDOW, description=_SSIM),
+    "ssim01": Metric(value=ssim01, least=WINDOW, description=_SSIM01),
+    "ms_ssim": Metric(value=ms_ssim, least=WINDOW, description=_MS_SSIM),
+}

@@ -6,116 +6,23 @@ no features without the converted weights. `frechet_distance` is the same formul
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convert_weights.checkpoint import Checkpoint
 from lsap_jax.errors import LsapError
-from lsap_jax.networks.inception import FEATURES, RESOLUTION, InceptionNetwork, inception_params
+from lsap_jax.models.inception import Inception
+from lsap_jax.networks.inception import FEATURES, InceptionNetwork
 from lsap_jax.pixels import to_uint8
-from lsap_jax.storage import weights_file
-
-KIND = "inception"
-PUBLIC_FILE = "pt_inception-2015-12-05-6726825d.pth"  # its name ends with the start of its SHA-256
-_REMEDY = f"convert {PUBLIC_FILE} of pytorch-fid with `lsap-jax convert`"
 
 
 class Fid(NamedTuple):
-    """Fréchet distance, and what to bear in mind about it ("" where nothing is)."""
+    """Fréchet distance, and a remark about its reliability ("" if there is nothing to say)."""
 
     value: float
     note: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureRecord:
-    """What pins the features down, for results.
-
-    Attributes:
-        network: the architecture and the layer.
-        weights: the public file's name where its SHA-256 says so, else the SHA-256 of the tensors.
-        resolution: pixels a side that the network sees.
-        resize: how images of another size come there.
-        quantisation: what happens to float images before.
-        range: of the network's input.
-    """
-
-    network: str = f"Inception v3 of FID (TensorFlow, 2015-12-05), pool_3, {FEATURES} features"
-    weights: str
-    resolution: int = RESOLUTION
-    resize: str = "bilinear, half-pixel centres, no antialiasing, of float pixels"
-    quantisation: str = "floats to 256 levels: floor(127.5 x + 128), clipped"
-    range: str = "[-1, 1]: levels / 127.5 - 1"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inception:
-    """FID's network with its weights: `params` of `InceptionNetwork`, and the record of its features."""
-
-    params: Mapping[str, Any]
-    record: FeatureRecord
-
-
-def _inception(arrays: Mapping[str, np.ndarray], source_sha256: str) -> Inception:
-    params = inception_params(arrays)
-    public = source_sha256.startswith(Path(PUBLIC_FILE).stem.rsplit("-", 1)[1])
-    record = FeatureRecord(weights=PUBLIC_FILE if public else f"tensors of SHA-256 {weights_file.digest(arrays)}")
-    return Inception(params=jax.tree.map(jnp.asarray, params), record=record)
-
-
-def inception_from_checkpoint(checkpoint: Checkpoint) -> Inception:
-    """Network of a `convert_weights.Checkpoint` of kind "inception".
-
-    Raises:
-        LsapError: the checkpoint holds something else or is incomplete.
-    """
-    if checkpoint.kind != KIND:
-        raise LsapError(f"this file holds {checkpoint.kind!r} weights ({checkpoint.format}), not FID's; {_REMEDY}")
-    return _inception(checkpoint.arrays, checkpoint.sha256)
-
-
-def save_inception(path: str | Path, checkpoint: Checkpoint) -> str:
-    """Write the weights as one file for `load_inception`; returns the digest of its tensors.
-
-    Raises:
-        LsapError: see `inception_from_checkpoint`; nothing is written then.
-    """
-    inception_from_checkpoint(checkpoint)
-    return weights_file.write_weights(path, KIND, checkpoint.arrays, checkpoint.config, checkpoint.provenance)
-
-
-def load_inception(path: str | Path | None) -> Inception:
-    """Network of a file of `save_inception`, its digest checked, or of the public file converted on the fly.
-
-    Args:
-        path: None, for "no weights were given", is refused with the way to them.
-
-    Raises:
-        LsapError, ConversionError: there is no such file, it is damaged, incomplete, or holds something else.
-    """
-    if path is None:
-        raise LsapError(
-            f"FID needs Inception weights, and a distance in other features is never called FID; {_REMEDY}, or measure "
-            "KID in random-conv features"
-        )
-    if not Path(path).is_file():
-        raise LsapError(f"{path}: no such file; {_REMEDY}")
-    if not weights_file.is_weights_file(path):
-        from convert_weights import read
-
-        return inception_from_checkpoint(read(path))
-    kind, arrays, _, provenance = weights_file.read_weights(path)
-    if kind != KIND:
-        raise LsapError(f"{path}: holds {kind!r} weights, not FID's; {_REMEDY}")
-    try:
-        return _inception(arrays, str(provenance.get("source_sha256", "")))
-    except LsapError as error:
-        raise LsapError(f"{path}: {error}") from error
 
 
 @jax.jit
@@ -130,7 +37,7 @@ def inception_features(network: Inception, images: np.ndarray, batch_size: int =
     """Features of images, for `fid` and `lsap_jax.metrics.kid.kid`; `network.record` pins them down.
 
     Args:
-        network: of `load_inception`.
+        network: of `load(path, "inception")`.
         images: [N, H, W, C] with C of 1 (repeated) or 3, uint8, or float in [-1, 1] (rounded to 256 levels: generated
             images are to be what a file of them would be).
         batch_size: images at once; the last batch is padded, so that one program runs them all.

@@ -3,7 +3,7 @@
 Facenet's is the measure of arXiv 2307.08995, Figure 6; ArcFace's is what the identity losses of encoders minimise.
 Their values do not compare with each other.
 
-    embedder = load_embedder("vggface2.safetensors")
+    embedder = load("vggface2.safetensors", *EMBEDDERS)
     similarity, failures = compare_identities(embedder, load_detector(), originals, edited)
 """
 
@@ -63,7 +63,7 @@ def face_embeddings(
     """Unit vectors of the largest face of every image.
 
     Args:
-        embedder: of `load_embedder`.
+        embedder: of `load(path, *EMBEDDERS)`.
         detector: of `lsap_jax.faces.detect.load_detector`; None where the images are aligned faces already, which are
             taken whole. "arcface" takes aligned images only.
         images: [N, H, W, C], or N arrays [H, W, C], as for `embed`.
@@ -105,7 +105,7 @@ def identity_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class Comparison(NamedTuple):
-    """Similarities [N], NaN where there is none, and (index, reason) of each of those."""
+    """Similarities [N], NaN where a face is missing, and (index, reason) of each missing one."""
 
     similarity: np.ndarray
     failures: list[tuple[int, str]]

@@ -2,8 +2,8 @@
 without a trained network.
 
 `kid` is the unbiased estimator on any features. `random_features` makes them from fixed random convolutions, which know
-nothing of any generator or discriminator; distances in them compare with each other, never with published KID or FID,
-which are in Inception features.
+nothing of any generator or discriminator; distances in them can be compared with each other, but not with published KID
+or FID, which use Inception features.
 """
 
 from collections.abc import Iterator
@@ -119,7 +119,7 @@ class Whitening(NamedTuple):
 def fit_whitening(reference: np.ndarray, components: int = 256) -> Whitening:
     """Principal components of the features of real images, each scaled to unit variance.
 
-    Without it what all images share drowns what tells them apart: on 64-px cartoon faces, noise of 4 grey levels on 200
+    Without it, what all images share hides their differences: on 64-px cartoon faces, noise of 4 grey levels on 200
     images is lost in the error of KID before and 7 standard errors above zero after.
 
     Args:

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PUBLISHED_MARGIN = 1e-8
-RELATIVE_MARGIN = 0.05
 RESAMPLES = 9999
 _BLOCK = 2**22  # numbers per block of resamples: 32 MB
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean of ``n`` values and its interval; the ends are NaN where there is none (one value, or one not finite)."""
+    """A mean of ``n`` values and its interval; the ends are NaN if there is only one value or one is not finite."""
 
     mean: float
     low: float

@@ -1,35 +1,28 @@
-"""What an image shows, by a classifier of its labels: for a generator whose attributes have exact ground truth.
+"""A classifier of image labels, for a generator whose attributes have exact ground truth.
 
-An edit is to change one attribute and leave the others: `attribute_scores` says how far an image is to one side of an
-attribute with two, `label_probabilities` how likely each value of each label is.
+An edit should change one attribute and keep the others: `attribute_scores` measures how far an image lies on one side
+of a binary attribute, and `label_probabilities` gives the probability of each value of each label.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.models.generator import Generator
-from lsap_jax.networks.attributes import AttributesConfig, AttributesNetwork, param_shapes
+from lsap_jax.networks.attributes import AttributesConfig, AttributesNetwork
 from lsap_jax.pixels import to_uint8
-from lsap_jax.storage import weights_file
 
-KIND = "attributes"
-BUNDLED = "toonhead64"
-BATCH = 64  # images at once, always: one program runs them all
-_REMEDY = "train one with `lsap-jax train-attributes`"
+BATCH = 64  # images per call, always, so that there is one program
 
 
 class BinaryAttribute(NamedTuple):
-    """Values of a label on two sides; values on neither side say nothing about it."""
+    """The values of a label that are positive and those that are negative; other values are neither."""
 
     label: str
     positive: tuple[str, ...]
@@ -37,21 +30,22 @@ class BinaryAttribute(NamedTuple):
 
     @classmethod
     def of(cls, parts: Mapping[str, Any]) -> Self:
-        """From {"label", "positive", "negative"}, as configurations and files hold it."""
+        """From a mapping with "label", "positive" and "negative", as in configurations and files."""
         return cls(str(parts["label"]), tuple(parts["positive"]), tuple(parts["negative"]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attributes:
-    """A classifier with its weights and what they mean.
+    """A classifier with its weights, its labels and its provenance.
 
     Attributes:
         config: shape of the network, with its labels.
         params: of `AttributesNetwork`.
-        binary: attributes with two sides, by name.
-        provenance: how it came about: "accuracy" {label: held-out accuracy}, "heldout", "generator" and others.
+        binary: the binary attributes by name.
+        provenance: how it was trained: "accuracy" {label: held-out accuracy}, "heldout", "generator" and others.
     """
 
+    kind: ClassVar[str] = "attributes"
     config: AttributesConfig
     params: Mapping[str, Any]
     binary: Mapping[str, BinaryAttribute]
@@ -64,7 +58,7 @@ class Attributes:
 
     @property
     def accuracy(self) -> dict[str, float]:
-        """Label -> share of held-out images that it is right about; empty where none was recorded."""
+        """Label -> share of held-out images that it classifies correctly; empty if none was recorded."""
         return dict(self.provenance.get("accuracy", {}))
 
     def replace(self, **changes: Any) -> Self:
@@ -75,104 +69,58 @@ class Attributes:
 def check_binary(
     labels: Mapping[str, tuple[str, ...]], binary: Mapping[str, BinaryAttribute], where: str | Path
 ) -> None:
-    """Attributes with two sides are made of values that there are.
+    """Checks that binary attributes are made of labels and values that exist.
 
     Args:
         where: named in errors.
 
     Raises:
-        LsapError: an unknown label or value, an empty side, or a value on both.
+        LsapError: a label or value is unknown, a side is empty, or a value is on both sides.
     """
     for name, (label, positive, negative) in binary.items():
         if label not in labels:
-            raise LsapError(f"{where}: attribute {name} is of label {label!r}; there are {', '.join(labels)}")
+            raise LsapError(f"{where}: attribute {name} has the unknown label {label!r}; use {', '.join(labels)}")
         unknown = [value for value in (*positive, *negative) if value not in labels[label]]
         if unknown:
-            raise LsapError(f"{where}: attribute {name}: {label} is never {unknown[0]!r} ({', '.join(labels[label])})")
+            raise LsapError(
+                f"{where}: attribute {name}: label {label} has no value {unknown[0]!r}; use {', '.join(labels[label])}"
+            )
         if not positive or not negative or set(positive) & set(negative):
             raise LsapError(
-                f"{where}: attribute {name} has the sides {positive} and {negative}; both need values, and none is on "
-                "both"
+                f"{where}: attribute {name} has the sides {positive} and {negative}; both need values, and no value "
+                "may be on both"
             )
 
 
-def save_attributes(path: str | Path, attributes: Attributes) -> str:
-    """Write one safetensors file for `load_attributes`; returns the digest of its tensors."""
-    arrays = {"/".join(place): np.asarray(leaf) for place, leaf in flatten_dict(dict(attributes.params)).items()}
-    config = {
-        **asdict(attributes.config),
-        "binary": {name: attribute._asdict() for name, attribute in attributes.binary.items()},
-    }
-    provenance = {k: v for k, v in attributes.provenance.items() if k != "sha256"}
-    return weights_file.write_weights(path, KIND, arrays, config, provenance)
-
-
-def load_attributes(path: str | Path | None = None, G: Generator | None = None) -> Attributes:
-    """Classifier of a file of `save_attributes`, its digest checked.
-
-    Args:
-        path: the file; "toonhead64" is the bundled one, and so is None, but only for the generator that it is for.
-        G: whose images are to be judged, where there is one.
-
-    Raises:
-        LsapError: there is no such file, it is damaged or holds something else, or it does not fit G.
-    """
-    file = Path(str(resources.files("lsap_jax") / "assets")) / f"{BUNDLED}.attributes.safetensors"
-    if path is not None and str(path) != BUNDLED:
-        file = Path(path)
-    if not file.is_file():
-        raise LsapError(f"{file}: no such file; give a classifier's file with --attributes, or {_REMEDY}")
-    if not weights_file.is_weights_file(file):
-        raise LsapError(f"{file}: not a file of this package; {_REMEDY}")
-    kind, arrays, config, provenance = weights_file.read_weights(file)
-    if kind != KIND:
-        raise LsapError(f"{file}: holds {kind!r} weights, not an attribute classifier; {_REMEDY}")
-    try:
-        found = _from_file(arrays, config, provenance, file)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise LsapError(f"{file}: its header and its tensors do not belong together ({error}); {_REMEDY}") from error
-    if G is not None:
-        _check_generator(found, G, file, bundled=path is None)
-    return found
-
-
-def _from_file(
-    arrays: Mapping[str, np.ndarray], header: Mapping[str, Any], provenance: Mapping[str, Any], file: Path
-) -> Attributes:
-    config = AttributesConfig(
+def attributes_config(header: Mapping[str, Any]) -> AttributesConfig:
+    """The configuration of the network from a file's header."""
+    return AttributesConfig(
         labels=tuple((str(name), tuple(map(str, values))) for name, values in header["labels"]),
         resolution=int(header["resolution"]),
         channels=int(header["channels"]),
         widths=tuple(map(int, header["widths"])),
     )
-    wanted = {"/".join(place): tuple(leaf.shape) for place, leaf in flatten_dict(param_shapes(config)).items()}
-    wrong = sorted(n for n in wanted.keys() | arrays.keys() if n not in arrays or wanted.get(n) != arrays[n].shape)
-    if wrong:
-        name = wrong[0]
-        shape = arrays[name].shape if name in arrays else None
-        raise ValueError(f"{name} is {shape}, its configuration asks for {wanted.get(name)}")
+
+
+def attributes_of(
+    config: AttributesConfig, params: Mapping[str, Any], header: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> Attributes:
+    """The classifier from the parts of a file.
+
+    Raises:
+        LsapError: see `check_binary`.
+    """
     binary = {name: BinaryAttribute.of(parts) for name, parts in header["binary"].items()}
-    check_binary(dict(config.labels), binary, file)
-    params = unflatten_dict({tuple(name.split("/")): jnp.asarray(a) for name, a in arrays.items()})
-    return Attributes(config=config, params=params, binary=binary, provenance=provenance)
+    check_binary(dict(config.labels), binary, "its header")
+    return Attributes(
+        config=config, params=jax.tree.map(jnp.asarray, params), binary=binary, provenance=dict(provenance)
+    )
 
 
-def _check_generator(attributes: Attributes, G: Generator, file: Path, bundled: bool) -> None:
-    own = attributes.config
-    if (own.resolution, own.channels) != (G.img_resolution, G.img_channels):
-        raise LsapError(
-            f"{file}: judges images of {own.resolution} px and {own.channels} channels, the generator makes "
-            f"{G.img_resolution} px and {G.img_channels}; give its own classifier with --attributes, or {_REMEDY}"
-        )
-    if not bundled:
-        return
-    wanted, digest = (attributes.provenance.get("generator") or {}).get("sha256"), G.network_sha256
-    if wanted != digest:
-        raise LsapError(
-            f"the bundled attribute classifier is for {BUNDLED} (weights of SHA-256 {str(wanted)[:16]}…), not for this "
-            f"generator ({digest[:16]}…); give its own with --attributes, --attributes={BUNDLED} where its images are "
-            f"of the same kind, or {_REMEDY}"
-        )
+def attributes_header(attributes: Attributes) -> dict[str, Any]:
+    """The header of a classifier's file."""
+    binary = {name: attribute._asdict() for name, attribute in attributes.binary.items()}
+    return {**asdict(attributes.config), "binary": binary}
 
 
 @partial(jax.jit, static_argnums=0)
@@ -185,8 +133,8 @@ def label_logits(attributes: Attributes, images: np.ndarray) -> dict[str, np.nda
     """Logits {label: [N, K] float32} of the K values of each label, in the order of `attributes.labels`.
 
     Args:
-        images: [N, R, R, C], uint8, or float in [-1, 1] (clipped and rounded to 256 levels: a picture and its file are
-            judged alike).
+        images: [N, R, R, C], uint8, or float in [-1, 1] (clipped and rounded to 256 levels, so that a
+            picture and its file give the same result).
 
     Raises:
         LsapError: images of another shape or type, or floats that are not finite.
@@ -226,10 +174,10 @@ def label_probabilities(attributes: Attributes, images: np.ndarray) -> dict[str,
 
 
 def attribute_scores(attributes: Attributes, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Log-odds {name: [N] float32} of the attributes with two sides: above 0 the positive one is likelier.
+    """Log-odds {name: [N] float32} of the binary attributes: above 0 the positive side is likelier.
 
-    They are logsumexp(logits of the positive values) - logsumexp(logits of the negative values), in nats: without
-    bounds, so that they still tell an edit's strength where a probability is 1.
+    They are logsumexp(logits of the positive values) - logsumexp(logits of the negative values), in nats. They are
+    unbounded, so they still measure the strength of an edit where a probability is saturated at 1.
 
     Args:
         images: see `label_logits`.
@@ -258,7 +206,7 @@ def label_accuracies(attributes: Attributes, images: np.ndarray, labels: Mapping
 
     Args:
         images: see `label_logits`.
-        labels: true values [N] as text, of each label of the classifier.
+        labels: name -> true values [N] as text, for each label of the classifier.
 
     Raises:
         LsapError: see `label_logits`; or a label is missing.
@@ -266,12 +214,12 @@ def label_accuracies(attributes: Attributes, images: np.ndarray, labels: Mapping
     logits = label_logits(attributes, images)
     missing = [name for name in logits if name not in labels]
     if missing:
-        raise LsapError(f"no true values of label {missing[0]!r}; give those of {', '.join(logits)}")
+        raise LsapError(f"no true values of label {missing[0]!r}; give the values of {', '.join(logits)}")
     right = {name: np.asarray(attributes.labels[name])[a.argmax(axis=1)] == labels[name] for name, a in logits.items()}
     return {name: float(np.mean(a)) for name, a in right.items()}
 
 
 def _logsumexp(x: np.ndarray) -> np.ndarray:
-    """Of [N, K] over K."""
+    """log(Σ exp(x)) of [N, K] over K."""
     most = x.max(axis=1)
     return most + np.log(np.exp(x - most[:, None]).sum(axis=1))

@@ -8,7 +8,6 @@ References: Schroff et al., FaceNet (CVPR 2015); Deng et al., ArcFace (CVPR 2019
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,35 +16,30 @@ import numpy as np
 from flax import struct
 from PIL import Image
 
-from convert_weights.checkpoint import Checkpoint
 from lsap_jax.errors import LsapError
 from lsap_jax.networks import inception_resnet, irse
 from lsap_jax.pixels import to_uint8
-from lsap_jax.storage import weights_file
 
-FACENET, ARCFACE = "inception_resnet_v1", "arcface"  # the kinds of the files, and the names in results
+FACENET, ARCFACE = EMBEDDERS = ("inception_resnet_v1", "arcface")  # the kinds of the files, the names in results
 FACE_SIZE = inception_resnet.RESOLUTION
-_REMEDY = (
-    "convert 20180402-114759-vggface2.pt of facenet-pytorch, or ArcFace's model_ir_se50.pth, with `lsap-jax convert`"
-)
 
 Images = np.ndarray | Sequence[np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedderRecord:
-    """What pins an embedding down, for results.
+    """The facts that define an embedding, for results.
 
     Attributes:
         name: "inception_resnet_v1" or "arcface".
         network: the architecture.
-        trained_on: the training set, where the file tells.
+        trained_on: the training set, if the file states it.
         weights: the SHA-256 of the tensors.
-        source_sha256: that of the public file they come from.
+        source_sha256: the SHA-256 of the public file that they come from.
         resolution: pixels a side that the network sees.
         crop: what part of an image it sees.
-        resize: how the crop comes to that resolution.
-        quantisation: what happens to float images before.
+        resize: how the crop is resized to that resolution.
+        quantisation: how float images are quantised first.
         range: of the network's input.
     """
 
@@ -81,88 +75,31 @@ _FACTS: dict[str, dict[str, Any]] = {
 
 
 class Embedder(struct.PyTreeNode, kw_only=True):
-    """A face network with its weights: `params` of `InceptionResnetV1` or `Irse50`, and the record of what it sees."""
+    """A face network with its weights: `params` of `InceptionResnetV1` or `Irse50`, and the record that defines it."""
 
     params: Mapping[str, Any]
     record: EmbedderRecord = struct.field(pytree_node=False)
 
 
-def _embedder(kind: str, arrays: Mapping[str, np.ndarray], trained_on: str, source_sha256: str) -> Embedder:
-    fill = inception_resnet.inception_resnet_params if kind == FACENET else irse.irse_params
+def embedder_of(
+    name: str, params: Mapping[str, Any], header: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> Embedder:
+    """The face network from the parts of a file; `name` is its kind."""
     record = EmbedderRecord(
-        name=kind,
-        trained_on=trained_on,
-        weights=f"tensors of SHA-256 {weights_file.digest(arrays)}",
-        source_sha256=source_sha256,
-        **_FACTS[kind],
+        name=name,
+        trained_on=str(header.get("trained_on", "unknown")),
+        weights=f"tensors of SHA-256 {provenance['sha256']}",
+        source_sha256=str(provenance.get("source_sha256", "")),
+        **_FACTS[name],
     )
-    return Embedder(params=jax.tree.map(jnp.asarray, fill(arrays)), record=record)
-
-
-def embedder_from_checkpoint(checkpoint: Checkpoint) -> Embedder:
-    """Face network of a `convert_weights.Checkpoint` of kind "inception_resnet_v1" or "arcface".
-
-    Raises:
-        LsapError: the checkpoint holds something else or is incomplete.
-    """
-    if checkpoint.kind not in _FACTS:
-        raise LsapError(
-            f"this file holds {checkpoint.kind!r} weights ({checkpoint.format}), not a face network's; {_REMEDY}"
-        )
-    return _embedder(checkpoint.kind, checkpoint.arrays, _trained_on(checkpoint.config), checkpoint.sha256)
-
-
-def _trained_on(config: Mapping[str, Any]) -> str:
-    return str(config.get("trained_on", "unknown"))
-
-
-def save_embedder(path: str | Path, checkpoint: Checkpoint) -> str:
-    """Write the weights as one file for `load_embedder`; returns the digest of its tensors.
-
-    Raises:
-        LsapError: see `embedder_from_checkpoint`; nothing is written then.
-    """
-    embedder_from_checkpoint(checkpoint)
-    return weights_file.write_weights(
-        path, checkpoint.kind, checkpoint.arrays, checkpoint.config, checkpoint.provenance
-    )
-
-
-def load_embedder(path: str | Path | None) -> Embedder:
-    """Face network of a file of `save_embedder`, its digest checked, or of a public file converted on the fly.
-
-    Args:
-        path: None, for "no weights were given", is refused with the way to them.
-
-    Raises:
-        LsapError, ConversionError: there is no such file, it is damaged, incomplete, or holds something else.
-    """
-    if path is None:
-        raise LsapError(f"identity similarity needs the weights of a face network; {_REMEDY}")
-    if not Path(path).is_file():
-        raise LsapError(f"{path}: no such file; {_REMEDY}")
-    if not weights_file.is_weights_file(path):
-        from convert_weights import read
-
-        checkpoint = read(path)
-        try:
-            return embedder_from_checkpoint(checkpoint)
-        except LsapError as error:
-            raise LsapError(f"{path}: {error}") from error
-    kind, arrays, config, provenance = weights_file.read_weights(path)
-    if kind not in _FACTS:
-        raise LsapError(f"{path}: holds {kind!r} weights, not a face network's; {_REMEDY}")
-    try:
-        return _embedder(kind, arrays, _trained_on(config), str(provenance.get("source_sha256", "")))
-    except LsapError as error:
-        raise LsapError(f"{path}: {error}") from error
+    return Embedder(params=jax.tree.map(jnp.asarray, params), record=record)
 
 
 def embeddings(embedder: Embedder, images: jax.Array) -> jax.Array:
     """Unit vectors [B, 512] of images [B, H, W, 3] in [-1, 1]; pure, so that it can be traced and differentiated.
 
     Args:
-        embedder: of `load_embedder`.
+        embedder: of `load(path, *EMBEDDERS)`.
         images: faces of 160 x 160 px for "inception_resnet_v1", aligned images of any size for "arcface".
 
     Raises:
@@ -185,20 +122,20 @@ def _of_levels(embedder: Embedder, levels: jax.Array) -> jax.Array:
 
 
 def embed(embedder: Embedder, images: np.ndarray, batch_size: int = 32) -> np.ndarray:
-    """Unit vectors of images, for `identity_similarity`; `embedder.record` pins them down.
+    """Unit vectors of images, for `identity_similarity`; `embedder.record` defines them.
 
     Args:
-        embedder: of `load_embedder`.
-        images: [N, H, W, C] with C of 1 (repeated) or 3, uint8, or float in [-1, 1] (rounded to 256 levels: an edited
-            image is to be what a file of it would be). Faces (see `face_crops`) for "inception_resnet_v1", resized to
+        embedder: of `load(path, *EMBEDDERS)`.
+        images: [N, H, W, C] with C of 1 (repeated) or 3, uint8, or float in [-1, 1] (rounded to 256 levels, as in
+            an image file). Faces (see `face_crops`) for "inception_resnet_v1", resized to
             160 px; aligned images for "arcface", which crops them itself.
-        batch_size: images at once; the last batch is padded, so that one program runs them all.
+        batch_size: images per call; the last batch is padded, so that one program runs them all.
 
     Returns:
         [N, 512] float32.
 
     Raises:
-        LsapError: no such images, or floats that are not finite.
+        LsapError: the images have another shape or type, or floats are not finite.
     """
     if np.ndim(images) != 4:
         raise LsapError(f"face embeddings need images [N, H, W, 1 or 3], got shape {np.shape(images)}")
@@ -206,7 +143,7 @@ def embed(embedder: Embedder, images: np.ndarray, batch_size: int = 32) -> np.nd
 
 
 def embed_pictures(embedder: Embedder, pictures: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
-    """See `embed`; uint8 [H, W, 3] each, of one size if for "arcface"."""
+    """`embed` of pictures uint8 [H, W, 3]; for "arcface" all of them have one size."""
     if batch_size < 1:
         raise LsapError(f"batch_size {batch_size} is not a number of images; give 1 or more")
     if not pictures:

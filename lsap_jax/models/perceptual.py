@@ -8,7 +8,7 @@ Both compare feature maps that were normalised to unit length per pixel:
 features are computed once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -20,7 +20,8 @@ import numpy as np
 
 from lsap_jax.errors import LsapError
 from lsap_jax.networks.frozen import freeze, variables
-from lsap_jax.networks.perceptual import PerceptualNetwork, backbone_params, lin_weights
+from lsap_jax.networks.parameters import merge
+from lsap_jax.networks.perceptual import PerceptualNetwork, param_shapes
 from lsap_jax.networks.pixel_maps import area, bicubic, weighted_mean
 
 SHIFT = (-0.030, -0.088, -0.188)  # LPIPS v0.1 on images in [-1, 1]
@@ -42,12 +43,12 @@ def unit_normalise(x: jax.Array) -> jax.Array:
 
 @flax.struct.dataclass
 class Perceptual:
-    """A perceptual distance, and a pytree: passed through `jit` as an argument, its weights are no constants there.
+    """A perceptual distance. It is a pytree, so that `jit` takes its weights as arguments instead of constants.
 
     Attributes:
         name: "lpips_vgg", "lpips_alex", "lpips_squeeze" or "discriminator"; recorded in results.
-        resolution: for LPIPS, larger images are reduced to so many pixels a side by `bicubic`, smaller ones are used as
-            they are; a discriminator takes this resolution only.
+        resolution: side in pixels. LPIPS reduces larger images to it by `bicubic` and uses smaller ones as they are; a
+            discriminator takes this resolution only.
         network: params of the LPIPS backbone, or a Discriminator.
         weights: √(weight of each channel) per tap, [1, 1, 1, C], or [1, 1, 1, 1] for all channels of a tap.
         backbone: name of the LPIPS backbone; None for a discriminator.
@@ -61,7 +62,7 @@ class Perceptual:
 
     @property
     def description(self) -> str:
-        """One line that pins the distance down, for results."""
+        """One line that defines the distance, for results."""
         if self.backbone is None:
             return (
                 f"discriminator features at {self.resolution} px before minibatch stddev, unit-normalised per pixel, "
@@ -108,7 +109,7 @@ class Perceptual:
 
     @partial(jax.jit, static_argnames=("side", "winograd"))
     def freeze(self, side: int, winograd: int = 0) -> "Perceptual":
-        """The same for images of `side` pixels and steps that change none of its weights, as `Generator.freeze`."""
+        """A copy for images of `side` pixels with frozen weights, as `Generator.freeze` makes one."""
         if self.backbone is None:
             return replace(self, network=self.network.freeze(winograd))
         side = min(side, self.resolution)
@@ -133,8 +134,31 @@ class Perceptual:
         return cast(list[jax.Array], taps)
 
 
+def lpips_of(name: str, params: Mapping[str, Any], resolution: int = 256) -> Perceptual:
+    """LPIPS v0.1 (Zhang et al., CVPR 2018) from params.
+
+    Args:
+        name: "vgg16", "alexnet" or "squeezenet1_1".
+        params: of its `PerceptualNetwork`, and `lin{k}` with the "weight" [C] of each tap.
+        resolution: see `Perceptual`.
+
+    Raises:
+        LsapError: a weight of a tap is negative (LPIPS weights are clamped at 0 in training).
+    """
+    lins = {k: np.asarray(params[k]["weight"]) for k in sorted(params) if k.startswith("lin")}
+    for k, w in lins.items():
+        if not (w >= 0).all():
+            raise LsapError(
+                f"{k}.weight has negative or non-finite entries (smallest {w.min()}); convert LPIPS lin weights of v0.1"
+            )
+    network = {k: jax.tree.map(jnp.asarray, tree) for k, tree in params.items() if k not in lins}
+    weights = tuple(jnp.asarray(np.sqrt(w))[None, None, None, :] for w in lins.values())
+    short = {"vgg16": "vgg", "alexnet": "alex", "squeezenet1_1": "squeeze"}[name]
+    return Perceptual(network=network, weights=weights, name=f"lpips_{short}", resolution=resolution, backbone=name)
+
+
 def lpips(name: str, backbone: dict[str, np.ndarray], lin: dict[str, np.ndarray], resolution: int = 256) -> Perceptual:
-    """LPIPS v0.1 (Zhang et al., CVPR 2018) from converted arrays.
+    """LPIPS v0.1 from arrays in torch's names and layouts.
 
     Args:
         name: "vgg16", "alexnet" or "squeezenet1_1".
@@ -145,10 +169,7 @@ def lpips(name: str, backbone: dict[str, np.ndarray], lin: dict[str, np.ndarray]
     Raises:
         LsapError: an array is missing, unknown, or of another shape.
     """
-    params = jax.tree.map(jnp.asarray, backbone_params(name, backbone))
-    weights = tuple(jnp.asarray(np.sqrt(w))[None, None, None, :] for w in lin_weights(name, lin))
-    short = {"vgg16": "vgg", "alexnet": "alex", "squeezenet1_1": "squeeze"}[name]
-    return Perceptual(network=params, weights=weights, name=f"lpips_{short}", resolution=resolution, backbone=name)
+    return lpips_of(name, merge(param_shapes(name), {**backbone, **lin}, f"LPIPS with {name}"), resolution)
 
 
 def _unscaled(G: Any) -> Perceptual:

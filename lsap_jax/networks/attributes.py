@@ -1,7 +1,7 @@
-"""Classifier of what an image shows: a small convolutional network with one linear head per label.
+"""Classifier of image labels: a small convolutional network with one linear head per label.
 
-A 3x3 convolution and ReLU at the size of the image, and one of stride 2 per further width; all heads read the last
-activation whole, as faces are aligned and a place means something. Nothing normalises an image: colours are labels too.
+A 3x3 convolution and ReLU at the size of the image, and one of stride 2 per further width; every head reads the whole
+last activation, since faces are aligned and positions matter. Images are not normalised, since labels include colours.
 """
 
 from dataclasses import dataclass

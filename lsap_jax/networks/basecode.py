@@ -14,9 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from lsap_jax.errors import LsapError
+from lsap_jax.networks.parameters import Layout, flat, from_canonical
 
 # Convolutions of each stage, the last with normalisation, and the plain one: their places in BDInvert's nn.Sequential.
 STAGES = ((0, 3, 6), (10, 13, 16), (20, 23, 26))
@@ -56,7 +55,7 @@ class ConvNormAct(nn.Module):
 
 
 class BasecodeNetwork(nn.Module):
-    """Image in [-1, 1] to the base code f; `train` normalises by the batch itself and moves the running statistics."""
+    """Image in [-1, 1] to the base code f; `train` normalises by the batch and updates the running statistics."""
 
     config: BasecodeConfig
 
@@ -83,44 +82,21 @@ def variable_shapes(config: BasecodeConfig) -> dict[str, Any]:
     return jax.eval_shape(lambda: initial_variables(config, jax.random.key(0)))
 
 
-def canonical_names(config: BasecodeConfig) -> dict[tuple[str, ...], str]:
-    """Path of every variable -> its canonical name "model.{place}.{tensor}", as in BDInvert's state dict."""
-    table = {}
-    for path in flatten_dict(variable_shapes(config)):
-        place = int(path[1].removeprefix("model"))
-        if "norm" in path:
-            leaf = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}[path[-1]]
-            table[path] = f"model.{place + 1}.{leaf}"
-        else:
-            table[path] = f"model.{place}.{'weight' if path[-1] == 'kernel' else 'bias'}"
-    return table
+_NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
-def variables_from_canonical(config: BasecodeConfig, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """{"params", "batch_stats"} from canonical arrays (convolutions OIHW): every array used once, every leaf filled.
-
-    Raises:
-        LsapError: lists with - what is missing, with + what nothing asks for, with ! what has another shape.
-    """
-    table, shapes = canonical_names(config), flatten_dict(variable_shapes(config))
-    lines = [f"- {name}" for name in table.values() if name not in arrays]
-    lines += [f"+ {name} {arrays[name].shape}" for name in arrays if name not in table.values()]
-    filled = {}
-    for path, name in table.items():
-        if name not in arrays:
-            continue
-        a = np.asarray(arrays[name], np.float32)
-        filled[path] = np.ascontiguousarray(a.transpose(2, 3, 1, 0) if a.ndim == 4 else a)
-        if filled[path].shape != shapes[path].shape:
-            lines.append(f"! {name} is {filled[path].shape}, expected {shapes[path].shape}")
-    if lines:
-        more = f" and {len(lines) - 12} more" if len(lines) > 12 else ""
-        raise LsapError(f"the weights do not fit a base-code encoder {config}: {'; '.join(lines[:12])}{more}")
-    return unflatten_dict(filled)
+def canonical_name(path: tuple[str, ...]) -> str:
+    """Path of a variable to its name "model.{place}.{tensor}" in BDInvert's state dict."""
+    place = int(path[1].removeprefix("model"))
+    if "norm" in path:
+        return f"model.{place + 1}.{_NORM[path[-1]]}"
+    return f"model.{place}.{'weight' if path[-1] == 'kernel' else 'bias'}"
 
 
-def canonical_from_variables(config: BasecodeConfig, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The inverse of `variables_from_canonical`."""
-    flat = flatten_dict(dict(variables))
-    arrays = {name: np.asarray(flat[path]) for path, name in canonical_names(config).items()}
-    return {n: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a for n, a in arrays.items()}
+LAYOUT = Layout(canonical_name, from_canonical)
+
+
+def canonical_arrays(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Variables as arrays of `LAYOUT` (convolutions OIHW): the inverse of `merge`."""
+    arrays = flat(variables, LAYOUT)
+    return {name: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a for name, a in arrays.items()}

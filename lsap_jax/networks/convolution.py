@@ -29,13 +29,13 @@ def _turned(weight: jax.Array) -> jax.Array:
 
 
 class Kernel(struct.PyTreeNode, kw_only=True):
-    """A weight that nobody differentiates, in the forms that a step needs: made once per run instead of in every step.
+    """A weight that is not differentiated, in the forms that a step needs: made once per run instead of in every step.
 
     Attributes:
         direct, turned: the weight [kh, kw, Cin, Cout] and that of its adjoint; None in a Winograd kernel.
         wide, wide_turned: both transformed for `winograd.conv3x3`; None elsewhere.
-        energy: of [Cin, Cout], Σ weight² over the taps, for demodulation.
-        side: of the features it meets, in pixels.
+        energy: [Cin, Cout], Σ weight² over the taps, for demodulation.
+        side: of the features that it is applied to, in pixels.
         strided: whether it resamples.
     """
 
@@ -62,7 +62,7 @@ class Kernel(struct.PyTreeNode, kw_only=True):
         return self.replace(**forms, shape=(*self.shape[:2], self.shape[3], self.shape[2]))
 
     def winograd(self, channels: int) -> "Kernel":
-        """The same in Winograd's form where that pays: at 3x3 kernels of `channels` or more on both sides."""
+        """The kernel in Winograd's form if that pays: a 3x3 kernel with `channels` or more inputs and outputs."""
         if self.strided or self.shape[:2] != (3, 3) or min(self.shape[2:]) < channels or self.side < winograd.MIN_SIDE:
             return self
         assert self.direct is not None and self.turned is not None
@@ -91,7 +91,7 @@ def _conv2d_fwd(x: jax.Array, weight: jax.Array, stride: int, padding: int) -> t
 def _conv2d_bwd(stride: int, padding: int, saved: tuple, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, weight = saved
     dx = _input_gradient(g, _turned(weight), x.shape, stride, padding)
-    # Frozen weights do not pay for this: the compiler drops what nobody reads.
+    # Frozen weights do not pay for this: the compiler drops unused results.
     (dw,) = jax.vjp(lambda w: _plain(x, w, stride, padding), weight)[1](g)
     return dx, dw
 
@@ -123,7 +123,7 @@ _frozen.defvjp(_frozen_fwd, _frozen_bwd)
 def _input_gradient(
     g: jax.Array, adjoint: jax.Array | Kernel, shape: tuple[int, ...], stride: int, padding: int
 ) -> jax.Array:
-    """Gradient of `conv2d` to an x of this shape."""
+    """Gradient of `conv2d` with respect to an x of this shape."""
     kh, kw = adjoint.shape[:2]
     if stride == 1 and kh == kw and padding < kh:
         return conv2d(g, adjoint, 1, kh - 1 - padding)

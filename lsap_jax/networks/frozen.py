@@ -1,7 +1,7 @@
 """Weights that no step changes, in the forms that steps need: turned, transformed, scaled once per run.
 
-A module takes its weight through `weight`: a param, or what `freeze` made of it and put in the param's place in the
-same tree. `variables` takes such a tree apart for `Module.apply`.
+A module gets its weight from `weight`: the param, or the frozen form that `freeze` put in its place in the same tree.
+`variables` splits such a tree for `Module.apply`.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ def weight(
 
 
 def variables(params: Params) -> dict[str, Any]:
-    """A tree of params, frozen ones among them, as `Module.apply` takes it."""
+    """The variables for `Module.apply` from a tree of params, some of which may be frozen."""
     flat = flatten_dict(dict(params))
     made = {path: leaf for path, leaf in flat.items() if isinstance(leaf, Kernel | Dense)}
     if not made:
@@ -54,10 +54,10 @@ def variables(params: Params) -> dict[str, Any]:
 
 
 def freeze(network: nn.Module, params: Params, *inputs: Any, winograd: int = 0, **options: Any) -> dict[str, Any]:
-    """Params with every weight that a pass over these inputs meets in its frozen form.
+    """Params in which every weight that a pass over these inputs uses has its frozen form.
 
     Args:
-        winograd: least number of channels on both sides of a convolution for Winograd's form; 0 is never.
+        winograd: smallest number of input and output channels at which a convolution takes Winograd's form; 0 is never.
     """
     _, made = network.apply({"params": params}, *inputs, mutable=[COLLECTION], **options)
     found = {path: leaf for path, leaf in flatten_dict(made[COLLECTION]).items()}

@@ -1,11 +1,11 @@
-"""Which images share a computation: on processors none do.
+"""Which images share a computation: on CPUs none do.
 
 A compiler chooses kernels, tiles and orders of summation by the shape of the whole batch, so the last digits of an
-image depend on how many are computed beside it, and an optimisation amplifies them: piecewise-linear networks make its
-gradient jump, and Adam turns a tiny gradient of the other sign into a whole step the other way. On processors a batch
-is therefore a loop over its images: each runs the same program, whatever is beside it, and caches hold the features of
-one image better than those of many. Accelerators need the batch to be busy; there an image comes out the same up to
-rounding.
+image depend on how many others are computed with it. An optimisation amplifies such differences: gradients of
+piecewise-linear networks jump, and Adam turns a tiny gradient of the other sign into a whole step the other way. On
+CPUs a batch is therefore a loop over its images: each runs the same program, whatever else is in the batch, and the
+features of one image fit into caches better than those of many. Accelerators need a whole batch to be busy; there the
+results of an image are the same up to rounding.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -18,27 +18,27 @@ import numpy as np
 
 
 def images_at_once(devices: Sequence[jax.Device]) -> int:
-    """Images that these devices compute together where nobody says otherwise: 1 on processors, else 0, all."""
+    """Default number of images that these devices compute together: 1 on CPUs, else 0, which is all."""
     return 1 if devices[0].platform == "cpu" else 0
 
 
 def in_groups(size: int, live: jax.Array, function: Callable[..., Any], *trees: Any) -> Any:
     """`function` of trees with leaves [B, ...], computed for `size` images at a time.
 
-    `live` is an input of the program, so that its compiler does not know the number of rounds: it would write out a
-    single round without the loop, and round it otherwise. Nothing differentiates through the loop; `function` may
-    differentiate.
+    `live` is an input of the program, so that its compiler does not know the number of rounds: it would replace a
+    single round by code without a loop, whose rounding differs. Nothing may differentiate through the loop; `function`
+    itself may differentiate.
 
     Args:
         size: 0 is all at once; a size that does not divide B is lowered to one that does.
-        live: bool [B], the images that are wanted; a group without one is not computed and comes out as zeros.
+        live: bool [B], the images that are wanted; a group without any is not computed, and its results are zeros.
         function: of the trees with leaves [size, ...], to a tree of leaves [size, ...].
     """
     batch = jax.tree.leaves(trees)[0].shape[0]
     if not size:
         return function(*trees)
     size = max(n for n in range(1, min(size, batch) + 1) if batch % n == 0)
-    if size == batch:  # with a place that nobody wants: slices of a whole array are none, and are compiled otherwise
+    if size == batch:  # add an unwanted group: a slice of the whole array would be compiled differently
         trees = jax.tree.map(lambda a: jnp.concatenate([a, a]), trees)
         found = in_groups(size, jnp.concatenate([live, jnp.zeros_like(live)]), function, *trees)
         return jax.tree.map(lambda a: a[:batch], found)
@@ -60,11 +60,11 @@ def in_groups(size: int, live: jax.Array, function: Callable[..., Any], *trees: 
 
 
 def on_batch(function: Callable[..., Any], model: Any, batch: Mapping[str, Any], **options: Hashable) -> Any:
-    """`function(model, batch, **options)`, compiled. On processors image by image, unless a trace is under way: whoever
-    traces decides for itself.
+    """`function(model, batch, **options)`, compiled. On CPUs it runs image by image, unless it is being traced: then
+    the caller decides.
 
     Args:
-        function: of a module, so that it is compiled once.
+        function: defined at module level, so that it is compiled once.
         batch: name -> array [B, ...], a tree of them, or None.
     """
     leaves = jax.tree.leaves((model, batch))

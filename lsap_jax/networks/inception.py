@@ -9,7 +9,6 @@ References: Szegedy et al., Rethinking the Inception Architecture for Computer V
 Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (NeurIPS 2017).
 """
 
-from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,8 +16,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from lsap_jax.networks.parameters import params_from_canonical
 
 RESOLUTION = 299
 FEATURES = 2048
@@ -145,7 +142,7 @@ STAGES: tuple[Stage, ...] = (
 
 def bilinear_matrix(source: int, size: int) -> np.ndarray:
     """Weights [size, source] of torch's 1-D bilinear: half-pixel centres, edges clamped, no antialiasing."""
-    # torch finds positions in float32; so are these, or uneven ratios would differ in the sixth digit.
+    # torch computes positions in float32; in float64, uneven ratios would differ in the sixth digit.
     position = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(source / size) - np.float32(0.5)
     position = np.maximum(position, 0)
     base = np.minimum(position.astype(int), source - 1)
@@ -159,7 +156,7 @@ def bilinear_matrix(source: int, size: int) -> np.ndarray:
 def resize(images: jax.Array) -> jax.Array:
     """Images [B, H, W, C] at 299 x 299 px, as `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
 
-    Larger images alias: FID's public port does the same, and its values are tied to it.
+    Larger images alias: FID's public port does the same, and FID values depend on it.
     """
     for axis, formula in ((1, "oh,bhwc->bowc"), (2, "ow,bhwc->bhoc")):
         if images.shape[axis] != RESOLUTION:
@@ -254,15 +251,7 @@ class InceptionNetwork(nn.Module):
 
 
 @cache
-def _shapes() -> dict[str, Any]:
+def param_shapes() -> dict[str, Any]:
+    """Params tree of the network as ShapeDtypeStructs; named as torch names them, e.g. `Conv2d_1a_3x3.conv.weight`."""
     images = jax.ShapeDtypeStruct((1, RESOLUTION, RESOLUTION, 3), jnp.float32)
     return jax.eval_shape(InceptionNetwork().init, jax.random.key(0), images)["params"]
-
-
-def inception_params(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Params of `InceptionNetwork` from arrays under torch's names and layouts, e.g. `Conv2d_1a_3x3.conv.weight`.
-
-    Raises:
-        LsapError: an array is missing, unknown, or of another shape.
-    """
-    return params_from_canonical(_shapes(), arrays, "FID's Inception v3")

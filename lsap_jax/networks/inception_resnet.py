@@ -9,17 +9,14 @@ References: Szegedy et al., Inception-v4, Inception-ResNet and the Impact of Res
 2017); Schroff et al., FaceNet (CVPR 2015).
 """
 
-from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lsap_jax.networks.inception import Conv, Convolution, Norm, Pool, pool
-from lsap_jax.networks.parameters import params_from_canonical
 
 RESOLUTION = 160  # that of training; the network runs on any size from 75 px
 FEATURES = 512
@@ -113,7 +110,7 @@ STAGES: tuple[Stage, ...] = (
 
 
 def unit(x: jax.Array) -> jax.Array:
-    """Vectors [B, C] at length 1; one of zeros stays as it is."""
+    """Vectors [B, C] scaled to length 1; a vector of zeros stays as it is."""
     length = jnp.sqrt(jnp.sum(jnp.square(x), -1, keepdims=True))
     return x / jnp.maximum(length, _SMALLEST_NORM)
 
@@ -219,15 +216,7 @@ class InceptionResnetV1(nn.Module):
 
 
 @cache
-def _shapes() -> dict[str, Any]:
+def param_shapes() -> dict[str, Any]:
+    """Params tree of the network as ShapeDtypeStructs; named as torch names them, e.g. `conv2d_1a.conv.weight`."""
     images = jax.ShapeDtypeStruct((1, RESOLUTION, RESOLUTION, 3), jnp.float32)
     return jax.eval_shape(InceptionResnetV1().init, jax.random.key(0), images)["params"]
-
-
-def inception_resnet_params(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Params of `InceptionResnetV1` from arrays under torch's names and layouts, e.g. `conv2d_1a.conv.weight`.
-
-    Raises:
-        LsapError: an array is missing, unknown, or of another shape.
-    """
-    return params_from_canonical(_shapes(), arrays, "Inception-ResNet v1")

@@ -8,7 +8,6 @@ References: Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Rec
 "IR" unit); Hu et al., Squeeze-and-Excitation Networks (CVPR 2018).
 """
 
-from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,7 +18,6 @@ import numpy as np
 
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.inception_resnet import unit
-from lsap_jax.networks.parameters import params_from_canonical
 
 RESOLUTION = 112  # fixed: the last layer sees 7 x 7 positions
 FEATURES = 512
@@ -65,7 +63,7 @@ def _pooled(x: jax.Array, size: int) -> jax.Array:
 def aligned_crop(images: jax.Array) -> jax.Array:
     """Aligned images [B, H, W, C] as the network's input [B, 112, 112, C], in the same range.
 
-    This is how the identity losses of pSp, e4e and LSAP see them: averaged to 256 px (FFHQ's framing), rows 35 to 222
+    This is the crop of the identity losses of pSp, e4e and LSAP: averaged to 256 px (FFHQ's framing), rows 35 to 222
     and columns 32 to 219, averaged to 112 px in cells that overlap.
 
     References: Richardson et al., Encoding in Style (CVPR 2021), section 3.2 (the identity loss).
@@ -191,15 +189,7 @@ class Irse50(nn.Module):
 
 
 @cache
-def _shapes() -> dict[str, Any]:
+def param_shapes() -> dict[str, Any]:
+    """Params tree of the network as ShapeDtypeStructs; named as torch names them, e.g. `body.0.res_layer.1.weight`."""
     images = jax.ShapeDtypeStruct((1, RESOLUTION, RESOLUTION, 3), jnp.float32)
     return jax.eval_shape(Irse50().init, jax.random.key(0), images)["params"]
-
-
-def irse_params(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Params of `Irse50` from arrays under torch's names and layouts, e.g. `body.0.res_layer.1.weight`.
-
-    Raises:
-        LsapError: an array is missing, unknown, or of another shape.
-    """
-    return params_from_canonical(_shapes(), arrays, "IR-SE50")

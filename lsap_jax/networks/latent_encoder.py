@@ -1,8 +1,8 @@
 """Latent encoder: an image to ws, in the architecture of IDInvert's domain-guided encoder (Zhu et al., ECCV 2020).
 
 A convolution, residual blocks that each begin by halving the image, and at 4 px one dense layer to all rows of w+.
-IDInvert normalises the dense layer's output by batch, for a generator whose w has unit variance; here it is free, and
-its bias starts at the mean w.
+IDInvert normalises the dense layer's output by batch, for a generator whose w has unit variance; here it is not
+normalised, and its bias starts at the mean w.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class LatentEncoderConfig:
 
 
 class ConvNormAct(nn.Module):
-    """Convolution without bias, batch normalisation that learns a shift alone, leaky ReLU 0.2."""
+    """Convolution without bias, batch normalisation that learns only a shift, leaky ReLU 0.2."""
 
     features: int
     kernel_size: int = 3
@@ -65,7 +65,7 @@ class ResidualBlock(nn.Module):
 
 
 class LatentEncoderNetwork(nn.Module):
-    """Image in [-1, 1] to ws; `train` normalises by the batch itself and moves the running statistics."""
+    """Image in [-1, 1] to ws; `train` normalises by the batch and updates the running statistics."""
 
     config: LatentEncoderConfig
 

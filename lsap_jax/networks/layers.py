@@ -17,7 +17,7 @@ from lsap_jax.networks.frozen import Dense
 from lsap_jax.networks.resample import conv2d_resample
 
 SQRT2 = float(np.sqrt(2))
-FEATURES = "features"  # name of what rematerialisation keeps: the output of every block
+FEATURES = "features"  # name of the arrays that rematerialisation keeps: the output of every block
 
 # name -> (function of (x, alpha), default alpha, default gain), the table of `bias_act`
 ACTIVATIONS: dict[str, tuple[Callable, float, float]] = {

@@ -1,23 +1,21 @@
-"""MTCNN's three networks: P-Net looks everywhere, R-Net at what it finds, O-Net at what is left, for landmarks too.
+"""MTCNN's three networks: P-Net scans the image, R-Net and O-Net filter its boxes, and O-Net finds landmarks, too.
 
 Convolutions and pools are not padded, and a last, partly empty window of a pool counts (ceil mode). Every network
 returns logits of (no face, face) through a softmax, and corrections of the box in units of its sides. Params carry the
-names of facenet-pytorch's files: `conv1.weight` becomes `params["conv1"]["weight"]`, in HWIO. Pixels come in as
-`normalised`.
+names of facenet-pytorch's files: `conv1.weight` becomes `params["conv1"]["weight"]`, in HWIO. Their inputs are
+`normalised` pixels.
 
 References: Zhang et al., Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks (IEEE
 Signal Processing Letters 2016); facenet-pytorch, whose weights these are.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from lsap_jax.networks.parameters import params_from_canonical
+from lsap_jax.networks.parameters import Layout, from_canonical
 from lsap_jax.networks.perceptual import max_pool
 
 WINDOW, STRIDE = 12, 2  # of P-Net's cells, in pixels of its input
@@ -74,7 +72,7 @@ def flattened(x: jax.Array) -> jax.Array:
 
 
 def cells(side: jax.Array | int) -> Any:
-    """Cells along an axis of P-Net's output for an input of so many pixels, 12 or more."""
+    """Cells along an axis of P-Net's output for an input of `side` pixels, 12 or more."""
     return (side - 1) // 2 - 4
 
 
@@ -82,8 +80,8 @@ class PNet(nn.Module):
     """A score and a correction per cell of 12 x 12 px, two pixels apart.
 
     Call: x [B, H, W, 3] of `normalised` levels, 12 px or more a side -> (correction [B, h, w, 4], probability
-    [B, h, w, 2]) with h = cells(H). `live` bool [B, H - 2, W - 2]: where several images lie side by side, whether all
-    of a 3 x 3 window is in one of them; their cells come out as if they were alone, if they begin at even pixels.
+    [B, h, w, 2]) with h = cells(H). `live` bool [B, H - 2, W - 2]: if several images lie side by side in x, whether a
+    3 x 3 window lies within one of them; an image that begins at even pixels then has the same cells as alone.
     """
 
     @nn.compact
@@ -91,7 +89,7 @@ class PNet(nn.Module):
         x = PReLU(name="prelu1")(Convolution(10, 3, name="conv1")(x))
         if live is None:
             x = max_pool(x, 2, ceil=True)
-        else:  # the last window of an image may reach over its edge, where nothing may win
+        else:  # the last window of an image may reach over its edge; values beyond it must not win
             x = max_pool(jnp.where(live[..., None], x, -jnp.inf), 2, ceil=True)
             x = jnp.where(jnp.isfinite(x), x, 0.0)
         x = PReLU(name="prelu2")(Convolution(16, 3, name="conv2")(x))
@@ -137,22 +135,15 @@ NETWORKS: dict[str, tuple[nn.Module, int]] = {
 }
 
 
-def _shapes(module: nn.Module, side: int) -> dict[str, Any]:
-    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    return jax.eval_shape(module.init, jax.random.key(0), images)["params"]
+def param_shapes() -> dict[str, Any]:
+    """{"pnet": params, "rnet": params, "onet": params} as ShapeDtypeStructs, named as torch names them."""
+
+    def shapes(module: nn.Module, side: int) -> dict[str, Any]:
+        images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        return jax.eval_shape(module.init, jax.random.key(0), images)["params"]
+
+    return {name: shapes(*network) for name, network in NETWORKS.items()}
 
 
-def mtcnn_params(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """{"pnet": params, "rnet": params, "onet": params} from arrays under torch's names, e.g. `pnet/conv1.weight`.
-
-    Raises:
-        LsapError: an array is missing, unknown, or of another shape.
-    """
-    parts: dict[str, dict[str, np.ndarray]] = {name: {} for name in NETWORKS}
-    for name, array in arrays.items():
-        part, _, rest = name.partition("/")
-        parts.setdefault(part, {})[rest] = array
-    return {
-        name: params_from_canonical(_shapes(*NETWORKS[name]) if name in NETWORKS else {}, found, f"MTCNN's {name}")
-        for name, found in parts.items()
-    }
+# One network's arrays are named as torch names them, e.g. `pnet/conv1.weight`.
+LAYOUT = Layout(lambda path: f"{path[0]}/{'.'.join(path[1:])}", from_canonical)

@@ -1,67 +1,84 @@
-"""From the converter's canonical arrays (NVIDIA's names, torch layouts) to Flax params, and back: strictly.
+"""Strict conversion of the named arrays of a file to Flax params.
 
-The modules of `stylegan2`, `discriminator` and `basecode` name their params as the canonical arrays are named, so one
-rule per shape is all the
-table there is: dots become levels, convolutions turn from OIHW to HWIO, dense weights are transposed.
+Modules name their params as the converter's canonical arrays are named (NVIDIA's or torch's names), so that one rule
+per shape replaces a table: dots become levels, convolutions turn from OIHW to HWIO, dense weights are
+transposed (`convert_weights.layout`).
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from convert_weights.layout import leaf_layout
 from lsap_jax.errors import LsapError
 
-# A rule turns a canonical array into the layout of the Flax leaf, or back.
-Rule = Callable[[np.ndarray], np.ndarray]
+Path = tuple[str, ...]
 
 
-def to_flax_layout(name: str, a: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Canonical array `name` in the layout of a Flax leaf of this shape; the caller compares the shapes."""
-    if (
-        name.endswith("b4.fc.weight")
-        and a.ndim == 2
-        and len(shape) == 2
-        and a.shape[1] == shape[0]
-        and shape[0] % 16 == 0
-    ):
-        # The discriminator flattens [C, 4, 4]; here it flattens [4, 4, C].
-        return a.reshape(a.shape[0], -1, 4, 4).transpose(2, 3, 1, 0).reshape(-1, a.shape[0])
-    if a.ndim == 4:
-        return a.transpose(2, 3, 1, 0)
-    if a.ndim == 3:
-        return a.transpose(1, 2, 0)
-    return a.T if a.ndim == 2 and name.endswith("weight") else a
+class Layout(NamedTuple):
+    """How a file names and lays out the leaves of a tree.
+
+    Attributes:
+        name: path of a leaf to the name of its array.
+        to_leaf: (name, array as in the file) to the array as the leaf has it; the caller compares the shapes.
+    """
+
+    name: Callable[[Path], str]
+    to_leaf: Callable[[str, np.ndarray], np.ndarray]
+
+    def under(self, prefix: str) -> "Layout":
+        """The same for arrays whose names begin with `prefix`."""
+        return Layout(lambda path: prefix + self.name(path), self.to_leaf)
 
 
-def params_from_canonical(shapes: Mapping[str, Any], arrays: Mapping[str, np.ndarray], what: str) -> dict[str, Any]:
+def from_canonical(name: str, a: np.ndarray) -> np.ndarray:
+    """A canonical array (torch's layouts) as a leaf, in float32."""
+    return np.asarray(leaf_layout(name, a), np.float32)
+
+
+LEAVES = Layout("/".join, lambda name, a: a)  # as the leaves are, some of them float16
+CANONICAL = Layout(".".join, from_canonical)
+
+
+def merge(
+    shapes: Mapping[str, Any], arrays: Mapping[str, np.ndarray], what: str, layout: Layout = CANONICAL
+) -> dict[str, Any]:
     """Nested params with the structure of `shapes`, every array used once, every leaf filled.
 
     Args:
         shapes: nested dict of arrays or ShapeDtypeStructs, from `jax.eval_shape` of the module's init.
-        arrays: canonical name -> array.
+        arrays: name -> array, floating-point.
         what: named in errors.
+        layout: of the arrays.
 
     Raises:
-        LsapError: lists with - what is missing, with + what nothing asks for, with ! what has another shape.
+        LsapError: the message lists missing arrays with -, unexpected ones with +, other shapes or types with !.
     """
-    wanted = {".".join(path): tuple(leaf.shape) for path, leaf in flatten_dict(dict(shapes)).items()}
-    lines = [f"- {n} {wanted[n]}" for n in wanted if n not in arrays] + [
-        f"+ {n} {arrays[n].shape}" for n in arrays if n not in wanted
-    ]
-    filled: dict[tuple[str, ...], np.ndarray] = {}
-    for name, shape in wanted.items():
+    wanted = {layout.name(path): (path, tuple(leaf.shape)) for path, leaf in flatten_dict(dict(shapes)).items()}
+    lines = [f"- {name} {shape}" for name, (_, shape) in wanted.items() if name not in arrays]
+    lines += [f"+ {name} {arrays[name].shape}" for name in arrays if name not in wanted]
+    filled: dict[Path, np.ndarray] = {}
+    for name, (path, shape) in wanted.items():
         if name in arrays:
-            a = to_flax_layout(name, np.asarray(arrays[name]), shape)
+            own = np.asarray(arrays[name])
+            a = layout.to_leaf(name, own)
             if a.shape != shape:
                 lines.append(f"! {name} is {a.shape}, expected {shape}")
-            filled[tuple(name.split("."))] = np.asarray(a, np.float32, order="C")
+            if own.dtype.kind != "f":
+                lines.append(f"! {name} is {own.dtype}, expected floating-point numbers")
+            filled[path] = np.asarray(a, order="C")
     if lines:
         more = f" and {len(lines) - 12} more" if len(lines) > 12 else ""
         raise LsapError(f"the weights do not fit {what}: {'; '.join(lines[:12])}{more}")
     return unflatten_dict(filled)
+
+
+def flat(tree: Mapping[str, Any], layout: Layout = LEAVES) -> dict[str, np.ndarray]:
+    """The leaves of a tree as they are, by their names in a file."""
+    return {layout.name(path): np.asarray(leaf) for path, leaf in flatten_dict(dict(tree)).items()}
 
 
 def count(params: Mapping[str, Any]) -> int:

@@ -7,20 +7,17 @@ References: Zhang et al., The Unreasonable Effectiveness of Deep Features as a P
 torchvision's layer tables.
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from lsap_jax.errors import LsapError
 from lsap_jax.networks import frozen
 from lsap_jax.networks.convolution import Kernel, conv2d
 from lsap_jax.networks.layers import FEATURES
-from lsap_jax.networks.parameters import params_from_canonical
 
 
 class Conv(NamedTuple):
@@ -117,7 +114,7 @@ def max_pool(x: jax.Array, window: int, ceil: bool = False) -> jax.Array:
     """Max pooling with stride 2 of [B, H, W, C], no padding, as the maximum of strided slices, one axis after the
     other.
 
-    The gradient of slices is slices, where that of `reduce_window` is a slow scatter on CPUs.
+    The gradient of a slice is a pad, whereas that of `reduce_window` is a slow scatter on CPUs.
 
     Raises:
         LsapError: the image is smaller than one window.
@@ -194,35 +191,14 @@ class PerceptualNetwork(nn.Module):
         return Features(stack(self.network), name="features")(x)
 
 
-def backbone_params(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Params of `PerceptualNetwork(name)` from torchvision's arrays `features.{i}.weight` (OIHW) and
-    `features.{i}.bias`.
+def param_shapes(name: str) -> dict[str, Any]:
+    """Params tree of `PerceptualNetwork(name)`, and `lin{k}` with the "weight" [C] of each tap, as ShapeDtypeStructs.
 
     Raises:
-        LsapError: an array is missing, unknown, or of another shape.
+        LsapError: there is no such network.
     """
     module = PerceptualNetwork(name)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))["params"]
-    return params_from_canonical(shapes, arrays, name)
-
-
-def lin_weights(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
-    """The lin weights [C] of each tap from `lin{k}.weight`, checked against the taps of the network `name`.
-
-    Raises:
-        LsapError: an array is missing, unknown, of another shape, or negative (LPIPS weights are clamped at 0 in
-            training).
-    """
-    wanted = {f"lin{k}.weight": (width,) for k, width in enumerate(tap_channels(name))}
-    found = {n: np.shape(a) for n, a in arrays.items()}
-    if found != wanted:
-        raise LsapError(
-            f"the lin weights do not fit {name}: found {found}, expected {wanted}; convert those made for {name}"
-        )
-    weights = tuple(np.asarray(arrays[n], np.float32) for n in wanted)
-    for n, w in zip(wanted, weights, strict=True):
-        if not (w >= 0).all():
-            raise LsapError(
-                f"{n} has negative or non-finite entries (smallest {w.min()}); convert LPIPS lin weights of v0.1"
-            )
-    return weights
+    widths = enumerate(tap_channels(name))
+    lins = {f"lin{k}": {"weight": jax.ShapeDtypeStruct((width,), jnp.float32)} for k, width in widths}
+    return {**shapes, **lins}

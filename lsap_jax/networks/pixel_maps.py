@@ -1,6 +1,6 @@
 """Maps over pixels: torch's bicubic resizing, exact box averages, and means under a mask.
 
-Both are separable and linear; their weights are numpy constants of the shapes. Nothing here gathers, so gradients are
+Resizing is separable and linear; its weights are numpy constants of the shapes. Nothing here gathers, so gradients are
 free of scatters and the same on every run.
 """
 
@@ -25,7 +25,7 @@ def _cubic_taps(t: np.ndarray) -> np.ndarray:
 
 def cubic_matrix(source: int, size: int) -> np.ndarray:
     """Weights [size, source] of torch's 1-D bicubic: half-pixel centres, edges clamped, no antialiasing."""
-    # torch finds positions in float32; so are these, or uneven ratios would differ in the sixth digit.
+    # torch computes positions in float32; in float64, uneven ratios would differ in the sixth digit.
     position = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(source / size) - np.float32(0.5)
     base = np.floor(position).astype(int)
     taps = _cubic_taps(position - base)

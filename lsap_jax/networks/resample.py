@@ -145,7 +145,7 @@ def upfirdn2d(
 
 
 class _Static:
-    """A filter as a hashable, compared by value: custom_vjp wants its static arguments so."""
+    """A hashable filter, compared by value, as custom_vjp requires of static arguments."""
 
     def __init__(self, taps: np.ndarray) -> None:
         self.taps = taps
@@ -241,7 +241,7 @@ def conv2d_resample(
         x: [B, H, W, Cin].
         w: [kh, kw, Cin / groups, Cout].
         f: static filter; None is the identity.
-        up, down: integer factors; at most one of them above 1 in StyleGAN2, both are allowed.
+        up, down: integer factors; StyleGAN2 has at most one of them above 1, but both are allowed.
         padding: of the convolution, counted at the upsampled resolution; one number or (x0, x1, y0, y1).
         flip_weight: correlate (as frameworks do); False is a true convolution.
     """
@@ -290,10 +290,10 @@ def _convolve(
     groups: int = 1,
     flip: bool = False,
 ) -> jax.Array:
-    """Convolution or, with `up`, full transposed convolution; grouped ones, which no network here has, group by
-    group.
+    """Convolution or, with `up`, full transposed convolution; grouped ones, which no network here has, run
+    group by group.
     """
-    if flip and not isinstance(w, Kernel):  # which is as it is used
+    if flip and not isinstance(w, Kernel):  # a Kernel is flipped already
         w = w[::-1, ::-1]
     w = w.astype(x.dtype)
     if groups > 1:

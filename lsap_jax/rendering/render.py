@@ -1,4 +1,4 @@
-"""Codes back to images."""
+"""Images of codes and of their refinements."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -7,52 +7,64 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
-from lsap_jax.networks.image_by_image import images_at_once, in_groups
-from lsap_jax.networks.stylegan2 import NoiseMode
+from lsap_jax.networks.image_by_image import images_at_once, in_groups, on_batch
 from lsap_jax.rendering.devices import merge, over_devices, padded_size, replicate, shard
+from lsap_jax.rendering.refinement import Refinement, check, count, merged, take
+from lsap_jax.rendering.transforms import parts
 from lsap_jax.spaces import Space, parse_space, space_from_config
+from lsap_jax.spaces.decoded import Decoded
 from lsap_jax.spaces.statistics import with_statistics
 
-PerBatch = Callable[[Generator, Space, dict[str, jax.Array]], Any]
+PerBatch = Callable[[Generator, Space, dict[str, jax.Array], Refinement | None], Any]
 
 
-class Decoded(struct.PyTreeNode, kw_only=True):
-    """What codes stand for in the synthesis network.
-
-    Attributes:
-        ws: [B, num_ws, w_dim] after truncation, or None where the codes are styles.
-        styles: layer name -> [B, C].
-        f: base code [B, s, s, C], or None.
-        noise: layer name -> [B, r, r], or None for the generator's own.
-    """
-
-    ws: jax.Array | None
-    styles: Mapping[str, jax.Array]
-    f: jax.Array | None
-    noise: Mapping[str, jax.Array] | None
-    noise_mode: NoiseMode = struct.field(pytree_node=False)
+def synthesise(G: Generator, decoded: Decoded, refinement: Refinement | None = None) -> jax.Array:
+    """Unclipped images [B, R, R, C] of decoded codes (`Space.decode`) and their refinement, leaves [B, ...] both."""
+    if refinement is None:
+        return _picture(G, decoded)
+    return on_batch(_refined, G, {"decoded": decoded, "refinement": refinement})  # type: ignore[no-any-return]
 
 
-def decode(G: Generator, space: Space, codes: Mapping[str, jax.Array]) -> Decoded:
-    """Codes [B, ...] as inputs of the synthesis."""
-    inputs = space.decode(G, dict(codes))
-    return Decoded(
-        ws=inputs["ws"],
-        styles=inputs["styles"] if inputs["ws"] is None else G.styles(inputs["ws"]),
-        f=inputs.get("f"),
-        noise=inputs.get("noise"),
-        noise_mode=inputs["noise_mode"],
+def _picture(G: Generator, decoded: Decoded, transforms: Mapping[str, Any] | None = None) -> jax.Array:
+    return G.synthesis(
+        decoded.ws if transforms else None,  # the layers read styles; ws are for transforms alone
+        decoded.noise_mode,
+        f=decoded.f,
+        styles=decoded.styles,
+        noise=decoded.noise,
+        transforms=transforms,
     )
 
 
-def synthesise(G: Generator, decoded: Decoded) -> jax.Array:
-    """Images [B, R, R, C], unclipped."""
-    return G.synthesis(None, decoded.noise_mode, f=decoded.f, styles=decoded.styles, noise=decoded.noise)
+def _refined(G: Generator, batch: Mapping[str, Any]) -> jax.Array:
+    """Images, each of a generator with its own changes. A single image is computed by one generator with changed
+    weights, as on CPUs; for several images, every changed weight has an axis for the images.
+    """
+    decoded, refinement = batch["decoded"], batch["refinement"]
+    if not refinement.weights:
+        return _picture(G, decoded, refinement.transforms)
+    if count(refinement) == 1:
+        return _own_picture(G, decoded, refinement.transforms, take(refinement, 0).weights)
+
+    def one(decoded: Decoded, refinement: Refinement) -> jax.Array:
+        decoded, transforms = jax.tree.map(lambda a: a[None], (decoded, refinement.transforms))
+        return _own_picture(G, decoded, transforms, refinement.weights)[0]
+
+    return jax.vmap(one)(decoded, refinement)
+
+
+def _own_picture(
+    G: Generator, decoded: Decoded, transforms: Mapping[str, Any], weights: Mapping[str, Any]
+) -> jax.Array:
+    """`_picture` by a generator with these changes of its weights, its affine layers among them."""
+    own = merged(G, weights)
+    if decoded.ws is not None:
+        decoded = decoded.replace(styles=own.styles(decoded.ws))
+    return _picture(own, decoded, transforms)
 
 
 def space_of(run: Mapping[str, Any], G: Generator) -> Space:
@@ -67,85 +79,98 @@ def space_of(run: Mapping[str, Any], G: Generator) -> Space:
 def check_keys(space: Space, codes: Mapping[str, Any]) -> None:
     """Raises LsapError where an array of the space is not among the codes."""
     if missing := [key for key in space.keys if key not in codes]:
-        raise LsapError(f"codes of space {space.name} have {', '.join(space.keys)}; {', '.join(missing)} is not there")
+        raise LsapError(f"codes of space {space.name} have {', '.join(space.keys)}; missing: {', '.join(missing)}")
 
 
-def _clipped(G: Generator, space: Space, codes: dict[str, jax.Array]) -> jax.Array:
-    return jnp.clip(synthesise(G, decode(G, space, codes)), -1, 1)
+def _clipped(G: Generator, space: Space, codes: dict[str, jax.Array], refinement: Refinement | None) -> jax.Array:
+    return jnp.clip(synthesise(G, space.decode(G, codes), refinement), -1, 1)
 
 
 @lru_cache(maxsize=16)
 def _compiled(function: PerBatch, space: Space, devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
-    def some(G: Generator, codes: dict[str, jax.Array], live: jax.Array) -> Any:
-        return in_groups(images_at_once(devices), live, lambda one: function(G, space, one), codes)
+    def some(G: Generator, inputs: tuple[dict[str, jax.Array], Refinement | None], live: jax.Array) -> Any:
+        return in_groups(images_at_once(devices), live, lambda codes, own: function(G, space, codes, own), *inputs)
 
     return jax.jit(some) if len(devices) < 2 else over_devices(some, devices)
 
 
 def per_batch(
     function: PerBatch, G: Generator, space: Space, batch_size: int, devices: Sequence[jax.Device]
-) -> Callable[[Mapping[str, np.ndarray]], Any]:
-    """A function of codes [B, ...] as one of any number of codes: over these devices, with the generator's copies made
-    once, and always `batch_size` codes at once (padded to the devices), so that nothing is compiled twice.
+) -> Callable[..., Any]:
+    """Turns a function of one batch into a function of any number of codes, computed on these devices. The generator is
+    copied to them once, and every call computes `batch_size` codes (padded to the devices), so that nothing is compiled
+    twice.
 
     Args:
-        function: (G, space, codes [B, ...]) to a tree of arrays [B, ...]; G has its statistics where the space needs
-            them, or where it came with them.
+        function: (G, space, codes [B, ...], refinement [B, ...] or None) to a tree of arrays [B, ...]; G has its
+            statistics where the space needs them, or where it came with them.
+
+    Returns:
+        (codes, refinement=None), first axis N, to the function's tree of arrays [N, ...].
     """
-    if space.detail.statistics:
+    if space.needs_statistics:
         G = with_statistics(G)
-    G = G.replace(basecode=None, encoder=None, provenance_json="{}", source="")
+    G = G.bare("discriminator", "statistics", *parts())
     compiled = _compiled(function, space, tuple(devices))
-    if len(devices) < 2:
-        return lambda codes: _batched(
-            lambda *part: jax.tree.map(np.asarray, compiled(G, *part)), space, codes, batch_size
-        )
-    copies, size = replicate(G, devices), padded_size(batch_size, devices)
-    return lambda codes: _batched(lambda *part: merge(compiled(copies, *shard(part, len(devices)))), space, codes, size)
+    copies, size = (G, batch_size) if len(devices) < 2 else (replicate(G, devices), padded_size(batch_size, devices))
+
+    def run(*part: Any) -> Any:
+        if len(devices) < 2:
+            return jax.tree.map(np.asarray, compiled(copies, *part))
+        return merge(compiled(copies, *shard(part, len(devices))))
+
+    def computed(codes: Mapping[str, np.ndarray], refinement: Refinement | None = None) -> Any:
+        kept = {key: np.asarray(codes[key], np.float32) for key in space.keys}
+        return _batched(run, (kept, refinement), size)
+
+    return computed
 
 
-def renderer(
-    G: Generator, space: Space, batch_size: int, devices: Sequence[jax.Device]
-) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
-    """`render` for many calls, by `per_batch`."""
-    return per_batch(_clipped, G.replace(discriminator=None), space, batch_size, devices)
+def renderer(G: Generator, space: Space, batch_size: int, devices: Sequence[jax.Device]) -> Callable[..., np.ndarray]:
+    """`render` for many calls, by `per_batch`: a function of (codes, refinement=None)."""
+    return per_batch(_clipped, G.without("discriminator"), space, batch_size, devices)
 
 
-def render(G: Generator, space: str | Space, codes: Mapping[str, np.ndarray], batch_size: int = 16) -> np.ndarray:
+def render(
+    G: Generator,
+    space: str | Space,
+    codes: Mapping[str, np.ndarray],
+    batch_size: int = 16,
+    *,
+    refinement: Refinement | None = None,
+) -> np.ndarray:
     """Images of codes.
 
     Args:
         space: a name, or the Space of a run with its truncation.
-        codes: by name, first axis N: the space's detail code, "f" [N, s, s, C] and "noise" as it has them.
+        codes: by name, first axis N: the detail code and, where the space has them, "f" [N, s, s, C] and "noise".
         batch_size: images at once; the last batch is padded.
+        refinement: of the same N images.
 
     Returns:
         float32 [N, R, R, C], clipped to [-1, 1].
 
     Raises:
-        LsapError: no such space, or codes of another one.
+        LsapError: the space is unknown, the codes are of another space, or the refinement is of other images or of
+            another generator.
     """
     space = parse_space(space)
     check_keys(space, codes)
-    count = len(next(iter(codes.values())))
-    if not count:
+    images = len(next(iter(codes.values())))
+    if refinement is not None:
+        check(G, refinement, images)
+    if not images:
         return np.zeros((0, G.img_resolution, G.img_resolution, G.img_channels), np.float32)
-    return renderer(G, space, min(batch_size, count), jax.local_devices()[:1])(codes)
+    return renderer(G, space, min(batch_size, images), jax.local_devices()[:1])(codes, refinement)
 
 
-def _batched(
-    function: Callable[[dict[str, np.ndarray], np.ndarray], Any],
-    space: Space,
-    codes: Mapping[str, np.ndarray],
-    size: int,
-) -> Any:
-    """What a function of exactly `size` codes, and of which of them are wanted, makes of N > 0 of them."""
-    count = len(next(iter(codes.values())))
+def _batched(function: Callable[..., Any], inputs: Any, size: int) -> Any:
+    """Applies a function of exactly `size` images and a mask of the wanted ones to a tree of N > 0 images."""
     found = []
-    for i in range(0, count, size):
-        part = {key: np.asarray(codes[key][i : i + size], np.float32) for key in space.keys}
-        missing = size - len(next(iter(part.values())))
-        padded = {key: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) for key, a in part.items()}
+    for i in range(0, len(jax.tree.leaves(inputs)[0]), size):
+        part = jax.tree.map(lambda a, i=i: np.asarray(a[i : i + size]), inputs)
+        missing = size - len(jax.tree.leaves(part)[0])
+        padded = jax.tree.map(lambda a, n=missing: np.concatenate([a, np.repeat(a[-1:], n, axis=0)]), part)
         live = np.arange(size) < size - missing
         found.append(jax.tree.map(lambda a, kept=size - missing: a[:kept], function(padded, live)))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)

@@ -70,7 +70,7 @@ def write_edit_report(
         The path of the page.
 
     Raises:
-        LsapError: not an edit folder, it is damaged, both have no image in common, or the page cannot be written.
+        LsapError: not an edit folder, a damaged one, two folders without a common image, or the page cannot be written.
             Pictures that are missing or have changed do not stop the page; it shows their places empty.
     """
     folders = [_folder(Path(p)) for p in ([path] if beside is None else [path, beside])]
@@ -79,7 +79,7 @@ def write_edit_report(
         check_beside(path, first.manifest, beside)
     shown = _shown(folders, max_images, max_bytes)
     name = first.name
-    body = _header(name, folders, shown) + _main(folders, shown)
+    body = _header(name, folders) + _main(folders, shown)
     out = first.path / "report.html"
     text = page(f"{name} – edits", body, style=("page.css", "edit.css"), script="edit.js")
     write_files({out: text.encode("utf-8")})
@@ -87,11 +87,11 @@ def write_edit_report(
 
 
 def check_beside(path: str | os.PathLike[str], manifest: Mapping[str, Record], beside: str | os.PathLike[str]) -> None:
-    """Raises LsapError where an edit folder has none of the images of another folder, or is none."""
+    """Raises LsapError if `beside` is not an edit folder, or has none of the images of another folder."""
     other = _folder(Path(beside)).manifest
     if manifest and not manifest.keys() & other.keys():
         raise LsapError(
-            f"{beside}: has edits of none of the images of {path} ({min(manifest)!r}, …); edits stand beside others of "
+            f"{beside}: has no edits of the images of {path} ({min(manifest)!r}, …); name a folder with edits of "
             "the same images, which have the same ids"
         )
 
@@ -138,7 +138,7 @@ def _address(folder: Folder, id: str, part: str) -> str | None:
         return None
 
 
-def _header(name: str, folders: Sequence[Folder], shown: Mapping[str, Pictures]) -> str:
+def _header(name: str, folders: Sequence[Folder]) -> str:
     first = folders[0]
     generator = first.edit["generator"]
     facts = {
@@ -186,14 +186,15 @@ def _main(folders: Sequence[Folder], shown: Mapping[str, Pictures]) -> str:
         title = escape(folder.name)
         parts.append(details(f"{title}: provenance", settings(about)))
         rows = [
-            [str(s["name"]), _told(s), str(s.get("source", "")), str(s["sha256"])[:16]] for s in folder.edit["series"]
+            [str(s["name"]), _what_it_does(s), str(s.get("source", "")), str(s["sha256"])[:16]]
+            for s in folder.edit["series"]
         ]
         parts.append(details(f"{title}: edits", text_table(["name", "what", "source", "SHA-256"], rows)))
     setup = len(parts) - 2 * len(folders)
     return f"<main>{''.join(parts[:setup])}{section('setup', 'Setup', ''.join(parts[setup:]))}</main>"
 
 
-def _told(series: Mapping) -> str:
+def _what_it_does(series: Mapping) -> str:
     """What a series does, in a sentence."""
     if "direction" in series:
         unit = UNITS.get(str(series["unit"]), str(series["unit"]))
@@ -250,7 +251,9 @@ def _lead(folders: Sequence[Folder], name: str) -> str:
     told = []
     for folder in folders:
         every = folder.every(name)  # of several images, towards the same one
-        told.append(" ".join(escape(text) for text in (*map(_told, every), str(every[0].get("source", ""))) if text))
+        told.append(
+            " ".join(escape(text) for text in (*map(_what_it_does, every), str(every[0].get("source", ""))) if text)
+        )
     if len(set(told)) == 1:
         return told[0]
     return "<br>".join(f"{escape(row)}: {text}" for row, text in zip(_rows(folders), told, strict=True))

@@ -52,7 +52,7 @@ def section(anchor: str, title: str, body: str, lead: str = "") -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A value with ``digits`` significant digits; a dash where there is none."""
+    """A value with ``digits`` significant digits; a dash for None."""
     if value is None:
         return "–"
     text = f"{value:#.{digits}g}"

@@ -1,7 +1,5 @@
 """Build ``report.html`` of a run folder: one page that needs no other file, no network and no server."""
 
-import csv
-import io
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +13,7 @@ from lsap_jax.report.page import page
 from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri, difference
 from lsap_jax.report.sections import DIFFERENCE_FACTOR, Card, Contents, Row, body
 from lsap_jax.storage.atomic import write_files
+from lsap_jax.storage.metrics_table import numbers, read_metrics_table
 from lsap_jax.storage.results import Record, read_arrays, read_failures, read_image, read_manifest, read_run
 
 MAX_PICTURES = 200
@@ -69,31 +68,16 @@ def write_run_report(
 
 def _rows(run_dir: Path, manifest: Mapping[str, Record]) -> list[Row]:
     """Finished images in the manifest's order, with the columns that `evaluate` added to metrics.csv."""
-    added = {}
-    table = run_dir / "metrics.csv"
-    if table.exists():
-        for line in csv.DictReader(io.StringIO(table.read_text("utf-8", errors="replace"), newline="")):
-            name = line.pop("id", None)
-            added[name] = _numbers(line)
+    added = read_metrics_table(run_dir)
     return [
         Row(
             id=name,
-            metrics=added.get(name, {}) | _numbers(record.get("metrics") or {}),
+            metrics=added.get(name, {}) | numbers(record.get("metrics") or {}),
             flags=tuple(map(str, record.get("flags") or ())),
             notes=tuple(map(str, record.get("notes") or ())),
         )
         for name, record in manifest.items()
     ]
-
-
-def _numbers(values: Mapping) -> dict[str, float]:
-    found = {}
-    for name, value in values.items():
-        try:
-            found[str(name)] = float(value)
-        except (TypeError, ValueError):
-            continue
-    return found
 
 
 def _metric_names(run: Mapping, rows: Sequence[Row]) -> list[str]:

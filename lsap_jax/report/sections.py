@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What the gallery shows of a row: pictures as ``data:`` addresses, None where there is none, and the loss."""
+    """What the gallery shows of a row: pictures as ``data:`` addresses (None if missing), and the loss."""
 
     row: int
     pictures: Mapping[str, str | None]
@@ -106,7 +106,7 @@ def _metrics(contents: Contents) -> str:
         )
     if not tiles:
         return ""
-    lead = f"Over {count(len(contents.rows), 'finished image')}. How each metric is computed stands under “Setup”."
+    lead = f"Over {count(len(contents.rows), 'finished image')}. “Setup” says how each metric is computed."
     return section("metrics", "Metrics", f'<div class="tiles compact">{"".join(tiles)}</div>', lead)
 
 

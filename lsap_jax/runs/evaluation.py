@@ -1,9 +1,7 @@
 """Metrics of codes against their targets: per image, and of the set of reconstructions as a whole."""
 
-import csv
-import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +11,27 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.loop import metric_name
-from lsap_jax.inversion.objective import Terms, make_perceptual, nscd_of
 from lsap_jax.losses.alignment import genuine_level, mean_nscd, sn_layers
-from lsap_jax.metrics import distortion
-from lsap_jax.metrics.fid import Inception, fid, inception_features
+from lsap_jax.losses.judges import Judge, column, make_judges
+from lsap_jax.losses.terms import nscd_of
+from lsap_jax.metrics.distortion import METRICS
+from lsap_jax.metrics.fid import fid, inception_features
 from lsap_jax.metrics.kid import feature_description, fit_whitening, kid, random_features
 from lsap_jax.models.generator import Generator
-from lsap_jax.models.perceptual import Perceptual, from_discriminator
+from lsap_jax.models.inception import Inception
+from lsap_jax.models.perceptual import from_discriminator
 from lsap_jax.networks.image_by_image import images_at_once, in_groups
 from lsap_jax.pixels import to_float
-from lsap_jax.rendering.render import check_keys, decode, render, space_of, synthesise
+from lsap_jax.rendering.refinement import Refinement, by_signature, check, read_refinement
+from lsap_jax.rendering.render import check_keys, render, space_of, synthesise
+from lsap_jax.rendering.transforms import parts
 from lsap_jax.spaces import Space, parse_space
 from lsap_jax.spaces.statistics import with_statistics
 from lsap_jax.storage.atomic import write_files
 from lsap_jax.storage.file_bytes import metrics_csv
+from lsap_jax.storage.metrics_table import read_metrics_table
 from lsap_jax.storage.results import Record, read_code, read_image, read_manifest, read_run
 
-PIXELS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
-    "mse": distortion.mse,
-    "psnr": distortion.psnr,
-    "ssim": distortion.ssim,
-    "ssim01": distortion.ssim01,
-    "ms_ssim": distortion.ms_ssim,
-}
-WINDOW = 11  # px, of SSIM
 WHITENING_SAMPLES = 1024
 NSCD_FORMULA = (
     "1 - <s_l / |s_l|, mu_l>, s_l the styles of layer l, mu_l the mean unit style of {samples:,} samples (psi 1, W, "
@@ -50,8 +44,10 @@ def evaluate(
     space: str | Space,
     codes: Mapping[str, np.ndarray],
     images: np.ndarray,
-    perceptual: Sequence[Perceptual] | None = None,
+    perceptual: Sequence[Judge] | None = None,
     batch_size: int = 16,
+    *,
+    refinement: Refinement | None = None,
 ) -> dict[str, np.ndarray]:
     """Every metric of codes against the images they stand for.
 
@@ -61,32 +57,37 @@ def evaluate(
         images: targets [N, R, R, C] at the generator's resolution, uint8 or float in [-1, 1].
         perceptual: distances to measure; the discriminator's by default, where the generator has one.
         batch_size: images at once; the last batch is padded.
+        refinement: of the same N images.
 
     Returns:
         name -> [N]: mse, psnr, ssim, ssim01, ms_ssim on the clipped, unquantised reconstructions (SSIM from 11 px on),
         the perceptual distances, nscd and nscd_00, nscd_01, ... of the layers of S^N that the image is made from.
 
     Raises:
-        LsapError: no such space, codes of another one, or images of another shape.
+        LsapError: the space is unknown, the codes are of another space, the images have another shape, or the
+            refinement is of other images or of another generator.
     """
     space, images = parse_space(space), np.asarray(images)
     check_keys(space, codes)
     shape = (len(next(iter(codes.values()))), G.img_resolution, G.img_resolution, G.img_channels)
     if images.shape != shape:
-        raise LsapError(f"these codes need targets {list(shape)}, got {list(images.shape)}")
+        raise LsapError(f"these codes need targets of shape {list(shape)}, got {list(images.shape)}")
+    if refinement is not None:
+        check(G, refinement, len(images))
     if perceptual is None:
         perceptual = [from_discriminator(G)] if G.discriminator is not None else []
     G = with_statistics(G)
-    bare = G.replace(discriminator=None, basecode=None, encoder=None, provenance_json="{}", source="")
+    bare = G.bare("statistics", *parts())
     rows = []
     for i in range(0, len(images), batch_size):
         part = slice(i, i + batch_size)
         missing = batch_size - len(images[part])
         target = images[part] if images.dtype != np.uint8 else to_float(images[part])
         padded = {k: _padded(np.asarray(codes[k][part], np.float32), missing) for k in space.keys}
+        own = jax.tree.map(lambda a, p=part, n=missing: _padded(np.asarray(a[p]), n), refinement)
         live = np.arange(batch_size) < batch_size - missing
         target = _padded(np.asarray(target, np.float32), missing)
-        found = _measure(bare, space, tuple(perceptual), padded, target, live)
+        found = _measure(bare, space, tuple(perceptual), padded, own, target, live)
         rows.append({name: np.asarray(value)[: batch_size - missing] for name, value in found.items()})
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} if rows else {}
 
@@ -99,33 +100,33 @@ def _padded(a: np.ndarray, missing: int) -> np.ndarray:
 def _measure(
     G: Generator,
     space: Space,
-    perceptual: tuple[Perceptual, ...],
+    perceptual: tuple[Judge, ...],
     codes: dict[str, jax.Array],
+    refinement: Refinement | None,
     targets: jax.Array,
     live: jax.Array,
 ) -> dict[str, jax.Array]:
-    def some(codes: dict[str, jax.Array], targets: jax.Array) -> dict[str, jax.Array]:
-        decoded = decode(G, space, codes)
-        images = jnp.clip(synthesise(G, decoded), -1, 1)
-        small = min(targets.shape[1:3]) < WINDOW
-        names = [name for name in PIXELS if not (small and "ssim" in name)]
-        found = {name: PIXELS[name](images, targets) for name in names}
-        found |= {metric_name(p): p(images, targets) for p in perceptual}
-        return found | mean_nscd(nscd_of(Terms(weights=()), G, decoded))
+    def some(codes: dict[str, jax.Array], refinement: Refinement | None, targets: jax.Array) -> dict[str, jax.Array]:
+        decoded = space.decode(G, codes)
+        images = jnp.clip(synthesise(G, decoded, refinement), -1, 1)
+        side = min(targets.shape[1:3])
+        found = {name: m.value(images, targets) for name, m in METRICS.items() if side >= m.least}
+        found |= {column(p): p.distance(p.features(images), p.features(targets)) for p in perceptual}
+        return found | mean_nscd(nscd_of(G, decoded))
 
-    return in_groups(images_at_once(jax.local_devices()), live, some, codes, targets)  # type: ignore[no-any-return]
+    return in_groups(images_at_once(jax.local_devices()), live, some, codes, refinement, targets)  # type: ignore[no-any-return]
 
 
-def describe_metrics(G: Generator, space: Space, perceptual: Sequence[Perceptual]) -> dict[str, dict[str, Any]]:
+def describe_metrics(G: Generator, space: Space, perceptual: Sequence[Judge]) -> dict[str, dict[str, Any]]:
     """Name of a metric of `evaluate` -> range, resolution, quantisation, formula and network, for results."""
     G = with_statistics(G)
     assert G.statistics is not None
     common = {"range": "[-1, 1], clipped", "quantisation": "none"}
-    layers = ", ".join(sn_layers(G.config, space.base_resolution if space.has_base else 0))
+    layers = ", ".join(sn_layers(G.config, space.base_resolution))
     formula = NSCD_FORMULA.format(samples=G.statistics.anchor_samples, layers=layers)
     return {
-        **{name: {**distortion.DESCRIPTIONS[name], "network": None} for name in PIXELS},
-        **{metric_name(p): {**common, "formula": p.description, "network": p.name} for p in perceptual},
+        **{name: {**metric.description, "network": None} for name, metric in METRICS.items()},
+        **{column(p): {**common, "formula": p.description, "network": p.name} for p in perceptual},
         "nscd": {"formula": formula, "network": None},
     }
 
@@ -134,7 +135,7 @@ def genuine_nscd(G: Generator, space: Space) -> float:
     """NSCD that the generator's own samples have on average, over the layers that this space's images are made from."""
     G = with_statistics(G)
     assert G.statistics is not None
-    return float(genuine_level(G.config, G.statistics.anchors, space.base_resolution if space.has_base else 0).mean())
+    return float(genuine_level(G.config, G.statistics.anchors, space.base_resolution).mean())
 
 
 def compare_sets(G: Generator, targets: np.ndarray, images: np.ndarray, inception: Inception | None) -> dict[str, Any]:
@@ -142,7 +143,8 @@ def compare_sets(G: Generator, targets: np.ndarray, images: np.ndarray, inceptio
 
     Returns:
         {"kid", "kid_stderr", "features"} in random-conv features whitened on samples of the generator, which are in
-        neither set; with Inception weights in theirs, and {"fid", "fid_note"}. Empty for fewer than 3 images.
+        neither set; with Inception weights in Inception's features, and with {"fid", "fid_note"}. Empty for fewer than
+        3 images.
     """
     if len(images) < 3:
         return {}
@@ -165,7 +167,7 @@ def _on_sphere(z: np.ndarray) -> np.ndarray:
 def evaluate_run(
     G: Generator,
     folder: Path,
-    distances: Sequence[Perceptual] = (),
+    distances: Sequence[Judge] = (),
     inception: Inception | None = None,
     batch_size: int = 16,
     sets: bool = True,
@@ -181,23 +183,29 @@ def evaluate_run(
         What evaluation.json holds: {"images", "space", "means", "nscd_of_genuine_samples", "set", "metrics"}.
 
     Raises:
-        LsapError: not a run folder, nothing finished in it, or a result has changed.
+        LsapError: the folder is not a run folder, none of its images is finished, or a result has changed.
     """
     run, manifest = read_run(folder), read_manifest(folder)
     ids = sorted(manifest)
     if not ids:
         raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax invert` command again")
     G, space = with_statistics(G), space_of(run, G)
-    minimised = make_perceptual(ConfigDict(run["config"]), G)[0]
-    if minimised is not None and minimised.name not in {p.name for p in distances}:
-        distances = [minimised, *distances]
+    minimised = [one.judge for one in make_judges(ConfigDict(run["config"]), G).values() if one.judge is not None]
+    named = {judge.name for judge in distances}
+    distances = [*(judge for judge in minimised if judge.name not in named), *distances]
     codes = [read_code(folder, name, manifest=manifest) for name in ids]
     stacked = {key: np.stack([code[key] for code in codes]) for key in space.keys}
     targets, images = (
         np.stack([read_image(folder, name, part, manifest=manifest) for name in ids]) for part in ("targets", "images")
     )
-    found = evaluate(G, space, stacked, targets, distances, batch_size)
-    rows = _rows(folder, manifest)
+    refined = [read_refinement(folder, name, manifest) for name in ids]
+
+    def measured(own: Refinement | None, codes: dict[str, np.ndarray], targets: np.ndarray) -> dict[str, np.ndarray]:
+        return evaluate(G, space, codes, targets, distances, batch_size, refinement=own)
+
+    found = by_signature(measured, refined, stacked, targets)
+    earlier = read_metrics_table(folder)
+    rows = {name: earlier.get(name, {}) | manifest[name]["metrics"] for name in manifest}
     for i, name in enumerate(ids):
         rows[name] |= {metric: float(v[i]) for metric, v in found.items() if metric not in manifest[name]["metrics"]}
     record = {
@@ -211,15 +219,6 @@ def evaluate_run(
     data = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
     write_files({folder / "metrics.csv": metrics_csv(rows), folder / "evaluation.json": data})
     return record
-
-
-def _rows(folder: Path, manifest: Mapping[str, Record]) -> dict[str, dict[str, float]]:
-    """Rows of metrics.csv as they are, those of the manifest always its own."""
-    table = folder / "metrics.csv"
-    text = table.read_text("utf-8") if table.exists() else ""
-    kept = {line.pop("id"): line for line in csv.DictReader(io.StringIO(text, newline=""))}
-    earlier = {name: {k: float(v) for k, v in kept.get(name, {}).items() if v} for name in manifest}
-    return {name: earlier[name] | manifest[name]["metrics"] for name in manifest}
 
 
 def _described(run: Record, described: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

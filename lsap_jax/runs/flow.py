@@ -1,42 +1,21 @@
 """Images that have converged leave their batch, and the next ones take their places."""
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from lsap_jax.inversion.inverter import Inverted, Inverter, Job, StepReport
+from lsap_jax.inversion.inverter import Inverter, StepReport
+from lsap_jax.inversion.jobs import Inverted, Job
 from lsap_jax.inversion.loop import State
 from lsap_jax.inversion.objective import Targets
-from lsap_jax.runs.stream import Batch, Computed, Engine, Stop
+from lsap_jax.runs.worker import Stop, never
 from lsap_jax.storage.flight import Preempted
 
 Curve = dict[str, np.ndarray]
 
 
-def flowing(inverter: Inverter) -> Engine:
-    """Images of all batches through the slots of one on the devices of this process. Those under way when it must stop
-    are not saved: few steps are lost where images leave early.
-    """
-
-    def compute(batches: Iterator[Batch], run: Path, report: StepReport, stop: Stop) -> Iterator[Computed]:
-        places: dict[str, Batch] = {}
-
-        def jobs() -> Iterator[Job]:
-            for batch in batches:
-                for i, job in enumerate(batch.jobs):
-                    if job is not None:
-                        places[job.id] = batch.pick([i])
-                        yield job
-
-        for job, result in flow(inverter, jobs(), report, stop):
-            yield Computed(batch=places.pop(job.id), results=[result])
-
-    return Engine(inverter=inverter, compute=compute)
-
-
 def flow(
-    inverter: Inverter, jobs: Iterable[Job], report: StepReport | None = None, stop: Stop = lambda: False
+    inverter: Inverter, jobs: Iterable[Job], report: StepReport | None = None, stop: Stop = never
 ) -> Iterator[tuple[Job, Inverted | None]]:
     """Results of any number of jobs as each is done, in whatever order; None where no step was finite.
 
@@ -44,11 +23,11 @@ def flow(
     change and each image counts its own steps, so its result is that of running alone.
 
     Args:
-        report: told after every chunk the steps that the images under way have taken on average.
-        stop: asked before every chunk.
+        report: called after every chunk with the steps that the images under way have taken on average.
+        stop: called before every chunk.
 
     Raises:
-        Preempted: it was stopped; what is done was given before.
+        Preempted: `stop` returned true; finished results have been yielded before.
     """
     queue, steps = iter(jobs), inverter.config.steps
     slots: list[Job | None] = [None] * inverter.batch_size
@@ -96,7 +75,7 @@ def _leaving(
 
 
 def _longer(curve: Curve, chunk: Mapping[str, np.ndarray], slot: int, most: int) -> Curve:
-    """An image's curve with its row of a chunk [B, length] at the end; at most so many entries."""
+    """An image's curve with its row of a chunk [B, length] at the end; `most` entries at most."""
     return {
         name: np.concatenate([curve.get(name, values[slot, :0]), values[slot]])[:most] for name, values in chunk.items()
     }

@@ -1,15 +1,20 @@
-"""`lsap_jax.invert`: arrays in, codes out; the same batches as a run folder's, without the folder."""
+"""`lsap_jax.invert` and `lsap_jax.encode`: arrays in, codes out, in the batches of a run and without its folder."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from lsap_jax.configuration import load_config
 from lsap_jax.data import from_arrays
+from lsap_jax.data.masks import masks_from_arrays
+from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.inverter import Inverted, Inverter, Job
+from lsap_jax.inversion.inverter import Inverter
+from lsap_jax.inversion.jobs import Inverted, Job
+from lsap_jax.models.encoder import Encoder
 from lsap_jax.models.generator import Generator
 from lsap_jax.runs.flow import flow
 from lsap_jax.spaces import Space
@@ -75,12 +80,57 @@ def invert(
     """
     shorthands = {"steps": steps, "seed": seed, "batch_size": batch_size}
     config = load_config(space, {**{k: v for k, v in shorthands.items() if v is not None}, **overrides})
+    return _inverted(G, config, images, ids, masks, progress)
+
+
+def encode(
+    G: Generator,
+    E: Encoder | None,
+    images: np.ndarray,
+    seed: int = 0,
+    ids: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    **overrides: Any,
+) -> Inversion:
+    """Latent codes by one pass of an encoder, the mean latent added; no step is taken.
+
+    Args:
+        G: the generator.
+        E: the encoder (`lsap_jax.load_encoder`); None is the latent encoder that comes with G.
+        images: as for `invert`.
+        seed: decides parts of a code that the encoder does not give, if there are any.
+        ids: unique names, the index as text by default.
+        batch_size: images at once over all local devices, padded to a multiple of them.
+        overrides: dotted configuration keys of the preset `encode`, e.g. space="w".
+
+    Returns:
+        An `Inversion`, whose curves have one entry.
+
+    Raises:
+        LsapError: G has no encoder, E makes ws of another generator, or as `invert`.
+    """
+    E = G.encoder if E is None else E
+    own = {} if E is None or "space" in overrides else {"space": E.codes}
+    sizes = {"seed": seed} if batch_size is None else {"seed": seed, "batch_size": batch_size}
+    config = load_config("encode", {**own, **sizes, **overrides})
+    return _inverted(G if E is None else with_encoder(G, E), config, images, ids)
+
+
+def _inverted(
+    G: Generator,
+    config: ConfigDict,
+    images: np.ndarray,
+    ids: Sequence[str] | None,
+    masks: np.ndarray | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Inversion:
+    """The common part of `invert` and `encode`."""
     if config.align:
         raise LsapError("align=True: is for files; align arrays by `lsap_jax.faces.detect` and `lsap_jax.faces.align`")
     source = from_arrays(np.asarray(images), ids, resolution=G.img_resolution, channels=G.img_channels, fit=config.fit)
     config.batch_size = min(config.batch_size, len(source))
     inverter = Inverter(G, config, masked=masks is not None)
-    mask_of = _masks(masks, np.shape(images), G.img_resolution, config.fit)
+    mask_of = masks_from_arrays(masks, np.shape(images), G.img_resolution, config.fit)
     jobs = (Job(id=id, image=source.load(i).image, mask=mask_of(i)) for i, id in enumerate(source.ids))
     found: dict[str, Inverted] = {}
     for job, result in flow(inverter, jobs, progress):
@@ -96,29 +146,14 @@ def invert(
         metrics=_stack([r.metrics for r in results]),
         curves=_stack([_padded(r.curve, config.steps + 1) for r in results]),
         flags=tuple(r.flags for r in results),
-        perceptual=inverter.perceptual_record,
+        perceptual=dict(inverter.judges["perceptual"].record),
     )
 
 
 def _padded(curve: dict[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
-    """NaN after the end of a curve that ended early."""
+    """A curve that ended early, with NaN after its end."""
     return {name: np.pad(v, (0, length - len(v)), constant_values=np.nan) for name, v in curve.items()}
 
 
 def _stack(parts: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
     return {key: np.stack([part[key] for part in parts]) for key in parts[0]}
-
-
-def _masks(
-    masks: np.ndarray | None, shape: tuple[int, ...], resolution: int, fit: str
-) -> Callable[[int], np.ndarray | None]:
-    """Index -> mask [R, R], cropped and resized as the images are."""
-    if masks is None:
-        return lambda i: None
-    masks = np.asarray(masks, np.float32)
-    if masks.shape != shape[:3]:
-        raise LsapError(f"masks of shape {masks.shape} do not belong to images of shape {shape}; they need {shape[:3]}")
-    if not (masks.min() >= 0 and masks.max() <= 1):
-        raise LsapError(f"masks lie in [0, 1]; these range from {masks.min():g} to {masks.max():g}")
-    source = from_arrays(masks[..., None] * 2 - 1, None, resolution=resolution, channels=1, fit=fit)
-    return lambda i: source.load(i).image[..., 0].astype(np.float32) / 255

@@ -1,10 +1,10 @@
 """Batches of a run as tasks for the actors of a Ray cluster: `--engine ray`.
 
 The driver alone reads the images and writes the run folder, so nodes share no file system with it, and a batch that is
-computed twice changes nothing. An actor holds the inverter on its devices; generator and configuration come to it
-through the object store. Ray places the actors, moves the data, notices deaths and starts actors again, on another
-node where it has to. What a dead one had under way goes to whichever is free: tied to its actor, as Ray would do it by
-`max_task_retries`, it would wait for a node that may never come back.
+computed twice changes nothing. An actor holds a worker on its devices, made from a shipment in the object store. Ray
+places the actors, moves the data, notices deaths and starts actors again, on another node where it has to. The batch
+that a dead actor had under way goes to any free actor. Ray's `max_task_retries` would tie it to its own actor, where it
+would wait for a node that may never come back.
 """
 
 import os
@@ -12,88 +12,66 @@ import signal
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from lsap_jax.cache import keep_compilations
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.inverter import Inverted, Inverter, Job, StepReport
-from lsap_jax.inversion.memory import explained
-from lsap_jax.models.generator import Generator
-from lsap_jax.runs.stream import Batch, Computed, Engine, Stop
+from lsap_jax.inversion.inverter import StepReport
+from lsap_jax.inversion.jobs import Job
+from lsap_jax.runs.stream import Batch, Computed, Engine
+from lsap_jax.runs.worker import Make, Outcome, Result, Stop, Worker
 from lsap_jax.storage.flight import Preempted
 
 SLOTS = 2  # batches per actor in flight: the next one is there when one is done, and memory is bounded
-POLL = 1.0  # seconds between looks at what else happens
+POLL = 1.0  # seconds between checks for other events
 PATIENCE = 60.0  # seconds without any actor after which the user is told
-ATTEMPTS = 5  # of a batch: who kills five actors would kill them all
+ATTEMPTS = 5  # of a batch: one that kills five actors would kill them all
+Shipment = Callable[[], Worker]
 LOST = ("RayActorError", "WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostError")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shipment:
-    """What an actor needs, as values.
-
-    Attributes:
-        G: with numpy leaves.
-        config: as a dictionary.
-        weights: bytes of the file of `config.perceptual.weights` as uint8, which Ray does not copy, or none.
-    """
-
-    G: Generator
-    config: dict[str, Any]
-    weights: np.ndarray
-
-
-class InversionActor:
+class WorkerActor:
     """Computes batches on the devices that Ray gave to its process."""
 
-    # Nothing is given to the constructor: Ray would report its errors as a death, and does not keep for a restart what
-    # lies in the object store. There, it costs nothing to come with every call.
+    # The constructor takes no argument: Ray would report its errors as a death, and does not keep arguments in the
+    # object store for a restart. A shipment in the store can come with every call at no cost.
     def __init__(self) -> None:
-        self.inverter: Inverter | None = None
+        self.worker: Worker | None = None
 
     def ready(self, shipment: Shipment) -> dict[str, Any]:
-        """Prepares the inverter; what run.json says of its devices."""
-        inverter = self._inverter(shipment)
-        return {"devices": [str(device) for device in inverter.devices], "batch_size": inverter.batch_size}
+        """Makes the worker; returns the entries of run.json about its devices."""
+        worker = self._worker(shipment)
+        return {"devices": [str(device) for device in worker.devices], "batch_size": worker.batch_size}
 
-    def compute(self, shipment: Shipment, jobs: Sequence[Job | None]) -> list[Inverted | None]:
-        """As `Inverter.__call__`.
+    def compute(self, shipment: Shipment, jobs: Sequence[Job | None]) -> list[Outcome]:
+        """As `Worker.__call__`.
 
         Raises:
             LsapError: the batch does not fit into the memory of the device.
         """
-        inverter = self._inverter(shipment)
+        worker = self._worker(shipment)
         try:
-            return inverter(jobs)
+            return worker(jobs)
         except Exception as error:
-            raise explained(error, inverter) from None
+            raise worker.explained(error) from None
 
-    def _inverter(self, shipment: Shipment) -> Inverter:
-        if self.inverter is None:
+    def _worker(self, shipment: Shipment) -> Worker:
+        if self.worker is None:
             keep_compilations()
             for name in ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"):
                 text = os.environ[name.upper()]
                 jax.config.update(name, float(text) if name.endswith("secs") else text or None)
-            config = ConfigDict(shipment.config)
-            with TemporaryDirectory(prefix="lsap-jax-") as folder:
-                if shipment.weights.size:
-                    file = Path(folder) / "perceptual.safetensors"
-                    file.write_bytes(shipment.weights.tobytes())
-                    config.perceptual.weights = str(file)
-                self.inverter = Inverter(shipment.G, config)
-        return self.inverter
+            self.worker = shipment()
+        return self.worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,28 +83,31 @@ class Task:
 
 
 @contextmanager
-def open_ray(G: Generator, config: ConfigDict, actors: int | None, stop: Stop) -> Iterator[Engine]:
+def open_ray(make: Make, actors: int | None, stop: Stop) -> Iterator[Engine]:
     """Actors on the cluster that RAY_ADDRESS names or this machine runs; on a cluster of this process's own where
     there is none. They end with the context.
 
     Args:
-        actors: how many; None is one per GPU, or one per node where there is no GPU. Those that find no place yet join
-            in as soon as they do.
-        stop: asked while waiting for the first one.
+        make: makes the worker that actors copy.
+        actors: how many; None is one per GPU, or one per node where there is no GPU. Actors without a place
+            yet join as soon as they get one.
+        stop: called while waiting for the first one.
 
     Raises:
-        LsapError: Ray is not installed, the cluster does not answer, or configuration and generator do not go together.
-        Preempted: it was stopped before an actor was there.
+        LsapError: Ray is not installed, the cluster does not answer, or the worker cannot be made.
+        Preempted: `stop` returned true before an actor was ready.
     """
-    ray = _import_ray()
     if actors is not None and actors < 1:
         raise LsapError(f"actors={actors}: needs to be 1 or more")
-    # Checks the arguments, too. Accelerators of this machine belong to actors.
-    inverter = Inverter(G, config, devices=jax.local_devices(backend="cpu")[:1])
+    # This checks the arguments, too. It is on the CPU, as accelerators of this machine belong to actors.
+    worker = make(jax.local_devices(backend="cpu")[:1])
+    if worker.flow is not None:
+        raise LsapError("engine='ray' computes whole batches: set converge.patience to 0, or take engine='local'")
+    ray = _import_ray()
     with _connected(ray):
-        crew = Crew(ray, ray.put(_shipment(G, inverter)), _hire(ray, actors))
+        crew = Crew(ray, ray.put(worker.shipment()), _hire(ray, actors))
         try:
-            yield Engine(inverter=inverter, compute=partial(_compute, crew), record=crew.first(stop))
+            yield Engine(worker=worker, compute=partial(_compute, crew), record=crew.first(stop))
         finally:
             crew.dismiss()
 
@@ -142,14 +123,14 @@ def _import_ray() -> ModuleType:
 
 @contextmanager
 def _connected(ray: ModuleType) -> Iterator[None]:
-    """Connected to a cluster; as before at the end."""
+    """Connects to a cluster, and disconnects at the end unless there was a connection before."""
     if ray.is_initialized():
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
     try:
         with warnings.catch_warnings():
-            # Ray forks to start a program at once, which needs none of jax's threads.
+            # Ray forks only to start a program at once, which does not need jax's threads.
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
@@ -165,22 +146,11 @@ def _connected(ray: ModuleType) -> Iterator[None]:
         ray.shutdown()
 
 
-def _shipment(G: Generator, inverter: Inverter) -> Shipment:
-    file = inverter.config.perceptual.weights
-    weights = Path(file).read_bytes() if inverter.perceptual_record["network"].startswith("lpips") else b""
-    G = G.replace(statistics=inverter.statistics or G.statistics)
-    return Shipment(
-        G=jax.tree.map(np.asarray, G),
-        config=inverter.config.to_dict(),
-        weights=np.frombuffer(weights, np.uint8),
-    )
-
-
 def _hire(ray: ModuleType, actors: int | None) -> list[Any]:
     """Handles of the actors; Ray starts them where and when it can."""
     gpus = int(ray.cluster_resources().get("GPU", 0))
     nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
-    kind = ray.remote(InversionActor).options(
+    kind = ray.remote(WorkerActor).options(
         num_gpus=1 if gpus else 0,
         max_restarts=-1,
         max_task_retries=0,
@@ -215,7 +185,7 @@ def _compute(crew: "Crew", batches: Iterator[Batch], run: Path, report: StepRepo
 
 
 class Crew:
-    """Actors and what they have to do. Every actor has `SLOTS` slots; a slot waits for its actor to be ready, computes
+    """The actors and their work. Every actor has `SLOTS` slots; a slot waits for its actor to be ready, computes
     one batch after another, and begins anew when its actor is lost.
     """
 
@@ -236,14 +206,14 @@ class Crew:
         self.pending[actor.ready.options(max_task_retries=-1).remote(self.shipped)] = actor, None
 
     def first(self, stop: Stop) -> dict[str, Any]:
-        """What the first actor says that it is; errors as `open_ray`."""
+        """The description that the first actor gives of itself; errors as `open_ray`."""
         waited = 0.0
         while not (done := self.over(wait=True)):
             if stop():
-                raise Preempted("stopped before a Ray actor was there")
+                raise Preempted("stopped before a Ray actor was ready")
             waited += POLL
             if waited == PATIENCE:
-                said = "waiting for Ray to find a place for an actor; `ray status` says what it lacks"
+                said = "waiting for Ray to find a place for an actor; `ray status` shows which resources are missing"
                 warnings.warn(said, stacklevel=2)
         try:
             return _value(self.ray, done[0])
@@ -257,7 +227,7 @@ class Crew:
             self.ray.kill(actor)
 
     def begin(self, batches: Iterator[Batch]) -> None:
-        """Take these batches upon them."""
+        """Take these batches as the work to hand out."""
         self.tasks = (Task(batch=batch) for batch in batches)
         self.following = next(self.tasks, None)
 
@@ -266,7 +236,7 @@ class Crew:
         return bool(self.following or self.again or any(task for _, task in self.pending.values()))
 
     def hand_out(self) -> None:
-        """Work for every free slot, as long as there is some."""
+        """Give every free slot work, as long as there is some."""
         while self.free and (self.again or self.following):
             task = self.again.popleft() if self.again else self.following
             if task is self.following:
@@ -276,14 +246,14 @@ class Crew:
             self.pending[actor.compute.remote(self.shipped, task.batch.jobs)] = actor, task
 
     def over(self, wait: bool) -> list[Any]:
-        """What is over by now; waits a moment for one where it may."""
+        """The tasks that have ended by now; with `wait`, a moment is spent waiting for one."""
         if not self.pending:
             raise LsapError("every Ray actor was lost for good; what is finished is kept: run the same command again")
         count = 1 if wait else len(self.pending)
         return self.ray.wait(list(self.pending), num_returns=count, timeout=POLL if wait else 0)[0]
 
     def take(self, reference: Any) -> Computed | None:
-        """What came of a slot's work; None where it was only getting ready, or is to be done again."""
+        """The outcome of a slot's task; None where it only made the actor ready, or has to be done again."""
         actor, task = self.pending.pop(reference)
         try:
             value = _value(self.ray, reference)
@@ -299,19 +269,19 @@ class Crew:
 
 
 def _after(task: Task, error: Exception) -> Task:
-    """The task to try again; it is an error where that was tried often enough."""
+    """The task for another attempt. Raises LsapError after the last attempt."""
     first = next(job.id for job in task.batch.jobs if job is not None)
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if task.lost + 1 == ATTEMPTS:
         raise LsapError(
             f"the batch of {first!r} was lost with its actor {ATTEMPTS} times ({reason}); what is finished is kept: "
-            "look into Ray's logs (/tmp/ray), perhaps for a lack of memory, and try a smaller batch_size"
+            "look into Ray's logs (/tmp/ray) for the cause, perhaps a lack of memory, and try a smaller batch_size"
         ) from error
     warnings.warn(f"a Ray actor was lost; the batch of {first!r} is computed again ({reason})", stacklevel=2)
     return replace(task, lost=task.lost + 1)
 
 
-def _mean_loss(results: Sequence[Inverted | None]) -> float:
-    losses = [float(result.curve["loss"][-1]) for result in results if result is not None]
+def _mean_loss(results: Sequence[Outcome]) -> float:
+    losses = [result.loss for result in results if isinstance(result, Result)]
     finite = [loss for loss in losses if np.isfinite(loss)]
     return float(np.mean(finite)) if finite else float("nan")

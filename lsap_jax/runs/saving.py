@@ -1,4 +1,4 @@
-"""Results on their way to the run folder, written while the next ones are computed; and where a run stands."""
+"""Writes results to the run folder while the next ones are computed, and counts the progress of a run."""
 
 import time
 from collections import deque
@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsap_jax.data import ImageError, Item
-from lsap_jax.inversion.inverter import Inverted
 from lsap_jax.runs.stream import Batch, Computed
+from lsap_jax.runs.worker import Failed, Result
 from lsap_jax.storage.flight import drop_flight
 from lsap_jax.storage.run_folder import RunFolder
-
-NOT_FINITE = "the loss was not finite at any step"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """Where a run stands. `loss` is the mean of the batch under way; `eta_seconds` is None until a chunk was timed;
-    `steps` is 0 where the steps of a batch are not told, as they are computed elsewhere.
+    `steps` is 0 where the steps of a batch are not reported, as they are computed elsewhere.
     """
 
     done: int
@@ -33,7 +31,7 @@ class Progress:
 
 
 class Clock:
-    """Counts images and steps of a run and tells a listener about it."""
+    """Counts images and steps of a run and reports them to a listener."""
 
     def __init__(self, total: int, done: int, report: Callable[[Progress], None] | None) -> None:
         self.total, self.done, self.failed, self.report = total, done, 0, report
@@ -44,23 +42,23 @@ class Clock:
         self.taken = 0.0  # share of the steps that those under way have behind them
 
     def begin(self, images: int) -> None:
-        """A batch with so many unfinished images goes to be computed."""
+        """The computation of a batch with this many unfinished images begins."""
         self.under_way += images
         self.taken = 0.0
 
     def end(self, images: int) -> None:
-        """The computing of so many images is over."""
+        """The computation of this many images is over."""
         self.under_way -= images
         self.computed += images
         self.taken = 0.0
 
     def saved(self, images: int) -> None:
-        """So many images are in the run folder."""
+        """This many images have been saved in the run folder."""
         self.computed -= images
         self.done += images
 
     def fail(self, images: int = 1) -> None:
-        """So many images could not be done; they were never computed, or are no longer counted as such."""
+        """This many images have failed; they were never computed, or are no longer counted as computed."""
         self.failed += images
 
     def chunk(self, step: int, steps: int, loss: float) -> None:
@@ -92,7 +90,7 @@ class Clock:
 
 
 class Saver:
-    """Saves results by two threads, and keeps at most so many images waiting for them.
+    """Saves results in two threads, and limits the number of images that wait for them.
 
     Attributes:
         taken: ids that are finished or on their way; the same image given again changes nothing.
@@ -118,16 +116,16 @@ class Saver:
             LsapError: these or earlier ones could not be written.
         """
         self.clock.end(self.unfinished(computed.batch))
-        new: list[tuple[Item, Inverted]] = []
+        new: list[tuple[Item, Result]] = []
         for index, item, result in zip(computed.batch.indices, computed.batch.items, computed.results, strict=True):
             if isinstance(item, ImageError) or item.id in self.taken:
                 continue
             self.taken.add(item.id)
-            if result is None:
-                self.folder.fail(item.id, NOT_FINITE, inputs[index])
+            if isinstance(result, Failed):
+                self.folder.fail(item.id, result.reason, inputs[index])
                 self.clock.computed -= 1
                 self.clock.fail()
-            else:
+            elif result is not None:
                 new.append((item, result))
         self.settle(leave=max(self.most - len(new), 0))
         futures = [self.pool.submit(_save, self.folder, item, result) for item, result in new]
@@ -162,15 +160,13 @@ class Saver:
         self.clock.tell()
 
 
-def _save(folder: RunFolder, item: Item, result: Inverted) -> None:
+def _save(folder: RunFolder, item: Item, result: Result) -> None:
     folder.write(
         item.id,
-        codes=result.codes,
-        image=result.image,
-        target=item.image,
-        curve=result.curve,
         metrics=result.metrics,
         input_sha256=item.sha256,
         flags=result.flags,
         notes=item.notes,
+        targets=item.image,
+        **result.parts,
     )

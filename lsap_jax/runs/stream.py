@@ -1,15 +1,16 @@
-"""Batches in, results out: what run.py asks of whoever does the computing, and the answer of this machine's devices."""
+"""The contract of engines, batches in and outcomes out, and the engines of this process's devices."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lsap_jax.data import ImageError, Item
-from lsap_jax.inversion.inverter import Inverted, Inverter, Job, StepReport
+from lsap_jax.inversion.inverter import StepReport
+from lsap_jax.inversion.jobs import Job
+from lsap_jax.runs.worker import Flow, Outcome, Stop, Worker
 from lsap_jax.storage.flight import Preempted
-
-Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Batch:
 
     Attributes:
         indices: in the source.
-        items: as loaded, or why not.
+        items: the loaded images, or why they could not be loaded.
         jobs: None where there is nothing to compute; at least one is a job.
     """
 
@@ -37,47 +38,82 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Computed:
-    """Results of some images, of one batch or of several, in any order.
+    """Outcomes of some images, of one batch or of several, in any order.
 
     Attributes:
         batch: the images.
-        results: of each; None for an image without a single finite step, and where there was no job.
-        flight: what may be forgotten as soon as these images, and all that came before them, are saved.
+        results: of each; None where there was no job.
+        flight: file of a batch under way, which may be deleted as soon as these images and all earlier ones are saved.
     """
 
     batch: Batch
-    results: Sequence[Inverted | None]
+    results: Sequence[Outcome]
     flight: Path | None = None
 
 
-# Takes batches when it has use for them. With the folder of the run, whom to tell after every chunk of steps, and what
-# says that it must stop; it raises `Preempted` then, when it has given what is finished.
+# (batches, folder of the run, report, stop) to outcomes. It takes a batch when it can use one, and calls `report` after
+# every chunk of steps. Once `stop` returns true, it yields what is finished and raises `Preempted`.
 Compute = Callable[[Iterator[Batch], Path, StepReport, Stop], Iterator[Computed]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """Who computes a run.
+    """Hands out the work.
 
     Attributes:
-        inverter: forms the batches, and is what run.json describes.
+        worker: forms the batches; run.json describes it.
         compute: see `Compute`.
-        record: what run.json says otherwise than the inverter.
+        record: entries of run.json that replace those of the worker.
     """
 
-    inverter: Inverter
+    worker: Worker
     compute: Compute
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
-def local(inverter: Inverter) -> Engine:
+@contextmanager
+def explaining(worker: Worker) -> Iterator[None]:
+    """Raises errors of the context as the worker explains them."""
+    try:
+        yield
+    except Exception as error:
+        if (explained := worker.explained(error)) is error:
+            raise
+        raise explained from error
+
+
+def local(worker: Worker) -> Engine:
     """Batch after batch on the devices of this process; the batch under way is saved when it must stop."""
 
     def compute(batches: Iterator[Batch], run: Path, report: StepReport, stop: Stop) -> Iterator[Computed]:
         for batch in batches:
             if stop():
                 raise Preempted("stopped between two batches")
-            flight = inverter.flight_of(run, batch.jobs)
-            yield Computed(batch=batch, results=inverter(batch.jobs, report, flight, stop), flight=flight)
+            flight = worker.flight_of(run, batch.jobs)
+            with explaining(worker):
+                results = worker(batch.jobs, report, flight, stop)
+            yield Computed(batch=batch, results=results, flight=flight)
 
-    return Engine(inverter=inverter, compute=compute)
+    return Engine(worker=worker, compute=compute)
+
+
+def flowing(worker: Worker, flow: Flow) -> Engine:
+    """Passes images of all batches through the slots of one batch on the devices of this process. Images under way at a
+    stop are not saved: few steps are lost where images leave early.
+    """
+
+    def compute(batches: Iterator[Batch], run: Path, report: StepReport, stop: Stop) -> Iterator[Computed]:
+        places: dict[str, Batch] = {}
+
+        def jobs() -> Iterator[Job]:
+            for batch in batches:
+                for i, job in enumerate(batch.jobs):
+                    if job is not None:
+                        places[job.id] = batch.pick([i])
+                        yield job
+
+        with explaining(worker):
+            for job, result in flow(jobs(), report, stop):
+                yield Computed(batch=places.pop(job.id), results=[result])
+
+    return Engine(worker=worker, compute=compute)

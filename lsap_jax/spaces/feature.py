@@ -19,36 +19,34 @@ def default_resolution(G: "Generator") -> int:
 
 
 def check_resolution(G: "Generator", resolution: int) -> int:
-    """The resolution, or the default for 0; LsapError where f cannot enter there."""
+    """The resolution, or the default for 0. Raises LsapError where f cannot enter there."""
     resolution = resolution or default_resolution(G)
-    if G.config.architecture != "skip":
+    if not G.config.entries:
         raise LsapError(
             f"base codes need a generator of architecture 'skip', this one is '{G.config.architecture}'; use z or z+"
         )
-    if resolution not in G.config.resolutions:
-        raise LsapError(f"base_resolution {resolution} is none of this generator's {G.config.resolutions}")
+    if resolution not in G.config.entries:
+        raise LsapError(f"base_resolution {resolution}: choose one of this generator's {tuple(G.config.entries)}")
     return resolution
 
 
 def own_feature(G: "Generator", resolution: int) -> jax.Array:
-    """[1, s, s, C]: the generator's own output of the injected layer at the mean w, where no encoder gives a start.
-
-    The layer is the first conv of the block of that resolution; the 4-px block has only conv1.
+    """[1, s, s, C]: the generator's own output of the layer that f replaces at the mean w, where no encoder gives a
+    start.
     """
-    layer = f"b{resolution}.conv0" if resolution > 4 else "b4.conv1"
     ws = jnp.broadcast_to(G.w_avg[None, None], (1, G.num_ws, G.w_dim))
-    return G.features(ws)[1][layer]
+    return G.features(ws)[1][G.config.entries[resolution].name]
 
 
 def uses_encoder(G: "Generator", resolution: int, source: str) -> bool:
     """Whether f starts at the base-code encoder's output.
 
     Args:
-        source: "encoder" insists, "w_avg" is `own_feature`, "auto" takes the encoder where there is one for this
-            resolution.
+        source: "encoder" requires the encoder, "w_avg" takes `own_feature`, "auto" takes the encoder where there is one
+            for this resolution.
 
     Raises:
-        LsapError: "encoder", and there is none; or another word.
+        LsapError: source is "encoder" and there is no such encoder, or source is another word.
     """
     if source not in ("auto", "encoder", "w_avg"):
         raise LsapError(f"init.f={source!r}: choose auto, encoder or w_avg")
@@ -65,7 +63,7 @@ def start(G: "Generator", images: jax.Array, resolution: int, source: str) -> ja
     """Start f0 [B, s, s, C] of the base code (`uses_encoder` says from where).
 
     Args:
-        images: [B, 8s, 8s, C] in [-1, 1] for the encoder; of any size where only their number counts.
+        images: [B, 8s, 8s, C] in [-1, 1] for the encoder; without it only their number counts.
     """
     if uses_encoder(G, resolution, source):
         assert G.basecode is not None

@@ -1,4 +1,4 @@
-"""P and P_N: w before the mapping network's last activation, and the same whitened (Zhu et al., Improved StyleGAN
+"""P and P_N: w before the mapping network's last activation, and p whitened (Zhu et al., Improved StyleGAN
 Embedding, arXiv 2012.09036).
 
 LeakyReLU_5 undoes the activation LeakyReLU_0.2, up to the gain √2, which stays in p. There w is about normal:
@@ -8,17 +8,21 @@ LeakyReLU_5 undoes the activation LeakyReLU_0.2, up to the gain √2, which stay
 with mean μ, variances Λ and axes V of `LatentStatistics`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lsap_jax.networks.layers import channelwise
-from lsap_jax.spaces.extended import add, mix, start_ws
+from lsap_jax.spaces.family import Flat, reached_rows
+from lsap_jax.spaces.intermediate import start_ws
 
 if TYPE_CHECKING:
-    from lsap_jax.models.generator import Generator, LatentStatistics
+    from lsap_jax.models.generator import Generator
+    from lsap_jax.models.latent_statistics import LatentStatistics
 
 SLOPE = 0.2  # of the mapping network's activation
 
@@ -43,7 +47,7 @@ def whiten(statistics: "LatentStatistics", p: jax.Array, floor: float = 0.0) -> 
     """p [..., w_dim] to p_N: of mean 0 and variance 1 along every axis for samples of the generator.
 
     Args:
-        floor: variances count as at least so much of the largest. Without it p_N is extremely stiff: those of the FFHQ
+        floor: least variance, as a part of the largest. Without it p_N is extremely stiff: the variances of the FFHQ
             generator span a factor of 4.5e8, and rounding in w decides the last axes.
     """
     centred = p - channelwise(statistics.p_mean, p.ndim)
@@ -57,47 +61,41 @@ def colour(statistics: "LatentStatistics", pn: jax.Array, floor: float = 0.0) ->
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaussian:
+class Gaussian(Flat):
     """P, P_N (one per image) or P_N+ (one per layer). Whitened spaces need the generator's `statistics`."""
 
-    extended: bool = False
+    per_layer: bool = False
     whitened: bool
     eigenvalue_floor: float = 0.0
     key = "p"
-    start = "w_avg"
+    has_ws = True
+    is_w = False
 
     @property
-    def statistics(self) -> bool:
-        """Whether `G.statistics` has to be there."""
+    def needs_statistics(self) -> bool:
         return self.whitened
 
     def shape(self, G: "Generator") -> tuple[int, ...]:
         """Shape of one image's code."""
-        return (G.num_ws, G.w_dim) if self.extended else (G.w_dim,)
+        return (G.num_ws, G.w_dim) if self.per_layer else (G.w_dim,)
 
     def init(self, G: "Generator", rng: jax.Array, source: str) -> jax.Array:
         """Starting codes of as many images as there are keys [B]; see `start_ws`."""
-        return self.from_ws(G, start_ws(G, rng, source, self.extended))
+        return self.from_ws(G, start_ws(G, rng, source, self.per_layer))
 
     def from_ws(self, G: "Generator", ws: jax.Array) -> jax.Array:
         """Codes of ws [B, num_ws, w_dim]; a space with one code per image takes the mean row."""
-        p = p_of(ws if self.extended else jnp.mean(ws, 1))
+        p = p_of(ws if self.per_layer else jnp.mean(ws, 1))
         return whiten(self._statistics(G), p, self.eigenvalue_floor) if self.whitened else p
 
     def decode(self, G: "Generator", p: jax.Array) -> dict[str, Any]:
         """Codes to {"ws": [B, num_ws, w_dim]}."""
         p = colour(self._statistics(G), p, self.eigenvalue_floor) if self.whitened else p
         w = w_of(p)
-        return {"ws": w if self.extended else G.repeat_w(w)}
+        return {"ws": w if self.per_layer else G.repeat_w(w)}
 
-    def retract(self, p: jax.Array) -> jax.Array:
-        return p
-
-    def move(self, p: jax.Array, direction: jax.Array, strength: jax.Array) -> jax.Array:
-        return add(p, direction, strength)
-
-    def between(self, a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
-        return mix(a, b, t)
+    def reached(self, G: "Generator", rows: Collection[int]) -> np.ndarray | None:
+        return reached_rows(G, rows, self.per_layer)
 
     def _statistics(self, G: "Generator") -> "LatentStatistics":
         if G.statistics is None:

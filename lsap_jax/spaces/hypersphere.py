@@ -4,12 +4,15 @@ A normal z of many dimensions has norm √z_dim almost surely, so the prior of Z
 sphere. Optimisation leaves it; the retraction of eq. 5 brings every z_i back.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from lsap_jax.spaces.family import reached_rows
 from lsap_jax.spaces.mapping_inverse import fit_z
 from lsap_jax.spaces.sphere import retract, slerp
 
@@ -23,18 +26,21 @@ class Hypersphere:
 
     `normalise` puts StyleGAN's own normalisation of z inside the graph, as the authors' code of F/Z+ does: then z may
     leave the sphere during the optimisation without changing the image. Without it z enters the mapping network as it
-    is, and whoever moves it retracts it.
+    is, and has to be retracted after every move.
     """
 
-    extended: bool
+    per_layer: bool
     normalise: bool = False
     key = "z"
     start = "random"
-    statistics = False
+    needs_statistics = False
+    has_ws = True
+    is_w = False
+    on_sphere = True
 
     def shape(self, G: "Generator") -> tuple[int, ...]:
         """Shape of one image's code."""
-        return (G.num_ws, G.z_dim) if self.extended else (G.z_dim,)
+        return (G.num_ws, G.z_dim) if self.per_layer else (G.z_dim,)
 
     def init(self, G: "Generator", rng: jax.Array, source: str) -> jax.Array:
         """Starting codes of as many images as there are keys [B]: "random", or "w_avg", the z that comes nearest to
@@ -47,12 +53,12 @@ class Hypersphere:
 
     def from_ws(self, G: "Generator", ws: jax.Array) -> jax.Array:
         """Codes whose ws come near to ws [B, num_ws, w_dim] (`fit_z`); Z fits the mean row, the nearest to all."""
-        rows = ws if self.extended else jnp.mean(ws, 1)
+        rows = ws if self.per_layer else jnp.mean(ws, 1)
         return fit_z(G, rows.reshape(-1, G.w_dim)).reshape(*rows.shape[:-1], G.z_dim)
 
     def decode(self, G: "Generator", z: jax.Array) -> dict[str, Any]:
         """Codes [B, z_dim] or [B, num_ws, z_dim] to {"ws": [B, num_ws, w_dim]}, without truncation."""
-        if self.extended:
+        if self.per_layer:
             return {"ws": G.map_rows(z, normalize=self.normalise)}
         return {"ws": G.repeat_w(G.map_w(z, normalize=self.normalise))}
 
@@ -67,3 +73,6 @@ class Hypersphere:
     def between(self, a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
         """Along the great arcs, every z_i by itself."""
         return slerp(a, b, t.reshape(-1, *(1,) * (a.ndim - 1)))
+
+    def reached(self, G: "Generator", rows: Collection[int]) -> np.ndarray | None:
+        return reached_rows(G, rows, self.per_layer)

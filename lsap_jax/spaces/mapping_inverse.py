@@ -1,4 +1,4 @@
-"""z of given w: the mapping network has no inverse in practice, so the nearest z is looked for."""
+"""z for given w: the mapping network has no inverse in practice, so the z with the nearest w is searched for."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any

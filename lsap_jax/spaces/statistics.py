@@ -1,8 +1,8 @@
 """Latent statistics of a generator: computed once from samples, cached beside its weights, read from BDInvert's files.
 
-Sums are float64 and about a point near the mean, so that the error is that of sampling. The cache is a file
+Sums are in float64 about a point near the mean, so that only the error of sampling remains. The cache is a file
 `DIGEST.statistics` (the first 16 digits of the SHA-256 of mapping and synthesis) in the folder of the weights, or in
-the user's cache folder (XDG_CACHE_HOME, ~/.cache) where that one cannot be written.
+the user's cache folder (XDG_CACHE_HOME, ~/.cache) where that folder cannot be written.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,8 @@ import numpy as np
 from lsap_jax.cache import user_folder
 from lsap_jax.errors import LsapError
 from lsap_jax.losses.alignment import sn_layers, unit_styles
-from lsap_jax.models.generator import Generator, LatentStatistics
+from lsap_jax.models.generator import Generator
+from lsap_jax.models.latent_statistics import LatentStatistics
 from lsap_jax.spaces.gaussian import SLOPE
 from lsap_jax.storage.weights_file import Unwritable, read_weights, write_weights
 
@@ -49,13 +50,13 @@ def compute_statistics(
         LsapError: fewer than two samples, or more anchor samples than samples.
     """
     if samples < 2 or not 0 < anchor_samples <= samples:
-        raise LsapError(f"statistics of {samples} samples, {anchor_samples} of them for anchors: at least 2 and 1")
+        raise LsapError(f"statistics: {samples} samples, {anchor_samples} of them for anchors; give at least 2 and 1")
     rng = jax.random.key(seed)
     first = np.asarray(_sample_w(G, rng, 0), np.float64)
     w_origin, p_origin = first.mean(axis=0), _p(first).mean(axis=0)
     w_sum, w_square, p_sum = (np.zeros(G.w_dim) for _ in range(3))
     p_products = np.zeros((G.w_dim, G.w_dim))
-    anchors = {name: np.zeros(G.config.style_layers()[name][1]) for name in sn_layers(G.config)}
+    anchors = {name: np.zeros(G.config.layer[name].width) for name in sn_layers(G.config)}
     for start in range(0, samples, CHUNK):
         w32 = _sample_w(G, rng, start // CHUNK)[: samples - start]
         w = np.asarray(w32, np.float64)
@@ -132,14 +133,14 @@ def with_statistics(G: Generator, report: Report | None = None) -> Generator:
     """
     if G.statistics is not None:
         return G
-    if not G.source:  # made in this process: nothing to keep a file beside
-        return G.replace(statistics=_computed_once(_Keyed(G, report, G.network_sha256)))
+    if not G.source:  # made in this process: there is no file beside which to cache
+        return G.with_part("statistics", _computed_once(_Keyed(G, report, G.network_sha256)))
     places = cache_places(G)
     found = next((read for path in places if (read := read_statistics(path, G)) is not None), None)
     if found is None:
         found = compute_statistics(G, report=report)
         _save(places, found)
-    return G.replace(statistics=found)
+    return G.with_part("statistics", found)
 
 
 class _Keyed:
@@ -168,7 +169,7 @@ def cache_places(G: Generator) -> list[Path]:
 
 
 def read_statistics(path: Path, G: Generator) -> LatentStatistics | None:
-    """The statistics in a file of `write_statistics`; None where there is none, or of another generator.
+    """The statistics in a file of `write_statistics`; None if there is no file, or it is of another generator.
 
     Raises:
         LsapError: the file is damaged.
@@ -189,7 +190,7 @@ def write_statistics(path: str | Path, statistics: LatentStatistics) -> str:
 
 
 def _save(places: list[Path], statistics: LatentStatistics) -> None:
-    """To the first place but the package's own that can be written; without one they are computed again next time."""
+    """Writes to the first place outside the package that can be written; without one they are computed again later."""
     for path in places[1:]:
         try:
             write_statistics(path, statistics)
@@ -210,17 +211,14 @@ def with_pnorm(G: Generator, folder: str | Path) -> Generator:
     arrays = {name: _read_npy(Path(folder) / file, G.w_dim) for name, file in PNORM_FILES.items()}
     values, vectors = arrays["p_values"].reshape(-1), arrays["p_vectors"]
     if vectors.shape != (G.w_dim, G.w_dim) or values.shape != (G.w_dim,):
-        raise LsapError(f"{folder}: eigenvectors {vectors.shape} and values {values.shape} for w_dim {G.w_dim}")
+        raise LsapError(f"{folder}: eigenvectors {vectors.shape} and values {values.shape} do not fit w_dim {G.w_dim}")
     if not (values > 0).all() or np.abs(vectors.T @ vectors - np.eye(G.w_dim)).max() > 1e-3:
         raise LsapError(f"{folder}: variances have to be positive and eigenvectors orthonormal columns")
     statistics = with_statistics(G).statistics
     assert statistics is not None
     found = {name: jnp.asarray(a, jnp.float32) for name, a in arrays.items()}
-    return G.replace(
-        statistics=statistics.replace(
-            p_mean=found["p_mean"].reshape(-1), p_values=found["p_values"].reshape(-1), p_vectors=found["p_vectors"]
-        )
-    )
+    own = {"p_mean": found["p_mean"].reshape(-1), "p_values": found["p_values"].reshape(-1)}
+    return G.with_part("statistics", statistics.replace(**own, p_vectors=found["p_vectors"]))
 
 
 def _read_npy(path: Path, dim: int) -> np.ndarray:
@@ -230,5 +228,5 @@ def _read_npy(path: Path, dim: int) -> np.ndarray:
         raise LsapError(f"{path}: cannot be read as an array of numbers ({error})") from error
     array = np.real(array)  # numpy's eig, which made these files, may return complex numbers
     if array.size not in (dim, dim * dim) or array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise LsapError(f"{path}: is {array.dtype} {list(array.shape)}; finite numbers for w_dim {dim} are needed")
+        raise LsapError(f"{path}: holds {array.dtype} {list(array.shape)}; finite numbers for w_dim {dim} are needed")
     return np.asarray(array, np.float64)

@@ -24,8 +24,8 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
-PATIENCE = 900.0  # seconds that a part waits while another process puts the whole together and writes its report
-SILENCE = 5.0  # seconds of them without a word
+PATIENCE = 900.0  # seconds that a part waits while another process merges the parts and writes the report
+SILENCE = 5.0  # seconds of waiting before a warning
 
 
 class InUse(LsapError):
@@ -75,7 +75,7 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    with suppress(FileExistsError):  # another thread was faster; where it is a file, what follows says so
+    with suppress(FileExistsError):  # another thread was faster; if it is a file, the next step fails
         os.mkdir(folder)
     sync_folder(folder.parent)
 
@@ -93,10 +93,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def append_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Appends one JSON object as a line with its checksum, and syncs it. A failed line is taken back.
+    """Appends one JSON object as a line with its checksum, and syncs it. If that fails, the line is removed.
 
     Raises:
-        LsapError: the disk is full or the file cannot be written; it is as it was before.
+        LsapError: the disk is full or the file cannot be written; it stays as it was.
     """
     try:
         new = not path.exists()
@@ -123,7 +123,7 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
 
 
 def read_records(path: Path, *, cut: bool = False) -> list[dict[str, Any]]:
-    """Reads a file of `append_record`; an absent one is empty.
+    """Reads a file of `append_record`; an absent file has no records.
 
     Args:
         path: the file.
@@ -143,7 +143,7 @@ def read_records(path: Path, *, cut: bool = False) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
         except ValueError:
-            if number == len(lines) - 1 and not lines[-1]:  # torn on the medium, its end before its middle
+            if number == len(lines) - 1 and not lines[-1]:  # torn: its end was on the disk before its middle
                 break
             raise LsapError(_damaged_line(path, number)) from None
         if not isinstance(record, dict) or record.pop("check", None) != _check(record):
@@ -159,12 +159,12 @@ def claim(folder: Path, marks: Sequence[str], part: str = "") -> list[int]:
     """Makes a folder for results if there is none, and locks it as `lock_folder` does.
 
     Args:
-        marks: names of files of which a folder of this kind has one, unless it is empty. A folder of other things is
-            not touched, not even to lock it.
+        marks: names of files, one of which every folder of this kind has unless it is empty. Another folder is left
+            as it is, and is not locked either.
 
     Raises:
         InUse: another process has the lock.
-        LsapError: it is a file, holds other things, or cannot be written.
+        LsapError: the path is a file, or the folder holds other things or cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise LsapError(f"{folder}: is a file; choose a folder")
@@ -181,7 +181,7 @@ def claim(folder: Path, marks: Sequence[str], part: str = "") -> list[int]:
 
 @contextmanager
 def claimed(folder: Path, marks: Sequence[str]) -> Iterator[None]:
-    """`claim` of the whole, for a while; what a killed writer left half done is deleted."""
+    """Holds the lock of `claim` within the context, and deletes the temporary files of a killed writer first."""
     locks = claim(folder, marks)
     try:
         remove_leftovers([folder])
@@ -193,13 +193,13 @@ def claimed(folder: Path, marks: Sequence[str]) -> Iterator[None]:
 
 def lock_folder(folder: Path, part: str = "") -> list[int]:
     """Takes the folder's lock, which the kernel releases when the process ends, however it ends; close the returned
-    descriptors to release it before.
+    descriptors to release it earlier.
 
     Args:
-        part: of a folder that several processes write: excludes others of the same part, and whoever wants the whole.
+        part: name of a part, if several processes write the folder: excludes writers of this part and of the whole.
 
     Raises:
-        InUse: another process (or another writer in this one) has it.
+        InUse: another process (or another writer in this one) holds the lock.
     """
     if not part:
         return [_lock(folder, LOCK, shared=False)]
@@ -225,13 +225,13 @@ def _lock(folder: Path, name: str, shared: bool) -> int:
         raise InUse(f"{folder}: another process is writing there; wait for it, or choose another folder") from None
     except OSError as error:  # some network file systems have no locks
         warnings.warn(
-            f"{folder}: no lock ({error.strerror}); make sure that only one process writes there", stacklevel=2
+            f"{folder}: cannot be locked ({error.strerror}); make sure that only one process writes there", stacklevel=2
         )
     return descriptor
 
 
 def _wait_for(descriptor: int, kind: int, folder: Path, seconds: float) -> None:
-    """Takes a lock; raises BlockingIOError where another process still has it after so long."""
+    """Takes a lock; raises BlockingIOError if another process still holds it after `seconds`."""
     start, told = time.monotonic(), False
     while True:
         try:
@@ -247,8 +247,8 @@ def _wait_for(descriptor: int, kind: int, folder: Path, seconds: float) -> None:
 
 
 def remove_leftovers(folders: Iterable[Path]) -> None:
-    """Deletes temporary files that a killed writer left below these folders, but for folders with a lock of their own,
-    as a comparison's runs are. Only for who holds the lock.
+    """Deletes temporary files that a killed writer left below these folders, except in subfolders with a lock of their
+    own, such as the runs of a comparison. The caller holds the lock.
     """
     for top in folders:
         for folder, inner, names in os.walk(top):
@@ -258,17 +258,17 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
 
 
 def is_lock(name: str) -> bool:
-    """Whether a file name is one of `lock_folder`."""
+    """Whether a file name is that of a lock of `lock_folder`."""
     return name == LOCK or name.startswith(f"{LOCK}.")
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file name is one that `write_files` uses on the way."""
+    """Whether a file name is that of a temporary file of `write_files`."""
     return name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1])
 
 
 def explained(error: OSError, path: Path) -> LsapError:
-    """The message of a failed write for people."""
+    """A failed read or write as an error for the user."""
     if error.errno in _FULL:
         return LsapError(
             f"{path}: {_FULL[error.errno]}; what is finished is kept: make room and run the same command again"
@@ -277,7 +277,7 @@ def explained(error: OSError, path: Path) -> LsapError:
 
 
 def _damaged_line(path: Path, number: int) -> str:
-    return f"{path}: line {number} has changed since it was written; restore it, or delete it to have it done again"
+    return f"{path}: line {number} has changed since it was written; restore the line, or delete it and run again"
 
 
 def _check(record: Mapping[str, Any]) -> str:
@@ -295,5 +295,5 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
-    while view:  # a nearly full disk takes a part first and says so at the next call
+    while view:  # a nearly full disk takes a part first and fails at the next call
         view = view[os.write(descriptor, view) :]

@@ -24,7 +24,7 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
         for name in sorted(arrays):
             array = np.asarray(arrays[name], order="C")
             if array.dtype.kind not in "biufc":
-                raise ValueError(f"array {name!r} of dtype {array.dtype} does not go into .npz: cast it to float32")
+                raise ValueError(f"array {name!r} of dtype {array.dtype} cannot be stored in .npz: cast it to float32")
             entry = io.BytesIO()
             np.lib.format.write_array(entry, array, allow_pickle=False)
             info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
@@ -42,7 +42,7 @@ def arrays_from_npz(data: bytes) -> dict[str, np.ndarray]:
 def png_bytes(image: np.ndarray) -> bytes:
     """A uint8 image [H, W, 1 or 3] as a PNG without metadata."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] not in (1, 3):
-        raise ValueError(f"{image.dtype} {list(image.shape)} is no picture: uint8 [H, W, 1 or 3] is")
+        raise ValueError(f"{image.dtype} {list(image.shape)} is not a picture; give uint8 [H, W, 1 or 3]")
     buffer = io.BytesIO()
     picture = Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[-1] == 1 else image))
     picture.save(buffer, "PNG", compress_level=_PNG_LEVEL)
@@ -57,8 +57,8 @@ def image_from_png(data: bytes) -> np.ndarray:
 
 
 def metrics_csv(rows: Mapping[str, Mapping[str, float]]) -> bytes:
-    """A table with a row per id, sorted: mse, psnr and ssim first, the other metrics by name; a cell is empty where an
-    image lacks one. Numbers are written so that they read back exactly.
+    """A table with a row per id, sorted: mse, psnr and ssim first, the other metrics by name; a cell is empty if an
+    image lacks the metric. Numbers are written so that they read back exactly.
     """
     names = {name for row in rows.values() for name in row}
     columns = [name for name in _FIRST_COLUMNS if name in names] + sorted(names.difference(_FIRST_COLUMNS))

@@ -1,9 +1,9 @@
-"""Batches under way when a process is asked to stop (SIGTERM of a scheduler that preempts): saved, and gone on with.
+"""Saves batches under way when a process is asked to stop (SIGTERM of a scheduler that preempts), and resumes them.
 
     flight/DIGEST/state/       Orbax: codes, optimiser state, step counters and the curves so far
-    flight/DIGEST/flight.json  written last: without it there is nothing
+    flight/DIGEST/flight.json  written last: without it the flight is ignored
 
-The digest is of what makes the batch, so whichever process gets it next finds its flight.
+The digest identifies the batch, so the process that computes it next finds its flight.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ Curves = list[dict[str, Any]]
 
 
 class Preempted(LsapError):
-    """The process was asked to stop; what is finished and what is under way is saved."""
+    """The process was asked to stop; finished images and the batch under way are saved."""
 
 
 def flight_path(run: Path, batch: Mapping[str, Any]) -> Path:
@@ -49,9 +49,9 @@ def save_flight(path: Path, state: Any, curves: Curves) -> None:
 
 
 def load_flight(path: Path, like: Any) -> tuple[Any, Curves] | None:
-    """(state, curves) of `save_flight`, the state placed on devices as `like`, the state of a fresh start, is.
+    """(state, curves) of `save_flight`; the state is placed on the devices of `like`, the state of a fresh start.
 
-    None where nothing was saved, where it is damaged, or not of this shape: the batch is then computed from its start.
+    None if nothing was saved, or if it is damaged or of another shape: the batch is then computed from its start.
     """
     try:
         whole = json.loads((path / "flight.json").read_bytes()) == _digests(path / "state")
@@ -77,6 +77,6 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def drop_flight(path: Path) -> None:
-    """Forget what was saved there, if anything."""
+    """Delete the flight, if there is one."""
     (path / "flight.json").unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)

@@ -1,10 +1,10 @@
-"""A share of a run for one of several processes that need no word from each other.
+"""Shards of a run for several processes that do not communicate.
 
-Batches are numbered over the whole list of images; shard i of n takes those whose number is i modulo n. So a batch has
-the same images, and gives the same bytes, whatever n is.
+Batches are numbered over the whole list of images; shard i of n takes the batches whose number is i modulo n. So a
+batch has the same images, and gives the same bytes, whatever n is.
 
-Where the platform demands it (a TPU pod, or whoever sets JAX_COORDINATOR_ADDRESS), the processes join `jax.distributed`
-and take rank and count from there. Every one still computes on its own devices alone.
+If the platform demands it (a TPU pod, or JAX_COORDINATOR_ADDRESS is set), the processes join `jax.distributed` and take
+rank and count from there. Each process still computes on its own devices alone.
 """
 
 import re
@@ -14,8 +14,8 @@ from typing import Any
 
 from lsap_jax.errors import LsapError
 
-# Launchers' names for (rank, count, the least rank); the first that is set wins. A Kubernetes indexed job does not tell
-# its pods how many they are: set JOB_COMPLETIONS in its specification.
+# Launchers' variables for (rank, count, smallest rank); the first that is set wins. A Kubernetes indexed job does not
+# tell its pods how many they are: set JOB_COMPLETIONS in its specification.
 LAUNCHERS = (
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
     ("SLURM_PROCID", "SLURM_NTASKS", None),
@@ -24,7 +24,7 @@ LAUNCHERS = (
 )
 COORDINATOR = "JAX_COORDINATOR_ADDRESS"
 JOINED = ("JAX_PROCESS_ID", "JAX_NUM_PROCESSES", None)
-LAST_ONE = 7 * 24 * 3600  # seconds that a process which is done waits for the others, as jax ends all of them together
+LAST_ONE = 7 * 24 * 3600  # seconds that a finished process waits for the others, as jax ends all together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +45,10 @@ class Shard:
 
 
 def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
-    """The shard of "i/n", or of "auto", which asks the launcher's environment.
+    """The shard of "i/n", or of "auto", which reads the launcher's variables.
 
     Raises:
-        LsapError: neither, i is not from 0 to n - 1, or no launcher tells rank and count.
+        LsapError: the text is neither, i is not from 0 to n - 1, or no launcher states rank and count.
     """
     if text == "auto":
         return _of_launcher(environment)
@@ -59,12 +59,12 @@ def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
 
 
 def joined_shard(environment: Mapping[str, str]) -> Shard | None:
-    """The share of a process that has to join `jax.distributed`, which it has then done; None where it has not to.
+    """Joins `jax.distributed` if this process has to, and returns its shard; None if it does not have to.
 
     Call it before anything touches a device.
 
     Raises:
-        LsapError: rank and count are not told, or the others do not answer.
+        LsapError: rank and count are unknown, or the other processes do not answer.
     """
     hosts = environment.get("TPU_WORKER_HOSTNAMES", "").split(",")
     if COORDINATOR not in environment and len(hosts) < 2:
@@ -99,12 +99,12 @@ def _read(environment: Mapping[str, str], launchers: Sequence[tuple[str, str, st
         if rank not in environment:
             continue
         if count not in environment:
-            raise LsapError(f"--shard=auto: {rank} is set and {count} is not; set it, or give --shard=i/n")
+            raise LsapError(f"--shard=auto: {rank} is set and {count} is not; set {count}, or give --shard=i/n")
         number = environment[count]
         values = [environment[rank], str(len(number.split(","))) if "HOSTNAMES" in count else number]
         values.append(environment.get(least, "0") if least else "0")
         if not all(value.isdecimal() for value in values):
-            raise LsapError(f"--shard=auto: {rank} and {count} are no numbers ({', '.join(values)}); give --shard=i/n")
+            raise LsapError(f"--shard=auto: {rank} and {count} are not numbers ({', '.join(values)}); give --shard=i/n")
         index, total, first = map(int, values)
         return _shard(index - first, total, f"--shard=auto ({rank}={index}, {count}={number})")
     return None

@@ -1,24 +1,24 @@
-"""A run in one sharded store: results of hundreds of thousands of images in some thousands of files or objects.
+"""A run as one sharded store: results of hundreds of thousands of images in a few thousand files or objects.
 
-    zarr.json            says what the store holds, with the SHA-256 of every file below; written last
-    plan.json            says the same before the first array is written, so that an interrupted export goes on
+    zarr.json            the description of the store, with the SHA-256 of every file below; written last
+    plan.json            the same, written before the first array, so that an interrupted export can resume
     ids.txt              an id per line: row i of every array belongs to line i
-    codes/NAME  images  targets  curves/NAME  metrics/NAME      arrays, the images on the first axis
+    images  targets  codes/NAME  curves/NAME  refined/NAME  metrics/NAME      arrays, the images on the first axis
     rows/00000.jsonl     the manifest's records of one shard of rows, each with the SHA-256 of the row's arrays
     files/               run.json, failures.jsonl, metrics.csv, evaluation.json
 
-Zarr v3 with the sharding codec, written and read by TensorStore, which Orbax brings along: a chunk is one image, so
-that any of them is read alone, a shard is about a thousand of them, and a bucket serves as well as a disk. Every chunk
-has a checksum, which readers verify. What is in a store depends on the run alone.
+Zarr v3 with the sharding codec, written and read by TensorStore, which Orbax installs. A chunk is one image, so that
+each image can be read alone; a shard is about a thousand images; a bucket serves as well as a disk. Every chunk has a
+checksum, which readers verify. The contents of a store depend on the run alone.
 """
 
 import json
 import math
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,13 @@ import tensorstore as ts
 from lsap_jax.data.ids import id_problem
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
+from lsap_jax.storage.parts import PARTS
 from lsap_jax.storage.results import Record
 
 FORMAT = "lsap_jax store 1"
 SHARD_ROWS = 1000
-SHARD_BYTES = 2**29  # of one shard of all arrays together, before compression; about three times as much is in use
-_MOST_ROWS, _MOST_BYTES = 10**6, 2**32  # that a reader believes
-GROUPS = ("codes", "curves", "metrics")
+SHARD_BYTES = 2**29  # of one shard of all arrays together, before compression; takes about 3 times as much memory
+_MOST_ROWS, _MOST_BYTES = 10**6, 2**32  # above these a reader refuses a store
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC = {"name": "crc32c"}
 _ZSTD = {"name": "zstd", "configuration": {"level": 3}}
@@ -41,15 +41,15 @@ _ZSTD = {"name": "zstd", "configuration": {"level": 3}}
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """A whole store, open for reading.
+    """A complete store, open for reading.
 
     Attributes:
         name: as it was named, for messages.
         ids: of the images, sorted; row i is image ids[i].
         arrays: "codes/z", "images", "targets", "curves/loss", "metrics/psnr", ...: TensorStore arrays [N, ...], read by
             `store.arrays["images"][i].read().result()`. Curves that ended early are followed by NaN.
-        about: what zarr.json says.
-        kvstore: where it lies.
+        about: the description in zarr.json.
+        kvstore: the key-value store that holds it.
     """
 
     name: str
@@ -71,7 +71,7 @@ def open_place(name: str | os.PathLike[str]) -> Any:
     """The key-value store of a local path, or of a URL that TensorStore knows (gs://, s3://, file://, memory://, ...).
 
     Raises:
-        LsapError: a URL that it does not know.
+        LsapError: TensorStore does not know the URL.
     """
     text = os.fspath(name)
     with explained(text):
@@ -87,14 +87,14 @@ def open_store(name: str, kvstore: Any = None) -> Store:
     """Opens a store for reading.
 
     Raises:
-        LsapError: there is none, it is not whole or of another format, or its description has changed.
+        LsapError: there is no store, it is incomplete or of another format, or its description has changed.
     """
     place = open_place(name) if kvstore is None else kvstore
     data = read_key(place, name, "zarr.json")
     if data is None:
         if read_key(place, name, "plan.json") is not None:
-            raise LsapError(f"{name}: is not whole, its export was interrupted; run `lsap-jax export` again")
-        raise LsapError(f"{name}: is no store, it has no zarr.json")
+            raise LsapError(f"{name}: is incomplete, its export was interrupted; run `lsap-jax export` again")
+        raise LsapError(f"{name}: is not a store, it has no zarr.json")
     about = _about(name, data)
     ids = _ids(name, about, checked_key(place, name, about, "ids.txt"))
     arrays = {}
@@ -108,11 +108,11 @@ def open_store(name: str, kvstore: Any = None) -> Store:
 
 
 def _ids(name: str, about: Record, data: bytes) -> list[str]:
-    """Lines of ids.txt; each is used as a path."""
+    """The lines of ids.txt, checked because each is used as a path."""
     ids = data.decode("utf-8", "replace").split("\n")[:-1]
     unsafe = next((f"the id {id!r} {id_problem(id)}" for id in ids if id_problem(id)), None)
     if unsafe or len(ids) != about["images"] or len(set(ids)) != len(ids):
-        problem = unsafe or f"{about['images']} different ids are not in it"
+        problem = unsafe or f"it does not hold {about['images']} different ids"
         raise LsapError(f"{name}/ids.txt: {problem}; export the run again")
     return ids
 
@@ -137,38 +137,58 @@ def _about(name: str, data: bytes) -> Record:
 
 
 def problem_of(about: Record) -> str | None:
-    """What a description that this package wrote never has."""
+    """Why this package cannot have written a description; None if it can."""
     try:
         rows, arrays = about["shard_rows"], about["arrays"]
         if not (isinstance(about["images"], int) and isinstance(rows, int) and 0 < rows <= _MOST_ROWS):
-            return f"{about['images']!r} images in shards of {rows!r} cannot be"
+            return f"{about['images']!r} images in shards of {rows!r} are impossible"
         if not {"images", "targets"} <= arrays.keys():
-            return "names no images or no targets"
+            return "it names no images or no targets"
         for name in [*arrays, *(f"metrics/{metric}" for metric in about["metrics"])]:
-            if not re.fullmatch(r"images|targets|(codes|curves|metrics)/[^/]+", name) or id_problem(name):
+            if not _is_array(name) or id_problem(name):
                 return f"an array is called {name!r}"
         if rows > 1 and rows * row_bytes(arrays) > _MOST_BYTES:
             return f"{rows} rows of {row_bytes(arrays)} bytes are more than a shard holds"
         if not all(isinstance(digest, str) for digest in about["sha256"].values()):
-            return "a SHA-256 is none"
+            return "a SHA-256 is not a text"
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        return f"lacks something ({type(error).__name__}: {error})"
+        return f"an entry is missing or damaged ({type(error).__name__}: {error})"
     return None
 
 
+def _is_array(name: str) -> bool:
+    """Whether an array may have this name: that of a picture, or PART/NAME, or metrics/NAME."""
+    kind, _, rest = name.partition("/")
+    if kind == "metrics":
+        return bool(rest) and "/" not in rest
+    return kind in PARTS and PARTS[kind].stored and bool(rest) == PARTS[kind].arrays
+
+
+def is_ragged(name: str) -> bool:
+    """Whether images may have shorter arrays of this name than others."""
+    kind = name.partition("/")[0]
+    return kind in PARTS and PARTS[kind].ragged
+
+
+def groups_of(arrays: Iterable[str]) -> list[str]:
+    """The groups of the arrays with these names."""
+    parents = {str(parent) for name in arrays for parent in PurePosixPath(name).parents}
+    return sorted(parents - {"."})
+
+
 def row_bytes(arrays: Mapping[str, Record]) -> int:
-    """Size of one image's arrays."""
+    """Size of one image's arrays in bytes."""
     return sum(math.prod(about["shape"]) * np.dtype(about["dtype"]).itemsize for about in arrays.values())
 
 
 def all_arrays(about: Record) -> dict[str, Record]:
-    """Name -> {"dtype", "shape"} without the first axis, of what the plan names."""
+    """Name -> {"dtype", "shape"} without the first axis, for the arrays of the plan."""
     return {**about["arrays"], **{f"metrics/{name}": {"dtype": "float64", "shape": []} for name in about["metrics"]}}
 
 
 def open_array(place: Any, name: str, about: Record, plan: Record, create: bool) -> Any:
     rows, shape = plan["shard_rows"], about["shape"]
-    chunk = [rows if name.startswith("metrics/") else 1, *shape]  # a chunk of one number would be larger than it
+    chunk = [rows if name.startswith("metrics/") else 1, *shape]  # a chunk takes more space than one number
     sharding = {"chunk_shape": chunk, "codecs": [_BYTES, _ZSTD, _CRC], "index_codecs": [_BYTES, _CRC]}
     metadata = {
         "shape": [plan["images"], *shape],
@@ -189,7 +209,7 @@ def parse_line(line: bytes) -> Record:
     """A line of `atomic.encode_record`.
 
     Raises:
-        ValueError: it has changed.
+        ValueError: the line has changed.
     """
     record = json.loads(line)
     if not isinstance(record, dict):
@@ -215,7 +235,7 @@ def check_of(about: Record) -> str:
 def checked_key(place: Any, name: str, about: Record, key: str) -> bytes:
     data = read_key(place, name, key)
     if data is None or key not in about["sha256"] or atomic.sha256(data) != about["sha256"][key]:
-        what = "is missing" if data is None else "has changed since it was written (its SHA-256 is another)"
+        what = "is missing" if data is None else "has changed since it was written (its SHA-256 differs)"
         raise LsapError(f"{name}/{key}: {what}; restore it, or export the run again")
     return data
 
@@ -234,7 +254,7 @@ def write_key(place: Any, name: str, key: str, data: bytes) -> None:
 
 @contextmanager
 def explained(name: str) -> Iterator[None]:
-    """TensorStore's errors, which go on with source lines and addresses, as one of ours."""
+    """Raises TensorStore's errors as LsapError, without their source lines and addresses."""
     try:
         yield
     except (ValueError, OSError, RuntimeError, NotImplementedError) as error:

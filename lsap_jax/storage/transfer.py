@@ -1,7 +1,7 @@
-"""A run folder as a store, and a store as a run folder: shard by shard, with bounded memory, each resumable.
+"""A run folder as a store, and a store as a run folder: shard by shard, with bounded memory; both can be resumed.
 
-An interrupted export is never taken for a whole one: of a shard, the file of rows is written last, and of the store,
-zarr.json. A run folder is at every moment one whose images in the manifest are whole.
+An interrupted export is never taken for a complete one: the file of rows is the last one of a shard, and zarr.json that
+of the store. In a run folder, the images in the manifest are complete at every moment.
 """
 
 import hashlib
@@ -16,22 +16,19 @@ import tensorstore as ts
 
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
-from lsap_jax.storage.file_bytes import npz_bytes, png_bytes
+from lsap_jax.storage.parts import PARTS, encoded, from_named_arrays, named_arrays
 from lsap_jax.storage.results import (
     Record,
     as_json,
     from_json,
-    read_arrays,
-    read_code,
     read_failures,
-    read_image,
     read_manifest,
+    read_part,
     read_run,
 )
 from lsap_jax.storage.run_folder import RunFolder
 from lsap_jax.storage.store import (
     FORMAT,
-    GROUPS,
     SHARD_BYTES,
     SHARD_ROWS,
     Store,
@@ -39,6 +36,8 @@ from lsap_jax.storage.store import (
     check_of,
     explained,
     group_json,
+    groups_of,
+    is_ragged,
     json_bytes,
     open_array,
     open_place,
@@ -52,25 +51,26 @@ from lsap_jax.storage.store import (
 )
 
 THREADS = 4
-_ADDED = ("content", "curve_length")  # what a row's record has beside the manifest's
+_ADDED = ("content", "curve_length")  # in a row's record in addition to the manifest's
 _EXTRA_FILES = ("metrics.csv", "evaluation.json")
+STORED = sorted((name for name, part in PARTS.items() if part.stored), key=lambda name: PARTS[name].arrays)
 
 Row = dict[str, np.ndarray]
 Tell = Callable[[int, int], None]
 
 
 def write_store(folder: Path, target: str, kvstore: Any = None, tell: Tell = lambda done, total: None) -> Store:
-    """Writes the finished images of a run folder as a store, shard by shard. One that was interrupted is gone on with;
-    one that is whole is left as it is.
+    """Writes the finished images of a run folder as a store, shard by shard. An interrupted store is resumed; a
+    complete one is left as it is.
 
     Args:
         folder: of the run.
         target: name of the store: a path or a URL.
-        kvstore: where it goes, if not where `open_place` finds `target`.
+        kvstore: the key-value store to write to, if not `open_place(target)`.
         tell: called with (images done, of all) after every shard.
     Raises:
-        LsapError: nothing is finished, a file has changed, an image's arrays are of another kind than the first's, the
-            store is that of another run (or of an earlier state of this one), or it cannot be written.
+        LsapError: nothing is finished, a file has changed, an image's arrays are unlike the first image's, the store
+            is that of another run (or of an earlier state of this one), or it cannot be written.
     """
     run, manifest = read_run(folder), read_manifest(folder)
     ids = sorted(manifest)
@@ -101,13 +101,13 @@ def write_store(folder: Path, target: str, kvstore: Any = None, tell: Tell = lam
 
 
 def write_files(store: Store, folder: Path, tell: Tell = lambda done, total: None) -> int:
-    """Writes a store as a run folder, or finishes the one that is there.
+    """Writes a store as a run folder, or completes the one that is there.
 
-    The files have the bytes they had, so far as this machine's library compresses PNG as the one did that wrote them;
-    else the same pixels, and the manifest gets their new SHA-256.
+    The files have their original bytes if this machine's library compresses PNG as the original one did; otherwise they
+    have the same pixels, and the manifest gets the new SHA-256.
 
     Returns:
-        how many images have files of other bytes.
+        the number of images with files of other bytes.
     Raises:
         LsapError: the store is damaged, the folder is that of another run, or it cannot be written.
     """
@@ -135,21 +135,21 @@ def write_files(store: Store, folder: Path, tell: Tell = lambda done, total: Non
 
 
 def _run_and_failures(store: Store) -> tuple[Record, list[tuple[str, str, str]]]:
-    """What RunFolder.open takes, and (id, reason, input) of each failure."""
+    """The settings for `RunFolder.open`, and (id, reason, input) of each failure."""
     run, lines = store.file("files/run.json"), store.file("files/failures.jsonl").splitlines(keepends=True)
     try:
         failures = [(record["id"], record["reason"], record["input"]) for record in map(parse_line, lines)]
         return {**json.loads(run)}, failures
     except (ValueError, KeyError, TypeError):
-        raise LsapError(f"{store.name}: its run.json or failures.jsonl is none; export the run again") from None
+        raise LsapError(f"{store.name}: its run.json or failures.jsonl is damaged; export the run again") from None
 
 
 def _plan(folder: Path, run: Record, ids: Sequence[str], manifest: Mapping[str, Record]) -> Record:
-    """What the store will hold, from the first image."""
+    """The description of the store to be written, from the first image."""
     first = _row(folder, ids[0], manifest)
     arrays = {name: {"dtype": array.dtype.name, "shape": list(array.shape)} for name, array in first.items()}
     for name, about in arrays.items():
-        if name.startswith("curves/"):  # others may have gone on for longer than the first
+        if is_ragged(name):  # others may have taken more steps than the first
             about["shape"] = [max(about["shape"][0], int(run.get("steps", 0)) + 1)]
     lines = hashlib.sha256()
     for id in ids:
@@ -164,12 +164,12 @@ def _plan(folder: Path, run: Record, ids: Sequence[str], manifest: Mapping[str, 
         "manifest": lines.hexdigest(),
     }
     if problem := problem_of({**plan, "sha256": {}}):
-        raise LsapError(f"{folder}: does not fit into a store, {problem}")
+        raise LsapError(f"{folder}: does not fit into a store: {problem}")
     return plan
 
 
 def _begin(place: Any, name: str, plan: Record) -> bool:
-    """Whether the store is there and whole. Leaves the plan in one that is new.
+    """Whether the store is complete already. Writes the plan into a new one.
 
     Raises:
         LsapError: something else is there.
@@ -180,7 +180,7 @@ def _begin(place: Any, name: str, plan: Record) -> bool:
             found = place.list().result()
         if found:
             raise LsapError(
-                f"{name}: holds {min(found).decode(errors='replace')!r} and is no store; choose another place"
+                f"{name}: holds {min(found).decode(errors='replace')!r} and is not a store; choose another place"
             )
         write_key(place, name, "plan.json", json_bytes(plan))
     elif data != json_bytes(plan):
@@ -192,7 +192,7 @@ def _begin(place: Any, name: str, plan: Record) -> bool:
 
 
 def _end(place: Any, name: str, folder: Path, plan: Record, ids: Sequence[str], digests: Mapping[str, str]) -> None:
-    """Everything beside the arrays, and at last the description that makes the store whole."""
+    """Writes everything but the arrays, and finally the description that completes the store."""
     failures = read_failures(folder)
     files = {
         "ids.txt": "".join(f"{id}\n" for id in ids).encode(),
@@ -202,20 +202,18 @@ def _end(place: Any, name: str, folder: Path, plan: Record, ids: Sequence[str], 
     }
     for key, data in files.items():
         write_key(place, name, key, data)
-    for group in GROUPS:
-        if any(array.startswith(f"{group}/") for array in all_arrays(plan)):
-            write_key(place, name, f"{group}/zarr.json", group_json({}))
+    for group in groups_of(all_arrays(plan)):
+        write_key(place, name, f"{group}/zarr.json", group_json({}))
     about = {**plan, "sha256": {**{key: atomic.sha256(data) for key, data in files.items()}, **digests}}
     write_key(place, name, "zarr.json", group_json({"lsap_jax": {**about, "check": check_of(about)}}))
 
 
 def _row(folder: Path, id: str, manifest: Mapping[str, Record]) -> Row:
     """The arrays of one image, by their names in the store, after comparing the files' SHA-256."""
-    row = {"images": read_image(folder, id, manifest=manifest)}
-    row["targets"] = read_image(folder, id, "targets", manifest=manifest)
-    row |= {f"codes/{name}": a for name, a in read_code(folder, id, manifest=manifest).items()}
-    if "curves" in manifest[id]["sha256"]:
-        row |= {f"curves/{name}": a for name, a in read_arrays(folder, id, "curves", manifest=manifest).items()}
+    row: Row = {}
+    for part in STORED:
+        if part in manifest[id]["sha256"]:
+            row |= named_arrays(part, read_part(folder, id, part, manifest=manifest))
     return row
 
 
@@ -227,11 +225,14 @@ def _read_block(
 
     def fill(i: int) -> Record:
         record, row = manifest[ids[i]], _row(folder, ids[i], manifest)
-        lengths = {len(array) for name, array in row.items() if name.startswith("curves/")}
+        lengths = {len(array) for name, array in row.items() if is_ragged(name)}
         if not _fits(row, plan["arrays"]) or len(lengths) > 1:
-            raise LsapError(f"{folder}: the arrays of {ids[i]!r} are of another kind than those of the first image")
+            raise LsapError(
+                f"{folder}: the arrays of {ids[i]!r} differ from those of the first image in name, type or shape; "
+                "a store needs the same arrays for every image"
+            )
         for name, array in row.items():
-            place = block[name][i, : len(array)] if name.startswith("curves/") else block[name][i, ...]
+            place = block[name][i, : len(array)] if is_ragged(name) else block[name][i, ...]
             place[...] = array
         for name, value in record["metrics"].items():
             block[f"metrics/{name}"][i] = value
@@ -245,8 +246,8 @@ def _read_block(
 def _empty(name: str, rows: int, about: Record) -> np.ndarray:
     shape = (rows, *about["shape"])
     dtype = np.dtype(about["dtype"])
-    if name.split("/")[0] in ("curves", "metrics") and dtype.kind == "f":
-        return np.full(shape, np.nan, dtype)  # where there is no number
+    if (is_ragged(name) or name.startswith("metrics/")) and dtype.kind == "f":
+        return np.full(shape, np.nan, dtype)  # NaN: no number
     return np.zeros(shape, dtype)
 
 
@@ -256,7 +257,7 @@ def _fits(row: Row, arrays: Mapping[str, Record]) -> bool:
         return False
     for name, array in row.items():
         dtype, shape = arrays[name]["dtype"], arrays[name]["shape"]
-        same = array.ndim == 1 and len(array) <= shape[0] if name.startswith("curves/") else list(array.shape) == shape
+        same = array.ndim == 1 and len(array) <= shape[0] if is_ragged(name) else list(array.shape) == shape
         if array.dtype.name != dtype or not same:
             return False
     return True
@@ -272,7 +273,7 @@ def _write_block(arrays: Mapping[str, Any], block: Row, start: int) -> None:
 
 
 def _same_rows(data: bytes, records: Sequence[Record]) -> bool:
-    """Whether a file of rows is whole and tells of these images."""
+    """Whether a file of rows is complete and describes these images."""
     lines = data.splitlines(keepends=True)
     if len(lines) != len(records):
         return False
@@ -287,10 +288,10 @@ def _same_rows(data: bytes, records: Sequence[Record]) -> bool:
 
 
 def _records(store: Store, number: int, ids: Sequence[str]) -> list[Record]:
-    """The records of one shard, which has these images.
+    """The records of one shard, whose images have these ids.
 
     Raises:
-        LsapError: it has others, or a record lacks something.
+        LsapError: it has other images, or a record is damaged.
     """
     name = rows_name(number)
     data = store.file(name)
@@ -304,12 +305,12 @@ def _records(store: Store, number: int, ids: Sequence[str]) -> list[Record]:
     except (ValueError, KeyError, TypeError, AttributeError):
         found = None
     if found != list(ids):
-        raise LsapError(f"{store.name}/{name}: does not tell of the images that it should; export the run again")
+        raise LsapError(f"{store.name}/{name}: does not describe the images of its shard; export the run again")
     return records
 
 
 def _stored_block(store: Store, start: int, count: int) -> Row:
-    """Arrays of the rows from `start`, metrics aside: the records have them."""
+    """Arrays of the rows from `start` without the metrics, which the records have."""
     names = store.about["arrays"]
     with explained(store.name):
         reads = {name: store.arrays[name][start : start + count].read() for name in names}
@@ -323,20 +324,15 @@ def _refuse_other(out: RunFolder, finished: Mapping[str, Record], record: Record
 
 
 def _put(store: Store, out: RunFolder, record: Record, row: Row) -> bool:
-    """Saves one image in a run folder; returns whether a file has other bytes than it had."""
-    curves = {name: a[: record.get("curve_length", 0)] for name, a in row.items() if name.startswith("curves/")}
-    row = row | curves
+    """Saves one image in a run folder; returns whether a file differs from its original bytes."""
+    length = record.get("curve_length", 0)
+    row = {name: array[:length] if is_ragged(name) else array for name, array in row.items()}
     if _content(row) != record["content"]:
         raise LsapError(
             f"{store.name}: the arrays of {record['id']!r} are missing or have changed since they were written "
-            "(their SHA-256 is another); restore the store, or export the run again"
+            "(their SHA-256 differs); restore the store, or export the run again"
         )
-    parts = {
-        "codes": npz_bytes({name.removeprefix("codes/"): a for name, a in row.items() if name.startswith("codes/")}),
-        "images": png_bytes(row["images"]),
-        "targets": png_bytes(row["targets"]),
-        **({"curves": npz_bytes({n.removeprefix("curves/"): a for n, a in curves.items()})} if curves else {}),
-    }
+    parts = encoded(record["id"], {part: from_named_arrays(part, row) for part in STORED})
     out.put({key: value for key, value in record.items() if key not in _ADDED}, parts)
     return {part: atomic.sha256(data) for part, data in parts.items()} != record["sha256"]
 

@@ -1,1 +1,1 @@
-"""Training of generators and of base-code encoders."""
+"""Training of generators, encoders and classifiers."""

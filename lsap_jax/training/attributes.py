@@ -1,8 +1,8 @@
 """Training an attribute classifier on labelled images (`lsap-jax train-attributes`).
 
-It will judge generated, inverted and edited images, which are softer than what it learns from, and a little off in
-place and tone. So its images are shifted, blurred, made noisy and a little lighter or darker, by less than what tells
-one colour from another.
+The classifier will judge generated, inverted and edited images, which are softer than its training images and a little
+off in place and tone. So training images are shifted, blurred, made noisy and a little lighter or darker, by less than
+the difference between two colours.
 """
 
 import math
@@ -26,8 +26,8 @@ from lsap_jax.models.attributes import (
     BinaryAttribute,
     check_binary,
     label_accuracies,
-    save_attributes,
 )
+from lsap_jax.models.attributes_file import save_attributes
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.networks.attributes import AttributesConfig, AttributesNetwork, initial_params
 from lsap_jax.training.dataset import split_heldout
@@ -142,7 +142,7 @@ def check_training(config: ConfigDict) -> None:
         value = (config[group] if group else config)[name]
         if not (least <= value <= most and math.isfinite(value)):
             range_ = f"{least} or more" if most == math.inf else f"between {least} and {most}"
-            raise LsapError(f"{key}={value} is to be {range_}")
+            raise LsapError(f"{key}={value} must be {range_}")
     if not all(isinstance(width, int) and width >= 1 for width in config.widths):
         raise LsapError(f"widths={tuple(config.widths)}: numbers of channels are 1 or more")
 

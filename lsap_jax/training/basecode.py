@@ -13,16 +13,17 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.models.basecode_file import attach_basecode, save_basecode
-from lsap_jax.models.generator import BasecodeEncoder, Generator
-from lsap_jax.models.perceptual import Perceptual
+from lsap_jax.losses.judges import Networks
+from lsap_jax.models.basecode import BasecodeEncoder
+from lsap_jax.models.generator import Generator
+from lsap_jax.models.network_file import attach, save
 from lsap_jax.networks.basecode import BasecodeConfig, BasecodeNetwork, initial_variables
 from lsap_jax.spaces.feature import check_resolution
 from lsap_jax.training.encoder import (
     Log,
     Logs,
     image_terms,
-    perceptual_of,
+    networks_of,
     save_joined,
     task_from_config,
     train_encoder,
@@ -37,12 +38,11 @@ class BasecodeLosses:
     perceptual: float = 10.0
     feature: float = 0.0
 
-    def __call__(
-        self, G: Generator, perceptual: Perceptual | None, code: jax.Array, ws: jax.Array, x: jax.Array
-    ) -> tuple[Logs, jax.Array]:
+    def __call__(self, networks: Networks, code: jax.Array, ws: jax.Array, x: jax.Array) -> tuple[Logs, jax.Array]:
         """Losses of base codes [B, s, s, C] for samples x of ws, and their images; see `encoder.Losses`."""
+        G = networks.generator
         y = G.synthesis(ws, f=code)
-        logs = image_terms(perceptual, y, x)
+        logs = image_terms(networks, y, x)
         loss = self.mse * logs["mse"] + self.perceptual * logs.get("perceptual", 0.0)
         if self.feature:
             logs["feature"] = jnp.square(code - own_code(G, ws, code.shape[1])).mean()
@@ -52,13 +52,13 @@ class BasecodeLosses:
 
 def own_code(G: Generator, ws: jax.Array, resolution: int) -> jax.Array:
     """The generator's own activation [B, s, s, C] of the layer that f replaces."""
-    return G.features(ws)[1][f"b{resolution}.conv0" if resolution > 4 else "b4.conv1"]
+    return G.features(ws)[1][G.config.entries[resolution].name]
 
 
 def encoder_config(G: Generator, config: ConfigDict) -> BasecodeConfig:
     """Shape of the encoder for G; LsapError where no base code can enter there."""
     resolution = check_resolution(G, config.base_resolution)
-    channels = G.config.channels[G.config.resolutions.index(resolution)]
+    channels = G.config.entries[resolution].channels
     if len(config.widths) != 3:
         raise LsapError(f"widths={tuple(config.widths)}: a base-code encoder has three stages; give three widths")
     return BasecodeConfig(
@@ -79,14 +79,14 @@ def train_basecode(config: ConfigDict, generator: Generator, out: str | Path, lo
         The path of the generator with its encoder attached; `basecode.safetensors` beside it holds the encoder alone.
 
     Raises:
-        LsapError: no base code can enter this generator there, or perceptual weights cannot be read.
+        LsapError: this generator cannot take a base code there, or perceptual weights cannot be read.
     """
-    out, G = Path(out).resolve(), generator.replace(basecode=None)
+    out, G = Path(out).resolve(), generator.without("basecode")
     shape = encoder_config(G, config)
     task = task_from_config(config, BasecodeNetwork(shape), BasecodeLosses(**config.loss))
     start = initial_variables(shape, jax.random.fold_in(jax.random.key(config.seed), 1))
-    variables, seen = train_encoder(task, start, config, G, perceptual_of(G, config, log), out, log)
-    E = BasecodeEncoder(config=shape, variables=variables)
-    path, made = save_joined(attach_basecode(G, E), "basecode", config, seen, out)
-    save_basecode(out / "basecode.safetensors", E, made)
+    variables, seen = train_encoder(task, start, config, networks_of(G, config, log), out, log)
+    E = BasecodeEncoder(config=shape, params=variables)
+    path, made = save_joined(attach(G, E), "basecode", config, seen, out)
+    save(out / "basecode.safetensors", E, made)
     return path

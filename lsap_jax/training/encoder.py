@@ -7,7 +7,7 @@ losses compare the two.
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,10 +21,11 @@ import orbax.checkpoint as ocp
 from flax import struct
 from ml_collections import ConfigDict
 
+from lsap_jax.losses.judges import Networks
 from lsap_jax.losses.pixel import mse
 from lsap_jax.models.generator import Generator
-from lsap_jax.models.lpips_file import load_lpips
-from lsap_jax.models.perceptual import Perceptual, from_discriminator
+from lsap_jax.models.network_file import load
+from lsap_jax.models.perceptual import from_discriminator
 from lsap_jax.networks.pixel_maps import lanczos
 from lsap_jax.pixels import to_uint8
 from lsap_jax.storage.pictures import grid, save_png
@@ -40,9 +41,7 @@ RESUMED_WITH = ("total_images", "snapshot_images", "generator", "name")  # what 
 class Losses(Protocol):
     """The objective of an encoder; hashable."""
 
-    def __call__(
-        self, G: Generator, perceptual: Perceptual | None, code: jax.Array, ws: jax.Array, x: jax.Array
-    ) -> tuple[Logs, jax.Array]:
+    def __call__(self, networks: Networks, code: jax.Array, ws: jax.Array, x: jax.Array) -> tuple[Logs, jax.Array]:
         """({"loss": the weighted total, and its unweighted terms}, images y made of the codes) for codes of images x.
 
         The first images are samples of ws, any others have none.
@@ -99,16 +98,19 @@ def task_from_config(config: ConfigDict, network: nn.Module, losses: Losses) -> 
     return Task(network=network, losses=losses, train=train, truncation_psi=psi, truncation_cutoff=cutoff)
 
 
-def perceptual_of(G: Generator, config: ConfigDict, log: Log) -> Perceptual | None:
-    """LPIPS where `config.perceptual.weights` names a converted file, else the discriminator's features, else None."""
+def networks_of(G: Generator, config: ConfigDict, log: Log) -> Networks:
+    """G with what an encoder is judged by: LPIPS where `config.perceptual.weights` names a converted file, else the
+    discriminator's features, else nothing.
+    """
     if not config.loss.perceptual:
-        return None
+        return Networks(generator=G)
     if config.perceptual.weights:
-        return load_lpips(config.perceptual.weights, config.perceptual.resolution)
+        lpips = replace(load(config.perceptual.weights, "lpips"), resolution=config.perceptual.resolution)
+        return Networks(generator=G, judges={"perceptual": lpips})
     if G.discriminator is not None:
-        return from_discriminator(G)
+        return Networks(generator=G, judges={"perceptual": from_discriminator(G)})
     log("warning: no perceptual term, as there is neither perceptual.weights nor a discriminator; MSE alone")
-    return None
+    return Networks(generator=G)
 
 
 def sample_pairs(
@@ -122,15 +124,15 @@ def sample_pairs(
     return ws, G.synthesis(ws)
 
 
-def image_terms(perceptual: Perceptual | None, y: jax.Array, x: jax.Array) -> Logs:
-    """Mean MSE and perceptual distance of images y from x.
+def image_terms(networks: Networks, y: jax.Array, x: jax.Array) -> Logs:
+    """Mean MSE of images y from x, and mean distance by each judge under its name.
 
-    MSE is against x as it is, the perceptual distance against x clipped to [-1, 1], as a PNG would hold it.
+    MSE is against x as it is, judges see x clipped to [-1, 1], as a PNG would hold it.
     """
     found = {"mse": mse(y, x).mean()}
-    if perceptual is not None:
-        target = jax.lax.stop_gradient(perceptual.features(jnp.clip(x, -1, 1)))
-        found["perceptual"] = perceptual.distance(perceptual.features(y), target).mean()
+    for name, judge in networks.judges.items():
+        target = jax.lax.stop_gradient(judge.features(jnp.clip(x, -1, 1)))
+        found[name] = judge.distance(judge.features(y), target).mean()
     return found
 
 
@@ -139,11 +141,10 @@ def seen_by(task: Task, x: jax.Array) -> jax.Array:
     return lanczos(jnp.clip(x, -1, 1), task.network.config.input_resolution)  # type: ignore[attr-defined]
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=3)
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
 def encoder_step(
     task: Task,
-    G: Generator,
-    perceptual: Perceptual | None,
+    networks: Networks,
     state: EncoderState,
     rng: jax.Array,
     real: jax.Array | None = None,
@@ -152,7 +153,7 @@ def encoder_step(
 
     Batch normalisation is by the batch, G stays as it is.
     """
-    pairs = sample_pairs(G, rng, task.train.batch_size, task.truncation_psi, task.truncation_cutoff)
+    pairs = sample_pairs(networks.generator, rng, task.train.batch_size, task.truncation_psi, task.truncation_cutoff)
     ws, x = jax.lax.stop_gradient(pairs)
     if real is not None:
         x = jnp.concatenate([x, real])
@@ -161,7 +162,7 @@ def encoder_step(
     def loss(params: Any) -> tuple[jax.Array, Any]:
         variables = {**state.variables, "params": params}
         code, moved = task.network.apply(variables, seen, train=True, mutable=["batch_stats"])
-        logs, _ = task.losses(G, perceptual, code, ws, x)
+        logs, _ = task.losses(networks, code, ws, x)
         return logs["loss"], (moved, logs)
 
     grads, (moved, logs) = jax.grad(loss, has_aux=True)(state.variables["params"])
@@ -174,8 +175,7 @@ def train_encoder(
     task: Task,
     variables: Any,
     config: ConfigDict,
-    G: Generator,
-    perceptual: Perceptual | None,
+    networks: Networks,
     out: Path,
     log: Log,
     images: np.ndarray | None = None,
@@ -194,7 +194,7 @@ def train_encoder(
     size = task.train.batch_size
     total, every = max(config.total_images // size, 1), max(config.snapshot_images // size, 1)
     data_rng, judge_rng = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (0, 2))
-    check_source(out, config, G.sha256, free=RESUMED_WITH)
+    check_source(out, config, networks.generator.sha256, free=RESUMED_WITH)
     # Placed as a restored state is: a resumed run is the same program.
     fresh = EncoderState(variables=variables, optimizer=optimizer(task.train).init(variables["params"]))
     state = jax.device_put(fresh, jax.local_devices()[0])
@@ -206,11 +206,11 @@ def train_encoder(
 
         def advance(state: EncoderState, step: int) -> tuple[EncoderState, Logs]:
             real = None if images is None else jnp.asarray(batch(images, step, size, config.seed, mirror=False))
-            return encoder_step(task, G, perceptual, state, jax.random.fold_in(data_rng, step), real)
+            return encoder_step(task, networks, state, jax.random.fold_in(data_rng, step), real)
 
         for means, newest, step in run(advance, state, begun, total, every, size):
             state = newest
-            snapshot(task, G, perceptual, state, judge_rng, step * size, means, out, log)
+            snapshot(task, networks, state, judge_rng, step * size, means, out, log)
             manager.save(step, args=ocp.args.StandardSave(state))
             manager.wait_until_finished()
     return state.variables, max(begun, total) * size
@@ -239,21 +239,19 @@ def run(
 
 
 @partial(jax.jit, static_argnums=0)
-def judge(
-    task: Task, G: Generator, perceptual: Perceptual | None, variables: Any, rng: jax.Array
-) -> tuple[Logs, jax.Array, jax.Array]:
+def judge(task: Task, networks: Networks, variables: Any, rng: jax.Array) -> tuple[Logs, jax.Array, jax.Array]:
     """(losses, x, reconstructions) of `VALIDATION` samples of one key, with running statistics."""
-    ws, x = sample_pairs(G, rng, VALIDATION, task.truncation_psi, task.truncation_cutoff)
-    logs, y = task.losses(G, perceptual, task.network.apply(variables, seen_by(task, x)), ws, x)  # type: ignore[arg-type]
+    ws, x = sample_pairs(networks.generator, rng, VALIDATION, task.truncation_psi, task.truncation_cutoff)
+    logs, y = task.losses(networks, task.network.apply(variables, seen_by(task, x)), ws, x)  # type: ignore[arg-type]
     return logs, x, y
 
 
 def snapshot(
-    task: Task, G: Generator, perceptual: Perceptual | None, state: EncoderState, rng: jax.Array, seen: int,
+    task: Task, networks: Networks, state: EncoderState, rng: jax.Array, seen: int,
     means: dict[str, float], out: Path, log: Log,
 ) -> None:  # fmt: skip
     """A line in log.jsonl, a line of progress, a grid with rows of samples above their reconstructions."""
-    judged, x, y = judge(task, G, perceptual, state.variables, rng)
+    judged, x, y = judge(task, networks, state.variables, rng)
     line = {"images": seen, **means, **{f"{k}_unseen": float(v) for k, v in judged.items()}}
     rows = [to_uint8(np.asarray(a[i : i + 8])) for i in (0, 8) for a in (x, y)]
     save_png(out / "samples" / f"{seen:08d}.png", grid(np.concatenate(rows), columns=8))
@@ -268,7 +266,7 @@ def save_joined(joined: Generator, part: str, config: ConfigDict, seen: int, out
     Args:
         part: "basecode" or "encoder", its place in the provenance.
     """
-    bare = joined.replace(**{part: None})
+    bare = joined.without(part)
     made = {"name": config.name, "images_seen": seen, "config": config.to_dict(), "generator_sha256": bare.sha256}
     provenance = {**{k: v for k, v in joined.provenance.items() if k != "sha256"}, part: made}
     path = out / "generator.safetensors"

@@ -14,9 +14,11 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.models.generator import Discriminator, Generator
+from lsap_jax.models.discriminator import Discriminator
+from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import load_generator
-from lsap_jax.networks import discriminator, stylegan2
+from lsap_jax.networks import stylegan2
+from lsap_jax.networks.stylegan2 import discriminator
 from lsap_jax.pixels import to_uint8
 from lsap_jax.storage.pictures import grid, save_png
 from lsap_jax.training.dataset import batch, load_training_images
@@ -40,20 +42,20 @@ def build(config: ConfigDict) -> Generator:
     """Untrained networks of a configuration, or those of `config.init` (a file or a bundled name).
 
     Raises:
-        LsapError: they cannot be trained here.
+        LsapError: the networks cannot be trained here.
     """
     if config.init:
         G = load_generator(config.init)
         if G.discriminator is None:
             raise LsapError(f"{config.init}: has no discriminator to go on training with; choose a file that has one")
         _check_trainable(G.config, G.discriminator.config)
-        return G.replace(basecode=None, encoder=None)
+        return G.replace(parts={"discriminator": G.discriminator})
     g_config = stylegan2.GeneratorConfig(**config.generator)
     d_config = discriminator.DiscriminatorConfig(**config.discriminator)
     _check_trainable(g_config, d_config)
     g_rng, d_rng = jax.random.split(jax.random.key(config.seed))
     critic = Discriminator(config=d_config, params=_initial_discriminator(d_config, d_rng))
-    return Generator(config=g_config, params=_initial_generator(g_config, g_rng), discriminator=critic)
+    return Generator(config=g_config, params=_initial_generator(g_config, g_rng), parts={"discriminator": critic})
 
 
 def _check_trainable(g: stylegan2.GeneratorConfig, d: discriminator.DiscriminatorConfig) -> None:
@@ -111,7 +113,8 @@ def compiled_step(
     g_config: stylegan2.GeneratorConfig, d_config: discriminator.DiscriminatorConfig, train: TrainConfig
 ) -> Callable[..., Any]:
     """`train_step` of networks of these shapes, compiled on its first call."""
-    G = Generator(config=g_config, params={}, discriminator=Discriminator(config=d_config, params={}))
+    critic = Discriminator(config=d_config, params={})
+    G = Generator(config=g_config, params={}, parts={"discriminator": critic})
     return jax.jit(partial(train_step, G, train), static_argnames=("r1", "path_length"), donate_argnums=0)
 
 
@@ -175,7 +178,7 @@ def snapshot(
 
 
 def mean_logit(D: Discriminator, images: np.ndarray) -> float:
-    """Mean logit of uint8 images [N, R, R, C]: training above held-out images tells of overfitting."""
+    """Mean logit of uint8 images [N, R, R, C]; training images above held-out ones indicate overfitting."""
     group = min(D.config.mbstd_group_size or len(images), len(images))
     whole = images[: len(images) // group * group]
     return float(_logits(D, jnp.asarray(whole, jnp.float32) / 127.5 - 1).mean())
@@ -206,10 +209,8 @@ def finish(G: Generator, state: TrainState, config: ConfigDict, out: Path) -> Pa
         "name": config.name, "licence": config.licence, "images_seen": before + int(state.images_seen),
         "init": f"{config.init} ({before:,} images)" if before else config.init, "config": config.to_dict(),
     }  # fmt: skip
-    trained = G.replace(
-        params=state.ema,
-        discriminator=G.discriminator.replace(params=state.discriminator),
-        provenance_json=json.dumps(provenance, sort_keys=True),
+    trained = G.with_part("discriminator", G.discriminator.replace(params=state.discriminator)).replace(
+        params=state.ema, provenance_json=json.dumps(provenance, sort_keys=True)
     )
     path = out / "generator.safetensors"
     trained.save(path)

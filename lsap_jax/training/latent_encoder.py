@@ -2,8 +2,8 @@
 ECCV 2020), whose encoder is judged by the images that its codes make.
 
 IDInvert trains on real images with MSE, a perceptual distance and an adversarial term. Here samples, whose ws are
-known, take the adversarial term's place in keeping codes where the generator's own are; real images join them where
-there are some.
+known, replace the adversarial term and keep codes where the generator's own are; real images join them if they are
+given.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,17 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.models.generator import Generator, LatentEncoder
-from lsap_jax.models.perceptual import Perceptual
+from lsap_jax.losses.judges import Networks
+from lsap_jax.models.generator import Generator
+from lsap_jax.models.latent_encoder import LatentEncoder
+from lsap_jax.models.network_file import attach
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig, LatentEncoderNetwork, initial_variables
 from lsap_jax.training.dataset import load_training_images
 from lsap_jax.training.encoder import (
     Log,
     Logs,
     image_terms,
-    perceptual_of,
+    networks_of,
     save_joined,
     task_from_config,
     train_encoder,
@@ -37,15 +39,13 @@ class LatentLosses:
     perceptual: float = 1.0
     latent: float = 1.0
 
-    def __call__(
-        self, G: Generator, perceptual: Perceptual | None, code: jax.Array, ws: jax.Array, x: jax.Array
-    ) -> tuple[Logs, jax.Array]:
+    def __call__(self, networks: Networks, code: jax.Array, ws: jax.Array, x: jax.Array) -> tuple[Logs, jax.Array]:
         """Losses of codes [B, num_ws, w_dim] for images x, the first of them samples of ws; see `encoder.Losses`."""
-        y = G.synthesis(code)
+        y = networks.generator.synthesis(code)
         logs = {"latent": jnp.square(code[: len(ws)] - ws).mean()}
         loss = self.latent * logs["latent"]
         if self.mse or self.perceptual:  # else nothing reads y, and the synthesis is left out of the program
-            logs |= image_terms(perceptual, y, x)
+            logs |= image_terms(networks, y, x)
             loss = loss + self.mse * logs["mse"] + self.perceptual * logs.get("perceptual", 0.0)
         return {"loss": loss, **logs}, y
 
@@ -80,7 +80,7 @@ def train_latent_encoder(config: ConfigDict, generator: Generator, out: str | Pa
     Raises:
         LsapError: encoder and generator do not fit, or images or perceptual weights cannot be read.
     """
-    out, G = Path(out).resolve(), generator.replace(encoder=None)
+    out, G = Path(out).resolve(), generator.without("encoder")
     shape = encoder_config(G, config)
     task = task_from_config(config, LatentEncoderNetwork(shape), LatentLosses(**config.loss))
     images = None
@@ -88,12 +88,12 @@ def train_latent_encoder(config: ConfigDict, generator: Generator, out: str | Pa
         images, _ = load_training_images(
             config.data, config.extra_data, config.heldout, G.img_resolution, G.img_channels
         )
-    own = generator.encoder
+    own = generator.parts.get(LatentEncoder.kind)
     if own is not None and own.config == shape:
-        start = own.variables
+        start = own.params
         log("going on with the generator's own encoder")
     else:
         start = initial_variables(shape, jax.random.fold_in(jax.random.key(config.seed), 1), G.w_avg)
-    variables, seen = train_encoder(task, start, config, G, perceptual_of(G, config, log), out, log, images)
-    E = LatentEncoder(config=shape, variables=variables)
-    return save_joined(G.replace(encoder=E), "encoder", config, seen, out)[0]
+    variables, seen = train_encoder(task, start, config, networks_of(G, config, log), out, log, images)
+    E = LatentEncoder(config=shape, params=variables)
+    return save_joined(attach(G, E), "encoder", config, seen, out)[0]

@@ -93,9 +93,9 @@ def sizes(G: Generator) -> dict[str, int]:
     if G.discriminator is not None:
         trees["discriminator"] = G.discriminator.params
     if G.basecode is not None:
-        trees["base-code encoder"] = G.basecode.variables["params"]
-    if G.encoder is not None:
-        trees["latent encoder"] = G.encoder.variables["params"]
+        trees["base-code encoder"] = G.basecode.params["params"]
+    if "encoder" in G.parts:
+        trees["latent encoder"] = G.parts["encoder"].params["params"]
     return {
         name: sum(int(np.size(leaf)) for path, leaf in flatten_dict(dict(tree)).items() if path[-1] not in BUFFERS)
         for name, tree in trees.items()

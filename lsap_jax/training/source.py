@@ -1,14 +1,14 @@
-"""What a training run was begun with, so that a resumed one does not mix two."""
+"""What a training was started with, recorded so that a resumed one cannot mix two."""
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from lsap_jax.configuration import flat
-from lsap_jax.errors import LsapError
-from lsap_jax.storage.atomic import write_files
+from lsap_jax.storage.matching import Layout, begin
+
+SOURCE = Layout("source.json", "", "training")
 
 
 def check_source(out: Path, config: ConfigDict, generator_sha256: str, free: Collection[str]) -> None:
@@ -20,16 +20,5 @@ def check_source(out: Path, config: ConfigDict, generator_sha256: str, free: Col
     Raises:
         LsapError: something else was begun in `out`.
     """
-    source = {"generator_sha256": generator_sha256, **{k: v for k, v in flat(config).items() if k not in free}}
-    source = json.loads(json.dumps(source))  # tuples as lists
-    path = out / "source.json"
-    if not path.is_file():
-        write_files({path: json.dumps(source, indent=1, sort_keys=True).encode()})
-        return
-    before = json.loads(path.read_text())
-    changed = sorted(k for k in before.keys() | source.keys() if before.get(k) != source.get(k))
-    if changed:
-        k = changed[0]
-        raise LsapError(
-            f"{out}: was begun with {k}={before.get(k)}, now it is {source.get(k)}; give another --out, or empty it"
-        )
+    settings = {k: v for k, v in sorted(flat(config).items()) if k not in free}
+    begin(out, SOURCE, {"generator_sha256": generator_sha256, **settings})

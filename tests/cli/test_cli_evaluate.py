@@ -115,11 +115,11 @@ def test_ws_of_w_plus_are_its_codes_and_styles_have_none(work, tmp_path, capsys)
     assert set(arrays.files) == {"ids", "w", "ws"}
     np.testing.assert_array_equal(arrays["ws"], arrays["w"])
     assert run("export", work / "s", tmp_path / "s.npz", "--ws") == 2
-    assert "codes of space s are styles, which no ws stand for; export s" in capsys.readouterr().err
+    assert "codes of space s are styles, which have no ws; export s without --ws" in capsys.readouterr().err
     assert run("export", work / "s", tmp_path / "s.npz") == 0
     arrays = np.load(tmp_path / "s.npz")
     G = load_generator(work / "g.safetensors")
-    widths = [width for _, width in G.config.style_layers().values()]
+    widths = [layer.width for layer in G.config.layers]
     assert set(arrays.files) == {"ids", "s"} and arrays["s"].shape == (COUNT, sum(widths))
 
 

@@ -16,11 +16,11 @@ import convert_weights
 from convert_weights.archive import Archive
 from convert_weights.torch_file import read_zip
 from lsap_jax.cli import main, progress
-from lsap_jax.models.basecode_file import save_basecode
-from lsap_jax.models.generator import BasecodeEncoder
+from lsap_jax.models.basecode import BasecodeEncoder
 from lsap_jax.models.generator_file import load_generator
+from lsap_jax.models.network_file import save
 from lsap_jax.networks.basecode import BasecodeConfig, variable_shapes
-from lsap_jax.runs.run import Progress
+from lsap_jax.runs.saving import Progress
 from lsap_jax.storage.results import read_code, read_failures, read_manifest
 from lsap_jax.testing import tiny_generator, tiny_images
 
@@ -121,10 +121,10 @@ def test_verify_finds_what_does_not_match(work, tmp_path, capsys):
 
 
 def test_verify_compares_pixels_not_only_digests(work, monkeypatch, capsys):
-    def darker(G, space, codes, batch_size):
+    def darker(codes, refinement):
         return np.full((len(codes["z"]), 16, 16, 3), -1, np.float32)
 
-    monkeypatch.setattr("lsap_jax.rendering.render.render", darker)
+    monkeypatch.setattr("lsap_jax.rendering.render.renderer", lambda *_: darker)
     assert run("verify", work / "run") == 1
     assert f"{COUNT} do not match" in capsys.readouterr().out
 
@@ -178,7 +178,7 @@ def test_exports_that_cannot_be(work, tmp_path, capsys):
 def test_exported_z_codes_start_another_run(work, tmp_path, capsys):
     argv = ("invert", work / "images", "--generator", work / "g.safetensors", *QUICK)
     assert run("export", work / "run", tmp_path / "z.pt", "--array=z") == 0
-    assert convert_weights.read(tmp_path / "z.pt").config["source_name"] == "z"
+    assert convert_weights.read(tmp_path / "z.pt").parts["codes"].config["source_name"] == "z"
     assert run(*argv, "--out", tmp_path / "file", "--init", tmp_path / "z.pt") == 0
     assert run(*argv, "--out", tmp_path / "again", "--init", work / "run") == 0
     fresh, again = (read_manifest(f) for f in (work / "run", tmp_path / "again"))
@@ -190,7 +190,7 @@ def test_exported_z_codes_start_another_run(work, tmp_path, capsys):
 def test_another_encoder_is_used_and_found_again(work, tmp_path, capsys):
     config = BasecodeConfig(base_resolution=4, out_channels=8, widths=(4, 4, 8))
     variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, np.float32), variable_shapes(config))
-    save_basecode(tmp_path / "e", BasecodeEncoder(config=config, variables=variables), {})
+    save(tmp_path / "e", BasecodeEncoder(config=config, params=variables), {})
     argv = ("invert", work / "images", "--generator", work / "g.safetensors", "--out", tmp_path / "run")
     assert run(*argv, *QUICK, "--basecode", tmp_path / "e") == 0
     assert run("verify", tmp_path / "run") == 0

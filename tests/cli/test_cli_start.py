@@ -89,7 +89,7 @@ def test_truncation_of_the_space_is_undone_before_the_fit(G):
     space = parse_space("z+", truncation_psi=0.5, truncation_cutoff=2)
     ws = np.asarray(G.truncate(G.map_rows(jax.random.normal(jax.random.key(4), (1, 6, 16))), 0.5, 2))
     start, _ = starting_codes(G, space, "w", {"a": {"w": ws[0]}})
-    shown = space.decode(G, {"z": start["a"]["z"][None]})["ws"]
+    shown = space.decode(G, {"z": start["a"]["z"][None]}).ws
     assert np.linalg.norm(shown - ws) / np.linalg.norm(ws) < 0.05
 
 

@@ -26,14 +26,16 @@ def read(tmp_path):
 
 def check(checkpoint, generator, discriminator=None, rounding=False):
     """All arrays, and only they, came out under their names, float32, contiguous and owned."""
-    expected = {f"generator/{n}": a for n, a in dialects.without_filters(generator).items()}
-    expected |= {f"discriminator/{n}": a for n, a in dialects.without_filters(discriminator or {}).items()}
-    assert checkpoint.arrays.keys() == expected.keys()
-    for name, array in checkpoint.arrays.items():
-        assert array.dtype == np.float32 and array.flags.c_contiguous and array.flags.writeable
-        assert array.shape == expected[name].shape
-        np.testing.assert_allclose(array, expected[name], rtol=0, atol=3e-7 if rounding else 0, err_msg=name)
-    assert len(checkpoint.sha256) == 64 and checkpoint.kind == "stylegan2"
+    expected = {"generator": generator} | ({} if discriminator is None else {"discriminator": discriminator})
+    assert checkpoint.parts.keys() == expected.keys()
+    for kind, part in checkpoint.parts.items():
+        wanted = dialects.without_filters(expected[kind])
+        assert part.kind == kind and part.arrays.keys() == wanted.keys()
+        for name, array in part.arrays.items():
+            assert array.dtype == np.float32 and array.flags.c_contiguous and array.flags.writeable
+            assert array.shape == wanted[name].shape
+            np.testing.assert_allclose(array, wanted[name], rtol=0, atol=3e-7 if rounding else 0, err_msg=name)
+    assert len(checkpoint.sha256) == 64 and checkpoint.kind == "generator"
 
 
 def sd(arrays):
@@ -59,7 +61,7 @@ def test_nvlabs_pickle(read, protocol):
     facts = files.generator_facts(clamp=256, z_dim=4, c_dim=0, w_dim=4, img_resolution=8, img_channels=3)
     checkpoint = read(files.plain(snapshot(G, D, facts, clamp=256, group=8), protocol))
     check(checkpoint, G, D)
-    assert checkpoint.config["generator"] == {
+    assert checkpoint.parts["generator"].config == {
         "z_dim": 4,
         "c_dim": 0,
         "w_dim": 4,
@@ -77,7 +79,7 @@ def test_nvlabs_pickle(read, protocol):
         "use_noise": True,
         "activation": "lrelu",
     }
-    assert checkpoint.config["discriminator"] == {
+    assert checkpoint.parts["discriminator"].config == {
         "c_dim": 0,
         "img_resolution": 8,
         "img_channels": 3,
@@ -100,7 +102,7 @@ def test_stylegan3_repository_pickle(read):
     facts = files.generator_facts(stylegan3=True)
     checkpoint = read(files.plain({"G_ema": files.nvlabs(G, "Generator", facts)}))
     check(checkpoint, G)
-    assert "stylegan3" in checkpoint.format and "discriminator" not in checkpoint.config
+    assert "stylegan3" in checkpoint.format and "discriminator" not in checkpoint.parts
 
 
 def test_snapshot_without_average_says_so(read):
@@ -158,7 +160,7 @@ def test_golden_generators_through_the_nvlabs_pickle(golden, read, name, config)
     check(checkpoint, weights)
     for key, value in config.items():
         expected = pytest.approx(value, abs=1e-6) if key == "resample_filter" else value
-        assert checkpoint.config["generator"][key] == expected, key
+        assert checkpoint.parts["generator"].config[key] == expected, key
 
 
 @pytest.mark.parametrize("name", ["nv_d32", "nv_d16_skip", "nv_d16_orig", "nv_d16_cond", "nv_d16_clamp_asym"])
@@ -168,7 +170,7 @@ def test_golden_discriminators_through_the_nvlabs_pickle(golden, read, name):
     root = snapshot(G, weights, architecture=kwargs.get("architecture", "resnet"), clamp=kwargs.get("conv_clamp"))
     checkpoint = read(files.plain(root))
     check(checkpoint, G, weights)
-    config = checkpoint.config["discriminator"]
+    config = checkpoint.parts["discriminator"].config
     assert config["architecture"] == kwargs.get("architecture", "resnet")
     assert config["conv_clamp"] == kwargs.get("conv_clamp") and config["c_dim"] == kwargs["c_dim"]
     assert (config["cmap_dim"], config["mapping_layers"]) == ((24, 2) if kwargs["c_dim"] else (0, 0))
@@ -196,17 +198,17 @@ def test_rosinality_training_snapshot(read):
         "ada_aug_p": 0.25,
     }
     checkpoint = read(files.torch_zip(snapshot))
-    estimated = checkpoint.arrays["generator/mapping.w_avg"]
+    estimated = checkpoint.parts["generator"].arrays["mapping.w_avg"]
     check(checkpoint, G | {"mapping.w_avg": estimated}, D)
     assert any("10000 samples" in note for note in checkpoint.notes)
     assert {"g/*", "g_optim/*"} <= checkpoint.ignored.keys()
-    assert checkpoint.config["discriminator"]["mbstd_group_size"] == 4
+    assert checkpoint.parts["discriminator"].config["mbstd_group_size"] == 4
 
 
 def test_old_rosinality_file_without_noise_and_kernels(read):
     root = {"g_ema": dialects.state_dict(dialects.rosinality(G, noises=False, kernels=False))}
     checkpoint = read(files.torch_legacy(root | {"latent_avg": files.T(np.tile(G["mapping.w_avg"], (4, 1)))}))
-    drawn = {n.removeprefix("generator/"): a for n, a in checkpoint.arrays.items() if n.endswith("noise_const")}
+    drawn = {n: a for n, a in checkpoint.parts["generator"].arrays.items() if n.endswith("noise_const")}
     check(checkpoint, G | drawn)
     assert len(drawn) == 3 and all(np.std(a) > 0.5 for a in drawn.values())
     assert any("noise" in note for note in checkpoint.notes)
@@ -241,9 +243,9 @@ def test_tensorflow(read, version):
     d = dialects.tensorflow_discriminator(D, version, resolution=8, mbstd_num_features=1)
     checkpoint = read(files.plain((other, d, g), 3))
     check(checkpoint, G, D, rounding=True)
-    assert checkpoint.config["generator"]["conv_clamp"] == 256.0
-    assert checkpoint.config["discriminator"]["mbstd_group_size"] == (4 if version == 4 else None)
-    assert checkpoint.config["discriminator"]["mapping_lr_multiplier"] == 0.1
+    assert checkpoint.parts["generator"].config["conv_clamp"] == 256.0
+    assert checkpoint.parts["discriminator"].config["mbstd_group_size"] == (4 if version == 4 else None)
+    assert checkpoint.parts["discriminator"].config["mapping_lr_multiplier"] == 0.1
     assert "TensorFlow" in checkpoint.format and "Gs/lod" in checkpoint.ignored
 
 
@@ -263,7 +265,7 @@ def test_npz_with_nvlabs_names(read):
     checkpoint = read(files.npz(arrays))
     check(checkpoint, G, D)
     assert checkpoint.ignored.keys() == {"images_seen", "G/*"}
-    assert checkpoint.config["generator"]["conv_clamp"] is None
+    assert checkpoint.parts["generator"].config["conv_clamp"] is None
 
 
 def test_state_dicts_with_nvlabs_names_in_a_torch_file(read):
@@ -275,9 +277,10 @@ def test_state_dicts_with_nvlabs_names_in_a_torch_file(read):
 def test_shipped_rosinality_and_genforce_files(golden, shared_file):
     zipped = convert_weights.read(shared_file("golden/rosinality_g32_converted_style.pt"))
     legacy = convert_weights.read(shared_file("golden/rosinality_g32_legacyfmt.pt"))
-    assert zipped.arrays.keys() == legacy.arrays.keys()
-    assert all(np.array_equal(zipped.arrays[n], legacy.arrays[n]) for n in zipped.arrays)
-    assert zipped.config == legacy.config and zipped.config["generator"]["channels"] == [48, 40, 36, 24]
+    (one,), (other,) = zipped.parts.values(), legacy.parts.values()
+    assert one.arrays.keys() == other.arrays.keys()
+    assert all(np.array_equal(one.arrays[n], other.arrays[n]) for n in one.arrays)
+    assert one.config == other.config and one.config["channels"] == [48, 40, 36, 24]
     genforce = convert_weights.read(shared_file("golden/genforce_sg2_small.pth"))
     check(genforce, sd(golden("nv_g32")), rounding=True)
 
@@ -288,7 +291,7 @@ def test_bundled_start_is_an_npz_of_generator_and_discriminator(shared_file):
         g = {n.removeprefix("G_ema/"): source[n] for n in source.files if n.startswith("G_ema/")}
         d = {n.removeprefix("D/"): source[n] for n in source.files if n.startswith("D/")}
     check(checkpoint, g, d)
-    assert checkpoint.config["generator"]["channels"] == [128, 128, 96, 48, 24]
+    assert checkpoint.parts["generator"].config["channels"] == [128, 128, 96, 48, 24]
 
 
 def test_estimated_w_avg_is_the_mean_of_the_mapping_network(golden):
@@ -329,7 +332,7 @@ def _mapping64(weights, z, rng, config):
 def test_rosinality_mapping_reproduces_its_own_latents(golden, shared_file):
     arrays = golden("rosinality_g32")
     checkpoint = convert_weights.read(shared_file("golden/rosinality_g32_converted_style.pt"))
-    weights = {n.removeprefix("generator/"): a for n, a in checkpoint.arrays.items()}
-    w = _mapping64(weights, arrays["z"].astype(np.float64), None, checkpoint.config["generator"])
+    weights = checkpoint.parts["generator"].arrays
+    w = _mapping64(weights, arrays["z"].astype(np.float64), None, checkpoint.parts["generator"].config)
     np.testing.assert_allclose(w, arrays["style_z"], rtol=1e-4, atol=1e-5 * np.abs(arrays["style_z"]).max())
     np.testing.assert_array_equal(weights["mapping.w_avg"], arrays["latent_avg"])

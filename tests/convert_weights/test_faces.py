@@ -12,7 +12,8 @@ from convert_weights.faces import arcface_shapes, facenet_shapes
 from convert_weights.mtcnn import NETWORKS
 from lsap_jax.cli import main
 from lsap_jax.errors import LsapError
-from lsap_jax.models.embedder import load_embedder
+from lsap_jax.models.embedder import EMBEDDERS
+from lsap_jax.models.network_file import load
 from lsap_jax.storage.weights_file import read_weights
 
 SHAPES = {"inception_resnet_v1": facenet_shapes, "arcface": arcface_shapes}
@@ -60,10 +61,11 @@ def test_facenet_says_what_it_learned_from(read, tensors, people, name):
     own = tensors["inception_resnet_v1"]
     extra = _classifier(people) | _counter("conv2d_1a.bn")
     found = read(own | extra)
-    assert found.kind == "inception_resnet_v1" and found.config["trained_on"] == name
-    assert found.arrays.keys() == own.keys() and set(found.ignored) == set(extra)
+    part = found.parts["inception_resnet_v1"]
+    assert found.kind == part.kind and part.config["trained_on"] == name
+    assert part.arrays.keys() == own.keys() and set(found.ignored) == set(extra)
     assert bool(found.notes) == (name == "unknown")
-    assert all(a.dtype == np.float32 and (a == 0.5).all() for a in found.arrays.values())
+    assert all(a.dtype == np.float32 and (a == 0.5).all() for a in part.arrays.values())
 
 
 def test_arcface_is_read_from_a_file_of_the_old_container(tmp_path, tensors):
@@ -71,7 +73,7 @@ def test_arcface_is_read_from_a_file_of_the_old_container(tmp_path, tensors):
     path = tmp_path / "weights"
     path.write_bytes(files.torch_legacy(files.ordered(own | _counter("body.3.shortcut_layer.1"))))
     found = convert_weights.read(path)
-    assert found.kind == "arcface" and found.arrays.keys() == own.keys() and len(found.sha256) == 64
+    assert found.kind == "arcface" and found.parts["arcface"].arrays.keys() == own.keys() and len(found.sha256) == 64
     assert list(found.ignored) == ["body.3.shortcut_layer.1.num_batches_tracked"]
 
 
@@ -83,13 +85,17 @@ REFUSED = {
         {"repeat_1.5.conv2d.bias": np.zeros(3, np.float16)},
         "unexpected repeat_1",
     ),
-    "another layer": ("inception_resnet_v1", {"conv2d_9z.conv.odd": np.zeros(3)}, "no place for conv2d_9z.conv.odd"),
+    "another layer": ("inception_resnet_v1", {"conv2d_9z.conv.odd": np.zeros(3)}, "unknown tensors conv2d_9z.conv.odd"),
     "a wrong shape": ("inception_resnet_v1", {"last_linear.weight": np.zeros((512, 1536))}, r"not \[512, 1792\]"),
     "no number": ("inception_resnet_v1", {"last_bn.bias": np.full(512, np.nan, np.float16)}, "not finite"),
     "whole numbers": ("arcface", {"input_layer.1.bias": np.zeros(64, np.int64)}, "int64"),
     "SE101": ("arcface", SE101, "unexpected body.24.res_layer.0.weight"),
     "no excitation": ("arcface", {"body.9.res_layer.5.fc1.weight": None}, "missing body.9.res_layer.5.fc1.weight"),
-    "an encoder's trunk": ("arcface", {"styles.0.linear.bias": np.zeros(512)}, "ArcFace.*no place for styles.0.linear"),
+    "an encoder's trunk": (
+        "arcface",
+        {"styles.0.linear.bias": np.zeros(512)},
+        "ArcFace.*unknown tensors styles.0.linear",
+    ),
     "224 px": ("arcface", {"output_layer.3.weight": np.zeros((512, 2), np.float16)}, r"not \[512, 25088\]"),
 }
 
@@ -122,7 +128,7 @@ def test_the_command_writes_one_file_and_a_flipped_byte_is_noticed(capsys, tmp_p
     source.write_bytes(files.torch_zip(files.ordered(tensors[kind])))
     assert main(["convert", str(source), str(target)]) == 0
     assert kind in (printed := capsys.readouterr().out) and "MIT" in printed
-    direct, loaded = load_embedder(source), load_embedder(target)
+    direct, loaded = load(source, *EMBEDDERS), load(target, *EMBEDDERS)
     assert loaded.record == direct.record and loaded.record.name == kind and len(loaded.record.source_sha256) == 64
     found, arrays, _, provenance = read_weights(target)
     assert found == kind and arrays.keys() == tensors[kind].keys() and "MIT" in provenance["licence"]
@@ -130,7 +136,7 @@ def test_the_command_writes_one_file_and_a_flipped_byte_is_noticed(capsys, tmp_p
     content[-5] ^= 1
     target.write_bytes(content)
     with pytest.raises(LsapError, match="SHA-256"):
-        load_embedder(target)
+        load(target, *EMBEDDERS)
 
 
 def _detector_part(name):

@@ -66,7 +66,8 @@ SOURCES["npy"] = _npy()
 
 
 def _arrays(path):
-    return convert_weights.read(path).arrays
+    parts = convert_weights.read(path).parts.values()
+    return {f"{part.kind}/{name}": a for part in parts for name, a in part.arrays.items()}
 
 
 @pytest.fixture(scope="module")

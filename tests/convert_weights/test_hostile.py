@@ -212,7 +212,7 @@ def test_tensorflow_states_are_checked(refused):
     d = dialects.tensorflow_discriminator(dialects.random_discriminator())
     for change, words in [
         (lambda s: s.update(variables=[("a", np.ones(2, np.float32))] * 2), "twice"),
-        (lambda s: s.update(variables=[("a", "text")]), "no array"),
+        (lambda s: s.update(variables=[("a", "text")]), "is not an array"),
         (lambda s: s.update(variables=[("a",)]), "(name, value)"),
         (lambda s: s.update(variables=None), "lacks its variables"),
         (lambda s: s.update(static_kwargs=[1]), "how it was built"),

@@ -173,9 +173,9 @@ def test_a_file_whose_name_looks_like_a_list_is_that_file(tmp_path, monkeypatch)
     [
         ("", "names no file"),
         ("\n# nothing\n  \n", "names no file"),
-        (b"a.png\n\xff\xfe.png\n", "line 2: is no UTF-8"),
-        ("a.png".encode("utf-16"), "line 1: is no UTF-8"),
-        (b"\x89PNG\r\n\x1a\n", "line 1: is no UTF-8"),
+        (b"a.png\n\xff\xfe.png\n", "line 2: is not UTF-8"),
+        ("a.png".encode("utf-16"), "line 1: is not UTF-8"),
+        (b"\x89PNG\r\n\x1a\n", "line 1: is not UTF-8"),
         ("a.png\n\n\0\0\n", "line 3: .* control characters"),
         ("a.png\tcat\n", "line 1: .* control characters"),
         ("a.png\nphotos/\n", "line 2: 'photos/' is a folder"),

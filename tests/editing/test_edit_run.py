@@ -176,7 +176,7 @@ def test_shards_leave_the_same_files(work, edited, tmp_path):
 def test_other_edits_and_changed_codes_are_refused(work, edited, tmp_path):
     out, _ = edited
     G, series = plan(work)
-    with pytest.raises(LsapError, match="was started otherwise"):
+    with pytest.raises(LsapError, match="was started with other settings"):
         edit_run(G, work / "run", out, series[:1], batch_size=4, animate=True)
     with pytest.raises(LsapError, match="is the name of two directions"):
         edit_run(G, work / "run", tmp_path / "a", [series[0], series[0]])
@@ -252,8 +252,8 @@ def test_an_edit_that_is_not_finite_fails(work, tmp_path, monkeypatch):
     draw = module.renderer
 
     def broken(*args):
-        def call(codes):
-            images = draw(*args)(codes).copy()
+        def call(*one):
+            images = draw(*args)(*one).copy()
             images[0, 0, 0] = np.nan
             return images
 
@@ -273,13 +273,13 @@ def test_series_refuse_what_would_share_a_file(work):
         ((), "no strengths"),
         ((1, 1.00001), "differ"),
         ((float("nan"),), "finite"),
-        ((1e39,), "1e.39 is no fin"),
+        ((1e39,), "1e.39 is not a fin"),
     ):
         with pytest.raises(LsapError, match=message):
             along(G, space, direction, strengths)
     with pytest.raises(LsapError, match="is flat"):
         along(G, loaded(work, "flat")[1], replace(direction, space="w"), (1.0,), unit="angle")
-    with pytest.raises(LsapError, match="means nothing for codes"):
+    with pytest.raises(LsapError, match="has no meaning for codes"):
         along(G, space, replace(direction, space="w"), (1.0,))
     with pytest.raises(LsapError, match="each must differ"):
         mixed(G, space, "0", "1", read_code(work / "run", "1"), ("middle", "middle"))
@@ -417,7 +417,7 @@ def test_rows_of_two_folders_of_one_space_are_told_apart(work, edited, tmp_path,
         ("edit", work / "run", "--out", tmp_path / "never", "--direction=random:0", "--beside", tmp_path / "foreign"),
     ):
         assert command(*argv) == 2
-        assert "has edits of none of the images of" in capsys.readouterr().err
+        assert "has no edits of the images of" in capsys.readouterr().err
     assert not (tmp_path / "never").exists()
 
 

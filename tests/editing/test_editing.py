@@ -25,7 +25,7 @@ seeds = st.integers(0, 2**31 - 1)
 
 @pytest.fixture(scope="module")
 def G(tiny):
-    return tiny.replace(discriminator=None, basecode=None)
+    return tiny.without("discriminator", "basecode")
 
 
 def some_codes(G, space, seed: int = 0, count: int = COUNT) -> dict[str, np.ndarray]:
@@ -193,7 +193,7 @@ def test_layer_ranges_by_name_and_index():
 
 def test_a_range_of_styles_is_of_the_layers_that_read_it(tiny):
     mask = layer_mask(tiny, parse_space("s"), "3")
-    reads = {name: row == 3 for name, (row, _) in tiny.config.style_layers().items()}
+    reads = {layer.name: layer.row == 3 for layer in tiny.config.layers}
     np.testing.assert_array_equal(mask, np.repeat(list(reads.values()), 8))
     assert {name for name, there in reads.items() if there} == {"b8.torgb", "b16.conv0"}
 
@@ -219,7 +219,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(G):
     w, wp = some_codes(G, parse_space("w")), some_codes(G, parse_space("w+"))
     rows = np.random.default_rng(0).standard_normal((6, 16))
     cases = [
-        ("w", w, random_direction(G, "z"), {}, "is of space z; .* space w"),
+        ("w", w, random_direction(G, "z"), {}, "is of space z and .* space w"),
         ("w+", wp, np.ones(512), {}, r"\[512\]; .* 16 numbers per row: it was made for another generator"),
         ("w+", wp, np.ones((18, 16)), {}, "18 rows; this generator has 6: .* another resolution"),
         ("w", w, rows, {}, r"a vector for every row; .* use w\+"),
@@ -232,7 +232,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(G):
         ("w", w, np.ones(16), {"absolute": "mean"}, "choose own or first"),
         ("w", w, Direction(name="d", space="w", vector=np.ones(16), scale=0.0), {}, "zero or not finite"),
         ("w+", w, np.ones(16), {}, r"have shape \[N, 6, 16\], not \[3, 16\]"),
-        ("f/w", w, np.ones(16), {}, "f is not there"),
+        ("f/w", w, np.ones(16), {}, "missing: f"),
         ("f/w", {**w, "f": np.zeros((2, 4, 4, 8))}, np.ones(16), {}, "3 codes, but 2 of f"),
         ("z", some_codes(G, parse_space("z")), np.ones(16), {"absolute": "own"}, "flat spaces"),
     ]
@@ -320,5 +320,5 @@ def test_a_direction_may_be_given_by_name(G):
     by_name = lsap_jax.edit(G, "w+", codes, "random:3", [2.0])
     own = lsap_jax.edit(G, "w+", codes, random_direction(G, "w+", 3), [2.0])
     np.testing.assert_array_equal(by_name.codes["w"], own.codes["w"])
-    with pytest.raises(LsapError, match=r"stands for 2 \(sefa-0, sefa-1\); name one"):
+    with pytest.raises(LsapError, match=r"stands for 2 directions \(sefa-0, sefa-1\); name one"):
         lsap_jax.edit(G, "w+", codes, "sefa:0-1", [2.0])

@@ -101,14 +101,14 @@ class Attack:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("mine.npy", npy(ROW), "nothing says of which space"),
+        ("mine.npy", npy(ROW), "the space of this direction is unknown"),
         ("a_boundary.npy", npy(np.array({"boundary": ROW}, object)), "pickled Python objects"),
         ("a_boundary.npy", npy(np.full((1, 16), np.nan)), "not finite"),
-        ("a_boundary.npy", npy(np.ones((3, 2, 16))), "is no direction"),
+        ("a_boundary.npy", npy(np.ones((3, 2, 16))), "is not a direction"),
         ("a_boundary.npy", npy(np.ones((1, 16), np.int64)), "floating-point"),
         ("a_boundary.npy", npy(ROW)[:-3], "damaged or truncated"),
-        ("age.pt", b"<html>", "is no .npy, .npz or .pt file"),
-        ("age.pt", b"", "is no .npy, .npz or .pt file"),
+        ("age.pt", b"<html>", "is not an .npy, .npz or .pt file"),
+        ("age.pt", b"", "is not an .npy, .npz or .pt file"),
         ("age.pt", torch_zip({"a": tensor(ROW), "b": tensor(ROW)}), "holds a, b; a direction is one array"),
         ("age.pt", torch_zip([1]), "holds no arrays"),
         ("x.npz", npz({"lat_comp": COMP, "lat_mean": ROW, "lat_stdev": STD[:5]}), "do not belong together"),

@@ -252,7 +252,7 @@ def test_conditions_that_cannot_be_met_are_refused():
     direction = made(0)
     assert condition(direction, []) is direction
     mixture = replace(direction, vector=made(1).vector + made(2).vector)
-    with pytest.raises(LsapError, match="nothing of it is left without a, b"):
+    with pytest.raises(LsapError, match="it is a mixture of a, b"):
         condition(mixture, [made(1, "a"), made(2, "b")])
     for other in (made(1, space="z"), made(1, dim=11)):
         with pytest.raises(LsapError, match="of one space and shape"):
@@ -293,7 +293,10 @@ def test_a_file_gives_back_what_was_saved(tmp_path):
     [
         ([], "no directions"),
         ([made(0), made(1)], "two directions of space w have the name d"),
-        *(([made(0, name)], "no name of a direction") for name in ("", "../up", "a@w", "a:b", ".a", "a\nb", "x" * 101)),
+        *(
+            ([made(0, name)], "cannot be the name of a direction")
+            for name in ("", "../up", "a@w", "a:b", ".a", "a\nb", "x" * 101)
+        ),
     ],
 )
 def test_what_cannot_be_saved_is_refused(tmp_path, directions, reason):
@@ -319,8 +322,8 @@ RECORD = {
     "name": "d", "space": "w", "scale": 1.0, "layers": None, "source": "", "generator": "", "measures": {}
 }  # fmt: skip
 HOSTILE = {
-    "name leaves its folder": ({"name": "../../d"}, "no name of a direction"),
-    "name is a list": ({"name": ["d"]}, "no name of a direction"),
+    "name leaves its folder": ({"name": "../../d"}, "cannot be the name of a direction"),
+    "name is a list": ({"name": ["d"]}, "cannot be the name of a direction"),
     "other tensor": ({"name": "e"}, "do not belong together"),
     "unknown space": ({"space": "q"}, "do not belong together"),
     "zero scale": ({"scale": 0}, "do not belong together"),

@@ -18,7 +18,7 @@ from lsap_jax.configuration import load_config
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison import runs
 from lsap_jax.experiments.comparison.plan import Plan, label, make_plans
-from lsap_jax.runs.run import Progress
+from lsap_jax.runs.saving import Progress
 from lsap_jax.storage.results import read_manifest
 from lsap_jax.testing import tiny_generator, tiny_images
 
@@ -199,14 +199,14 @@ def test_unusable_arguments_are_one_line(work, tmp_path, capsys):
     images = work / "images"
     assert "no images" in fails()
     assert "f/y: neither a configuration file" in fails(images, "--presets=z,f/y")
-    assert "is a configuration of another command" in fails(images, "--presets=toonhead64")
+    assert "this configuration belongs to another command" in fails(images, "--presets=toonhead64")
     assert "it has no 'presets'" in fails(images, "--config=f_zplus")
     assert "would share the folder 'zplus'" in fails(images, "--presets=z+,zplus")
     assert "presets is empty" in fails(images, "--presets=,")
     assert "unknown configuration key 'optimizer.rate'" in fails(
         images, "--presets=z", "--config.overrides=('optimizer.rate', 1.0)"
     )
-    assert "is no pair" in fails(images, "--presets=z", "--config.overrides=('optimizer.lr',)")
+    assert "is not a pair" in fails(images, "--presets=z", "--config.overrides=('optimizer.lr',)")
     assert "test.relative=-0.5" in fails(images, "--presets=z", "--config.test.relative=-0.5")
     assert "test.level=2.0" in fails(images, "--presets=z", "--config.test.level=2.0")
     assert "preset 'z': keep='first'" in fails(images, "--presets=z", "--config.overrides=('keep', 'first')")

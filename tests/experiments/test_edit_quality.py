@@ -26,12 +26,14 @@ from lsap_jax.models.attributes import (
     BinaryAttribute,
     attribute_scores,
     label_probabilities,
-    save_attributes,
 )
+from lsap_jax.models.attributes_file import save_attributes
 from lsap_jax.models.embedder import Embedder
 from lsap_jax.networks.attributes import AttributesConfig, initial_params
 from lsap_jax.pixels import to_uint8
+from lsap_jax.rendering.refinement import Full, Refinement, stack
 from lsap_jax.rendering.render import render
+from lsap_jax.rendering.transforms import ScaleShift
 from lsap_jax.report.quality.write import write_quality
 from lsap_jax.runs.evaluation import evaluate, genuine_nscd
 from lsap_jax.spaces import parse_space
@@ -143,6 +145,32 @@ def test_a_logit_does_not_depend_on_the_neighbours(tiny):
             np.testing.assert_allclose(one[name][0, 0], together[name][0, 0, k : k + 1], rtol=1e-4)
 
 
+def test_edits_of_refined_images_are_refined(tiny, classifier):
+    """Each in its own way: as it is measured alone, and at strength 0 the refined image, for the classifier, too."""
+    space = parse_space("w+")
+    codes, last = codes_of(tiny, space, 3), tiny.config.layers[-1].name
+    negative = ScaleShift(scale=np.full((16, 16, 3), -1, np.float32), shift=np.full((16, 16, 3), 0.5, np.float32))
+    delta = np.random.default_rng(0).standard_normal((3, 3, 8, 8), np.float32)
+    ways = [
+        Refinement(transforms={last: negative}),
+        None,
+        Refinement(weights={"synthesis.b8.conv1.weight": Full(delta=delta)}),
+    ]
+    plan = ([ones(tiny, "w")], (0.0, 2.0), Judges(attributes=classifier))
+    found = measure_edits(tiny, space, codes, *plan, refinements=ways, shown=3, **ALONE)
+    plain = measure_edits(tiny, space, codes, *plan, shown=3, **ALONE)
+    assert (found.arrays["preserved"][0, 0] == 1).all()
+    for i, way in enumerate(ways):
+        code = {"w": codes["w"][i : i + 1]}
+        image = to_uint8(render(tiny, space, code, refinement=way and stack([way])))[0]
+        assert np.abs(found.pictures[0, 0, i].astype(int) - image).max() <= 1
+        one = measure_edits(tiny, space, code, *plan, refinements=[way], **ALONE).arrays
+        for name in ("logit", "score", "nscd"):
+            np.testing.assert_allclose(found.arrays[name][:, :, i], one[name][:, :, 0], rtol=1e-4, err_msg=name)
+        same = [(found.pictures[:, s, i] == plain.pictures[:, s, i]).all() for s in (0, 1)]
+        assert same == [way is None] * 2
+
+
 def test_a_picture_that_is_not_finite_is_refused(tiny):
     space = parse_space("w+")
     plan = ([Direction(name="d", space="w", vector=np.ones(tiny.w_dim, np.float32))], (0.0, 3e38), Judges())
@@ -201,7 +229,7 @@ def test_identities_are_those_of_the_targets(tiny, monkeypatch):
 def test_genuine_logits_need_a_discriminator(tiny):
     assert genuine_logits(tiny, 3).shape == (3,)
     with pytest.raises(LsapError, match="without its discriminator"):
-        genuine_logits(tiny.replace(discriminator=None))
+        genuine_logits(tiny.without("discriminator"))
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=6), st.floats(0.05, 0.95))
@@ -361,17 +389,17 @@ def test_the_command_measures_a_comparison_and_goes_on(work, capsys, monkeypatch
 def test_what_cannot_be_measured_is_refused(work, capsys, tmp_path):
     run = work / "runs" / "zplus"
     cases = [
-        ((), {"variants": "unfair"}, "'unfair' is none of fair, published"),
+        ((), {"variants": "unfair"}, "'unfair' is not one of fair, published"),
         ((), {"variants": "fair,fair"}, "name each once"),
-        ((), {"batch_size": 0}, "--config.batch_size=0: is 1 or more"),
-        ((), {"shown": -1}, "--config.shown=-1: is 0 or more"),
+        ((), {"batch_size": 0}, "--config.batch_size=0: must be 1 or more"),
+        ((), {"shown": -1}, "--config.shown=-1: must be 0 or more"),
         ((), {"strengths": "0,1e39"}, "give finite numbers"),
         ((), {"levels": "1.5"}, "between 0 and 1"),
         ((), {"candidate": "z+"}, "belong together"),
-        ((), {"candidate": "zplus", "baseline": "w+"}, "baseline 'w+': is none of what is measured, zplus"),
+        ((), {"candidate": "zplus", "baseline": "w+"}, "baseline 'w+': is not among what is measured: zplus"),
         ((), {"variants": "published"}, "only w+ and f/w+ have these"),
         ((), {"strengths": "2,1"}, "the smallest first"),
-        ((), {"strengths": "-1,1"}, "with toggle a strength is 0 or more"),
+        ((), {"strengths": "-1,1"}, "with toggle, strengths must be 0 or more"),
         ((), {"directions": "nonsense"}, "nonsense"),
         ((), {"attributes": work / "g.safetensors"}, "not an attribute classifier"),
         ((), {"attributes": ""}, "give its own classifier with --attributes"),

@@ -2,21 +2,24 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from small_runs import write_run
 
-from lsap_jax.cli.edit_quality import choose_judges
 from lsap_jax.editing.direction import Direction
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.edit_quality import protocol
 from lsap_jax.experiments.edit_quality.curves import AtSuccess
 from lsap_jax.experiments.edit_quality.folder import read_measures, writing
+from lsap_jax.experiments.edit_quality.judges import choose_judges
 from lsap_jax.experiments.edit_quality.protocol import Run, common_ids, measure_runs, open_runs, variants_of
 from lsap_jax.experiments.edit_quality.quality import Judges, Measured
 from lsap_jax.experiments.edit_quality.tables import Difference, read_all, summary_text, verdict
 from lsap_jax.models.embedder import ARCFACE
+from lsap_jax.rendering.refinement import Refinement
+from lsap_jax.rendering.transforms import ScaleShift
 from lsap_jax.report.quality.write import body
 from lsap_jax.storage.atomic import InUse, sha256
 from lsap_jax.testing import tiny_generator
@@ -40,13 +43,14 @@ class Measuring:
     """Stands for `measure_edits`: made-up values, and what was asked for."""
 
     def __init__(self, stop=None):
-        self.calls, self.stop = [], stop
+        self.calls, self.stop, self.refinements = [], stop, []
 
-    def __call__(self, G, space, codes, directions, strengths, judges, *, shown, tell, **_):
+    def __call__(self, G, space, codes, directions, strengths, judges, *, refinements, shown, tell, **_):
         if len(self.calls) == self.stop:
             raise KeyboardInterrupt
         count = len(codes["z"])
         self.calls.append(count)
+        self.refinements += refinements
         rising = np.linspace(0, 1, len(strengths))[:, None] >= np.linspace(0.2, 1, count)
         arrays = {
             "success": np.stack([rising.astype(float) if d.name == "light" else rising * np.nan for d in directions])
@@ -101,7 +105,7 @@ def test_a_folder_that_was_measured_anew_in_part_is_not_shown(tmp_path, runs, me
     measuring.calls, measuring.stop = [], 2  # both batches of the first run
     with pytest.raises(KeyboardInterrupt):
         measure(tmp_path, runs, strengths=[0.0, 10.0, 20.0])
-    with pytest.raises(LsapError, match=r"a\.fair\.npz: was measured otherwise than quality\.json says"):
+    with pytest.raises(LsapError, match=r"a\.fair\.npz: was not measured as quality\.json says"):
         read_all(tmp_path)
     measuring.calls, measuring.stop = [], None
     measure(tmp_path, runs, strengths=[0.0, 10.0, 20.0])
@@ -144,6 +148,36 @@ def test_an_archive_of_other_things_is_no_measure(tmp_path):
         read_measures(tmp_path, {"file": "m.npz", "key": ""})
 
 
+def test_what_refines_an_image_is_measured_with_it(tmp_path, measuring):
+    G = tiny_generator()
+    ones = np.ones((8, 8, 8), np.float32)
+    own = Refinement(transforms={"b8.conv1": ScaleShift(scale=ones, shift=ones)})
+    run = write_run(tmp_path / "a", G, tmp_path / "g", "z+", IDS, refinements=[own, None, None, None, None, own])
+    measure(tmp_path / "out", open_runs([("a", run)], lambda *_: G))
+    assert [one is not None for one in measuring.refinements] == [True, *[False] * 4, True]
+    np.testing.assert_array_equal(measuring.refinements[5].transforms["b8.conv1"].shift, ones)
+
+
+@pytest.mark.parametrize(
+    ("with_targets", "key"),
+    [
+        (False, "fba18591e13aaa90952c31cd8fed5a01c7408e9993791bddd935dd4a3775a68b"),
+        (True, "492d02c92dc8cb6d43bfe0d457a974c32b0a8938028b5ca4f069ba8044ca96ce"),
+    ],
+)
+def test_measures_are_kept_of_the_same_refinements(with_targets, key):
+    """The key of a run that is not refined is the one that earlier measures have."""
+
+    def key_of(**refined):
+        manifest = {id: {"sha256": {"codes": f"c{id}", "targets": f"t{id}"}} for id in "01"}
+        manifest["1"]["sha256"] |= refined
+        run = SimpleNamespace(record={"generator": {"sha256": "g"}, "config": {}}, manifest=manifest)
+        settings = {"strengths": [1.0], "toggle": True}
+        return protocol._key(["0", "1"], run, {"name": "a"}, {}, settings, with_targets)
+
+    assert key_of() == key and len({key, key_of(refined="r"), key_of(refined="s")}) == 3
+
+
 def test_pictures_and_genuine_samples_cost_no_measures(tmp_path, runs, measuring, monkeypatch):
     measure(tmp_path, runs[:1], shown=1)
     monkeypatch.setattr(protocol, "genuine_logits", lambda G: pytest.fail("they are kept"))
@@ -182,7 +216,7 @@ def test_runs_of_other_pictures_are_refused(runs, tmp_path):
     (run,) = open_runs([("c", folder)], lambda *_: G)
     with pytest.raises(LsapError) as caught:
         common_ids([*runs, run])
-    assert str(caught.value).startswith(f"{folder}: '3' is another picture than in {runs[0].folder}; ")
+    assert str(caught.value).startswith(f"{folder}: '3' is not the same picture as in {runs[0].folder}; ")
     from io import BytesIO
 
     from PIL import Image
@@ -239,16 +273,18 @@ def test_a_level_that_few_resamples_reach_is_told_as_such(tmp_path, runs, measur
     assert f"not comparable: {few}" in page and "97.5 % of the resampled sets" in page
 
 
-def test_arcface_takes_no_detector(runs, capsys, monkeypatch):
+def test_arcface_takes_no_detector(runs, monkeypatch):
     from ml_collections import ConfigDict
 
+    from lsap_jax.experiments.edit_quality import judges as module
     from lsap_jax.models import embedder
 
     record = embedder.EmbedderRecord(
         name=ARCFACE, trained_on="", weights="", source_sha256="", **embedder._FACTS[ARCFACE]
     )
-    monkeypatch.setattr(embedder, "load_embedder", lambda _: embedder.Embedder(params={}, record=record))
+    monkeypatch.setattr(module, "load", lambda *_: embedder.Embedder(params={}, record=record))
     config = ConfigDict({"attributes": "none", "identity": "arcface.safetensors", "detect": True})
-    judges, described = choose_judges(runs[0].G, config)
+    told = []
+    judges, described = choose_judges(runs[0].G, config, told.append)
     assert judges.detector is None and described["detector"] is None
-    assert "no face is looked for" in capsys.readouterr().err
+    assert "no face is looked for" in told[0]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lsap_jax.cli import guarded, main
-from lsap_jax.cli import runs as runs_module
-from lsap_jax.cli.alignment import Folder
 from lsap_jax.data import ImageError, from_arrays
 from lsap_jax.errors import LsapError
 from lsap_jax.faces.align import align, crop_quad, quad_side
+from lsap_jax.faces.aligned_folder import Folder
+from lsap_jax.faces.aligner import aligner
 from lsap_jax.faces.choose import FaceError, choose_face, nose_inside, outside, remarks, roll
 from lsap_jax.faces.detect import Faces, detect, load_detector, nobody
 from lsap_jax.faces.upright import LOOK, Meant, Small, find_meant, turned_back
@@ -441,8 +441,8 @@ def test_align_refuses_what_it_cannot_use(tmp_path, pictures, capsys):
         ((pictures, "--out", out, "--resolution=0"), "resolution"),
         ((pictures, "--out", out, "--face=second"), "face"),
         ((pictures, "--out", out, "--enlarge=-1"), "enlarge -1"),
-        ((pictures, "--out", out, "--min_face=5"), "min_face 5"),
-        ((pictures, "--out", out, "--min_face=inf"), "min_face inf"),
+        ((pictures, "--out", out, "--min_face=5"), "min_face=5"),
+        ((pictures, "--out", out, "--min_face=inf"), "min_face=inf"),
         ((pictures, "--out", out, "--detector", pictures / "face.png"), "face.png"),
         ((pictures, "--out", out, "--config.align=true"), "no configuration"),
     ):
@@ -475,7 +475,7 @@ def test_a_source_aligns_in_its_threads():
 
 
 def test_the_aligner_of_commands(close):
-    hook = runs_module.aligner(64)
+    hook = aligner(64)
     picture, notes = hook(Image.fromarray(close))
     assert picture.size == (64, 64) and notes == ["aligned to its face"]
     with pytest.raises(ImageError, match="no face found"):
@@ -493,7 +493,7 @@ def fake_aligner(resolution):
 
 @pytest.mark.usefixtures("quick_compilation")
 def test_invert_aligns_on_the_way(tmp_path, pictures, monkeypatch, capsys):
-    monkeypatch.setattr(runs_module, "aligner", fake_aligner)
+    monkeypatch.setattr("lsap_jax.faces.aligner.aligner", fake_aligner)
     tiny_generator(discriminator=False).save(tmp_path / "g.safetensors")
     (pictures / "broken.png").unlink()
     out = tmp_path / "run"

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 
 import lsap_jax
-from lsap_jax.cli.demo import samples
 from lsap_jax.configuration import load_config
 from lsap_jax.data import open_images
+from lsap_jax.data.bundled import sample_images
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import inverter as batching
-from lsap_jax.inversion.inverter import Inverter, Job
-from lsap_jax.inversion.objective import make_perceptual
+from lsap_jax.inversion.inverter import Inverter
+from lsap_jax.inversion.jobs import Job
+from lsap_jax.losses.judges import Judged, perceptual
 from lsap_jax.models.generator import radius
 from lsap_jax.models.generator_file import load_generator
+from lsap_jax.rendering.render import synthesise
 from lsap_jax.testing import tiny_generator, tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -84,7 +86,7 @@ def test_an_image_does_not_see_its_batch(full_compilation, G, images, model, spa
         count = 6
     else:  # a trained model amplifies rounding a hundred times more than a random one
         count, G = 4, load_generator(model)
-        source = open_images(samples(), resolution=64, channels=3)
+        source = open_images(sample_images(), resolution=64, channels=3)
         images = np.stack([source.load(i).image for i in range(count)])
     ids = [f"i{n}" for n in range(count)]
     reference = run_on(G, images[:count], ids, 1, 1, space)
@@ -173,7 +175,7 @@ def test_masks_weight_the_loss_and_not_the_metrics(G, images):
     np.testing.assert_allclose(masked.metrics["mse"], whole, rtol=1e-4)
     with pytest.raises(LsapError, match="masks of shape"):
         lsap_jax.invert(G, images[:2], masks=masks[:1], **QUICK)
-    with pytest.raises(LsapError, match="masks lie in"):
+    with pytest.raises(LsapError, match="masks must lie in"):
         lsap_jax.invert(G, images[:2], masks=masks * 2, **QUICK)
 
 
@@ -191,23 +193,24 @@ def test_without_a_discriminator_mse_alone_is_minimised_and_said(images):
     inv = lsap_jax.invert(G, images[:1], "z", **QUICK)
     assert set(inv.curves) == {"loss", "mse"} and "MSE alone" in inv.perceptual["warning"]
     with pytest.raises(LsapError, match="perceptual.weights"):
-        make_perceptual(load_config("z", {"perceptual.network": "lpips"}), G)
+        perceptual(load_config("z", {"perceptual.network": "lpips"}), G)
     with pytest.raises(LsapError, match="choose auto"):
-        make_perceptual(load_config("z", {"perceptual.network": "vgg"}), G)
-    assert make_perceptual(load_config("z", {"perceptual.network": "none"}), G) == (None, {"network": "none"})
+        perceptual(load_config("z", {"perceptual.network": "vgg"}), G)
+    left_out = Judged(judge=None, record={"network": "none"})
+    assert perceptual(load_config("z", {"perceptual.network": "none"}), G) == left_out
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("steps", 0, "steps=0: needs to be 1 or more"),
+        ("steps", -1, "steps=-1: needs to be 0 or more"),
         ("retraction", "none", "choose one of project, normalise, riemannian"),
-        ("optimizer.name", "sgd", "there is adam"),
+        ("optimizer.name", "sgd", "choose adam"),
         ("keep", "first", "choose best or last"),
         ("noise_mode", "random", "const or none"),
-        ("loss.mse", -1.0, "a weight is 0 or more"),
+        ("loss.mse", -1.0, "a weight has to be 0 or more"),
         ("space", "w++", "neither a configuration file"),
-        ("base_resolution", 5, "base_resolution 5 is none of"),
+        ("base_resolution", 5, "base_resolution 5: choose one of"),
         ("init.f", "zero", "choose auto, encoder or w_avg"),
     ],
 )
@@ -226,10 +229,9 @@ def test_float_images_are_the_same_as_their_grey_levels(G, images):
 def test_no_collective_and_no_grouped_convolution_in_the_step(G, images):
     inverter = Inverter(G, load_config("f/z+", {**QUICK, "batch_size": 2}))
     jobs = [Job(id=str(i), image=images[i]) for i in range(2)]
-    inputs, live = batching.shard(inverter._inputs(jobs), 2), inverter._live(jobs)
-    seeds = np.zeros(2, np.int32)
-    state, targets = jax.eval_shape(inverter._prepare, *inverter._networks, inputs, seeds, live)
-    text = inverter._chunk.lower(*inverter._networks, state, targets, seeds + 6, live).as_text()
+    state, targets = inverter.begin(jobs)
+    live, steps = np.ones((2, 1), bool), np.full(2, 6, np.int32)
+    text = inverter._programs.chunk.lower(inverter._networks, state, targets, steps, live).as_text()
     for word in ("all_reduce", "all_gather", "collective", "all_to_all"):
         assert word not in text
     assert "feature_group_count = 1" in text
@@ -252,8 +254,8 @@ def test_codes_pass_through_jax_transformations(G):
     """The generator is a pytree: gradients to its params, and vmap over codes."""
     space = lsap_jax.parse_space("z")
     z = space.init(G, jax.random.split(jax.random.key(0), 3))["z"]
-    grads = jax.grad(lambda G: G.synthesis(**space.decode(G, {"z": z})).sum())(G)
+    grads = jax.grad(lambda G: synthesise(G, space.decode(G, {"z": z})).sum())(G)
     assert jnp.abs(grads.params["synthesis"]["b4"]["const"]).max() > 0
-    each = jax.vmap(lambda z: G.synthesis(**space.decode(G, {"z": z[None]}))[0])(z)
-    np.testing.assert_allclose(each, G.synthesis(**space.decode(G, {"z": z})), atol=1e-5)
+    each = jax.vmap(lambda z: synthesise(G, space.decode(G, {"z": z[None]}))[0])(z)
+    np.testing.assert_allclose(each, synthesise(G, space.decode(G, {"z": z})), atol=1e-5)
     assert dataclasses.is_dataclass(G)

@@ -1,5 +1,6 @@
 """Inversion in flat spaces, presets, schedules, latent noise, alignment: falling losses, independence, refusals."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import jax
@@ -10,11 +11,11 @@ import pytest
 import lsap_jax
 from lsap_jax.configuration import load_config
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.inverter import Inverter, Job
+from lsap_jax.inversion.inverter import Inverter
+from lsap_jax.inversion.jobs import Job
 from lsap_jax.inversion.loop import LatentNoise
 from lsap_jax.inversion.optimizers import ramp
 from lsap_jax.losses.alignment import nscd
-from lsap_jax.rendering.devices import shard
 from lsap_jax.spaces.noise import maps_of
 from lsap_jax.testing import tiny_images
 
@@ -139,9 +140,8 @@ def test_where_w_plus_codes_start(tiny, images):
     jobs = [Job(id=str(i), image=images[i]) for i in range(2)]
 
     def start(seed=0, **options):
-        inverter = Inverter(tiny, load_config("w+", {**PLAIN, "batch_size": 2, **options}), jax.local_devices()[:1])
-        inputs, live = shard(inverter._inputs(jobs), 1), inverter._live(jobs)
-        state, _ = inverter._prepare(*inverter._networks, inputs, np.full(1, seed, np.int32), live)
+        config = load_config("w+", {**PLAIN, "batch_size": 2, "seed": seed, **options})
+        state, _ = Inverter(tiny, config, jax.local_devices()[:1]).begin(jobs)
         return np.asarray(state.codes["w"])[0]
 
     mean = start()
@@ -179,14 +179,14 @@ def test_alignment_brings_codes_to_the_generators_own(tiny, images):
         ("f/s", {"retraction": "riemannian"}, "space f/s is flat, set it to 'project'"),
         ("z", {"latent_noise.scale": 0.1}, "latent_noise.scale=0.1: is noise on w, space z has none"),
         ("w", {"latent_noise.until": 0.0}, "until more than 0"),
-        ("s", {"loss.pn": 0.1}, "loss.pn=0.1: is a term of ws, and space s has only styles"),
-        ("f/s", {"loss.delta": 0.1}, "loss.delta=0.1: is a term of ws"),
+        ("s", {"loss.pn": 0.1}, "loss.pn=0.1: the term needs ws, and space s has only styles"),
+        ("f/s", {"loss.delta": 0.1}, "loss.delta=0.1: the term needs ws"),
         ("w+", {"loss.noise": 1.0}, "loss.noise=1.0: no noise is optimised; set noise_maps to true"),
-        ("w+", {"loss.nscd": -1.0}, "loss.nscd=-1.0: a weight is 0 or more"),
+        ("w+", {"loss.nscd": -1.0}, "loss.nscd=-1.0: a weight has to be 0 or more"),
         ("w+", {"nscd.reduce": "max"}, "choose sum or mean"),
         ("s", {"truncation.psi": 0.7}, "styles are not truncated; space s needs 1"),
         ("w+", {"optimizer.schedule": "step"}, "optimizer.schedule='step': choose one of constant, ramp, cosine"),
-        ("w+", {"optimizer.lr": 0.0}, "optimizer: lr is more than 0"),
+        ("w+", {"optimizer.lr": 0.0}, "optimizer: lr has to be more than 0"),
         ("w+", {"init.detail": "zero"}, "init.detail='zero': choose one of auto, random, w_avg, encoder, near"),
         ("w+", {"init.detail": "encoder"}, "init.detail='encoder' needs a latent encoder, this generator has none"),
         ("w+", {"loss.domain": 2.0}, "loss.domain=2.0 needs a latent encoder, .* train one with `lsap-jax train-encod"),
@@ -201,6 +201,6 @@ def test_what_a_space_has_no_use_for_is_refused_in_one_line(tiny, images, space,
 
 
 def test_noise_maps_need_a_generator_with_noise(tiny, images):
-    silent = tiny.replace(config=tiny.config.__class__(**{**vars(tiny.config), "use_noise": False}))
+    silent = tiny.replace(config=replace(tiny.config, use_noise=False))
     with pytest.raises(LsapError, match="noise_maps: this generator uses no noise"):
         lsap_jax.invert(silent, images[:1], "w", noise_maps=True)

@@ -73,7 +73,7 @@ def test_free_memory_of_devices(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "MEMORY_FILE", tmp_path / "meminfo")
     assert memory.free_bytes(jax.devices("cpu")[0], 2) == 4096
     monkeypatch.setattr(memory, "MEMORY_FILE", tmp_path / "nowhere")
-    with pytest.raises(LsapError, match="does not tell how much memory"):
+    with pytest.raises(LsapError, match="does not report how much memory"):
         memory.free_bytes(jax.devices("cpu")[0], 2)
 
 
@@ -82,9 +82,9 @@ def test_the_command_finds_keeps_and_names_batch_sizes(tmp_path, monkeypatch, ca
     for i, image in enumerate(tiny_images(3)):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
 
-    def invert(*more):
+    def invert(*more, out="run"):
         argv = ["invert", tmp_path / "*.png", "--generator", tmp_path / "g.safetensors", "--space=z+", "--steps=2"]
-        return main([str(a) for a in (*argv, "--out", tmp_path / "run", *more)])
+        return main([str(a) for a in (*argv, "--out", tmp_path / out, *more)])
 
     monkeypatch.setattr(memory, "largest_batch", lambda inverter, images: min(images, 2))
     assert invert("--batch_size=auto") == 0
@@ -97,9 +97,9 @@ def test_the_command_finds_keeps_and_names_batch_sizes(tmp_path, monkeypatch, ca
     def breaks(*_, **__):
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
 
-    monkeypatch.setattr("lsap_jax.runs.run.run", breaks)
+    monkeypatch.setattr("lsap_jax.inversion.inverter.Inverter.advance", breaks)
     monkeypatch.setattr(memory, "largest_batch", lambda inverter, images: images - 4)
-    assert invert("--batch_size=12") == 2
+    assert invert("--batch_size=12", out="large") == 2
     assert "batch_size=12 does not fit into the memory of the device; 7 would" in capsys.readouterr().err
-    assert invert("--batch_size=1") == 2
+    assert invert("--batch_size=1", out="small") == 2
     assert "the device ran out of memory" in capsys.readouterr().err

@@ -11,10 +11,14 @@ from lsap_jax.testing import tiny_generator
 STEPS = 3
 
 
+def program(steps):
+    inverter = Inverter(tiny_generator(basecode=True), load_config("f/z+", {"steps": steps, "batch_size": 2}))
+    return inverter.step_program(3).as_text()
+
+
 @pytest.fixture(scope="module")
 def text():
-    inverter = Inverter(tiny_generator(basecode=True), load_config("f/z+", {"steps": STEPS, "batch_size": 2}))
-    return inverter.step_program(3).as_text()
+    return program(STEPS)
 
 
 def test_no_convolution_is_grouped(text):
@@ -39,3 +43,12 @@ def test_no_step_transforms_a_weight(text):
     found = re.findall(r"= f32\[(?:3,3|1,1),(\d+),(\d+)\]\S* ([a-z-]+)\(", text)
     operations = {operation for cin, cout, operation in found if (cin, cout) != ("1", "1")}
     assert operations and operations <= {"parameter", "get-tuple-element", "bitcast"}
+
+
+def test_without_steps_there_is_no_backward_pass(text):
+    def products(text):
+        return len(re.findall(r" (?:convolution|dot)\(", text))
+
+    still = program(0)
+    assert "transpose(jvp" in text and "transpose(jvp" not in still
+    assert 0 < products(still) <= products(text) / 2, "every product has at least one more that goes back"

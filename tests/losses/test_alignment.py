@@ -19,8 +19,7 @@ nscd = jax.jit(module.nscd, static_argnums=0, static_argnames=("base_resolution"
 def random_styles(seed: int, count: int = 3, config: GeneratorConfig = SMALL) -> dict[str, jax.Array]:
     rng = np.random.default_rng(seed)
     return {
-        name: jnp.asarray(1 + rng.standard_normal((count, width)), jnp.float32)
-        for name, (_, width) in config.style_layers().items()
+        layer.name: jnp.asarray(1 + rng.standard_normal((count, layer.width)), jnp.float32) for layer in config.layers
     }
 
 
@@ -34,7 +33,7 @@ def test_the_lth_layer_reads_row_l(blocks, architecture):
     config = GeneratorConfig(img_resolution=2 << blocks, channels=CHANNELS[:blocks], architecture=architecture)
     layers = sn_layers(config)
     assert len(layers) == config.num_ws == len(set(layers))
-    assert [config.style_layers()[name][0] for name in layers] == list(range(config.num_ws))
+    assert [config.layer[name].row for name in layers] == list(range(config.num_ws))
     assert [name for name in layers if name.endswith("torgb")] == [f"b{config.img_resolution}.torgb"]
 
 
@@ -42,7 +41,7 @@ def test_s_n_at_1024_px_is_that_of_the_authors_code():
     config = GeneratorConfig(img_resolution=1024, channels=CHANNELS)
     layers = sn_layers(config)
     assert layers[:3] == ("b4.conv1", "b8.conv0", "b8.conv1") and layers[-2:] == ("b1024.conv1", "b1024.torgb")
-    widths = [config.style_layers()[name][1] for name in layers]
+    widths = [config.layer[name].width for name in layers]
     assert widths == [512] * 10 + [256, 256, 128, 128, 64, 64, 32, 32] and sum(widths) == 6080
     assert sn_layers(config, 16) == layers[4:]  # M = 5 of F/Z+, counted from one
 
@@ -52,7 +51,7 @@ def test_layers_of_a_base_code_are_those_that_make_the_image(tiny, base):
     """The image of a code depends on the styles of exactly these, torgb apart."""
     ws = tiny.map_rows(jax.random.normal(jax.random.key(0), (1, tiny.num_ws, tiny.z_dim)))
     f = jax.random.normal(jax.random.key(1), (1, base, base, 8)) if base else None
-    bare = tiny.replace(discriminator=None, basecode=None, statistics=None)
+    bare = tiny.bare()
     slope = jax.jit(lambda G, s, f: jax.grad(lambda s: jnp.square(G.synthesis(None, styles=s, f=f)).sum())(s))
     gradient = slope(bare, tiny.styles(ws), f)
     alive = {name for name, g in gradient.items() if g.any()}

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import sys
-from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import jax
@@ -15,7 +14,8 @@ from hypothesis import strategies as st
 from parity import assert_parity, nhwc
 from PIL import Image
 
-from convert_weights import Checkpoint
+from convert_weights import Checkpoint, Part
+from convert_weights.checkpoint import together
 from lsap_jax.errors import LsapError
 from lsap_jax.metrics.identity import (
     NEITHER,
@@ -28,20 +28,23 @@ from lsap_jax.metrics.identity import (
 )
 from lsap_jax.models.embedder import (
     _FACTS,
+    EMBEDDERS,
     Embedder,
     EmbedderRecord,
     embed,
-    embedder_from_checkpoint,
     embeddings,
-    load_embedder,
-    save_embedder,
 )
+from lsap_jax.models.network_file import from_checkpoint, load
 from lsap_jax.networks.inception import Pool, pool
-from lsap_jax.networks.inception_resnet import STAGES, InceptionResnetV1, inception_resnet_params, unit
+from lsap_jax.networks.inception_resnet import STAGES, InceptionResnetV1, unit
 from lsap_jax.networks.irse import UNITS, Irse50, adaptive_matrix, aligned_crop
 from lsap_jax.storage.weights_file import write_weights
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def _checkpoint(kind, arrays):
+    return Checkpoint(format="test", parts=together(Part(kind=kind, config={}, arrays=arrays)))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def seeded(golden, shared_file):
         data = golden(name)
         meta = json.loads(bytes(data["meta_json"]))
         arrays = recipe.fill(meta["tensors"], meta["seed"], meta["gain"])
-        return data, Checkpoint(kind=kind, format="test", config={}, arrays=arrays)
+        return data, _checkpoint(kind, arrays)
 
     return draw
 
@@ -67,7 +70,7 @@ def facenet_reference(seeded):
 
 @pytest.fixture(scope="module")
 def facenet(facenet_reference):
-    return embedder_from_checkpoint(facenet_reference[1])
+    return from_checkpoint(facenet_reference[1]).build("inception_resnet_v1")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,7 @@ def arcface_reference(seeded):
 
 @pytest.fixture(scope="module")
 def arcface(arcface_reference):
-    return embedder_from_checkpoint(arcface_reference[1])
+    return from_checkpoint(arcface_reference[1]).build("arcface")
 
 
 def _run(network, params, images):
@@ -335,23 +338,25 @@ def test_what_cannot_be_compared_is_refused(colours):
 
 def test_files_without_a_face_network_are_refused(tmp_path, facenet_reference, facenet):
     checkpoint = facenet_reference[1]
-    with pytest.raises(LsapError, match="needs the weights.*vggface2.*lsap-jax convert"):
-        load_embedder(None)
+    with pytest.raises(
+        LsapError, match="no file of Inception-ResNet v1 or ArcFace's IR-SE50.*vggface2.*lsap-jax convert"
+    ):
+        load(None, *EMBEDDERS)
     with pytest.raises(LsapError, match="absent: no such file"):
-        load_embedder(tmp_path / "absent")
+        load(tmp_path / "absent", *EMBEDDERS)
     write_weights(tmp_path / "other", "lpips", {"lin0.weight": np.zeros(3, np.float32)}, {}, {})
     with pytest.raises(LsapError, match="other: holds 'lpips' weights"):
-        load_embedder(tmp_path / "other")
+        load(tmp_path / "other", *EMBEDDERS)
     write_weights(tmp_path / "part", "arcface", {"input_layer.2.weight": np.zeros(64, np.float32)}, {}, {})
-    with pytest.raises(LsapError, match=r"part: the weights do not fit IR-SE50: - .* and 330 more"):
-        load_embedder(tmp_path / "part")
+    with pytest.raises(LsapError, match=r"part: the weights do not fit ArcFace's IR-SE50: - .* and 330 more"):
+        load(tmp_path / "part", *EMBEDDERS)
     np.save(tmp_path / "codes.npy", np.zeros((2, 8), np.float32))
     with pytest.raises(LsapError, match=r"codes.npy: .*holds 'codes' weights"):
-        load_embedder(tmp_path / "codes.npy")
-    cut = {n: a for n, a in checkpoint.arrays.items() if n != "last_bn.bias"}
+        load(tmp_path / "codes.npy", *EMBEDDERS)
+    kind = checkpoint.kind
+    cut = {n: a for n, a in checkpoint.parts[kind].arrays.items() if n != "last_bn.bias"}
     with pytest.raises(LsapError, match=r"- last_bn\.bias \(512,\)"):
-        save_embedder(tmp_path / "cut", replace(checkpoint, arrays=cut))
-    assert not (tmp_path / "cut").exists()
+        from_checkpoint(_checkpoint(kind, cut)).build(kind)
     with pytest.raises(LsapError, match="do not fit Inception-ResNet v1"):
-        inception_resnet_params({"fc.weight": np.zeros((2, 2))})
+        from_checkpoint(_checkpoint(kind, {"fc.weight": np.zeros((2, 2))})).build(kind)
     assert "tensors of SHA-256" in facenet.record.weights and facenet.record.trained_on == "unknown"

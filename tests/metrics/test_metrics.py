@@ -13,7 +13,7 @@ from parity import assert_parity
 from lsap_jax.errors import LsapError
 from lsap_jax.metrics import kid as kid_module
 from lsap_jax.metrics.distortion import (
-    DESCRIPTIONS,
+    METRICS,
     MS_SSIM_WEIGHTS,
     ms_ssim,
     ms_ssim_weights,
@@ -66,7 +66,7 @@ def test_the_metrics_of_results_equal_scikit_image(reference, image):
         np.testing.assert_allclose(function(a, b)[0], data[f"ssim_{number:03d}"], rtol=1e-5)
     assert_parity("psnr", f"image {image}", psnr(a, b)[0], data[f"psnr_{image}"], rtol=1e-6, atol=0)
     assert_parity("mse", f"image {image}", mse(a, b)[0], 4 * data[f"mse_{image}"], rtol=1e-5, atol=0)  # on [0, 1] there
-    assert set(DESCRIPTIONS) == {"mse", "psnr", "ssim", "ssim01", "ms_ssim"}
+    assert set(METRICS) == {"mse", "psnr", "ssim", "ssim01", "ms_ssim"}
 
 
 def test_psnr_formula_and_identity():
@@ -124,7 +124,7 @@ def test_ms_ssim_has_as_many_scales_as_fit():
     a, b = (v[:2] for v in _pairs(5, 16, 16))
     np.testing.assert_allclose(ms_ssim(a, b), ssim01(a, b), rtol=1e-4)  # one scale is SSIM
     for claim in ("5 above 160", "4 above 80", "3 above 40", "2 above 20"):
-        assert claim in DESCRIPTIONS["ms_ssim"]["scales"]
+        assert claim in METRICS["ms_ssim"].description["scales"]
 
 
 @given(st.integers(0, 10**6))

@@ -12,25 +12,29 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from convert_weights.basecode import encoder_shapes
-from convert_weights.checkpoint import Checkpoint
+from convert_weights.checkpoint import Checkpoint, Part, together
 from lsap_jax.configuration import load_config
 from lsap_jax.errors import LsapError
+from lsap_jax.losses.judges import Networks
 from lsap_jax.losses.pixel import mse
-from lsap_jax.models.basecode_file import attach_basecode, basecode_from_checkpoint, load_basecode, save_basecode
-from lsap_jax.models.generator import BasecodeEncoder, Discriminator, Generator
+from lsap_jax.models.basecode import BasecodeEncoder
+from lsap_jax.models.discriminator import Discriminator
+from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import load_generator
+from lsap_jax.models.network_file import attach, from_checkpoint, load, save
 from lsap_jax.models.perceptual import from_discriminator
-from lsap_jax.networks import discriminator, stylegan2
+from lsap_jax.networks import stylegan2
 from lsap_jax.networks.basecode import (
+    LAYOUT,
     BasecodeConfig,
     BasecodeNetwork,
-    canonical_from_variables,
+    canonical_arrays,
     initial_variables,
     variable_shapes,
-    variables_from_canonical,
 )
-from lsap_jax.networks.parameters import count
+from lsap_jax.networks.parameters import count, merge
 from lsap_jax.networks.pixel_maps import lanczos
+from lsap_jax.networks.stylegan2 import discriminator
 from lsap_jax.training.basecode import BasecodeLosses, own_code, train_basecode
 from lsap_jax.training.encoder import EncoderTraining, optimizer, sample_pairs
 
@@ -58,8 +62,12 @@ def weights(reference: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name[3:]: a for name, a in reference.items() if name.startswith("sd/")}
 
 
+def merged(arrays: dict[str, np.ndarray]) -> dict:
+    return merge(variable_shapes(TINY), arrays, "a base-code encoder", LAYOUT)
+
+
 def encoder(config: BasecodeConfig = TINY, seed: int = 0) -> BasecodeEncoder:
-    return BasecodeEncoder(config=config, variables=initial_variables(config, jax.random.key(seed)))
+    return BasecodeEncoder(config=config, params=initial_variables(config, jax.random.key(seed)))
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +80,17 @@ def G(quick_compilation) -> Generator:
         jax.jit(partial(stylegan2.initial_params, g))(jax.random.key(0)),
     )
     critic = Discriminator(config=d, params=jax.jit(partial(discriminator.initial_params, d))(jax.random.key(1)))
-    return Generator(config=g, params=params, discriminator=critic, provenance_json='{"name": "tiny"}')
+    return Generator(config=g, params=params, parts={"discriminator": critic}, provenance_json='{"name": "tiny"}')
 
 
 def test_outputs_and_statistics_of_torch(reference):
-    variables = variables_from_canonical(TINY, weights(reference))
+    variables = merged(weights(reference))
     x = jnp.asarray(reference["x"])
-    np.testing.assert_allclose(encode(BasecodeEncoder(config=TINY, variables=variables), x), reference["f"], 1e-4, 1e-5)
+    np.testing.assert_allclose(encode(BasecodeEncoder(config=TINY, params=variables), x), reference["f"], 1e-4, 1e-5)
     train = jax.jit(lambda v, x: BasecodeNetwork(TINY).apply(v, x, train=True, mutable=["batch_stats"]))
     f, moved = train(variables, x)
     np.testing.assert_allclose(f, reference["f_train"], 1e-4, 1e-5)
-    after = canonical_from_variables(TINY, {"params": variables["params"], **moved})
+    after = canonical_arrays({"params": variables["params"], **moved})
     for name in (n for n in after if n.endswith("running_mean")):
         np.testing.assert_allclose(after[name], reference[f"after/{name}"], 1e-4, 1e-5)
 
@@ -93,54 +101,56 @@ def test_the_paper_s_encoder_has_its_size_and_the_converter_s_names():
     assert (count(shapes["params"]), config.input_resolution) == (12_399_872, 128)
     small = initial_variables(TINY, jax.random.key(0))
     table = encoder_shapes({"widths": list(TINY.widths), "out_channels": 5, "in_channels": 3})
-    assert {n: a.shape for n, a in canonical_from_variables(TINY, small).items()} == table
+    assert {n: a.shape for n, a in canonical_arrays(small).items()} == table
 
 
 def test_mapping_is_strict_and_invertible(reference):
     arrays = weights(reference)
-    back = canonical_from_variables(TINY, variables_from_canonical(TINY, arrays))
+    back = canonical_arrays(merged(arrays))
     assert back.keys() == arrays.keys() and all(np.array_equal(back[n], arrays[n]) for n in arrays)
     with pytest.raises(LsapError, match=r"- model\.4\.running_var"):
-        variables_from_canonical(TINY, {n: a for n, a in arrays.items() if n != "model.4.running_var"})
+        merged({n: a for n, a in arrays.items() if n != "model.4.running_var"})
     with pytest.raises(LsapError, match=r"\+ model\.99\.weight \(2,\)"):
-        variables_from_canonical(TINY, arrays | {"model.99.weight": np.ones(2)})
+        merged(arrays | {"model.99.weight": np.ones(2)})
     with pytest.raises(LsapError, match=r"! model\.33\.bias is \(4,\), expected \(5,\)"):
-        variables_from_canonical(TINY, arrays | {"model.33.bias": np.ones(4)})
+        merged(arrays | {"model.33.bias": np.ones(4)})
 
 
 def test_checkpoints_of_bdinvert(reference):
     config = {"widths": [3, 4, 6], "out_channels": 5, "in_channels": 3}
-    checkpoint = Checkpoint(kind="basecode_encoder", format="test", config=config, arrays=weights(reference))
-    E = basecode_from_checkpoint(checkpoint, base_resolution=2)
+
+    def opened(kind, config, arrays):
+        return from_checkpoint(Checkpoint(format="test", parts=together(Part(kind=kind, config=config, arrays=arrays))))
+
+    contents = opened("basecode", config, weights(reference))
+    E = contents.build("basecode", base_resolution=2)
     assert E.config == TINY
     np.testing.assert_allclose(encode(E, jnp.asarray(reference["x"])), reference["f"], 1e-4, 1e-5)
-    assert basecode_from_checkpoint(checkpoint).config.input_resolution == 128
-    with pytest.raises(LsapError, match="'backbone' weights"):
-        basecode_from_checkpoint(Checkpoint(kind="backbone", format="test", config={}, arrays={}))
+    assert contents.build("basecode").config.input_resolution == 128
     short = {**config, "widths": [3, 4]}
     with pytest.raises(LsapError, match="has 2 stages"):
-        basecode_from_checkpoint(Checkpoint(kind="basecode_encoder", format="test", config=short, arrays={}))
+        opened("basecode", short, {}).build("basecode")
 
 
 def test_a_file_gives_the_same_encoder_back(tmp_path, G):
     E, path = encoder(), tmp_path / "basecode.safetensors"
-    save_basecode(path, E, {"name": "test"})
-    again = load_basecode(path)
+    save(path, E, {"name": "test"})
+    again = load(path, "basecode")
     assert again.config == E.config
-    assert jax.tree.all(jax.tree.map(np.array_equal, again.variables, E.variables))
+    assert jax.tree.all(jax.tree.map(np.array_equal, again.params, E.params))
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(LsapError, match="damaged"):
-        load_basecode(path)
+        load(path, "basecode")
     with pytest.raises(LsapError, match="no such file"):
-        load_basecode(tmp_path / "nowhere.pth")
+        load(tmp_path / "nowhere.pth", "basecode")
     G.save(tmp_path / "g.safetensors")
     with pytest.raises(LsapError, match="'generator' weights, not a base-code encoder"):
-        load_basecode(tmp_path / "g.safetensors")
+        load(tmp_path / "g.safetensors", "basecode")
 
 
 def test_joining_needs_a_matching_generator(tmp_path, G):
     fitting = BasecodeConfig(base_resolution=4, out_channels=6, widths=(2, 2, 2))
-    joined = attach_basecode(G, encoder(fitting))
+    joined = attach(G, encoder(fitting))
     joined.save(tmp_path / "g.safetensors")
     again = load_generator(tmp_path / "g.safetensors").basecode
     assert again is not None and again.config == fitting
@@ -152,13 +162,13 @@ def test_joining_needs_a_matching_generator(tmp_path, G):
         BasecodeConfig(base_resolution=4, out_channels=6, in_channels=1),
     ):
         with pytest.raises(LsapError, match=r"train-basecode"):
-            attach_basecode(G, BasecodeEncoder(config=wrong, variables={}))
+            attach(G, BasecodeEncoder(config=wrong, params={}))
     with pytest.raises(LsapError, match=r"basecode/batch_stats.* is None"):
-        attach_basecode(G, BasecodeEncoder(config=fitting, variables={"params": encoder(fitting).variables["params"]}))
+        attach(G, BasecodeEncoder(config=fitting, params={"params": encoder(fitting).params["params"]}))
     # A file whose tensors are another encoder's than its header says.
     narrow = BasecodeConfig(base_resolution=4, out_channels=6, widths=(2, 2, 3))
-    G.replace(basecode=BasecodeEncoder(config=narrow, variables=encoder(fitting).variables)).save(tmp_path / "bad")
-    with pytest.raises(LsapError, match=r"basecode/.* asks for"):
+    G.with_part("basecode", BasecodeEncoder(config=narrow, params=encoder(fitting).params)).save(tmp_path / "bad")
+    with pytest.raises(LsapError, match=r"! basecode/.*, expected "):
         load_generator(tmp_path / "bad")
 
 
@@ -179,7 +189,7 @@ def test_loss_is_the_paper_s_on_means(G):
     np.testing.assert_allclose(x, run_synthesis(G, ws)[0], 1e-4, 1e-5)
     f = 0.5 * own(G, ws, 8)
     perceptual = from_discriminator(G)
-    logs, y = jax.jit(losses)(G, perceptual, f, ws, x)
+    logs, y = jax.jit(losses)(Networks(generator=G, judges={"perceptual": perceptual}), f, ws, x)
     np.testing.assert_allclose(y, run_synthesis(G, ws, f)[0], 1e-4, 1e-5)
     wanted = {
         "mse": mse(y, x).mean(),
@@ -189,7 +199,7 @@ def test_loss_is_the_paper_s_on_means(G):
     for name, value in wanted.items():
         np.testing.assert_allclose(logs[name], value, 1e-4)
     np.testing.assert_allclose(logs["loss"], 2 * wanted["mse"] + 3 * wanted["perceptual"] + 5 * wanted["feature"], 1e-4)
-    without = jax.eval_shape(lambda f: BasecodeLosses()(G, None, f, ws, x)[0], f)
+    without = jax.eval_shape(lambda f: BasecodeLosses()(Networks(generator=G), f, ws, x)[0], f)
     assert without.keys() == {"loss", "mse"}
 
 
@@ -237,23 +247,23 @@ def test_training_improves_attaches_and_resumes_bit_for_bit(tmp_path, G):
     a, b = load_generator(whole), load_generator(parts)
     assert a.basecode is not None and b.basecode is not None
     assert a.basecode.config == BasecodeConfig(base_resolution=4, out_channels=6, widths=(2, 2, 2))
-    assert jax.tree.all(jax.tree.map(np.array_equal, a.basecode.variables, b.basecode.variables))
-    alone = load_basecode(tmp_path / "whole" / "basecode.safetensors")
-    assert jax.tree.all(jax.tree.map(np.array_equal, a.basecode.variables, alone.variables))
+    assert jax.tree.all(jax.tree.map(np.array_equal, a.basecode.params, b.basecode.params))
+    alone = load(tmp_path / "whole" / "basecode.safetensors", "basecode")
+    assert jax.tree.all(jax.tree.map(np.array_equal, a.basecode.params, alone.params))
     # Neither the generator nor its discriminator moved; where both come from is kept.
-    assert a.replace(basecode=None).sha256 == G.sha256
+    assert a.without("basecode").sha256 == G.sha256
     assert a.provenance["name"] == "tiny" and a.provenance["basecode"]["images_seen"] == 12
     assert a.provenance["basecode"]["generator_sha256"] == G.sha256
     # Everything of the encoder that can move did.
     before = flatten_dict(initial_variables(a.basecode.config, jax.random.fold_in(jax.random.key(0), 1)))
-    for path, leaf in flatten_dict(a.basecode.variables).items():
+    for path, leaf in flatten_dict(a.basecode.params).items():
         if path[-1] != "bias" or path[-2] != "conv":  # normalisation takes these biases out again
             assert not np.array_equal(leaf, before[path]), path
     log = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert [line["images"] for line in log] == [8, 12]
     assert {"loss", "mse", "perceptual", "mse_unseen", "perceptual_unseen"} <= log[0].keys()
     assert (tmp_path / "whole" / "samples" / "00000012.png").is_file()
-    with pytest.raises(LsapError, match=r"was begun with seed=0, now it is 1"):
+    with pytest.raises(LsapError, match=r"was started with other settings \(seed was 0, is 1\)"):
         train_basecode(tiny_run(seed=1), G, tmp_path / "parts", log=lambda _: None)
 
 
@@ -274,5 +284,5 @@ def test_training_refuses_what_cannot_be(tmp_path, G):
     with pytest.raises(LsapError, match="three widths"):
         train_basecode(tiny_run(widths=(2, 2)), G, tmp_path)
     lines: list[str] = []
-    train_basecode(tiny_run(total_images=4), G.replace(discriminator=None), tmp_path, log=lines.append)
+    train_basecode(tiny_run(total_images=4), G.without("discriminator"), tmp_path, log=lines.append)
     assert any("MSE alone" in line for line in lines)

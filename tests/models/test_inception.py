@@ -20,22 +20,22 @@ from hypothesis import strategies as st
 from parity import assert_parity
 
 import convert_weights
-from convert_weights import Checkpoint, ConversionError
+from convert_weights import Checkpoint, ConversionError, Part
+from convert_weights import convert as conversion
+from convert_weights.checkpoint import together
 from convert_weights.inception import inception_shapes
 from lsap_jax.cli import main
 from lsap_jax.errors import LsapError
 from lsap_jax.metrics import fid as fid_module
 from lsap_jax.metrics.fid import (
-    PUBLIC_FILE,
     fid,
     frechet_distance,
     inception_features,
-    inception_from_checkpoint,
-    load_inception,
-    save_inception,
 )
 from lsap_jax.metrics.kid import kid
-from lsap_jax.networks.inception import STAGES, InceptionNetwork, Pool, bilinear_matrix, inception_params, pool, resize
+from lsap_jax.models.inception import PUBLIC_FILE, FeatureRecord, Inception
+from lsap_jax.models.network_file import from_checkpoint, load
+from lsap_jax.networks.inception import STAGES, InceptionNetwork, Pool, bilinear_matrix, pool, resize
 from lsap_jax.storage.weights_file import write_weights
 
 
@@ -60,14 +60,19 @@ def arrays():
     return {name: _values(name, shape) for name, shape in inception_shapes().items()}
 
 
+def _checkpoint(arrays):
+    part = Part(kind="inception", config={"name": "inception_v3_fid"}, arrays=arrays)
+    return Checkpoint(format="test", parts=together(part))
+
+
 @pytest.fixture(scope="module")
 def checkpoint(arrays):
-    return Checkpoint(kind="inception", format="test", config={"name": "inception_v3_fid"}, arrays=arrays)
+    return _checkpoint(arrays)
 
 
 @pytest.fixture(scope="module")
 def network(checkpoint):
-    return inception_from_checkpoint(checkpoint)
+    return from_checkpoint(checkpoint).build("inception")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +153,7 @@ def test_grey_images_are_repeated(monkeypatch):
             return x.mean(axis=(1, 2))
 
     monkeypatch.setattr(fid_module, "InceptionNetwork", Probe)
-    network = fid_module.Inception(params={}, record=fid_module.FeatureRecord(weights="none"))
+    network = Inception(params={}, record=FeatureRecord(weights="none"))
     found = inception_features(network, np.full((5, 4, 6, 1), 255, np.uint8), batch_size=2)
     assert seen == [(2, 4, 6, 3)]  # traced once
     np.testing.assert_allclose(found, np.ones((5, 3)), rtol=1e-6)
@@ -194,23 +199,23 @@ def test_the_public_file_goes_through_the_command_to_the_features(capsys, tmp_pa
     assert main(["convert", str(source), str(target)]) == 0
     printed = capsys.readouterr().out
     assert "2 x the classifier is not part of FID" in printed and "Apache-2.0" in printed
-    loaded = load_inception(target)
+    loaded = load(target, "inception")
     jax.tree.map(np.testing.assert_array_equal, loaded.params, network.params)
-    assert loaded.record == network.record == load_inception(source).record
+    assert loaded.record == network.record == load(source, "inception").record
     assert "tensors of SHA-256" in loaded.record.weights and asdict(loaded.record)["resolution"] == 299
 
 
 def test_the_record_names_the_public_file_by_its_digest(checkpoint):
-    public = inception_from_checkpoint(replace(checkpoint, sha256="6726825d" + "0" * 56))
+    public = from_checkpoint(replace(checkpoint, sha256="6726825d" + "0" * 56)).build("inception")
     assert public.record.weights == PUBLIC_FILE and "pool_3" in public.record.network
 
 
 def test_what_the_converter_ignores_and_notes(tmp_path):
     tensors = _broadcast()
     found = _read(tmp_path, tensors | _classifier() | _counters())
-    assert found.kind == "inception" and found.arrays.keys() == tensors.keys() and not found.notes
+    assert found.kind == "inception" and found.parts["inception"].arrays.keys() == tensors.keys() and not found.notes
     assert set(found.ignored) == {"fc.weight", "fc.bias", *_counters()}
-    assert all(a.dtype == np.float32 and (a == 0.5).all() for a in found.arrays.values())
+    assert all(a.dtype == np.float32 and (a == 0.5).all() for a in found.parts["inception"].arrays.values())
     assert "classifier" in _read(tmp_path, tensors).notes[0]
 
 
@@ -222,7 +227,7 @@ def test_other_inceptions_are_refused(tmp_path):
         ({"Mixed_5b.branch1x1.bn.bias": None}, r"missing Mixed_5b.branch1x1.bn.bias \[64\]"),
         ({"Mixed_8a.branch1x1.bn.bias": np.zeros(3, np.float32)}, r"unexpected Mixed_8a.branch1x1.bn.bias"),
         ({"Mixed_7c.branch1x1.conv.weight": np.zeros((320, 2048, 3, 3), np.float16)}, r"not \[320, 2048, 1, 1\]"),
-        ({"Mixed_7c.extra": np.zeros(3, np.float32)}, "no place for Mixed_7c.extra"),
+        ({"Mixed_7c.extra": np.zeros(3, np.float32)}, "unknown tensors Mixed_7c.extra"),
         ({"Conv2d_1a_3x3.bn.bias": np.full(32, np.nan, np.float32)}, "not finite"),
     ]:
         with pytest.raises(ConversionError, match=message):
@@ -230,27 +235,24 @@ def test_other_inceptions_are_refused(tmp_path):
 
 
 def test_files_without_the_weights_are_refused(tmp_path, checkpoint):
-    with pytest.raises(LsapError, match="never called FID.*lsap-jax convert"):
-        load_inception(None)
+    with pytest.raises(LsapError, match="lsap-jax convert.*never called FID"):
+        load(None, "inception")
     with pytest.raises(LsapError, match="no such file.*6726825d"):
-        load_inception(tmp_path / "absent")
+        load(tmp_path / "absent", "inception")
     write_weights(tmp_path / "other", "lpips", {"lin0.weight": np.zeros(3, np.float32)}, {}, {})
     with pytest.raises(LsapError, match="holds 'lpips' weights, not FID's"):
-        load_inception(tmp_path / "other")
-    with pytest.raises(LsapError, match="holds 'backbone' weights"):
-        inception_from_checkpoint(replace(checkpoint, kind="backbone"))
-    cut = {n: a for n, a in checkpoint.arrays.items() if n != "Mixed_7c.branch_pool.bn.bias"}
+        load(tmp_path / "other", "inception")
+    cut = {n: a for n, a in checkpoint.parts["inception"].arrays.items() if n != "Mixed_7c.branch_pool.bn.bias"}
     with pytest.raises(LsapError, match=r"- Mixed_7c\.branch_pool\.bn\.bias \(192,\)"):
-        save_inception(tmp_path / "cut", replace(checkpoint, arrays=cut))
-    assert not (tmp_path / "cut").exists()
+        from_checkpoint(_checkpoint(cut)).build("inception")
     with pytest.raises(LsapError, match="do not fit FID's Inception v3"):
-        inception_params({"fc.weight": np.zeros((2, 2))})
-    assert save_inception(tmp_path / "whole", checkpoint)
+        from_checkpoint(_checkpoint({"fc.weight": np.zeros((2, 2))})).build("inception")
+    assert conversion.save(tmp_path / "whole", checkpoint, "pt.pth")
     content = bytearray((tmp_path / "whole").read_bytes())
     content[-5] ^= 1
     (tmp_path / "whole").write_bytes(content)
     with pytest.raises(LsapError, match="SHA-256"):
-        load_inception(tmp_path / "whole")
+        load(tmp_path / "whole", "inception")
 
 
 def _sets(number, n, m, d):

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 from parity import assert_parity
 
-from convert_weights import Checkpoint
+from convert_weights import Checkpoint, ConversionError, Part
+from convert_weights import convert as conversion
+from convert_weights.checkpoint import together
+from convert_weights.perceptual import lpips as joined
 from lsap_jax.errors import LsapError
-from lsap_jax.models import lpips_file
-from lsap_jax.models.generator import Discriminator, Generator, discriminator_shapes, generator_shapes
+from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
+from lsap_jax.models.generator import Generator, generator_shapes
+from lsap_jax.models.network_file import from_checkpoint, load
 from lsap_jax.models.perceptual import (
     INDEPENDENT_LEVEL,
     discriminator_scale,
@@ -20,9 +24,10 @@ from lsap_jax.models.perceptual import (
     lpips,
     unit_normalise,
 )
-from lsap_jax.networks import discriminator, stylegan2
+from lsap_jax.networks import stylegan2
 from lsap_jax.networks.convolution import conv2d
-from lsap_jax.networks.perceptual import STACKS, backbone_params, max_pool, tap_channels
+from lsap_jax.networks.perceptual import STACKS, max_pool, tap_channels
+from lsap_jax.networks.stylegan2 import discriminator
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -206,8 +211,8 @@ def test_missing_unknown_and_misshapen_weights_are_named():
     ]:
         broken = {k: v for k, v in {**arrays, **change}.items() if v is not None}
         with pytest.raises(LsapError, match=message):
-            backbone_params("alexnet", broken)
-    with pytest.raises(LsapError, match="lin weights do not fit vgg16"):
+            lpips("alexnet", broken, lins)
+    with pytest.raises(LsapError, match=r"do not fit LPIPS with vgg16: ! lin\d.weight"):
         lpips("vgg16", _random_weights("vgg16")[0], lins)
     with pytest.raises(LsapError, match="lin2.weight has negative"):
         lpips("alexnet", arrays, {**lins, "lin2.weight": -lins["lin2.weight"]})
@@ -217,42 +222,41 @@ def test_missing_unknown_and_misshapen_weights_are_named():
 
 def _checkpoints():
     arrays, lins = _random_weights("squeezenet1_1")
-    shared = {"config": {"name": "squeezenet1_1"}, "format": "test", "licence": "BSD", "sha256": "0" * 64}
-    return Checkpoint(kind="backbone", arrays=arrays, **shared), Checkpoint(kind="lpips_lin", arrays=lins, **shared)
+    shared = {"format": "test", "licence": "BSD", "sha256": "0" * 64}
 
+    def half(kind, own):
+        return Checkpoint(parts=together(Part(kind=kind, config={"name": "squeezenet1_1"}, arrays=own)), **shared)
 
-def test_lpips_straight_from_the_two_original_files(monkeypatch):
-    backbone, lin = _checkpoints()
-    monkeypatch.setattr("convert_weights.read", {"vgg.pth": backbone, "lin.pth": lin}.__getitem__)
-    found = lpips_file.lpips_from_files("vgg.pth", "lin.pth", resolution=128)
-    assert found.name == "lpips_squeeze" and found.resolution == 128
+    return half("backbone", arrays), half("lpips_lin", lins)
 
 
 def test_one_file_holds_lpips(tmp_path):
     path = tmp_path / "lpips.safetensors"
     backbone, lin = _checkpoints()
-    lpips_file.save_lpips(path, backbone, lin)
-    direct, loaded = lpips_file.lpips_from_checkpoints(backbone, lin), lpips_file.load_lpips(path)
+    both = conversion.completed(backbone, lin)
+    conversion.save(path, both, "squeeze.pth")
+    direct, loaded = from_checkpoint(both).build("lpips"), load(path, "lpips")
     assert loaded.name == "lpips_squeeze" and "squeezenet1_1" in loaded.description
     jax.tree.map(np.testing.assert_array_equal, direct, loaded)
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)
     with pytest.raises(LsapError, match="SHA-256"):
-        lpips_file.load_lpips(path)
+        load(path, "lpips")
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(LsapError, match="damaged or truncated"):
-        lpips_file.load_lpips(path)
+        load(path, "lpips")
 
 
-def test_pairs_that_do_not_belong_together_are_refused(tmp_path):
+def test_pairs_that_do_not_belong_together_are_refused():
     backbone, lin = _checkpoints()
-    with pytest.raises(LsapError, match="expected 'backbone' weights, got 'lpips_lin'"):
-        lpips_file.save_lpips(tmp_path / "x", lin, backbone)
-    lin = replace(lin, config={"name": "alexnet"})
-    with pytest.raises(LsapError, match="squeezenet1_1, the lin weights are for alexnet"):
-        lpips_file.save_lpips(tmp_path / "x", backbone, lin)
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConversionError, match="expected 'backbone' weights, got 'lpips_lin'"):
+        joined(lin, backbone)
+    other = replace(lin.parts["lpips_lin"], config={"name": "alexnet"})
+    with pytest.raises(ConversionError, match="squeezenet1_1, the lin weights are for alexnet"):
+        joined(backbone, replace(lin, parts=together(other)))
+    with pytest.raises(ConversionError, match="is half of LPIPS; give the backbone"):
+        conversion.completed(lin)
 
 
 def _filled(shapes):
@@ -276,7 +280,7 @@ def tiny() -> Generator:
     return Generator(
         config=g,
         params=_filled(generator_shapes(g)),
-        discriminator=Discriminator(config=d, params=_filled(discriminator_shapes(d))),
+        parts={"discriminator": Discriminator(config=d, params=_filled(discriminator_shapes(d)))},
     )
 
 
@@ -308,7 +312,7 @@ def test_the_discriminator_distance_is_the_documented_formula(tiny):
     with pytest.raises(LsapError, match="apart for this generator's discriminator"):
         from_discriminator(same)
     with pytest.raises(LsapError, match="without its discriminator"):
-        from_discriminator(tiny.replace(discriminator=None))
+        from_discriminator(tiny.without("discriminator"))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 
 from lsap_jax.configuration import load_config
 from lsap_jax.inversion import loop
-from lsap_jax.inversion.objective import Targets
 from lsap_jax.inversion.settings import make_problem
+from lsap_jax.losses.judges import Networks
+from lsap_jax.losses.terms import Targets
 from lsap_jax.models.perceptual import from_discriminator, lpips
 from lsap_jax.networks import winograd
 from lsap_jax.networks.convolution import Kernel, conv2d, transposed_conv2d
@@ -167,17 +168,17 @@ def test_images_computed_one_by_one_do_not_see_their_batch(full_compilation):
     G = tiny_generator(img_resolution=32)
     problem = replace(make_problem(load_config("z+"), parse_space("z+")), together=1)
     perceptual = from_discriminator(G, 1.0)
-    frozen, seen = G.freeze(winograd=8), perceptual.freeze(32, 8)
+    frozen = Networks(generator=G, judges={"perceptual": perceptual}).freeze(winograd=8)
     z = jnp.asarray(values(4, G.num_ws, G.z_dim).astype(np.float32))
     images = jnp.asarray(tiny_images(4, 32) / 127.5 - 1, jnp.float32)
     features = perceptual.features(images)
     chunk = jax.jit(partial(loop.chunk, problem, 8))
 
     def codes(n, live=None):
-        targets = Targets(images=images[:n], features=[f[:n] for f in features])
+        targets = Targets(images=images[:n], seen={"perceptual": [f[:n] for f in features]})
         live = np.ones(n, bool) if live is None else np.array(live)
         state = loop.initial_state(problem, {"z": z[:n]})
-        return chunk(frozen, seen, state, targets, jnp.int32(8), live)[0].codes["z"]
+        return chunk(frozen, state, targets, jnp.int32(8), live)[0].codes["z"]
 
     every = codes(4)
     for n in (1, 2, 3):
@@ -191,11 +192,11 @@ def test_other_ways_to_the_same_step(options):
     problem = make_problem(load_config("z+"), parse_space("z+"))
     perceptual, z = from_discriminator(G, 1.0), jnp.asarray(values(4, G.num_ws, G.z_dim).astype(np.float32))
     images = jnp.asarray(tiny_images(4) / 127.5 - 1, jnp.float32)
-    targets = Targets(images=images, features=perceptual.features(images))
+    targets = Targets(images=images, seen={"perceptual": perceptual.features(images)})
     state = loop.initial_state(problem, {"z": z})
     run = [
         jax.jit(partial(loop.chunk, replace(problem, **o), 2))(
-            G, perceptual, state, targets, jnp.int32(5), np.ones(4, bool)
+            Networks(generator=G, judges={"perceptual": perceptual}), state, targets, jnp.int32(5), np.ones(4, bool)
         )
         for o in (options, {})
     ]

@@ -16,16 +16,16 @@ from PIL import Image
 
 from convert_weights import ConversionError
 from convert_weights.archive import Archive
-from convert_weights.checkpoint import Checkpoint
-from convert_weights.mtcnn import NETWORKS, is_mtcnn, mtcnn, wheel
+from convert_weights.convert import completed, save
+from convert_weights.mtcnn import NETWORKS, is_mtcnn, is_wheel, mtcnn, wheel
 from convert_weights.torch_file import read_legacy
 from lsap_jax.errors import LsapError
 from lsap_jax.faces.area import crops, means, summed
 from lsap_jax.faces.atlas import Search, atlas, level_sizes, pyramid
 from lsap_jax.faces.boxes import squared, suppressed
 from lsap_jax.faces.cascade import CANDIDATES, SURVIVORS, cascade
-from lsap_jax.faces.detect import bundled_detector, canvas, detect, load_detector, save_detector
-from lsap_jax.networks.mtcnn import ONet, PNet, RNet, cells, mtcnn_params
+from lsap_jax.faces.detect import bundled_detector, canvas, detect, load_detector
+from lsap_jax.networks.mtcnn import ONet, PNet, RNet, cells
 from lsap_jax.networks.perceptual import max_pool
 from lsap_jax.storage.weights_file import read_weights, write_weights
 
@@ -133,12 +133,13 @@ def tensors_of(data):
 
 def test_a_wheel_becomes_a_detector(tmp_path):
     found = wheel(a_wheel())
-    assert found.kind == "mtcnn" and found.config == {"networks": ["pnet", "rnet", "onet"]}
+    part = found.parts["mtcnn"]
+    assert found.kind == "mtcnn" and part.config == {"networks": ["pnet", "rnet", "onet"]}
     expected = {f"{name}/{key}": a for name in NETWORKS for key, a in state_dict(name).items()}
-    assert found.arrays.keys() == expected.keys()
+    assert part.arrays.keys() == expected.keys()
     for key, a in expected.items():
-        np.testing.assert_array_equal(found.arrays[key], a)
-    digest = save_detector(tmp_path / "mtcnn.safetensors", found)
+        np.testing.assert_array_equal(part.arrays[key], a)
+    digest = save(tmp_path / "mtcnn.safetensors", completed(found), "a.whl")
     loaded = load_detector(tmp_path / "mtcnn.safetensors")
     assert loaded.sha256 == digest
     dense = loaded.params["onet"]["dense5"]["weight"]
@@ -149,7 +150,7 @@ def test_one_network_is_told_by_its_layers():
     for name in NETWORKS:
         tensors = tensors_of(legacy(state_dict(name)))
         assert is_mtcnn(tensors)
-        assert mtcnn(tensors).config == {"networks": [name]}
+        assert mtcnn(tensors).parts["mtcnn"].config == {"networks": [name]}
     assert not is_mtcnn({}) and not is_mtcnn({"prelu1.weight": None}) and not is_mtcnn({"dense5.weight": None})
 
 
@@ -157,7 +158,7 @@ def test_wheels_and_networks_that_do_not_fit_are_refused():
     other = io.BytesIO()
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("facenet_pytorch/data/0", b"a torch file of that name")
-    assert wheel(Archive(other, len(other.getvalue()))) is None
+    assert not is_wheel(Archive(other, len(other.getvalue()))) and is_wheel(a_wheel(rnet=None))
     for replaced, message in (
         ({"rnet": None}, "no member"),
         ({"pnet": legacy(state_dict("rnet"))}, "pnet.pt holds rnet"),
@@ -193,17 +194,17 @@ def test_files_that_are_no_detector_are_refused(tmp_path):
     kind, arrays, config, _ = read_weights(bundled_detector())
     path = tmp_path / "w.safetensors"
     for changed, what, message in (
-        ("generator", arrays, "holds 'generator' weights"),
-        (kind, {n: a for n, a in arrays.items() if n.startswith("pnet/")}, "pnet alone"),
-        (kind, {n: a for n, a in arrays.items() if n != "onet/conv1.bias"}, r"- conv1.bias"),
+        ("inception", arrays, "holds 'inception' weights"),
+        (kind, {n: a for n, a in arrays.items() if n.startswith("pnet/")}, r"- rnet/conv1.weight"),
+        (kind, {n: a for n, a in arrays.items() if n != "onet/conv1.bias"}, r"- onet/conv1.bias"),
+        (kind, {**arrays, "anything/weight": np.zeros(3, np.float32)}, r"\+ anything/weight"),
     ):
         write_weights(path, changed, what, config, {})
         with pytest.raises(LsapError, match=message):
             load_detector(path)
+    path.write_bytes(legacy(state_dict("pnet")))
     with pytest.raises(LsapError, match="pnet alone"):
-        save_detector(path, Checkpoint(kind=kind, format="test", config={}, arrays={"pnet/conv1.bias": np.zeros(10)}))
-    with pytest.raises(LsapError, match="anything"):
-        mtcnn_params({**arrays, "anything/weight": np.zeros(3)})
+        load_detector(path)
     damaged = bytearray(bundled_detector().read_bytes())
     damaged[-1] ^= 1
     path.write_bytes(damaged)
@@ -346,14 +347,14 @@ def test_what_cannot_be_searched_is_refused(detector):
         with pytest.raises(LsapError, match="uint8 images"):
             detect(detector, [bad])
     for options, message in (
-        ({"min_face": 11}, "min_face 11"),
+        ({"min_face": 11}, "min_face=11"),
         ({"min_face": float("nan")}, "min_face"),
-        ({"min_face": float("inf")}, "min_face inf"),
-        ({"factor": 1.0}, "factor 1"),
+        ({"min_face": float("inf")}, "min_face=inf"),
+        ({"factor": 1.0}, "factor=1"),
         ({"thresholds": (0.6, 0.7)}, "thresholds"),
         ({"thresholds": (0.6, 0.7, 1.0)}, "thresholds"),
-        ({"batch_size": 0}, "batch_size 0"),
-        ({"longest": 0}, "longest 0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"longest": 0}, "longest=0"),
     ):
         with pytest.raises(LsapError, match=message):
             detect(detector, [good], **options)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from parity import assert_parity, nhwc
 
-from lsap_jax.models.generator import Discriminator, Generator, discriminator_shapes, generator_shapes
-from lsap_jax.networks.discriminator import DiscriminatorConfig, minibatch_stddev
-from lsap_jax.networks.parameters import params_from_canonical
+from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
+from lsap_jax.models.generator import Generator, generator_shapes
+from lsap_jax.networks.parameters import merge
 from lsap_jax.networks.stylegan2 import GeneratorConfig
+from lsap_jax.networks.stylegan2.discriminator import DiscriminatorConfig, minibatch_stddev
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -44,7 +45,7 @@ def generator(file: dict, **changes) -> Generator:
         use_noise=synthesis.get("use_noise", True),
         **{"conv_clamp": synthesis.get("conv_clamp"), **changes},
     )
-    return Generator(config=config, params=params_from_canonical(generator_shapes(config), state_dict(file), "golden"))
+    return Generator(config=config, params=merge(generator_shapes(config), state_dict(file), "golden"))
 
 
 def discriminator(file: dict) -> Discriminator:
@@ -59,9 +60,7 @@ def discriminator(file: dict) -> Discriminator:
         mapping_layers=meta.get("mapping_kwargs", {}).get("num_layers", 0),
         cmap_dim=c[0] if meta["c_dim"] else 0,
     )
-    return Discriminator(
-        config=config, params=params_from_canonical(discriminator_shapes(config), state_dict(file), "golden")
-    )
+    return Discriminator(config=config, params=merge(discriminator_shapes(config), state_dict(file), "golden"))
 
 
 # Compiled once per network and shape: op by op, jax would compile every operation of every network by itself.
@@ -224,8 +223,7 @@ def test_base_code_is_bdinverts(golden):
     assert_parity("genforce_g32_bdinvert", "full_x02", features["b8.conv1"], nhwc(file["full_x02"]))
     assert_parity("genforce_g32_bdinvert", "full_x03", features["b16.conv0"], nhwc(file["full_x03"]))
     assert_parity("genforce_g32_bdinvert", "full_x04", features["b16.conv1"], nhwc(file["full_x04"]))
-    layers = list(G.config.style_layers())
-    order = [n for n in layers if "torgb" not in n], [n for n in layers if "torgb" in n]
+    order = [[layer.name for layer in G.config.layers if layer.kind == kind] for kind in ("conv", "torgb")]
     for names, prefix in zip(order, ("style/style{:02d}", "style/output_style{}"), strict=True):
         for i, name in enumerate(names):
             reference = file[prefix.format(i)]
@@ -260,7 +258,7 @@ def test_styles_given_instead_of_ws(golden):
     G = generator(file)
     ws = jnp.asarray(file["wplus"])
     styles = jax.jit(Generator.styles)(G, ws)
-    assert styles.keys() == G.config.style_layers().keys()
+    assert styles.keys() == G.config.layer.keys()
     np.testing.assert_allclose(synthesis(G, None, styles=styles), synthesis(G, ws), atol=1e-5)
 
 

@@ -11,7 +11,7 @@ from test_report import HOSTILE, browser, column, open_report  # noqa: F401
 
 from lsap_jax.configuration import load_config
 from lsap_jax.errors import LsapError
-from lsap_jax.experiments.comparison import runs, tables
+from lsap_jax.experiments.comparison import files, runs, tables
 from lsap_jax.pixels import to_float
 from lsap_jax.report.comparison import charts, picture
 from lsap_jax.report.comparison.sections import differences
@@ -59,16 +59,16 @@ def fake_comparison(out: Path, presets: dict[str, float], count: int = 6, missin
                 folder.write(
                     name,
                     codes={"z": np.zeros(4, np.float32)},
-                    image=np.clip(to_float(targets[i]) + np.sqrt(mse), -1, 1),
-                    target=targets[i],
-                    curve={"mse": mse * (1 + np.exp(-np.arange(20) / 5)), "loss": np.ones(20)},
+                    images=np.clip(to_float(targets[i]) + np.sqrt(mse), -1, 1),
+                    targets=targets[i],
+                    curves={"mse": mse * (1 + np.exp(-np.arange(20) / 5)), "loss": np.ones(20)},
                     metrics={"mse": mse, "psnr": 10 * np.log10(4 / mse), "lpips_vgg": 3 * mse},
                     input_sha256=str(i) * 64,
                 )
             folder.finish()
     settings = load_config("compare", {"presets": tuple(presets), **config}).to_dict()
     record = {
-        "format": runs.FORMAT, "config": settings, "ids": ids, "generator": RUN["generator"], "versions": {},
+        "format": runs.LAYOUT.format, "config": settings, "ids": ids, "generator": RUN["generator"], "versions": {},
         "presets": [{"preset": preset, "folder": f"run{i}"} for i, preset in enumerate(presets)],
     }  # fmt: skip
     (out / "comparison.json").write_bytes(runs.json_bytes(record))
@@ -111,7 +111,7 @@ def test_nothing_finished_at_all_is_still_a_page(tmp_path):
     comparison = write_comparison(out)
     assert comparison.common == () and comparison.tests == () and "share no finished image" in comparison.untested
     assert not (out / "grid.png").exists() and "0 images done" in (out / "report.html").read_text()
-    assert tables.summary_text(comparison).count("–") == 2
+    assert files.summary_text(comparison).count("–") == 2
 
 
 def test_added_metrics_are_compared_and_described(tmp_path):
@@ -135,7 +135,7 @@ def test_runs_of_different_pictures_are_not_compared(tmp_path):
     manifest = out / "run1" / "manifest.jsonl"
     records = [{**record, "input_sha256": "f" * 64} for record in read_manifest(out / "run1").values()]
     manifest.write_bytes(b"".join(map(runs.atomic.encode_record, records)))
-    with pytest.raises(LsapError, match="was another picture in run0 than in run1"):
+    with pytest.raises(LsapError, match="is not the same picture in run0 and run1"):
         write_comparison(out)
 
 

@@ -19,7 +19,8 @@ from lsap_jax.report.run_report import _spread, write_run_report
 from lsap_jax.report.sections import Row
 from lsap_jax.storage.atomic import encode_record
 from lsap_jax.storage.pictures import save_png
-from lsap_jax.storage.results import FORMAT, read_manifest
+from lsap_jax.storage.results import RUN as RUN_LAYOUT
+from lsap_jax.storage.results import read_manifest
 from lsap_jax.storage.run_folder import RunFolder
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -61,8 +62,8 @@ def fake_run(path: Path, n: int, images: np.ndarray | None = None, seed: int = 0
         fall = (mse + 0.6 * np.exp(-np.arange(300) / 40)) * np.exp(rng.normal(0, 0.05, 300))
         deep = values[3] * (1 + 2 * np.exp(-np.arange(300) / 60))
         records.append({
-            "id": name, "codes": {"z": np.zeros(4, np.float32)}, "image": output, "target": target,
-            "curve": {"mse": fall, "perceptual": deep, "loss": fall + 0.8 * deep},
+            "id": name, "codes": {"z": np.zeros(4, np.float32)}, "images": output, "targets": target,
+            "curves": {"mse": fall, "perceptual": deep, "loss": fall + 0.8 * deep},
             "metrics": dict(zip(METRICS, map(float, values), strict=True)), "input_sha256": "0" * 64,
             "flags": ["non-finite loss"] if i == 4 else [],
             "notes": ["animated: first of 12 frames"] if i % 7 == 3 else [],
@@ -128,7 +129,7 @@ def test_ids_that_are_numbers_are_no_metric(tmp_path):
     with RunFolder.open(tmp_path, RUN) as folder:
         target = np.zeros((8, 8, 3), np.uint8)
         folder.write(
-            "009600", codes={"z": np.zeros(4, np.float32)}, image=to_float(target), target=target, curve={},
+            "009600", codes={"z": np.zeros(4, np.float32)}, images=to_float(target), targets=target,
             metrics={"mse": 0.25}, input_sha256="0" * 64,
         )  # fmt: skip
         folder.finish()
@@ -140,7 +141,7 @@ def test_empty_and_bare_run_folders_give_a_page(tmp_path):
     assert "No image of this run is finished yet" in report_text(fake_run(tmp_path / "none", 0))
     bare = tmp_path / "bare"
     bare.mkdir()
-    (bare / "run.json").write_text(json.dumps({"format": FORMAT}))
+    (bare / "run.json").write_text(json.dumps({"format": RUN_LAYOUT.format}))
     assert "<strong>0 done</strong>" in report_text(bare)
     records = [
         {"id": "a", "sha256": {}, "metrics": {}},

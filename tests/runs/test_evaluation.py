@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_runs import write_run
 
 import lsap_jax
 from lsap_jax.errors import LsapError
@@ -11,9 +12,10 @@ from lsap_jax.losses.alignment import genuine_level, nscd, sn_layers
 from lsap_jax.metrics.distortion import ms_ssim, ssim01
 from lsap_jax.models.perceptual import from_discriminator
 from lsap_jax.pixels import to_float, to_uint8
-from lsap_jax.runs.evaluation import compare_sets, describe_metrics, genuine_nscd
+from lsap_jax.runs.evaluation import compare_sets, describe_metrics, evaluate_run, genuine_nscd
 from lsap_jax.spaces import parse_space
-from lsap_jax.testing import tiny_images
+from lsap_jax.storage.metrics_table import read_metrics_table
+from lsap_jax.testing import tiny_generator, tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening")
 
@@ -78,14 +80,14 @@ def test_genuine_samples_are_at_the_genuine_level(tiny):
 
 @pytest.mark.parametrize("shape", [(5, 8, 8, 3), (4, 16, 16, 3), (5, 16, 16, 1), (16, 16, 3)])
 def test_targets_of_another_shape_are_refused(tiny, inv, shape):
-    with pytest.raises(LsapError, match=r"these codes need targets \[5, 16, 16, 3\], got"):
+    with pytest.raises(LsapError, match=r"these codes need targets of shape \[5, 16, 16, 3\], got"):
         lsap_jax.evaluate(tiny, inv.space, inv.codes, np.zeros(shape, np.uint8))
 
 
 def test_no_codes_have_no_metrics(tiny):
     assert lsap_jax.evaluate(tiny, "w", {"w": np.zeros((0, 16))}, np.zeros((0, 16, 16, 3), np.uint8)) == {}
     for function in (lsap_jax.evaluate, lambda G, space, codes, images: lsap_jax.render(G, space, codes)):
-        with pytest.raises(LsapError, match="codes of space f/z have z, f; z, f is not there"):
+        with pytest.raises(LsapError, match="codes of space f/z have z, f; missing: z, f"):
             function(tiny, "f/z", {"w": np.zeros((1, 16))}, np.zeros((1, 16, 16, 3), np.uint8))
     with pytest.raises(LsapError, match="unknown space 'q'"):
         lsap_jax.evaluate(tiny, "q", {"w": np.zeros((1, 16))}, np.zeros((1, 16, 16, 3), np.uint8))
@@ -109,3 +111,14 @@ def test_sets_are_compared_in_random_features(tiny, images):
     assert abs(same["kid"]) < 4 * same["kid_stderr"] and other["kid"] > 4 * other["kid_stderr"]
     assert "64 samples of the generator" in str(other["features"])
     assert compare_sets(tiny, images[:2], images[:2], None) == {}
+
+
+def test_columns_of_others_stay_but_for_cells_that_hold_no_number(tmp_path):
+    G = tiny_generator(discriminator=False)
+    G.save(tmp_path / "g.safetensors")
+    run = write_run(tmp_path / "run", G, tmp_path / "g.safetensors", "z", ("a", "b"))
+    (run / "metrics.csv").write_text("id,mse,score\na,7,n/a\nb,7,2.5\n")
+    evaluate_run(G, run, sets=False)
+    table = read_metrics_table(run)
+    assert "score" not in table["a"] and table["b"]["score"] == 2.5
+    assert table["a"]["mse"] < 1e-4 and table["b"]["nscd"] > 0

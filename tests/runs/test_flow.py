@@ -9,7 +9,8 @@ from lsap_jax import invert
 from lsap_jax.configuration import load_config
 from lsap_jax.data import from_arrays
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.inverter import Inverter, Job
+from lsap_jax.inversion.inverter import Inverter
+from lsap_jax.inversion.jobs import Job
 from lsap_jax.runs.flow import flow, is_done
 from lsap_jax.runs.run import run
 from lsap_jax.storage.flight import Preempted

@@ -21,9 +21,9 @@ from lsap_jax.configuration import load_config
 from lsap_jax.data import from_arrays
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import memory
-from lsap_jax.inversion.inverter import Inverter, Job
+from lsap_jax.inversion.jobs import Job
 from lsap_jax.runs import ray_engine
-from lsap_jax.runs.run import run
+from lsap_jax.runs.run import InversionWorker, run
 from lsap_jax.runs.stream import Batch
 from lsap_jax.storage.flight import Preempted
 from lsap_jax.storage.results import read_manifest, read_run
@@ -74,7 +74,7 @@ def computing():
     """Processes of actors of this process's cluster that are in the middle of a batch."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if (folder / "cmdline").read_bytes().startswith(b"ray::InversionActor.compute"):
+            if (folder / "cmdline").read_bytes().startswith(b"ray::WorkerActor.compute"):
                 raylet = parent(folder.name)
                 if parent(raylet) == str(os.getpid()):
                     yield int(folder.name)
@@ -137,7 +137,7 @@ def test_stopped_before_an_actor_is_there(cluster, problem, tmp_path, monkeypatc
     monkeypatch.setattr(ray_engine, "POLL", 0.0)
     monkeypatch.setattr(ray_engine, "PATIENCE", 0.0)
     with (
-        pytest.raises(Preempted, match="before a Ray actor was there"),
+        pytest.raises(Preempted, match="before a Ray actor was ready"),
         pytest.warns(UserWarning, match="find a place"),
     ):
         asked = iter((False, True))
@@ -188,7 +188,7 @@ def test_without_ray_the_remedy_is_told(tmp_path, monkeypatch, capsys):
         return capsys.readouterr().err
 
     assert "engine='ray' needs Ray" in (said := invert("--engine=ray")) and "pip install 'lsap-jax[ray]'" in said
-    assert "--engine=ray shares the images out by itself" in invert("--engine=ray", "--shard=0/2")
+    assert "--engine=ray distributes the images; leave --shard out" in invert("--engine=ray", "--shard=0/2")
     assert "--batch_size=auto: looks at the devices of this process" in invert("--engine=ray", "--batch_size=auto")
     assert "--actors=2: is for --engine=ray" in invert("--actors=2")
     assert not (tmp_path / "run").exists()
@@ -237,24 +237,29 @@ def test_lpips_weights_go_to_actors_as_values(tmp_path):
     write_weights(file, "lpips", {**backbone, **lin}, {"name": "squeezenet1_1", "version": "0.1"}, {})
     config = load_config("z", {"steps": 1, "batch_size": 3, "perceptual.weights": str(file)})
     G = tiny_generator(img_resolution=64, discriminator=False)
-    inverter = Inverter(G, config)
-    shipment = pickle.loads(pickle.dumps(ray_engine._shipment(G, inverter)))
+    worker = InversionWorker(G, config)
+    shipment = pickle.loads(pickle.dumps(worker.shipment()))
+    assert shipment.cargo.files.keys() == {"perceptual.weights"}
     file.unlink()
-    actor = ray_engine.InversionActor()
-    assert actor.ready(shipment)["batch_size"] == inverter.batch_size
-    assert actor.inverter.perceptual.name == inverter.perceptual.name == "lpips_squeeze"
+    actor = ray_engine.WorkerActor()
+    assert actor.ready(shipment)["batch_size"] == worker.batch_size
+    found = actor.worker.inverter.judges["perceptual"]
+    assert found.judge.name == "lpips_squeeze" and found.record == worker.inverter.judges["perceptual"].record
 
 
 def test_an_actor_short_of_memory_names_the_batch_that_fits_there(monkeypatch):
-    def inverter(jobs):
-        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+    class Short(InversionWorker):
+        def __init__(self):
+            self.inverter = SimpleNamespace(config=SimpleNamespace(batch_size=12))
 
-    inverter.config = SimpleNamespace(batch_size=12)
-    actor = ray_engine.InversionActor()
-    actor.inverter = inverter
+        def __call__(self, jobs):
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    actor = ray_engine.WorkerActor()
+    actor.worker = Short()
     monkeypatch.setattr(memory, "largest_batch", lambda inverter, images: images - 4)
     with pytest.raises(LsapError, match="batch_size=12 does not fit into the memory of the device; 7 would"):
         actor.compute(None, [])
-    inverter.config.batch_size = 1
+    actor.worker.inverter.config.batch_size = 1
     with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
         actor.compute(None, [])

@@ -52,19 +52,19 @@ def tree(folder):
 
 
 def engine(patch, compute):
-    """Runs are computed by `compute(inverter, batches, run, report, stop)`."""
+    """Runs are computed by `compute(worker, batches, run, report, stop)`."""
 
-    def build(inverter):
-        return Engine(inverter=inverter, compute=lambda *arguments: compute(inverter, *arguments))
+    def build(worker):
+        return Engine(worker=worker, compute=lambda *arguments: compute(worker, *arguments))
 
-    patch.setattr("lsap_jax.runs.run.local", build)
+    patch.setattr("lsap_jax.runs.work.local", build)
 
 
 def test_results_come_in_any_order_and_in_any_part(problem, alone, tmp_path, monkeypatch):
     heard = []
 
-    def backwards(inverter, batches, run, report, stop):
-        whole = [(batch, inverter(batch.jobs)) for batch in batches]
+    def backwards(worker, batches, run, report, stop):
+        whole = [(batch, worker(batch.jobs)) for batch in batches]
         for batch, results in reversed(whole):
             for i in reversed(range(len(results))):
                 yield Computed(batch=batch.pick([i]), results=[results[i]])
@@ -88,7 +88,7 @@ def test_a_batch_is_written_while_the_next_one_is_computed(problem, alone, tmp_p
             assert second.wait(DEADLINE)
         original(folder, id, **parts)
 
-    def compute(inverter, batches, run, report, stop):
+    def compute(worker, batches, run, report, stop):
         for k, batch in enumerate(batches):
             if k == 1:
                 assert flights[0].is_dir() and not (run / "manifest.jsonl").exists()
@@ -96,7 +96,7 @@ def test_a_batch_is_written_while_the_next_one_is_computed(problem, alone, tmp_p
             if k == 2:  # one batch at most is waiting
                 assert set(read_manifest(run)) >= {"0", "1"} and not flights[0].exists()
             flights[k].mkdir()
-            yield Computed(batch=batch, results=inverter(batch.jobs), flight=flights[k])
+            yield Computed(batch=batch, results=worker(batch.jobs), flight=flights[k])
 
     monkeypatch.setattr(RunFolder, "write", write)
     engine(monkeypatch, compute)
@@ -115,9 +115,9 @@ def test_a_failed_write_is_told_while_the_next_batch_is_computed(problem, alone,
             raise LsapError("no space left")
         original(folder, id, **parts)
 
-    def compute(inverter, batches, run, report, stop):
+    def compute(worker, batches, run, report, stop):
         first = next(batches)
-        yield Computed(batch=first, results=inverter(first.jobs), flight=flight)
+        yield Computed(batch=first, results=worker(first.jobs), flight=flight)
         assert told.wait(DEADLINE)
         next(batches)
         for _ in range(1000):  # the future is done a moment after the write
@@ -138,9 +138,9 @@ def test_a_failed_write_is_told_while_the_next_batch_is_computed(problem, alone,
 
 @pytest.mark.parametrize("error", [Preempted("stopped"), RuntimeError("broken")])
 def test_what_is_computed_is_saved_whatever_ends_the_run(problem, tmp_path, monkeypatch, error):
-    def compute(inverter, batches, run, report, stop):
+    def compute(worker, batches, run, report, stop):
         batch = next(batches)
-        yield Computed(batch=batch, results=inverter(batch.jobs))
+        yield Computed(batch=batch, results=worker(batch.jobs))
         raise error
 
     engine(monkeypatch, compute)

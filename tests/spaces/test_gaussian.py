@@ -21,7 +21,7 @@ whiten, colour = (jax.jit(f, static_argnames="floor") for f in (whiten, colour))
 def trained():
     """The bundled generator, whose variances span four powers of ten, with its statistics; without the rest."""
     G = with_statistics(load_generator("toonhead64"))
-    return G.replace(discriminator=None, basecode=None)
+    return G.without("discriminator", "basecode")
 
 
 def sample_w(G, count: int, seed: int) -> jax.Array:
@@ -97,11 +97,11 @@ def tiny_statistics(tiny):
 
 def test_the_floor_belongs_to_the_space(tiny):
     space = parse_space("pn+", eigenvalue_floor=0.2)
-    assert space.detail == Gaussian(whitened=True, extended=True, eigenvalue_floor=0.2)
+    assert space.detail == Gaussian(whitened=True, per_layer=True, eigenvalue_floor=0.2)
     ws = tiny.map_rows(jax.random.normal(jax.random.key(0), (3, tiny.num_ws, tiny.z_dim)))
     codes = {"p": space.from_ws(tiny, ws)}
     np.testing.assert_allclose(codes["p"], whiten(tiny.statistics, p_of(ws), floor=0.2), atol=1e-6)
-    np.testing.assert_allclose(space.decode(tiny, codes)["ws"], ws, atol=1e-5)
+    np.testing.assert_allclose(space.decode(tiny, codes).ws, ws, atol=1e-5)
     free = parse_space("pn+").from_ws(tiny, ws)
     assert (jnp.abs(codes["p"]) < jnp.abs(free))[..., -1].all()
     np.testing.assert_allclose(codes["p"][..., 0], free[..., 0], rtol=1e-6)
@@ -114,8 +114,8 @@ def test_samples_have_length_root_d_in_p_n(tiny):
 
 
 def test_a_whitened_space_says_that_it_needs_statistics(tiny):
-    bare = tiny.replace(statistics=None)
+    bare = tiny.without("statistics")
     with pytest.raises(ValueError, match="with_statistics"):
         parse_space("pn").decode(bare, {"p": jnp.zeros((1, 16))})
-    assert parse_space("pn").detail.statistics and not parse_space("p").detail.statistics
-    assert parse_space("p").decode(bare, {"p": jnp.zeros((1, 16))})["ws"].shape == (1, 6, 16)
+    assert parse_space("pn").needs_statistics and not parse_space("p").needs_statistics
+    assert parse_space("p").decode(bare, {"p": jnp.zeros((1, 16))}).ws.shape == (1, 6, 16)

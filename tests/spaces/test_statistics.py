@@ -66,7 +66,7 @@ def test_chunks_add_up_to_the_statistics_of_all_samples(tiny, samples, anchor_sa
 
 def test_counts_that_make_no_statistics_are_refused(tiny):
     for samples, anchor_samples in ((1, 1), (10, 0), (10, 11)):
-        with pytest.raises(LsapError, match=f"statistics of {samples} samples, {anchor_samples} of them"):
+        with pytest.raises(LsapError, match=f"statistics: {samples} samples, {anchor_samples} of them"):
             compute_statistics(tiny, samples, anchor_samples)
 
 
@@ -128,7 +128,7 @@ def test_they_are_kept_beside_the_weights(saved, cache, computed):
     assert (again.statistics.samples, again.statistics.anchor_samples) == (400, 300)
     assert with_statistics(again) is again
     # Whatever comes with mapping and synthesis, they are the same.
-    assert with_statistics(load_generator(saved).replace(discriminator=None)).statistics is not None
+    assert with_statistics(load_generator(saved).without("discriminator")).statistics is not None
     assert len(computed) == 1
 
 
@@ -248,10 +248,10 @@ def test_statistics_of_bdinvert_replace_those_of_p_n(tmp_path, tiny, other):
 
 
 BROKEN = {
-    "short mean": ("p_mean", lambda a: a[:-1], r"mean_latent.npy: is float32 \[15\]; finite numbers for w_dim 16"),
-    "matrix of values": ("p_values", np.diag, "eigenvectors .16, 16. and values .256,. for w_dim 16"),
+    "short mean": ("p_mean", lambda a: a[:-1], r"mean_latent.npy: holds float32 \[15\]; finite numbers for w_dim 16"),
+    "matrix of values": ("p_values", np.diag, "eigenvectors .16, 16. and values .256,. do not fit w_dim 16"),
     "row of vectors": ("p_vectors", lambda a: a[0], "eigenvectors .16,. and values"),
-    "integers": ("p_values", lambda a: np.ones(16, int), "is int64"),
+    "integers": ("p_values", lambda a: np.ones(16, int), "holds int64"),
     "not finite": ("p_mean", lambda a: a * np.nan, "finite numbers"),
     "negative variance": ("p_values", lambda a: a - 1, "variances have to be positive"),
     "skewed axes": ("p_vectors", lambda a: a * 1.01, "orthonormal columns"),

@@ -14,7 +14,8 @@ from PIL import Image
 
 from lsap_jax.cli import TERMINATED, main
 from lsap_jax.configuration import load_config
-from lsap_jax.inversion.inverter import Inverter, Job
+from lsap_jax.inversion.inverter import Inverter
+from lsap_jax.inversion.jobs import Job
 from lsap_jax.storage.flight import Preempted, drop_flight, flight_path, load_flight, save_flight
 from lsap_jax.testing import tiny_generator, tiny_images
 

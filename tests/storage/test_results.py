@@ -15,8 +15,10 @@ from PIL import Image
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
 from lsap_jax.storage.file_bytes import npz_bytes
+from lsap_jax.storage.matching import Rule
+from lsap_jax.storage.results import RUN as RUN_LAYOUT
 from lsap_jax.storage.results import read_arrays, read_code, read_failures, read_image, read_manifest, read_run
-from lsap_jax.storage.run_folder import RunFolder
+from lsap_jax.storage.run_folder import Kind, RunFolder
 
 RUN = {
     "config": {"space": "f/z+", "steps": 30, "loss": {"mse": 1.0, "perceptual": 10.0}, "batch_size": 4},
@@ -34,9 +36,9 @@ def result(id: str) -> dict:
     psnr = math.inf if id == "a" else 30.0
     return {
         "codes": {"z": rng.normal(size=(6, 16)).astype(np.float32), "f": rng.normal(size=(4, 4, 8)).astype(np.float32)},
-        "image": rng.uniform(-1, 1, (8, 8, 3)).astype(np.float32),
-        "target": rng.integers(0, 256, (8, 8, 3), np.uint8),
-        "curve": {"loss": rng.uniform(size=30).astype(np.float32)},
+        "images": rng.uniform(-1, 1, (8, 8, 3)).astype(np.float32),
+        "targets": rng.integers(0, 256, (8, 8, 3), np.uint8),
+        "curves": {"loss": rng.uniform(size=30).astype(np.float32)},
         "metrics": {"ssim": 0.9, "mse": rng.uniform(), "lpips": np.float32(0.1), "psnr": psnr},
         "flags": ["non-finite"] if id == "ü" else [],
         "notes": ["cropped 9x8 to 8x8"],
@@ -80,10 +82,10 @@ def test_what_is_written_is_read_back(tmp_path):
         assert sorted(code) == ["f", "z"]
         for name in code:
             np.testing.assert_array_equal(code[name], expected["codes"][name])
-        np.testing.assert_array_equal(read_arrays(folder, id, "curves")["loss"], expected["curve"]["loss"])
-        np.testing.assert_array_equal(read_image(folder, id, "targets"), expected["target"])
+        np.testing.assert_array_equal(read_arrays(folder, id, "curves")["loss"], expected["curves"]["loss"])
+        np.testing.assert_array_equal(read_image(folder, id, "targets"), expected["targets"])
         shown = read_image(folder, id).astype(np.float32) / 127.5 - 1
-        assert np.abs(shown - expected["image"]).max() <= 0.5 / 127.5 + 1e-6
+        assert np.abs(shown - expected["images"]).max() <= 0.5 / 127.5 + 1e-6
         for key in ("metrics", "flags", "notes", "input_sha256"):
             assert manifest[id][key] == expected[key]
     assert read_run(folder) == {"format": "lsap_jax run 1", **RUN}
@@ -110,10 +112,10 @@ def test_other_tools_read_the_files(tmp_path):
 
 def test_grey_images_and_runs_without_curves(tmp_path):
     with RunFolder.open(tmp_path, RUN) as run:
-        grey = {**result("a"), "image": np.zeros((8, 8, 1)), "target": np.full((8, 8, 1), 7, np.uint8), "curve": {}}
+        grey = {**result("a"), "images": np.zeros((8, 8, 1)), "targets": np.full((8, 8, 1), 7, np.uint8), "curves": {}}
         run.write("a", **grey)
         run.finished()
-    np.testing.assert_array_equal(read_image(tmp_path, "a", "targets"), grey["target"])
+    np.testing.assert_array_equal(read_image(tmp_path, "a", "targets"), grey["targets"])
     with pytest.raises(LsapError, match="no finished curves/a"):
         read_arrays(tmp_path, "a", "curves")
 
@@ -135,13 +137,13 @@ def test_what_must_not_be_saved_is_refused(tmp_path, change):
         if change == "code":
             values["codes"]["z"][0, 0] = np.nan
         elif change == "image":
-            values["image"][0, 0] = np.inf
+            values["images"][0, 0] = np.inf
         elif change == "finished":
             run.write("a", **values)
         elif change == "id":
             id = "../a"
         elif change == "picture":
-            values["target"] = values["target"].astype(np.float32)
+            values["targets"] = values["targets"].astype(np.float32)
         else:
             values["codes"]["z"] = values["codes"]["z"].astype(ml_dtypes.bfloat16)
         before = tree(tmp_path)
@@ -243,12 +245,14 @@ def test_folders_that_are_no_run_are_not_touched(tmp_path):
 
 
 def test_of_lists_of_records_only_what_differs_is_told(tmp_path):
+    kind = Kind(RUN_LAYOUT, Rule(("series",)))
+
     def open_with(*series):
-        RunFolder.open(tmp_path, {"series": list(series)}, resume_keys=("series",)).close()
+        RunFolder.open(tmp_path, {"series": list(series)}, kind=kind).close()
 
     smile = {"name": "smile", "layers": "all", "labels": ["0", "1"]}
     open_with(smile, {**smile, "name": "beard"})
-    with pytest.raises(LsapError, match=r"otherwise \(series.beard.layers was 'all', is '4-7'\): repeat"):
+    with pytest.raises(LsapError, match=r"with other settings \(series.beard.layers was 'all', is '4-7'\): repeat"):
         open_with(smile, {**smile, "name": "beard", "layers": "4-7"})
     with pytest.raises(LsapError, match="series.beard.labels was .*, is 'absent'"):
         open_with(smile)

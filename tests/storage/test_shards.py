@@ -57,7 +57,7 @@ def test_launchers_tell_rank_and_count(environment, expected):
         ("-1/2", {}, "give i/n"),
         ("auto", {}, "no launcher's variable is set .SLURM_ARRAY_TASK_ID"),
         ("auto", {"JOB_COMPLETION_INDEX": "1"}, "JOB_COMPLETION_INDEX is set and JOB_COMPLETIONS is not"),
-        ("auto", {"SLURM_PROCID": "x", "SLURM_NTASKS": "2"}, "are no numbers"),
+        ("auto", {"SLURM_PROCID": "x", "SLURM_NTASKS": "2"}, "are not numbers"),
         ("auto", {"SLURM_PROCID": "2", "SLURM_NTASKS": "2"}, "SLURM_PROCID=2, SLURM_NTASKS=2.: shares are counted"),
     ],
 )

@@ -86,8 +86,8 @@ def test_arrays_have_the_images_on_the_first_axis_in_the_order_of_the_ids(stored
         expected = result(id)
         for name, array in {f"codes/{key}": a for key, a in expected["codes"].items()}.items():
             np.testing.assert_array_equal(store.arrays[name][i].read().result(), array)
-        np.testing.assert_array_equal(store.arrays["targets"][i].read().result(), expected["target"])
-        np.testing.assert_array_equal(store.arrays["curves/loss"][i].read().result()[:30], expected["curve"]["loss"])
+        np.testing.assert_array_equal(store.arrays["targets"][i].read().result(), expected["targets"])
+        np.testing.assert_array_equal(store.arrays["curves/loss"][i].read().result()[:30], expected["curves"]["loss"])
         for name, value in expected["metrics"].items():
             assert store.arrays[f"metrics/{name}"][i].read().result() == value
     assert store.arrays["curves/loss"].shape == (7, 30) and store.arrays["images"].dtype == ts.uint8
@@ -114,7 +114,7 @@ def test_curves_that_ended_early_and_runs_without_any(tmp_path):
         with RunFolder.open(tmp_path / name, {**RUN, "steps": 30}) as folder:
             for id, length in zip("abc", lengths, strict=True):
                 curve = {"loss": np.arange(length, dtype=np.float32)} if length else {}
-                folder.write(id, **{**result(id), "curve": curve})
+                folder.write(id, **{**result(id), "curves": curve})
             folder.finish()
         store = write_store(tmp_path / name, str(tmp_path / f"{name}.zarr"))
         assert write_files(store, tmp_path / f"{name}.back") == 0
@@ -162,7 +162,7 @@ def test_an_interrupted_export_is_no_store_and_is_gone_on_with(run, tmp_path, mo
         name = str(tmp_path / f"s{stop}")
         with pytest.raises(Stopped):
             write_store(run, name, tell=stop_after(stop))
-        with pytest.raises(LsapError, match="is not whole, its export was interrupted"):
+        with pytest.raises(LsapError, match="is incomplete, its export was interrupted"):
             open_store(name)
         read.clear()
         assert len(write_store(run, name).ids) == 7
@@ -205,7 +205,7 @@ transfer.write_store(Path(sys.argv[1]), sys.argv[2])
     for left in (0, 2, 9):
         status = subprocess.run([sys.executable, "-c", code, run, tmp_path / "s", str(left)]).returncode
         assert status == -9
-        with pytest.raises(LsapError, match="has no zarr.json" if left == 0 else "is not whole"):
+        with pytest.raises(LsapError, match="has no zarr.json" if left == 0 else "is incomplete"):
             open_store(str(tmp_path / "s"))
     write_store(run, str(tmp_path / "s"))
     write_store(run, str(tmp_path / "t"))
@@ -221,7 +221,7 @@ def test_a_whole_store_is_left_as_it_is_and_another_runs_refused(run, stored, tm
         folder.write("new", **result("new"))
     with pytest.raises(LsapError, match="of this one when it had other images; delete it"):
         write_store(run, name)
-    with pytest.raises(LsapError, match=r"holds '.*' and is no store"):
+    with pytest.raises(LsapError, match=r"holds '.*' and is not a store"):
         write_store(run, str(run))
 
 
@@ -294,7 +294,7 @@ def test_a_damaged_run_is_not_exported(run, tmp_path, capsys):
     image.write_bytes(image.read_bytes()[:-1] + b"x")
     assert main(["export", str(run), str(tmp_path / "s.zarr")]) == 2
     assert "images/e.png: has changed" in capsys.readouterr().err
-    with pytest.raises(LsapError, match="is not whole"):
+    with pytest.raises(LsapError, match="is incomplete"):
         open_store(str(tmp_path / "s.zarr"))
 
 
@@ -303,7 +303,7 @@ def test_images_of_another_kind_are_refused(tmp_path):
     with RunFolder.open(tmp_path / "run", RUN) as folder:
         folder.write("a", **result("a"))
         folder.write("b", **other)
-    with pytest.raises(LsapError, match="arrays of 'b' are of another kind"):
+    with pytest.raises(LsapError, match="arrays of 'b' differ from those of the first image"):
         write_store(tmp_path / "run", str(tmp_path / "s"))
 
 
@@ -321,15 +321,15 @@ def rewritten(folder: Path, change) -> None:
     ("change", "message"),
     [
         (lambda about: about.update(format="lsap_jax store 9"), "format 'lsap_jax store 9', this version reads"),
-        (lambda about: about.update(shard_rows=0), "in shards of 0 cannot be"),
+        (lambda about: about.update(shard_rows=0), "in shards of 0 are impossible"),
         (lambda about: about.update(images="many"), "'many' images"),
-        (lambda about: about.pop("arrays"), "lacks something"),
+        (lambda about: about.pop("arrays"), "an entry is missing"),
         (lambda about: about["arrays"].pop("targets"), "no targets"),
         (lambda about: about["arrays"].update({"codes/../../x": about["arrays"]["codes/z"]}), "is called"),
         (lambda about: about["arrays"]["images"].update(shape=[1 << 20, 1 << 20, 3]), "more than a shard holds"),
-        (lambda about: about["arrays"]["images"].update(dtype="no type"), "lacks something"),
+        (lambda about: about["arrays"]["images"].update(dtype="no type"), "an entry is missing"),
         (lambda about: about.update(metrics=["../x"]), "is called"),
-        (lambda about: about.update(sha256={"ids.txt": 7}), "SHA-256 is none"),
+        (lambda about: about.update(sha256={"ids.txt": 7}), "SHA-256 is not a text"),
     ],
 )
 def test_hostile_descriptions_are_refused(stored, tmp_path, change, message):
@@ -342,11 +342,11 @@ def test_hostile_ids_and_rows_are_refused(stored, tmp_path):
     for file, change, message in (
         ("ids.txt", lambda d: d.replace(b"deep/c", b"../c"), "'../c' is not a plain relative path"),
         ("ids.txt", lambda d: d.replace(b"deep/c", b"e"), "7 different ids"),
-        ("ids.txt", lambda d: d.replace(b"deep/c", b"\xff"), "does not tell of the images"),
-        ("rows/00000.jsonl", lambda d: d.splitlines(keepends=True)[0], "does not tell of the images"),
-        ("rows/00000.jsonl", lambda d: b"[]\n" * 3, "does not tell of the images"),
-        ("files/run.json", lambda d: b"[1]", "its run.json or failures.jsonl is none"),
-        ("files/failures.jsonl", lambda d: b'{"id": "x"}\n', "its run.json or failures.jsonl is none"),
+        ("ids.txt", lambda d: d.replace(b"deep/c", b"\xff"), "does not describe the images"),
+        ("rows/00000.jsonl", lambda d: d.splitlines(keepends=True)[0], "does not describe the images"),
+        ("rows/00000.jsonl", lambda d: b"[]\n" * 3, "does not describe the images"),
+        ("files/run.json", lambda d: b"[1]", "its run.json or failures.jsonl is damaged"),
+        ("files/failures.jsonl", lambda d: b'{"id": "x"}\n', "its run.json or failures.jsonl is damaged"),
     ):
         path = tmp_path / "s" / file
         whole, description = path.read_bytes(), (tmp_path / "s/zarr.json").read_bytes()
@@ -364,15 +364,15 @@ def test_what_is_no_store_is_said(run, stored, tmp_path, capsys):
     (tmp_path / "zarr").mkdir()
     (tmp_path / "zarr/zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
     for source, target, message in (
-        ("none", "x --format=files", "is no store, it has no zarr.json"),
-        ("empty", "x --format=files", "is no store"),
-        ("run", "x --format=files", "is no store"),
+        ("none", "x --format=files", "is not a store, it has no zarr.json"),
+        ("empty", "x --format=files", "is not a store"),
+        ("run", "x --format=files", "is not a store"),
         ("zarr", "x --format=files", "a Zarr store of format None"),
         ("run/run.json", "x --format=files", "run.json: is a file; a store is a folder"),
         ("s", "x.npz", "is a store, not a run folder; `lsap-jax export"),
         ("run", "x.zarr --ws", "--ws: goes with npy, pt, npz"),
         ("run", "x.zarr --array=z", "--array: goes with"),
-        ("run", "x.files", "suffix is none of npy, pt, npz, zarr"),
+        ("run", "x.files", "suffix is not one of npy, pt, npz, zarr"),
         ("run", "nowhere://x.zarr", "nowhere://x.zarr"),
     ):
         name, *options = target.split()

@@ -33,7 +33,7 @@ def test_whitening_and_floor_take_different_images():
 def test_sizes_leave_buffers_out(G):
     total = sum(leaf.size for leaf in jax.tree.leaves(G.params["mapping"]))
     assert model_card.sizes(G)["mapping"] == total - G.w_dim
-    assert model_card.sizes(G.replace(discriminator=None)).keys() == {"mapping", "synthesis"}
+    assert model_card.sizes(G.without("discriminator")).keys() == {"mapping", "synthesis"}
 
 
 def test_a_card_of_too_few_images_is_refused(tmp_path, G):

@@ -33,8 +33,8 @@ def make_plans(config: ConfigDict) -> list[Plan]:
     """The inversions of a comparison's configuration, in order; see configs/compare.py for its keys.
 
     Raises:
-        LsapError: no preset, an unknown one, one twice, one that is no inversion, targets that differ between presets,
-            an unknown key or a wrong type among the overrides, a negative margin.
+        LsapError: no preset, an unknown preset, a preset given twice or not of an inversion, targets that differ
+            between presets, an unknown key or a wrong type among the overrides, a negative margin.
     """
     if not config.presets:
         raise LsapError("presets is empty; name at least one, as in --presets=z,f/z+")
@@ -42,7 +42,7 @@ def make_plans(config: ConfigDict) -> list[Plan]:
     plans: dict[str, Plan] = {}
     for preset in config.presets:
         if not isinstance(preset, str):
-            raise LsapError(f"presets: {preset!r} is no name; write them as --presets=z,f/z+")
+            raise LsapError(f"presets: {preset!r} is not a name; write presets as --presets=z,f/z+")
         folder = folder_name(preset)
         if folder in plans:
             raise LsapError(f"presets {plans[folder].preset!r} and {preset!r} would share the folder {folder!r}")
@@ -50,9 +50,9 @@ def make_plans(config: ConfigDict) -> list[Plan]:
     for key in ("fit", "align"):
         values = {plan.config[key]: plan.preset for plan in plans.values()}
         if len(values) > 1:
-            told = ", ".join(f"{value!r} of {preset}" for value, preset in values.items())
+            values_text = ", ".join(f"{value!r} of {preset}" for value, preset in values.items())
             raise LsapError(
-                f"{key} differs between the presets ({told}), so that their targets would; override it for all"
+                f"{key} differs between the presets ({values_text}), and so would their targets; override it for all"
             )
     return list(plans.values())
 
@@ -64,7 +64,7 @@ def label(preset: str) -> str:
 
 def folder_name(preset: str) -> str:
     """Run folder of a preset inside the comparison's: `f_zplus` of "f/z+", `mine` of "configs/mine.py"."""
-    # Without dots it is none of the comparison's own files, whatever a configuration file is called.
+    # A name without dots cannot collide with the comparison's own files.
     return preset_name(label(preset)).replace(".", "_")
 
 
@@ -76,7 +76,7 @@ def inversion_config(preset: str, config: ConfigDict) -> ConfigDict:
     """
     found = load_config(preset)
     if "space" not in found:
-        raise LsapError(f"preset {preset!r}: is a configuration of another command, it has no 'space'")
+        raise LsapError(f"preset {preset!r}: this configuration belongs to another command, as it has no 'space'")
     values = dict(_pairs(config.overrides))
     values |= {"seed": config.seed, "batch_size": config.batch_size}
     if config.steps:
@@ -86,8 +86,14 @@ def inversion_config(preset: str, config: ConfigDict) -> ConfigDict:
     return load_config(preset, values)
 
 
+def fill_batches(plans: Sequence[Plan], images: int) -> None:
+    """Makes no batch larger than the number of images: its empty places would cost as much as images."""
+    for plan in plans:
+        plan.config.batch_size = min(plan.config.batch_size, images)
+
+
 def check_plans(plans: Sequence[Plan], G: Generator) -> None:
-    """Raises LsapError where a preset and the generator do not go together, before the first one runs for hours."""
+    """Raises LsapError if a preset does not fit the generator, before the first preset runs for hours."""
     for plan in plans:
         try:
             check(plan.config)
@@ -105,15 +111,15 @@ def _pairs(overrides: Sequence[Any]) -> list[tuple[str, Any]]:
     pairs = [overrides] if len(overrides) == 2 and isinstance(overrides[0], str) else list(overrides)
     for pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise LsapError(f"overrides: {pair!r} is no pair; write (('optimizer.lr', 0.05), ('chunk', 25))")
+            raise LsapError(f"overrides: {pair!r} is not a pair; write (('optimizer.lr', 0.05), ('chunk', 25))")
     return [(key, value) for key, value in pairs]
 
 
 def _check_tests(config: ConfigDict) -> None:
     for key in ("absolute", "relative"):
         if not config.test[key] >= 0:
-            raise LsapError(f"test.{key}={config.test[key]}: a margin is 0 or more")
+            raise LsapError(f"test.{key}={config.test[key]}: a margin must be 0 or more")
     if not 0 < config.test.level < 1:
-        raise LsapError(f"test.level={config.test.level}: is a probability between 0 and 1")
+        raise LsapError(f"test.level={config.test.level}: must be a probability between 0 and 1")
     if config.grid < 0:
         raise LsapError(f"grid={config.grid}: a number of images, 0 or more, is needed")

@@ -23,12 +23,16 @@ from lsap_jax.experiments.comparison.plan import Plan, label
 from lsap_jax.inversion.inverter import versions
 from lsap_jax.models.generator import Generator
 from lsap_jax.runs.evaluation import evaluate_run
-from lsap_jax.runs.run import Progress, Summary, run
-from lsap_jax.storage import atomic
+from lsap_jax.runs.generators import attached, prepared
+from lsap_jax.runs.run import run
+from lsap_jax.runs.saving import Progress
+from lsap_jax.runs.work import Summary
+from lsap_jax.spaces.statistics import Report, with_statistics
+from lsap_jax.storage import atomic, matching
 from lsap_jax.storage.results import Record, read_failures, read_manifest, read_run
-from lsap_jax.storage.run_folder import FREE_KEYS
+from lsap_jax.storage.run_folder import RUNS
 
-FORMAT = "lsap_jax comparison 1"
+LAYOUT = matching.Layout("comparison.json", "lsap_jax comparison 1", "comparison")
 ABOUT = {
     "images": "finished in the sessions that were timed",
     "seconds": "until the last of these images was saved; compilation, loading and saving included",
@@ -67,7 +71,7 @@ def describe(config: ConfigDict, plans: Sequence[Plan], source: Source, G: Gener
     settings = config.to_dict()
     settings["test"] |= {name: label(settings["test"][name]) for name in ("candidate", "baseline")}
     return {
-        "format": FORMAT,
+        "format": LAYOUT.format,
         "config": settings,
         "presets": [{"preset": plan.preset, "folder": plan.folder} for plan in plans],
         "ids": list(source.ids),
@@ -84,9 +88,7 @@ def comparison_folder(out: Path, record: Record) -> Iterator[None]:
     Raises:
         LsapError: the folder holds something else, another process works there, or it cannot be written.
     """
-    with atomic.claimed(out, ["comparison.json"]):
-        if not (out / "comparison.json").exists():
-            write_record(out, record)
+    with matching.claimed(out, LAYOUT, record, matching.Rule(deciding=())):
         yield
 
 
@@ -101,12 +103,9 @@ def read_comparison(out: Path) -> Record:
     """Contents of comparison.json.
 
     Raises:
-        LsapError: it is none.
+        LsapError: it is not the folder of a comparison, or one of another version.
     """
-    record = _read_json(out / "comparison.json")
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise LsapError(f"{out}: is no comparison of this version, its comparison.json has no format {FORMAT!r}")
-    return record
+    return matching.read_record(out, LAYOUT)
 
 
 def run_preset(
@@ -119,17 +118,23 @@ def run_preset(
     write_report: Callable[[Path], object],
     evaluate: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    statistics: Report | None = None,
 ) -> Summary:
     """The run of one preset: begun, resumed, or left as it is where nothing is left to do; and its report.
 
     Args:
+        G: the generator, without the files that the preset's configuration names.
         write_report: writes report.html of a run folder.
-        evaluate: add the columns of `lsap-jax evaluate` to its metrics.csv where they are not there.
+        evaluate: add the columns of `lsap-jax evaluate` to its metrics.csv where they are missing.
+        progress: called with where the run stands.
+        statistics: called with (samples done, samples in all) while latent statistics are computed.
 
     Raises:
-        LsapError: see `lsap_jax.runs.run.run`.
+        LsapError: see `lsap_jax.runs.work.work`.
     """
     folder = out / plan.folder
+    G = attached(G, plan.config.init, statistics)
+    G = with_statistics(G, statistics) if evaluate else prepared(G, plan.config, statistics)
     summary = finished(G, source, plan, folder)
     if summary is None:
         watch = Stopwatch(out, plan, len(source), fresh=not (folder / "run.json").exists())
@@ -149,10 +154,10 @@ def run_preset(
 
 
 def finished(G: Generator, source: Source, plan: Plan, folder: Path) -> Summary | None:
-    """The summary of a run that has nothing left to do, told from its files without preparing the inversion.
+    """The summary of a run that has nothing left to do, read from its files without preparing the inversion.
 
-    None otherwise, also for a run that was started otherwise: resuming it says what differs. An image that could not
-    be read and still cannot is no reason to compute its batch again.
+    None otherwise, also for a run with other settings: the attempt to resume it names the difference. The batch of an
+    image that could not be read is not computed again if the image still cannot be read.
     """
     if not (folder / "run.json").exists() or not (folder / "metrics.csv").exists():
         return None
@@ -161,7 +166,7 @@ def finished(G: Generator, source: Source, plan: Plan, folder: Path) -> Summary 
         return None
     if record.get("generator", {}).get("sha256") != G.sha256:
         return None
-    if (folder / "metrics.csv").read_bytes().count(b"\n") != len(manifest) + 1:  # killed before it was written anew
+    if (folder / "metrics.csv").read_bytes().count(b"\n") != len(manifest) + 1:  # killed before the table was updated
         return None
     missing = [i for i, name in enumerate(source.ids) if name not in manifest]
     if any(source.ids[i] not in failures or not _unreadable(source, i) for i in missing):
@@ -209,17 +214,19 @@ class Stopwatch:
 
 
 def read_times(out: Path) -> dict[str, Times]:
-    """times.json by preset; empty where there is none.
+    """Times by preset, from times.json; empty if the file does not exist.
 
     Raises:
-        LsapError: it is damaged.
+        LsapError: the file is damaged.
     """
     if not (out / "times.json").exists():
         return {}
     try:
         return {preset: Times(**values) for preset, values in _read_json(out / "times.json")["presets"].items()}
     except (TypeError, KeyError, AttributeError):
-        raise LsapError(f"{out / 'times.json'}: is damaged; delete it, and the times so far are unknown") from None
+        raise LsapError(
+            f"{out / 'times.json'}: is damaged; delete it and go on without the times measured so far"
+        ) from None
 
 
 def write_times(out: Path, times: dict[str, Times]) -> None:
@@ -229,7 +236,7 @@ def write_times(out: Path, times: dict[str, Times]) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON for people, in ASCII; without NaN, which JSON has not."""
+    """Indented JSON in ASCII; NaN is refused, since JSON does not have it."""
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
 
 
@@ -246,7 +253,7 @@ def _read_json(path: Path) -> Any:
 
 def _settings(config: Record) -> Record:
     """A configuration without what may differ between the sessions of a run."""
-    free = {key.removeprefix("config.") for key in FREE_KEYS}
+    free = {key.removeprefix("config.") for key in RUNS.rule.free}
     return {key: value for key, value in config.items() if key not in free}
 
 

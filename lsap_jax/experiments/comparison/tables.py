@@ -1,12 +1,9 @@
-"""The numbers of a comparison: read from its run folders, summarised, tested, and written as CSV."""
+"""The numbers of a comparison: read from its run folders, summarised and tested."""
 
-import csv
-import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import numpy as np
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison.runs import Times, read_comparison, read_times
 from lsap_jax.metrics.significance import Interval, NonInferiority, bootstrap_interval, non_inferiority
+from lsap_jax.storage.metrics_table import read_metrics_table
 from lsap_jax.storage.results import Record, mapping, read_failures, read_manifest, read_run
 
 FIRST = ("mse", "psnr", "ssim", "ssim01")
@@ -77,7 +75,7 @@ class Comparison:
         metrics: names, in order.
         distance: the metric that is a perceptual distance, if there is one.
         intervals: by preset and metric.
-        tests: empty where there are none; `untested` says why.
+        tests: in the order of the metrics; if it is empty, `untested` says why.
     """
 
     record: Record
@@ -95,7 +93,7 @@ def read_all(out: Path) -> Comparison:
     """A comparison as its folder has it.
 
     Raises:
-        LsapError: no comparison, a run of it is missing or damaged, or an image was another one in another run.
+        LsapError: not a comparison, a run is missing or damaged, or an id stands for different images in two runs.
     """
     record = read_comparison(out)
     ids, times = tuple(record["ids"]), read_times(out)
@@ -141,79 +139,19 @@ def best(comparison: Comparison, metric: str) -> set[str]:
     return {entry.preset for entry, mean in zip(order, means, strict=True) if mean == means[0]}
 
 
-def comparison_csv(comparison: Comparison) -> bytes:
-    """A row per preset: means over the common images with their 95 % intervals, and times."""
-    heads = ["preset", "space", "steps", "images", "failed", "seconds_per_image", "seconds_per_image_stepping"]
-    heads += [f"{metric}_{part}" for metric in comparison.metrics for part in ("mean", "low", "high")]
-    rows = []
-    for entry in comparison.entries:
-        times = entry.times or Times()
-        row: list[Any] = [entry.preset, entry.run.get("space"), entry.run.get("steps")]
-        row += [len(comparison.common) if entry.manifest else 0, len(entry.failed)]
-        row += [times.per_image, times.stepping_per_image]
-        for metric in comparison.metrics:
-            found = comparison.intervals.get((entry.preset, metric))
-            row += [found.mean, found.low, found.high] if found else [None] * 3
-        rows.append(row)
-    return table_csv(heads, rows)
-
-
-def per_image_csv(comparison: Comparison) -> bytes:
-    """A row per finished image and preset."""
-    rows = [
-        [id, entry.preset, *(entry.metrics[id].get(metric) for metric in comparison.metrics)]
-        for id in comparison.ids
-        for entry in comparison.entries
-        if id in entry.manifest
-    ]
-    return table_csv(["id", "preset", *comparison.metrics], rows)
-
-
-def tests_csv(comparison: Comparison) -> bytes:
-    """A row per test; the heads alone where there are none."""
-    heads = ["metric", "candidate", "baseline", "higher_is_better", "margin_kind", "margin", "pairs", "left_out"]
-    heads += ["mean_candidate", "mean_baseline", "mean_difference", "t", "p_t", "wilcoxon", "p_wilcoxon"]
-    settings = comparison.record["config"]["test"]
-    rows: list[list[Any]] = []
-    for test in comparison.tests:
-        found = test.outcome
-        row: list[Any] = [test.metric, settings["candidate"], settings["baseline"], str(test.higher_is_better).lower()]
-        row += [test.margin, found.margin, found.n, len(comparison.ids) - found.n, *test.means, found.difference]
-        rows.append([*row, found.t, found.p_t, found.wilcoxon, found.p_wilcoxon])
-    return table_csv(heads, rows)
-
-
-def table_csv(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """A table in which numbers read back exactly and what is absent or NaN is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heads)
-    for row in rows:
-        writer.writerow(["" if cell is None or cell != cell else _plain(cell) for cell in row])
-    return text.getvalue().encode("utf-8")
-
-
-def summary_text(comparison: Comparison) -> str:
-    """The table for a terminal: means, seconds and images per preset; the best mean of each column has a star."""
-    winners = {metric: best(comparison, metric) for metric in comparison.metrics}
-    longest = max(len(name) for name in ["preset", *(entry.preset for entry in comparison.entries)])
-    lines = [["preset".ljust(longest), *comparison.metrics, "s/image", "images", "failed"]]
-    for entry in comparison.entries:
-        cells = [entry.preset.ljust(longest)]
-        for metric in comparison.metrics:
-            found = comparison.intervals.get((entry.preset, metric))
-            star = "*" if entry.preset in winners[metric] else " "
-            cells.append(f"{found.mean:#.4g}{star}" if found else "– ")
-        seconds = entry.times.per_image if entry.times else None
-        cells.append("–" if seconds is None else f"{seconds:.3g}")
-        lines.append([*cells, str(len(comparison.common) if entry.manifest else 0), str(len(entry.failed))])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
+def published_means(comparison: Comparison, metric: str) -> dict[str, float]:
+    """Published means of a metric by preset, from the first source that has the preset."""
+    found: dict[str, float] = {}
+    for source in mapping(comparison.record["config"].get("published")).values():
+        for preset, values in mapping(source.get("rows")).items():
+            if metric in values:
+                found.setdefault(preset, float(np.mean(values[metric])))
+    return found
 
 
 def _entry(out: Path, preset: str, folder: str, ids: Sequence[str], times: Mapping[str, Times]) -> Entry:
     run, manifest, failures = (read(out / folder) for read in (read_run, read_manifest, read_failures))
-    added = _evaluated(out / folder)
+    added = read_metrics_table(out / folder)
     return Entry(
         preset=preset,
         folder=folder,
@@ -224,20 +162,6 @@ def _entry(out: Path, preset: str, folder: str, ids: Sequence[str], times: Mappi
         failed=tuple(id for id in ids if id in failures),
         times=times.get(preset),
     )
-
-
-def _evaluated(folder: Path) -> dict[str, dict[str, float]]:
-    """Metrics by id as metrics.csv has them: those of the manifest and those that `lsap-jax evaluate` added."""
-    table = folder / "metrics.csv"
-    if not table.exists():
-        return {}
-    found: dict[str, dict[str, float]] = {}
-    for line in csv.DictReader(io.StringIO(table.read_text("utf-8", errors="replace"), newline="")):
-        values = found.setdefault(str(line.pop("id", None)), {})
-        for name, value in line.items():
-            with suppress(TypeError, ValueError):  # an empty cell, or one too many
-                values[str(name)] = float(value)
-    return found
 
 
 def _descriptions(folder: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -258,7 +182,7 @@ def _refuse_other_inputs(out: Path, entries: Sequence[Entry], ids: Sequence[str]
         for id in ids:
             if entry.manifest[id]["input_sha256"] != entries[0].manifest[id]["input_sha256"]:
                 raise LsapError(
-                    f"{out}: {id!r} was another picture in {entries[0].folder} than in {entry.folder}, so they cannot "
+                    f"{out}: {id!r} is not the same picture in {entries[0].folder} and {entry.folder}, so they cannot "
                     "be compared; delete the folder that saw the wrong one and run the same command again"
                 )
 
@@ -278,7 +202,7 @@ def _distance(entries: Sequence[Entry], metrics: Sequence[str]) -> str | None:
 def _tests(
     settings: Mapping[str, Any], entries: Sequence[Entry], common: Sequence[str], metrics: Sequence[str]
 ) -> tuple[tuple[Test, ...], str]:
-    """The tests, and why there are none."""
+    """The tests, and a sentence that says why there are none ("" if there are some)."""
     by_name = {entry.preset: entry for entry in entries}
     names = settings["candidate"], settings["baseline"]
     absent = [name for name in names if name not in by_name]
@@ -301,7 +225,3 @@ def _tests(
             outcome = non_inferiority(finite[:, 0], finite[:, 1], margin, higher_is_better=higher)
             tests.append(Test(metric=metric, margin=kind, higher_is_better=higher, means=means, outcome=outcome))
     return tuple(tests), "" if tests else f"no tests of {names[0]} against {names[1]}: they share no finished image"
-
-
-def _plain(cell: Any) -> Any:
-    return repr(float(cell)) if isinstance(cell, float) else cell

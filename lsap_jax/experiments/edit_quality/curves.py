@@ -16,6 +16,7 @@ import numpy as np
 from lsap_jax.metrics.significance import Interval
 
 RESAMPLES = 2000
+FEW_RESAMPLES = 400  # are enough for the many curves by direction
 CONFIDENCE = 0.95
 
 
@@ -46,6 +47,16 @@ def resampled(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> 
     return Resampled(mean, draws, counts.sum(axis=1), int(there.any(axis=(0, 1)).sum()))
 
 
+def fewer_draws(found: Resampled) -> Resampled:
+    """The same with the first 400 resamples alone."""
+    return found._replace(draws=found.draws[:FEW_RESAMPLES])
+
+
+def strengths_until_peak(success: Resampled) -> int:
+    """How many strengths there are up to the one with the highest success."""
+    return int(np.nanargmax(success.mean)) + 1
+
+
 @lru_cache(maxsize=4)
 def _weights(images: int, resamples: int, seed: int) -> np.ndarray:
     """[R, N] how often every resample has an image; floats, as whole numbers have no fast product."""
@@ -72,7 +83,7 @@ class AtSuccess(NamedTuple):
 
     @property
     def reached(self) -> bool:
-        """Whether the level is reached, and by so many resamples that the interval can be told."""
+        """Whether the level is reached, by enough of the resamples for an interval."""
         return math.isfinite(self.mean) and bool(np.isfinite(self.draws).mean() >= 0.5 * (1 + CONFIDENCE))
 
     @property

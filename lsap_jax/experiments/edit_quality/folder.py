@@ -20,7 +20,7 @@ from lsap_jax.storage.results import Record
 
 FORMAT = "lsap_jax edit quality 2"
 RECORD = "quality.json"
-GENUINE = "measures/genuine.npz"  # no entry's, whose names end with their variant
+GENUINE = "measures/genuine.npz"  # cannot collide: the names of entries end with their variant
 
 
 def writing(out: Path) -> AbstractContextManager[None]:
@@ -37,7 +37,7 @@ def read_quality(out: str | Path) -> Record:
     """Contents of quality.json.
 
     Raises:
-        LsapError: it is none.
+        LsapError: the file is missing, damaged, or not of this format.
     """
     file = Path(out) / RECORD
     try:
@@ -56,13 +56,11 @@ def read_measures(out: str | Path, entry: Record) -> dict[str, np.ndarray]:
     """Measure -> [D, S, N] of an entry of quality.json, and "pictures".
 
     Raises:
-        LsapError: the file is missing or damaged, or has been measured anew since quality.json was written.
+        LsapError: the file is missing or damaged, or was measured again after quality.json was written.
     """
     arrays, key = _read(file := Path(out) / entry["file"])
     if key != entry["key"]:
-        raise LsapError(
-            f"{file}: was measured otherwise than {RECORD} says; run the `lsap-jax edit-quality` command again"
-        )
+        raise LsapError(f"{file}: was not measured as {RECORD} says; run the `lsap-jax edit-quality` command again")
     return arrays
 
 
@@ -81,7 +79,7 @@ def write_measures(file: Path, arrays: Mapping[str, np.ndarray], key: str) -> No
 
 
 def _read(file: Path) -> tuple[dict[str, np.ndarray], str]:
-    """Arrays and key of `write_measures`; LsapError where there are none."""
+    """Arrays and key of a file of `write_measures`; LsapError if it is missing, damaged or something else."""
     try:
         arrays = arrays_from_npz(file.read_bytes())
         return arrays, arrays.pop("key").tobytes().hex()

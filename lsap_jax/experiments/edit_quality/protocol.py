@@ -1,4 +1,4 @@
-"""The editing protocol over runs: every run's codes along the same directions, measured and kept in a folder."""
+"""The editing protocol over runs: the codes of every run are moved along the same directions, measured, and kept."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from lsap_jax.editing.direction import Direction, described
+from lsap_jax.editing.named import find
 from lsap_jax.editing.series import file_name
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.edit_quality.folder import FORMAT, GENUINE, RECORD, kept_measures, write_measures
 from lsap_jax.experiments.edit_quality.quality import PUBLISHED_SPACES, Judges, Measured, genuine_logits, measure_edits
 from lsap_jax.metrics.identity import face_embeddings
 from lsap_jax.models.generator import Generator
+from lsap_jax.rendering.refinement import read_refinement
 from lsap_jax.rendering.render import space_of
 from lsap_jax.spaces import Space
-from lsap_jax.spaces.statistics import with_statistics
+from lsap_jax.spaces.statistics import Report, with_statistics
 from lsap_jax.storage import atomic
 from lsap_jax.storage.results import Record, read_code, read_image, read_manifest, read_run
 
@@ -49,19 +51,28 @@ class Run:
 
 
 def open_runs(folders: Sequence[tuple[str, Path]], generator: Callable[[Path, Record], Generator]) -> list[Run]:
-    """Runs by (name, folder).
+    """Runs by (name, folder); runs that were made with the same generator share its weights.
+
+    Args:
+        generator: loads the generator of a run, given its folder and run.json.
 
     Raises:
         LsapError: not a run folder, two runs of one name, runs of different generators, or what `common_ids` raises.
     """
     runs: list[Run] = []
+    generators: dict[str, Generator] = {}
     for name, folder in folders:
         record = read_run(folder)
-        run = Run(name=name, folder=folder, G=generator(folder, record), record=record, manifest=read_manifest(folder))
+        key = json.dumps([record.get("generator"), record.get("config", {}).get("init")], sort_keys=True)
+        if key not in generators:
+            generators[key] = generator(folder, record)
+        run = Run(name=name, folder=folder, G=generators[key], record=record, manifest=read_manifest(folder))
         if any(run.name == other.name for other in runs):
             raise LsapError(f"{folder}: two runs are called {name!r}; rename a folder")
         if runs and record["generator"]["sha256"] != runs[0].record["generator"]["sha256"]:
-            raise LsapError(f"{folder}: is of another generator than {runs[0].folder}; compare runs of one generator")
+            raise LsapError(
+                f"{folder}: was made with another generator than {runs[0].folder}; compare runs of one generator"
+            )
         runs.append(run)
     common_ids(runs)  # before anything that takes time
     return runs
@@ -71,7 +82,7 @@ def common_ids(runs: Sequence[Run]) -> list[str]:
     """Images that every run has finished, sorted.
 
     Raises:
-        LsapError: there are none, or an id stands for another picture in another run.
+        LsapError: no image is finished in all runs, or an id stands for different pictures in two runs.
     """
     ids = set.intersection(*(set(run.manifest) for run in runs))
     if not ids:
@@ -80,9 +91,28 @@ def common_ids(runs: Sequence[Run]) -> list[str]:
         for run in runs[1:]:
             if not _same_target(runs[0], run, id):
                 raise LsapError(
-                    f"{run.folder}: {id!r} is another picture than in {runs[0].folder}; compare runs of the same images"
+                    f"{run.folder}: {id!r} is not the same picture as in {runs[0].folder}; compare runs of the same "
+                    "images"
                 )
     return sorted(ids)
+
+
+def common_directions(
+    runs: Sequence[Run], texts: Sequence[str], counter: Callable[[str], Report | None] = lambda what: None
+) -> dict[str, list[Direction]]:
+    """The directions that texts name (`lsap_jax.editing.named.find`), by name of the run.
+
+    Args:
+        counter: from a direction's text to a report, called with (samples done, samples in all) where it must be found.
+
+    Raises:
+        LsapError: a direction is not there for the space of a run, or a text means other directions there.
+    """
+    directions = {one.name: [d for text in texts for d in find(one.G, one.space, text, counter(text))] for one in runs}
+    names = {name: [d.name for d in some] for name, some in directions.items()}
+    if len({tuple(n) for n in names.values()}) > 1:
+        raise LsapError(f"the directions of the runs differ ({names}); name directions that all of their spaces have")
+    return directions
 
 
 def measure_runs(
@@ -99,7 +129,7 @@ def measure_runs(
     Args:
         out: whose lock the caller holds (`writing`).
         directions: by name of the run.
-        judged: what quality.json says of the judges; where it has changed, everything is measured anew.
+        judged: description of the judges for quality.json; if it has changed, everything is measured again.
         settings: of configs/edit_quality.py.
         teller: from the name of an entry to what is called with (edits done, edits in all).
 
@@ -114,7 +144,7 @@ def measure_runs(
     names = entry_names(runs, settings["variants"])
     for role in ("candidate", "baseline"):
         if settings[role] and settings[role] not in names:
-            raise LsapError(f"{role} {settings[role]!r}: is none of what is measured, {', '.join(names)}")
+            raise LsapError(f"{role} {settings[role]!r}: is not among what is measured: {', '.join(names)}")
     plan = [(run, variant) for run in runs for variant in variants_of(run, settings["variants"])]
     entries = [_entry(run, variant, directions[run.name]) for run, variant in plan]
     _refuse_alike("entries", names)
@@ -164,7 +194,7 @@ def entry_names(runs: Sequence[Run], variants: Sequence[str]) -> list[str]:
     """Names of all that is measured.
 
     Raises:
-        LsapError: nothing is.
+        LsapError: nothing is left to measure.
     """
     names = [entry_name(run, variant) for run in runs for variant in variants_of(run, variants)]
     if not names:
@@ -193,7 +223,7 @@ def _measure(
     settings: Mapping[str, Any],
     tell: Callable[[int, int], None],
 ) -> Measured:
-    """`measure_edits` of a batch of images after the other: the codes of all of them may not fit into the memory."""
+    """`measure_edits`, one batch of images after the other, since the codes of all of them may not fit into memory."""
     G, size, edits = with_statistics(run.G), settings["batch_size"], len(directions) * len(settings["strengths"])
     parts = []
     for start in range(0, len(ids), size):
@@ -207,6 +237,7 @@ def _measure(
                 directions,
                 settings["strengths"],
                 judges,
+                refinements=[read_refinement(run.folder, id, run.manifest) for id in some],
                 faces=_faces(run, some, judges),
                 toggle=settings["toggle"],
                 published=variant == "published",
@@ -249,9 +280,10 @@ def _key(
     settings: Mapping[str, Any],
     with_targets: bool,
 ) -> str:
-    """SHA-256 of all that the measures depend on; of how many images there are pictures is none of it."""
-    parts = ("codes", "targets") if with_targets else ("codes",)
-    codes = [run.manifest[id]["sha256"][part] for id in ids for part in parts]
+    """SHA-256 of all that the measures depend on; they do not depend on how many images have pictures."""
+    parts = ("codes", "targets", "refined") if with_targets else ("codes", "refined")
+    digests = [run.manifest[id]["sha256"] for id in ids]
+    codes = [one[part] for one in digests for part in parts if part != "refined" or part in one]
     kept = {name: settings[name] for name in ("strengths", "toggle")}
     made = [run.record["generator"]["sha256"], run.record["config"]]
     return _sha256([FORMULAS, ids, codes, made, entry, dict(judged), kept])
@@ -262,7 +294,7 @@ def _sha256(parts: Sequence[Any]) -> str:
 
 
 def _genuine(out: Path, run: Run) -> dict[str, float]:
-    """What the generator's own samples score: mean and deviation of the logit; NSCD is told as what exceeds theirs."""
+    """Scores of the generator's own samples: mean and deviation of the logit; NSCD is given relative to theirs."""
     if run.G.discriminator is None:
         return {"nscd": 0.0}
     file, key = out / GENUINE, _sha256([FORMULAS, run.record["generator"]["sha256"]])

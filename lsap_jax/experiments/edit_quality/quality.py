@@ -18,13 +18,14 @@ from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.moves import move
 from lsap_jax.errors import LsapError
 from lsap_jax.faces.detect import Detector
-from lsap_jax.inversion.objective import Terms, nscd_of
+from lsap_jax.losses.terms import nscd_of
 from lsap_jax.metrics.identity import face_embeddings, identity_similarity
 from lsap_jax.models.attributes import Attributes, label_logits, scores_of
 from lsap_jax.models.embedder import Embedder
 from lsap_jax.models.generator import Generator
 from lsap_jax.pixels import to_uint8
-from lsap_jax.rendering.render import decode, per_batch, synthesise
+from lsap_jax.rendering.refinement import Refinement, by_signature
+from lsap_jax.rendering.render import per_batch, synthesise
 from lsap_jax.runs.evaluation import genuine_nscd
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.statistics import with_statistics
@@ -88,6 +89,7 @@ def measure_edits(
     strengths: Sequence[float],
     judges: Judges,
     *,
+    refinements: Sequence[Refinement | None] | None = None,
     faces: np.ndarray | None = None,
     toggle: bool = False,
     published: bool = False,
@@ -101,6 +103,7 @@ def measure_edits(
     Args:
         codes: by name, first axis N, of an inversion.
         directions: of the space's family; one whose name is a binary attribute of the classifier has a success.
+        refinements: of single images, N of them, or None for those that have none; they stay at every strength.
         faces: [N, 512] embeddings of the targets, NaN where one has no face; for identities.
         toggle: strengths point away from the side of the attribute that an image's inversion is on. Images on neither
             side are left out (NaN).
@@ -119,8 +122,9 @@ def measure_edits(
         raise LsapError("identities are compared with those of the targets; give their embeddings, too")
     G, devices = with_statistics(G), devices or jax.local_devices()
     count, genuine = len(next(iter(codes.values()))), genuine_nscd(G, space)
-    before = _look(G, space, codes, judges, batch_size, devices)
-    look = per_batch(_seen, G, as_published(space) if published else space, batch_size, devices)
+    refinements = refinements or [None] * count
+    before = _look(G, space, codes, refinements, judges, batch_size, devices)
+    look = _looker(G, as_published(space) if published else space, batch_size, devices)
     shape = (len(directions), len(strengths), count)
     arrays: dict[str, np.ndarray] = {}
     pictures = np.zeros((*shape[:2], min(shown, count), G.img_resolution, G.img_resolution, G.img_channels), np.uint8)
@@ -131,7 +135,8 @@ def measure_edits(
             strength, image = divmod(np.arange(start, min(start + batch_size, shape[1] * count)), count)
             some = {key: np.asarray(codes[key])[image] for key in space.keys}
             amount = np.asarray(strengths, np.float32)[strength] * sides[image]
-            found = look(move(G, space, some, direction, amount, absolute=absolute))
+            moved = move(G, space, some, direction, amount, absolute=absolute)
+            found = by_signature(look, [refinements[int(i)] for i in image], moved)
             images = found.pop("images")
             if not (fine := np.isfinite(images).all(axis=(1, 2, 3))).all():
                 where = f"{direction.name} by {amount[~fine][0]:g}"
@@ -154,11 +159,13 @@ def measure_edits(
     return Measured(arrays=arrays, pictures=pictures)
 
 
-def _seen(G: Generator, space: Space, codes: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def _seen(
+    G: Generator, space: Space, codes: dict[str, jax.Array], refinement: Refinement | None
+) -> dict[str, jax.Array]:
     """Images [B, R, R, C], logits [B] and NSCD [B] of codes."""
-    decoded = decode(G, space, codes)
-    images = jnp.clip(synthesise(G, decoded), -1, 1)
-    found = {"images": images, "nscd": nscd_of(Terms(weights=()), G, decoded).mean(axis=1)}
+    decoded = space.decode(G, codes)
+    images = jnp.clip(synthesise(G, decoded, refinement), -1, 1)
+    found = {"images": images, "nscd": nscd_of(G, decoded).mean(axis=1)}
     if G.discriminator is not None:
         alone = replace(
             G.discriminator.config, mbstd_group_size=1
@@ -167,10 +174,19 @@ def _seen(G: Generator, space: Space, codes: dict[str, jax.Array]) -> dict[str, 
     return found
 
 
+def _looker(
+    G: Generator, space: Space, batch_size: int, devices: Sequence[jax.Device]
+) -> Callable[[Refinement | None, Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """`_seen` of any number of codes, for `by_signature`."""
+    look = per_batch(_seen, G, space, batch_size, devices)
+    return lambda refinement, codes: look(codes, refinement)
+
+
 def _look(
     G: Generator,
     space: Space,
     codes: Mapping[str, np.ndarray],
+    refinements: Sequence[Refinement | None],
     judges: Judges,
     batch_size: int,
     devices: Sequence[jax.Device],
@@ -178,11 +194,11 @@ def _look(
     """What the classifier sees in the inversions: label -> index of its likeliest value [N]."""
     if judges.attributes is None:
         return {}
-    look, count = per_batch(_seen, G, space, batch_size, devices), len(next(iter(codes.values())))
-    parts = []
-    for start in range(0, count, batch_size):
-        some = {key: np.asarray(codes[key][start : start + batch_size]) for key in space.keys}
-        logits = label_logits(judges.attributes, look(some)["images"])
+    look, parts = _looker(G, space, batch_size, devices), []
+    for start in range(0, len(refinements), batch_size):
+        part = slice(start, start + batch_size)
+        some = {key: np.asarray(codes[key][part]) for key in space.keys}
+        logits = label_logits(judges.attributes, by_signature(look, refinements[part], some)["images"])
         parts.append({name: values.argmax(axis=1) for name, values in logits.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -210,7 +226,7 @@ def _judged(
     asked: np.ndarray,
     judges: Judges,
 ) -> dict[str, np.ndarray]:
-    """What the classifier says of edited images [B], by the index of each and the side asked for."""
+    """The classifier's measures of edited images [B], given the index of each and the side asked for."""
     if judges.attributes is None:
         return {}
     own = judges.attributes.binary.get(direction.name)

@@ -1,9 +1,7 @@
 """Numbers of an editing protocol: curves over strength, measures at equal success, differences; as CSV and as text."""
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lsap_jax.experiments.csv_table import csv_table
 from lsap_jax.experiments.edit_quality.curves import (
     AtSuccess,
     Resampled,
@@ -113,7 +112,7 @@ def read_all(out: Path) -> Quality:
     """Reads a folder of edit-quality.
 
     Raises:
-        LsapError: it is none, or a file in it is missing or damaged.
+        LsapError: not a folder of edit-quality, or a file in it is missing or damaged.
     """
     record = read_quality(out)
     entries = []
@@ -217,7 +216,7 @@ def _at_end(found: Resampled) -> AtSuccess:
 
 
 def verdict(one: Difference) -> str:
-    """What the interval of a difference says of the candidate."""
+    """Whether the candidate is better or worse, going by the interval of the difference."""
     found = one.found.interval
     if not one.directions:
         return f"not comparable: {FEW if one.doubtful else 'no direction reaches this level in both'}"
@@ -243,6 +242,15 @@ def missing(entry: Entry) -> str:
     return f"{int((face == 0).sum())} edits without a face, {without} targets without one"
 
 
+def csv_files(quality: Quality) -> dict[str, bytes | None]:
+    """The contents of the CSV files by name; None for a file that these results have nothing for."""
+    return {
+        "curves.csv": curves_csv(quality),
+        "matched.csv": matched_csv(quality) if quality.levels else None,
+        "differences.csv": differences_csv(quality) if quality.differences else None,
+    }
+
+
 def curves_csv(quality: Quality) -> bytes:
     """A row per entry, direction ("all" is their mean), strength and measure."""
     rows: list[Sequence[Any]] = []
@@ -256,7 +264,7 @@ def curves_csv(quality: Quality) -> bytes:
                 for strength, i in zip(quality.strengths, intervals(found), strict=True):
                     if math.isfinite(i.mean):
                         rows.append([entry.name, direction, f"{strength:g}", name, i.mean, i.low, i.high, i.n])
-    return _csv(["entry", "direction", "strength", "measure", "mean", "low", "high", "edits"], rows)
+    return csv_table(["entry", "direction", "strength", "measure", "mean", "low", "high", "edits"], rows)
 
 
 def matched_csv(quality: Quality) -> bytes:
@@ -268,7 +276,7 @@ def matched_csv(quality: Quality) -> bytes:
                 i = one.interval
                 reached, common = found.reached[entry.name], " ".join(found.directions)
                 rows.append([entry.name, level, name, i.mean, i.low, i.high, reached, common])
-    return _csv(["entry", "success", "measure", "mean", "low", "high", "reached", "directions"], rows)
+    return csv_table(["entry", "success", "measure", "mean", "low", "high", "reached", "directions"], rows)
 
 
 def differences_csv(quality: Quality) -> bytes:
@@ -277,7 +285,7 @@ def differences_csv(quality: Quality) -> bytes:
     for one in quality.differences:
         i = one.found.interval
         rows.append([one.where, one.measure, i.mean, i.low, i.high, " ".join(one.directions), verdict(one)])
-    return _csv(["at", "measure", "difference", "low", "high", "directions", "verdict"], rows)
+    return csv_table(["at", "measure", "difference", "low", "high", "directions", "verdict"], rows)
 
 
 def summary_text(quality: Quality) -> str:
@@ -289,40 +297,34 @@ def summary_text(quality: Quality) -> str:
         heads = ("directions", "strength", *quality.compared)
         lines.append(f"  {'':22}" + "".join(f"  {head:>24}" for head in heads))
         for entry in quality.entries:
-            cells = [f"{found.reached[entry.name]} of {total} reach it", told(found.strength[entry.name].interval)]
-            cells += [told(one.interval) for one in found.measures[entry.name].values()]
+            cells = [
+                f"{found.reached[entry.name]} of {total} reach it",
+                interval_text(found.strength[entry.name].interval),
+            ]
+            cells += [interval_text(one.interval) for one in found.measures[entry.name].values()]
             aside = f"  ({unsure(found, entry)})" if unsure(found, entry) else ""
             lines.append(f"  {entry.label:22}" + "".join(f"  {cell:>24}" for cell in cells) + aside)
     config = quality.record["config"]
     for one in quality.differences:
         who = f"{config['candidate']} - {config['baseline']} at {one.where}, {len(one.directions)} directions"
-        lines.append(f"{who}: {one.measure} {told(one.found.interval)}: {verdict(one)}")
+        lines.append(f"{who}: {one.measure} {interval_text(one.found.interval)}: {verdict(one)}")
     lines.append("means over all edits:")
     names = [name for name in quality.measures if name not in ("success", "score")]
     for entry in quality.entries:
-        cells = [f"{n} {told(means(entry, n))}" for n in names if n in entry.arrays]
+        cells = [f"{n} {interval_text(means(entry, n))}" for n in names if n in entry.arrays]
         aside = f"  ({missing(entry)})" if "face" in entry.arrays else ""
         lines.append(f"  {entry.label:22}  " + "  ".join(cells) + aside)
     return "\n".join(lines)
 
 
 def unsure(found: Matched, entry: Entry) -> str:
-    """What is to be said of directions that reach a level by too few of the resamples."""
+    """A remark about directions that reach a level in too few of the resamples; "" if there are none."""
     count = found.unsure[entry.name]
     return f"{count} more {FEW}" if count else ""
 
 
-def told(i: Interval) -> str:
+def interval_text(i: Interval) -> str:
     """A mean with its interval."""
     if not math.isfinite(i.mean):
         return "–"
     return f"{i.mean:.4g}" + (f" [{i.low:.3g}, {i.high:.3g}]" if math.isfinite(i.low) else "")
-
-
-def _csv(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heads)
-    for row in rows:
-        writer.writerow([("" if not math.isfinite(v) else repr(float(v))) if isinstance(v, float) else v for v in row])
-    return text.getvalue().encode("utf-8")

@@ -45,8 +45,8 @@ def intervals_chart(rows: Sequence[tuple[str, Interval]], published: Mapping[str
         if math.isfinite(found.low):
             title += f", from {number(found.low)} to {number(found.high)}"
             parts.append(f'<line class="whisker" x1="{x(found.low)}" x2="{x(found.high)}" y1="{y}" y2="{y}"/>')
-        told = f"<title>{escape(title)}</title>"
-        parts.append(f'<circle class="dot" cx="{x(found.mean)}" cy="{y}" r="4.5">{told}</circle>')
+        tip = f"<title>{escape(title)}</title>"
+        parts.append(f'<circle class="dot" cx="{x(found.mean)}" cy="{y}" r="4.5">{tip}</circle>')
         if name in shown:
             parts.append(
                 f'<path class="diamond" d="M{x(shown[name])} {y - 6}l5 6l-5 6l-5 -6z">'
@@ -54,9 +54,9 @@ def intervals_chart(rows: Sequence[tuple[str, Interval]], published: Mapping[str
             )
         parts.append(f'<text x="{LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
         parts.append(f'<text x="{width - RIGHT + 8}" y="{y + 4}">{number(found.mean, 3)}</text>')
-    told = f"Presets by {label}: " + ", ".join(f"{name} {number(found.mean, 3)}" for name, found in rows)
+    summary = f"Presets by {label}: " + ", ".join(f"{name} {number(found.mean, 3)}" for name, found in rows)
     return (
-        f'<svg class="ranks" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(told)}">'
+        f'<svg class="ranks" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(summary)}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -100,9 +100,9 @@ def multiples(curves: Mapping[str, np.ndarray], label: str) -> dict[str, str]:
             continue
         others = "".join(f'<use href="#{anchors[n]}"/>' for n, p in paths.items() if p and n != name)
         first, final = ends(curves[name])
-        told = f"{name}: {label} over the steps, {number(first, 3)} to {number(final, 3)}"
+        summary = f"{name}: {label} over the steps, {number(first, 3)} to {number(final, 3)}"
         charts[name] = (
-            f'<svg class="multiple" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">'
+            f'<svg class="multiple" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(summary)}">'
             f'<line class="axis" x1="0" x2="{WIDTH}" y1="{HEIGHT - 0.5}" y2="{HEIGHT - 0.5}"/>'
             f'<g class="others">{others}</g><g class="own"><path id="{anchors[name]}" d="{path}"/></g></svg>'
         )

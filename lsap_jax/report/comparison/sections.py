@@ -6,7 +6,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from lsap_jax.experiments.comparison.tables import Comparison, Entry, best, ranking
+from lsap_jax.experiments.comparison.curves import CURVE
+from lsap_jax.experiments.comparison.tables import Comparison, Entry, best, published_means, ranking
 from lsap_jax.report.comparison.charts import ends, intervals_chart, multiples
 from lsap_jax.report.comparison.picture import Line, caption_names
 from lsap_jax.report.comparison.statistics import published_part, tests_part
@@ -14,8 +15,6 @@ from lsap_jax.report.fragments import as_text, details, leaves, settings, text_t
 from lsap_jax.report.page import breakable, count, escape, number, section
 from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri
 from lsap_jax.storage.results import Record, mapping
-
-CURVE = "mse"
 
 
 def body(name: str, comparison: Comparison, lines: Sequence[Line], curves: Mapping[str, np.ndarray]) -> str:
@@ -169,11 +168,7 @@ def _button(array: np.ndarray | None, label: str) -> str:
 
 def _order(comparison: Comparison) -> str:
     rows = [(entry.preset, comparison.intervals[entry.preset, "mse"]) for entry in ranking(comparison)]
-    published = {}
-    for source in mapping(comparison.record["config"].get("published")).values():
-        for preset, values in mapping(source.get("rows")).items():
-            if "mse" in values and preset not in published:
-                published[preset] = float(np.mean(values["mse"]))
+    published = published_means(comparison, "mse")
     chart = intervals_chart(rows, published, "mse")
     if not chart:
         return ""

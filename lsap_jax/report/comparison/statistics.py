@@ -11,7 +11,7 @@ from lsap_jax.storage.results import mapping
 
 
 def tests_part(comparison: Comparison) -> str:
-    """The tests in words and in numbers, or why there are none."""
+    """The tests in words and in numbers, or the reason why there are none."""
     if not comparison.tests:
         text = comparison.untested[:1].upper() + comparison.untested[1:]
         return section("tests", "Non-inferiority", f'<p class="empty">{escape(text)}.</p>')
@@ -47,17 +47,17 @@ def sentence(comparison: Comparison, metric: str, level: float) -> str:
     """The tests of one metric in words, as HTML."""
     asked, tests = comparison.record["config"]["test"], [t for t in comparison.tests if t.metric == metric]
     first = tests[0]
-    told = []
+    verdicts = []
     for test in tests:
         margin = _short(test.outcome.margin)
         if test.margin == "relative":
             margin += f" ({_short(100 * asked['relative'])} % of the mean of {escape(asked['baseline'])})"
         word = '<span class="yes">shown</span>' if test.passed(level) else '<span class="no">not shown</span>'
-        told.append(f"{word} at a margin of {margin}, p = {_p(test.outcome.p_t)} and {_p(test.outcome.p_wilcoxon)}")
+        verdicts.append(f"{word} at a margin of {margin}, p = {_p(test.outcome.p_t)} and {_p(test.outcome.p_wilcoxon)}")
     return (
         f"<b>{escape(metric)}</b> ({'higher' if first.higher_is_better else 'lower'} is better): "
         f"{escape(asked['candidate'])} {number(first.means[0])}, {escape(asked['baseline'])} {number(first.means[1])}. "
-        f"Non-inferiority is {'; '.join(told)}."
+        f"Non-inferiority is {'; '.join(verdicts)}."
     )
 
 
@@ -68,8 +68,8 @@ def published_part(comparison: Comparison) -> str:
     if not parts:
         return ""
     lead = (
-        "Published numbers come from other images, and from another generator unless yours is the paper's: they place "
-        "ours, and are no test of them."
+        "Published numbers come from other images, and from another generator unless yours is the paper's: they give "
+        "an order of magnitude and test nothing."
     )
     return section("published", "Published numbers", "".join(parts), lead)
 
@@ -121,5 +121,5 @@ def _short(value: float) -> str:
 
 
 def _p(value: float) -> str:
-    """A p value; a dash where there is none."""
+    """A p value as text; a dash for NaN."""
     return "–" if value != value else number(value, 3) if value >= 1e-3 else _short(value)

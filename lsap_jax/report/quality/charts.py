@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 40
 
 
 class Line(NamedTuple):
-    """Points [P] with the lower and upper ends of their intervals; NaN where there is none."""
+    """Points [P] with the lower and upper ends of their intervals; NaN where an end is missing."""
 
     x: np.ndarray
     y: np.ndarray
@@ -59,10 +59,10 @@ def lines_chart(
     parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>')
     if reference is not None:
-        told = f"<title>genuine samples: {number(reference)}</title>"
+        title = f"<title>genuine samples: {number(reference)}</title>"
         parts.append(
             f'<line class="genuine" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(reference):.1f}" y2="{y(reference):.1f}">'
-            f"{told}</line>"
+            f"{title}</line>"
         )
     for k, (name, line) in enumerate(lines.items()):
         keep = np.isfinite(line.x) & np.isfinite(line.y)
@@ -82,8 +82,8 @@ def lines_chart(
                 f"<title>{escape(title)}</title></circle>"
             )
     ends = ", ".join(f"{n} {number(_last(line), 3)}" for n, line in lines.items() if math.isfinite(_last(line)))
-    told = f"{y_label} over {x_label}; at the end: {ends}"
-    box = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}"'
+    summary = f"{y_label} over {x_label}; at the end: {ends}"
+    box = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(summary)}"'
     return f'<svg class="lines" {box}>{"".join(parts)}</svg>'
 
 

@@ -12,18 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from lsap_jax.experiments.edit_quality.curves import Resampled, intervals
+from lsap_jax.experiments.edit_quality.curves import Resampled, fewer_draws, intervals, strengths_until_peak
 from lsap_jax.experiments.edit_quality.quality import MEASURES
 from lsap_jax.experiments.edit_quality.tables import (
     Entry,
     Quality,
-    curves_csv,
-    differences_csv,
-    matched_csv,
+    csv_files,
+    interval_text,
     means,
     missing,
     read_all,
-    told,
     unsure,
     verdict,
 )
@@ -35,7 +33,6 @@ from lsap_jax.storage.atomic import write_files
 
 SIDE = 128  # px, of an embedded picture
 STEPS, TOGGLED = "strength (steps)", "strength (steps to the other side)"
-FEW_RESAMPLES = 400  # of the many curves by direction
 
 
 def write_quality(out: Path) -> Quality:
@@ -47,12 +44,8 @@ def write_quality(out: Path) -> Quality:
     quality = read_all(out)
     name = out.resolve().name
     text = page(f"{name} – quality of edits", body(name, quality), style=("page.css", "quality.css"), script="edit.js")
-    files = {out / "curves.csv": curves_csv(quality), out / "report.html": text.encode("utf-8")}
-    tables = {
-        "matched.csv": matched_csv(quality) if quality.levels else None,
-        "differences.csv": differences_csv(quality) if quality.differences else None,
-    }
-    for file, data in tables.items():
+    files = {out / "report.html": text.encode("utf-8")}
+    for file, data in csv_files(quality).items():
         if data is None:
             (out / file).unlink(missing_ok=True)
         else:
@@ -156,12 +149,12 @@ def _matched(quality: Quality) -> str:
             [
                 entry.label,
                 "; ".join(filter(None, (f"{found.reached[entry.name]} of {total}", unsure(found, entry)))),
-                told(found.strength[entry.name].interval),
-                *(told(one.interval) for one in found.measures[entry.name].values()),
+                interval_text(found.strength[entry.name].interval),
+                *(interval_text(one.interval) for one in found.measures[entry.name].values()),
             ]
             for entry in quality.entries
         ]
-        over = ", ".join(found.directions) or "none that all runs reach"
+        over = ", ".join(found.directions) or "no direction that all runs reach"
         parts.append(
             f"<h3>{level:.0%} of the edits succeed: over {escape(over)}</h3>"
             + text_table(["run", "directions that reach it", "strength", *quality.compared], rows)
@@ -175,7 +168,7 @@ def _matched(quality: Quality) -> str:
                 one.where,
                 ", ".join(one.directions) or "none",
                 one.measure,
-                told(one.found.interval),
+                interval_text(one.found.interval),
                 verdict(one),
             ]
             for one in quality.differences
@@ -188,7 +181,7 @@ def _matched(quality: Quality) -> str:
     lead = (
         '<p class="lead">Each direction at the strength where its success curve first reaches the level; means over '
         "directions. A direction counts where the curves of 97.5 % of the resampled sets of images reach it, too: else "
-        "there are too few images to tell an interval. For nscd lower is better, for the others higher.</p>"
+        "there are too few images for an interval. For nscd lower is better, for the others higher.</p>"
     )
     return lead + "".join(parts)
 
@@ -200,7 +193,7 @@ def _published(quality: Quality) -> str:
     rows = []
     for entry in quality.entries:
         there = (published.get("rows") or {}).get(entry.setting)
-        mean = told(means(entry, "identity"))
+        mean = interval_text(means(entry, "identity"))
         rows.append([entry.label, mean, missing(entry), "–" if there is None else f"{there:g}"])
     note = ", ".join(str(published[k]) for k in ("source", "note") if published.get(k))
     lead = f'<p class="lead">Means over all edits, strength 0 included. Published: {escape(note)}.</p>' if note else ""
@@ -214,7 +207,7 @@ def _by_direction(quality: Quality) -> str:
             measure: {
                 e.label: found
                 for e in quality.entries
-                if measure in e.arrays and np.isfinite((found := _few(e.by_direction[measure][k])).mean).any()
+                if measure in e.arrays and np.isfinite((found := fewer_draws(e.by_direction[measure][k])).mean).any()
             }
             for measure in quality.measures
             if measure != "score"
@@ -253,15 +246,10 @@ def _by_direction(quality: Quality) -> str:
     return _legend(quality) + "".join(tiles)
 
 
-def _few(found: Resampled) -> Resampled:
-    return found._replace(draws=found.draws[:FEW_RESAMPLES])
-
-
 def _until_peak(success: Resampled, measure: Resampled) -> Line:
     """A measure over success: what lies higher (for nscd lower) pays less for the same success."""
-    end = int(np.nanargmax(success.mean)) + 1
     line = _line(success.mean, measure)
-    return Line(*(values[:end] for values in line))
+    return Line(*(values[: strengths_until_peak(success)] for values in line))
 
 
 def _pictures(quality: Quality) -> str:

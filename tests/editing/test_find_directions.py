@@ -1,6 +1,5 @@
-"""Directions by what people type, their cache, and `lsap-jax find-directions`."""
+"""Directions by name, their cache, and the finders of `lsap-jax find-directions`."""
 
-import io
 import os
 from dataclasses import replace
 
@@ -9,9 +8,7 @@ import pytest
 from PIL import Image
 
 from lsap_jax import cli
-from lsap_jax.cli import find_directions as command
-from lsap_jax.cli import progress
-from lsap_jax.editing import ganspace, interfacegan, named
+from lsap_jax.editing import finders, ganspace, interfacegan, named
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.direction_file import read_directions, save_directions
 from lsap_jax.editing.imported import load_directions
@@ -163,7 +160,7 @@ def test_the_bundled_ones_come_before_the_cached_ones(G, home):
     told: list[str] = []
     same(find(G, "w", "hat", note=told.append), [made("hat", "w", 6)])  # the last one found
     find(G, "w", "smile", note=told.append)
-    assert told == ["direction hat is the last one of that name that was found: seed 6"]
+    assert told == ["direction hat is the latest cached one of that name: seed 6"]
     cached(G, "styles", {}, lambda: [made("smile", "s", 8)])
     same(find(G, "s", "smile"), [made("smile", "s", 8)])
     same(find(G, "s", "smile@w"), [in_styles(G, made("smile", "w", 1))])
@@ -209,7 +206,7 @@ def test_files_and_one_of_a_file(G, home, monkeypatch):
     same(find(G, "z", "random:3"), [every[1]])
     for text, space, reason in [
         (f"{path}:smlie", "w", "no direction 'smlie': did you mean 'smile'. there are smile, beard"),
-        (f"{path}:beard", "z", "beard is a direction of w; it means nothing in space z"),
+        (f"{path}:beard", "z", "beard is a direction of w and has no meaning in space z"),
         (str(path), "pn", "holds directions of w, z, s, none for space pn"),
         (f"{path}@p", "p", "none of p"),
         (f"{home}/age.npy", "w", "on the command line as FILE@SPACE"),
@@ -302,7 +299,7 @@ def test_interfacegan_on_the_command_line(G, home, run, monkeypatch):
         asked.append(source)
         return classifier, ["red", "green", "rare"], "digest"
 
-    monkeypatch.setattr(command, "attribute_scorer", attribute_scorer)
+    monkeypatch.setattr(finders, "attribute_scorer", attribute_scorer)
     common = ("--samples=600", "--batch_size=100", "--nopicture")
     status, out, err = run("interfacegan", "--space=w,z+", "--attributes=c.safetensors", *common)
     assert status == 0 and classifier.calls == 6 and asked == ["c.safetensors"]
@@ -332,7 +329,7 @@ def test_interfacegan_on_the_command_line(G, home, run, monkeypatch):
     ]:
         status, _, err = run("interfacegan", *more)
         assert status == 2 and reason in err and err.count("\n") == 1
-    monkeypatch.setattr(command, "attribute_scorer", lambda *_: (classifier, ["rare"], "other"))
+    monkeypatch.setattr(finders, "attribute_scorer", lambda *_: (classifier, ["rare"], "other"))
     status, _, err = run("interfacegan", *common)
     assert status == 2 and "none of rare can be found in 600 samples" in err
 
@@ -342,17 +339,16 @@ def load_directions_of_z(home, G) -> Direction:
 
 
 def test_the_scorer_is_the_attribute_classifier(G, monkeypatch):
-    attributes = pytest.importorskip("lsap_jax.models.attributes")
     made_of = type(
         "A", (), {"params": {"conv": {"kernel": np.ones(3)}}, "binary": {"smile": ("mouth", ("a",), ("b",))}}
     )
     asked = []
-    monkeypatch.setattr(attributes, "load_attributes", lambda *a: asked.append(a) or made_of)
-    monkeypatch.setattr(attributes, "attribute_scores", lambda a, images: {"smile": images.mean(axis=(1, 2, 3))})
-    scorer, names, digest = command.attribute_scorer(G, None)
+    monkeypatch.setattr(finders, "load_attributes", lambda *a: asked.append(a) or made_of)
+    monkeypatch.setattr(finders, "attribute_scores", lambda a, images: {"smile": images.mean(axis=(1, 2, 3))})
+    scorer, names, digest = finders.attribute_scorer(G, None)
     assert asked == [(None, G)] and names == ["smile"] and scorer(np.ones((2, 4, 4, 3)))["smile"].tolist() == [1, 1]
     made_of.binary = {"smile": ("mouth", ("b",), ("a",))}
-    assert command.attribute_scorer(G, None)[2] != digest
+    assert finders.attribute_scorer(G, None)[2] != digest
 
 
 @pytest.mark.parametrize(
@@ -364,7 +360,7 @@ def test_the_scorer_is_the_attribute_classifier(G, monkeypatch):
         (("--method=sefa", "--space=x"), "unknown space 'x'"),
         (("--method=sefa", "--layers=9"), "has rows 0 to 5, not 9"),
         (("--method=sefa", "--strengths=a"), "--strengths=a: write numbers"),
-        (("--method=sefa", "--strengths=0,nan"), "nan is no finite number"),
+        (("--method=sefa", "--strengths=0,nan"), "nan is not a finite number"),
         (("--method=ganspace", "--samples=10"), "10 components of 10 samples: they have 9"),
         (("--method=ganspace", "--components=17"), "17 components"),
         (("--method=pca",), "--method=pca"),
@@ -380,18 +376,8 @@ def test_arguments_that_do_not_fit_are_refused(home, G, capsys, more, reason):
     assert reason in err and err.count("\n") == 1 and not (home / "out.safetensors").exists()
 
 
-def test_progress_is_told_once_it_takes_time(monkeypatch):
-    now, screen = [0.0], io.StringIO()
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(progress.sys, "stderr", screen)
-    tell = progress.counter("samples")
-    for now[0], done in ((1.0, 10), (5.0, 20), (11.0, 1500), (12.0, 1600), (13.0, 2000)):
-        tell(done, 2000)
-    assert screen.getvalue() == "samples: 1,500 of 2,000\nsamples: 2,000 of 2,000\n"
-    screen.isatty = lambda: True
-    tell(1700, 2000)
-    assert screen.getvalue().endswith("\rsamples: 1,700 of 2,000")
-    quick = progress.counter("samples")
-    quick(2000, 2000)
-    assert screen.getvalue().count("2,000 of") == 1
-    assert interfacegan.SAMPLES == 20_000  # as --help says
+def test_the_help_gives_the_number_of_samples():
+    from lsap_jax.cli import find_directions
+
+    samples = find_directions.flags()["samples"].help
+    assert f"{interfacegan.SAMPLES:,} for interfacegan" in samples

@@ -133,7 +133,7 @@ class DiscriminatorNetwork(nn.Module):
     ) -> tuple[jax.Array | None, list[jax.Array]]:
         """[B, R, R, img_channels] (and [B, c_dim]) to logits [B, 1] and features, highest resolution first.
 
-        `logits=False` stops before the minibatch-stddev layer, the only one that mixes images and wants whole groups.
+        `logits=False` stops before the minibatch-stddev layer, the only one that mixes images and needs whole groups.
         """
         cfg = self.config
         x: jax.Array | None = None

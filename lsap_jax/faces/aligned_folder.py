@@ -6,25 +6,23 @@ alignment.jsonl   a line per picture, written after its PNG, with the SHA-256 of
 failures.jsonl    a line per image that could not be done, and why
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsap_jax.errors import LsapError
-from lsap_jax.storage import atomic
+from lsap_jax.storage import atomic, matching
 
-FORMAT = "lsap_jax alignment 1"
-SETTINGS, DONE, FAILED = "alignment.json", "alignment.jsonl", "failures.jsonl"
+LAYOUT = matching.Layout("alignment.json", "lsap_jax alignment 1", "alignment")
+DONE, FAILED = "alignment.jsonl", "failures.jsonl"
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """The one writer of a folder; `done` and `failed` are records by id."""
+    """A folder under its lock; `done` and `failed` are records by id."""
 
     path: Path
     done: dict[str, Record]
@@ -46,7 +44,7 @@ class Folder:
             self.failed[id] = record
 
     def finish(self) -> None:
-        """Writes both lists anew: by id, one line each, without failures that succeeded later."""
+        """Writes both lists again: sorted by id, one line each, without failures that succeeded later."""
         lists = {self.path / DONE: self.done}
         if self.failed or (self.path / FAILED).exists():
             lists[self.path / FAILED] = self.failed
@@ -57,34 +55,15 @@ class Folder:
 
 @contextmanager
 def opened(path: Path, settings: Mapping[str, Any]) -> Iterator[Folder]:
-    """A new folder, or one to go on with, locked. A picture whose PNG is missing or has changed is not done.
+    """A new folder, or one to go on with, locked. Pictures whose PNG is missing or has changed count as not done.
 
     Raises:
-        LsapError: it holds something else, was made with other settings, is in use, or cannot be written.
+        LsapError: the folder holds something else, was made with other settings, is in use, or cannot be written.
     """
-    wanted = json.loads(json.dumps({"format": FORMAT, **settings}))
-    with atomic.claimed(path, [SETTINGS]):
-        if not (path / SETTINGS).exists():
-            atomic.write_files({path / SETTINGS: (json.dumps(wanted, indent=2) + "\n").encode("ascii")})
-        else:
-            _check_settings(path, wanted)
+    with matching.claimed(path, LAYOUT, settings):
         done = {r["id"]: r for r in atomic.read_records(path / DONE, cut=True) if _is_whole(path, r)}
         failed = {r["id"]: r for r in atomic.read_records(path / FAILED, cut=True) if r["id"] not in done}
         yield Folder(path=path, done=done, failed=failed)
-
-
-def _check_settings(path: Path, wanted: Record) -> None:
-    file = path / SETTINGS
-    try:
-        kept = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        kept = None
-    if not isinstance(kept, dict):
-        raise LsapError(f"{file}: is damaged; restore it, or choose another folder")
-    differing = [key for key in sorted(kept.keys() | wanted.keys()) if kept.get(key) != wanted.get(key)]
-    if differing:
-        listed = "; ".join(f"{key} was {kept.get(key)!r}, is {wanted.get(key)!r}" for key in differing)
-        raise LsapError(f"{path}: was made otherwise ({listed}): repeat its settings, or choose another folder")
 
 
 def _is_whole(path: Path, record: Mapping[str, Any]) -> bool:

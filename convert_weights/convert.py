@@ -1,0 +1,99 @@
+"""From checkpoints to converted files: complete a checkpoint, write it and describe it."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from convert_weights.checkpoint import Checkpoint, ConversionError, Part, together
+from convert_weights.converted_file import write
+from convert_weights.layout import leaf_layout
+from convert_weights.perceptual import lpips
+
+REMEDIES = {
+    "backbone": "is half of LPIPS; name the other half with --lin (vgg.pth, alex.pth, squeeze.pth of lpips)",
+    "lpips_lin": "is half of LPIPS; give the backbone as SRC and this file as --lin",
+    "mtcnn": "is one of MTCNN's three networks; give the wheel of facenet-pytorch, which has all three",
+    "codes": "holds codes, which need no conversion; start an inversion from them with `lsap-jax invert --init`",
+}
+NAMED = ("generator", "basecode")  # kinds whose provenance has the names of the file and its source
+
+
+def completed(checkpoint: Checkpoint, lin: Checkpoint | None = None, base_resolution: int = 16) -> Checkpoint:
+    """The checkpoint with everything that its converted file needs.
+
+    Args:
+        lin: the linear layers of LPIPS, for a backbone.
+        base_resolution: s of a base-code encoder, which its weights do not determine.
+
+    Raises:
+        ConversionError: it cannot be converted alone, or `lin` does not belong to it; the message gives the remedy.
+    """
+    part = checkpoint.parts[checkpoint.kind]
+    if part.kind == "backbone" and lin is not None:
+        return lpips(checkpoint, lin)
+    if part.kind == "basecode":
+        part = dataclasses.replace(part, config={**part.config, "base_resolution": base_resolution})
+        return dataclasses.replace(checkpoint, parts=together(part))
+    if part.kind in REMEDIES and (part.kind != "mtcnn" or len(part.config["networks"]) == 1):
+        raise ConversionError(REMEDIES[part.kind])
+    return checkpoint
+
+
+def save(path: str | Path, checkpoint: Checkpoint, source: str | Path) -> str:
+    """Write a `completed` checkpoint as one file, whole or not at all; returns the digest of its tensors.
+
+    A generator is written with all parts of the checkpoint, in the layouts of lsap_jax; other networks keep theirs.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    facts, kind = checkpoint.provenance, checkpoint.kind
+    if kind in NAMED:
+        facts |= {"name": Path(path).stem, "source": Path(source).name}
+    if kind != "generator":
+        part = checkpoint.parts[kind]
+        return write(path, kind, part.arrays, part.config, facts)
+    arrays: dict[str, np.ndarray] = {}
+    for part in checkpoint.parts.values():
+        arrays |= {f"{part.kind}/{n.replace('.', '/')}": leaf_layout(n, a) for n, a in part.arrays.items()}
+    return write(path, kind, arrays, {part.kind: part.config for part in checkpoint.parts.values()}, facts)
+
+
+def description(checkpoint: Checkpoint) -> list[str]:
+    """Lines of text that describe a checkpoint."""
+    rows = [("format", checkpoint.format)]
+    for part in checkpoint.parts.values():
+        rows += _described(part)
+    if "generator" in checkpoint.parts:
+        if "discriminator" not in checkpoint.parts:
+            rows.append(("discriminator", "none in this file"))
+        g = checkpoint.parts["generator"].config
+        rows.append(("mapping", f"z {g['z_dim']} to w {g['w_dim']} in {g['mapping_layers']} layers"))
+        estimated = any("w_avg" in note for note in checkpoint.notes)
+        rows.append(("w_avg", "not in the file, see the note" if estimated else "from the file"))
+    reasons = Counter(checkpoint.ignored.values())
+    rows.append(("ignored", "; ".join(f"{n} x {reason}" for reason, n in reasons.most_common()) or "nothing"))
+    rows.append(("licence", checkpoint.licence or "unknown: ask the publisher of the file"))
+    rows += [("note", note) for note in checkpoint.notes]
+    return [row(name, value) for name, value in rows]
+
+
+def _described(part: Part) -> list[tuple[str, str]]:
+    c, count = part.config, f"{sum(int(a.size) for a in part.arrays.values()):,} parameters"
+    if part.kind not in ("generator", "discriminator"):
+        return [(part.kind, f"{', '.join(f'{key} {value}' for key, value in c.items())}, {count}")]
+    label = f", {c['c_dim']} classes" if c["c_dim"] else ""
+    size = f"{c['img_resolution']} px, {c['img_channels']} image channels, architecture {c['architecture']}{label}"
+    return [(part.kind, f"{size}, {count}"), ("channels", " ".join(map(str, c["channels"])) + " (from 4 px up)")]
+
+
+def row(name: str, value: str) -> str:
+    """One line of the description."""
+    return f"{name:14} {value}"
+
+
+def written(path: str | Path, sha256: str) -> str:
+    """The line that says what was written; `sha256` is the digest of the tensors."""
+    return row("wrote", f"{path}, {Path(path).stat().st_size / 1e6:.1f} MB, SHA-256 of the weights {sha256}")

@@ -1,0 +1,65 @@
+"""Images to latent codes by one pass of an encoder.
+
+usage: lsap-jax encode IMAGES ... --generator G --out DIR [--encoder FILE] [--refine METHOD] [--align]
+
+IMAGES and G are as in `lsap-jax invert`, and DIR becomes a run folder as there. The encoder is the one that comes with
+G, or the one in FILE: a converted file or an original checkpoint. No step is taken; `lsap-jax invert --init DIR`, or
+`--encoder`, goes on from the codes. --refine adds what the codes cannot represent. Run the same command again to finish
+an interrupted one.
+
+Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C, 143
+after SIGTERM.
+"""
+
+from typing import TYPE_CHECKING
+
+from absl.flags import FlagValues
+
+from lsap_jax.cli.arguments import Arguments, configuration, literal, new_flags, number, switch, text
+from lsap_jax.cli.computing import AUTO, engine_flags, refine_flag
+from lsap_jax.cli.invert import embed, named_encoder
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from lsap_jax.runs.run import NamedEncoder
+
+
+def flags() -> FlagValues:
+    values = new_flags()
+    text(values, "generator", "a bundled name, a converted file or an official checkpoint")
+    text(values, "encoder", "a converted file or an original checkpoint (default: the encoder that comes with G)")
+    refine_flag(values)
+    text(values, "out", "folder of the run")
+    text(values, "config", "name or file of a configuration (default: encode)")
+    text(values, "batch_size", "short for --config.batch_size, over all devices; auto is the largest that fits")
+    number(values, "seed", "short for --config.seed")
+    text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote, to measure with")
+    switch(values, "align", "short for --config.align: cut each picture to its face, as `lsap-jax align` does")
+    engine_flags(values)
+    return values
+
+
+def run(args: Arguments) -> int:
+    args.some("images")
+    encoder = named_encoder(args.flags.encoder) if args.flags.encoder else None
+    return embed(args, choose_config(args, encoder), encoder)
+
+
+def choose_config(args: Arguments, encoder: "NamedEncoder | None") -> "ConfigDict":
+    """The configuration of an encode: of 0 steps, in the space of the encoder's codes unless another one is named."""
+    size = args.flags.batch_size
+    config = configuration(
+        args,
+        "encode",
+        {
+            "seed": args.flags.seed,
+            "batch_size": literal("batch_size", size, 1) if size and size != AUTO else None,
+            "perceptual.weights": args.flags.perceptual,
+            "align": args.flags.align if args.flags["align"].present else None,
+        },
+        key="space",
+    )
+    if encoder is not None and args.flags.config is None and "space" not in args.config:
+        config.space = encoder.encoder.codes
+    return config

@@ -1,0 +1,64 @@
+"""Refine the images of a run beyond what its codes can represent, into a run folder again.
+
+usage: lsap-jax refine RUN --method NAME [--weights FILE] [--masks FOLDER] [--batch_size N] [--seed N] --out DIR
+
+DIR is a run folder that also has refined/ID.npz: changes of the generator's weights, or of its features, for each
+image. Targets and codes are those of RUN, pictures and metrics are of the refined images. `verify`, `edit`, `evaluate`,
+`report` and `export` take DIR like any run. Run the same command again to finish an interrupted one.
+
+FOLDER/ID.png, where there is one, says which pixels of the image ID count: a grey square picture of any size, black for
+not at all, white for fully. Images without one are refined as a whole.
+
+Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C, 143
+after SIGTERM.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from absl.flags import FlagValues
+
+from lsap_jax.cli.arguments import Arguments, new_flags, number, text
+from lsap_jax.cli.computing import choose_engine, choose_shard, computed, engine_flags
+
+
+def flags() -> FlagValues:
+    values = new_flags()
+    text(values, "method", "name of the method of result refinement")
+    text(values, "weights", "file of the method's networks (default: those that come with the generator)")
+    text(values, "masks", "folder of masks, ID.png: grey, 0 to 255 as 0 to 1 (default: every pixel counts)")
+    text(values, "out", "folder of the refined run")
+    number(values, "batch_size", "images at once over all devices (default: as in RUN)", lower=1)
+    number(values, "seed", "decides the random numbers of the method", 0)
+    text(values, "generator", "file of the generator, if it is not where run.json says")
+    engine_flags(values)
+    return values
+
+
+def run(args: Arguments) -> int:
+    args.no_config()
+    (name,) = args.only("RUN")
+    folder, out, values = Path(name), Path(args.required("out")), args.flags
+    from lsap_jax.refinement.methods import find_method
+
+    method = args.required("method")
+    find_method(method)  # before anything is loaded
+    engine: dict[str, Any] = {**choose_engine(args), "shard": choose_shard(args)}
+    from lsap_jax.cli.runs import generator_of
+    from lsap_jax.data.masks import mask_files
+    from lsap_jax.runs.refine import refine_run
+    from lsap_jax.runs.refining import refining
+    from lsap_jax.storage.results import read_failures, read_manifest, read_run
+
+    record, manifest = read_run(folder), read_manifest(folder)
+    if failures := read_failures(folder):
+        print(f"{len(failures)} images of {folder} have no code and are left out", file=sys.stderr)
+    masks = None if values.masks is None else mask_files(values.masks, sorted(manifest))
+    if masks is not None and (bare := len(manifest) - len(masks)):
+        print(f"{bare} of {len(manifest)} images have no mask in {values.masks}: refined without one", file=sys.stderr)
+    G = generator_of(folder, record, values.generator)
+    how = refining(G, method, values.weights, seed=values.seed)
+    start = partial(refine_run, G, folder, out, how, batch_size=values.batch_size, masks=masks, **engine)
+    return computed(start, out, len(manifest))

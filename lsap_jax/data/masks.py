@@ -1,0 +1,94 @@
+"""Masks of images: which pixels count, from 0 to 1, at the generator's resolution. They are resized as images are."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from lsap_jax.data.decode import ON_WHITE, ImageError, picture_from_bytes
+from lsap_jax.data.fitting import fit_picture
+from lsap_jax.data.source import from_arrays
+from lsap_jax.errors import LsapError
+
+
+def mask_files(folder: str | os.PathLike[str], ids: Iterable[str]) -> dict[str, Path]:
+    """The mask FOLDER/ID.png of every id that has one. Whether it can be read is found out when it is.
+
+    Raises:
+        LsapError: the folder is not there, or has no mask of any of these images.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise LsapError(f"{folder}: is not a folder of masks")
+    wanted = {id: root / f"{id}.png" for id in ids}
+    found = {id: file for id, file in wanted.items() if _is_there(file)}
+    if wanted and not found:
+        first = next(iter(wanted.values()))
+        raise LsapError(f"{folder}: has no mask of any of the {len(wanted)} images; that of the first is {first}")
+    return found
+
+
+def mask_from_bytes(data: bytes, resolution: int) -> np.ndarray:
+    """Decodes one file.
+
+    Args:
+        data: of a grey square picture, in any format that images have; 0 to 255 are 0 to 1.
+        resolution: R, the generator's.
+
+    Returns:
+        float32 [R, R] in [0, 1].
+
+    Raises:
+        ImageError: not readable as an image is, not square, coloured, or transparent.
+    """
+    picture, notes = picture_from_bytes(data)
+    if ON_WHITE in notes:
+        raise ImageError("is transparent; a mask is a grey picture without alpha")
+    if picture.mode == "RGB":
+        pixels = np.asarray(picture)
+        if (pixels != pixels[..., :1]).any():
+            raise ImageError("has colours; a mask is a grey picture")
+    width, height = picture.size
+    if width != height:
+        raise ImageError(f"is {width}x{height} pixels; a mask is square, as its target is")
+    return _unit(fit_picture(picture, resolution=resolution, channels=1, fit="crop")[0])
+
+
+def masks_from_arrays(
+    masks: np.ndarray | None, shape: tuple[int, ...], resolution: int, fit: str
+) -> Callable[[int], np.ndarray | None]:
+    """Masks in memory: index -> float32 [R, R] in [0, 1], cropped and resized as the images are, or None without masks.
+
+    Args:
+        masks: [N, H, W] in [0, 1].
+        shape: of the images, [N, H, W, C].
+
+    Raises:
+        LsapError: masks of another shape or range.
+    """
+    if masks is None:
+        return lambda i: None
+    masks = np.asarray(masks, np.float32)
+    if masks.shape != shape[:3]:
+        raise LsapError(f"masks of shape {masks.shape} do not belong to images of shape {shape}; they need {shape[:3]}")
+    if not (masks.min() >= 0 and masks.max() <= 1):
+        raise LsapError(f"masks must lie in [0, 1]; these range from {masks.min():g} to {masks.max():g}")
+    source = from_arrays(masks[..., None] * 2 - 1, None, resolution=resolution, channels=1, fit=fit)
+    return lambda i: _unit(source.load(i).image)
+
+
+def _unit(grey: np.ndarray) -> np.ndarray:
+    """Grey levels [R, R, 1] as [R, R] in [0, 1]."""
+    return grey[..., 0].astype(np.float32) / 255
+
+
+def _is_there(file: Path) -> bool:
+    """Whether there is anything at a path. A broken link, or what may not be looked at, does not pass for no mask."""
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,55 @@
+"""What edits are judged by: a classifier of attributes, the discriminator, a face network, chosen by the settings."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lsap_jax.experiments.edit_quality.quality import Judges
+from lsap_jax.faces.detect import load_detector
+from lsap_jax.models import embedder as embedders
+from lsap_jax.models.attributes_file import load_attributes
+from lsap_jax.models.generator import Generator
+from lsap_jax.models.network_file import load
+
+NONE = "none"
+
+
+def choose_judges(
+    G: Generator, config: ConfigDict, tell: Callable[[str], object] = lambda line: None
+) -> tuple[Judges, dict[str, Any]]:
+    """The judges that a configuration names, and what quality.json says of them.
+
+    Args:
+        config: with "attributes" ("none" for no classifier), "identity" and "detect".
+        tell: called with a line about each judge that is left out.
+
+    Raises:
+        LsapError: a file is not what it should be, or belongs to another generator.
+    """
+    attributes = None if config.attributes == NONE else load_attributes(config.attributes or None, G)
+    embedder = load(config.identity, *embedders.EMBEDDERS) if config.identity else None
+    aligned = embedder is not None and embedder.record.name == embedders.ARCFACE
+    if aligned and config.detect:
+        tell("ArcFace takes the images as aligned: no face is looked for")
+    detector = load_detector() if embedder is not None and config.detect and not aligned else None
+    described: dict[str, Any] = {
+        "attributes": None
+        if attributes is None
+        else {
+            "accuracy": attributes.accuracy,
+            "sha256": attributes.provenance.get("sha256"),
+            "binary": {name: one._asdict() for name, one in attributes.binary.items()},
+        },
+        "identity": None if embedder is None else asdict(embedder.record),
+        "detector": None if detector is None else detector.sha256,
+    }
+    if attributes is None and embedder is None and G.discriminator is None:
+        tell("measured by NSCD alone: there is no classifier, face network or discriminator")
+    return Judges(attributes=attributes, embedder=embedder, detector=detector), described
+
+
+def unknown_to(judges: Judges, names: Sequence[str]) -> list[str]:
+    """Directions without an attribute of the classifier: their edits have no success, and nothing to toggle."""
+    return [name for name in names if judges.attributes is None or name not in judges.attributes.binary]

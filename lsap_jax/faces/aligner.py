@@ -1,0 +1,35 @@
+"""Cutting every picture of a source to its face on the way in, as `invert --align` does."""
+
+import threading
+
+from PIL import Image
+
+from lsap_jax.data import ImageError
+from lsap_jax.data.source import Align
+from lsap_jax.faces.align import align
+from lsap_jax.faces.choose import FaceError, remarks
+from lsap_jax.faces.detect import load_detector, shrunk
+from lsap_jax.faces.upright import Small, find_meant
+
+
+def aligner(resolution: int) -> Align:
+    """For `Source.align`: finds the picture's one face with the bundled detector and cuts it out upright.
+
+    Threads may share the function; they look for faces one after another, since each search uses the whole device.
+
+    Args:
+        resolution: side of the aligned picture in pixels.
+    """
+    detector, turn = load_detector(), threading.Lock()
+
+    def aligned(picture: Image.Image) -> tuple[Image.Image, list[str]]:
+        small = Small(shrunk(picture), picture.size)
+        with turn:
+            (found,) = find_meant(detector, [small], resolution)
+        if isinstance(found, FaceError):
+            raise ImageError(str(found))
+        faces, chosen = found
+        cut = align(picture, faces.landmarks[chosen], resolution)
+        return Image.fromarray(cut), ["aligned to its face", *remarks(faces, chosen, picture.size, resolution)]
+
+    return aligned

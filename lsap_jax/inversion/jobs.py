@@ -1,0 +1,138 @@
+"""Images before and after a batch: a `Job` goes in, a `Layout` makes the arrays, and an `Inverted` comes out."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from lsap_jax.errors import LsapError
+from lsap_jax.models.generator import Generator
+from lsap_jax.pixels import to_float
+from lsap_jax.spaces import Space, feature
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One image to invert.
+
+    Attributes:
+        id: folds the rng, so that the result does not depend on the neighbours.
+        image: uint8 [R, R, C].
+        mask: float [R, R] in [0, 1], or None.
+        start: codes to begin from, by name; missing parts start as the configuration says.
+    """
+
+    id: str
+    image: np.ndarray
+    mask: np.ndarray | None = None
+    start: Mapping[str, np.ndarray] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inverted:
+    """One image's result.
+
+    Attributes:
+        codes: by name, without the batch axis.
+        image: float32 [R, R, C], clipped to [-1, 1].
+        metrics: by name.
+        curve: loss terms and "loss", the weighted total, [steps + 1] each: before the first step, …, after the last.
+        flags: "non-finite loss or gradient; kept step k" where the image was frozen.
+    """
+
+    codes: dict[str, np.ndarray]
+    image: np.ndarray
+    metrics: dict[str, float]
+    curve: dict[str, np.ndarray]
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The arrays that the jobs of a batch become.
+
+    Attributes:
+        shape: of an image, (R, R, C).
+        seen_by: name of a network that looks at the targets at another resolution -> that resolution.
+        codes: name of an array of a code -> its shape for one image.
+        masked: whether there are masks.
+    """
+
+    shape: tuple[int, int, int]
+    seen_by: Mapping[str, int]
+    codes: Mapping[str, tuple[int, ...]]
+    masked: bool = False
+
+    def arrays(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        """Inputs of `prepare`, first axis B: "images", and those "seen_by" networks, in [-1, 1]; "words" [B, 2] of the
+        ids; "mask" [B, R, R] where there are masks; "start" and "has_start" [B], by name, where a job has starting
+        codes.
+        """
+        images = np.stack([job.image for job in jobs])
+        found: dict[str, Any] = {
+            "images": to_float(images),
+            "seen_by": {name: to_float(lanczos(images, size)) for name, size in self.seen_by.items()},
+            "words": np.stack([id_words(job.id) for job in jobs]),
+        }
+        if self.masked:
+            found["mask"] = np.stack([self._mask(job) for job in jobs])
+        if any(job.start for job in jobs):
+            found["start"] = {key: np.stack([self._start(job, key) for job in jobs]) for key in self.codes}
+            found["has_start"] = {key: np.array([key in (job.start or {}) for job in jobs]) for key in self.codes}
+        return found
+
+    def _start(self, job: Job, key: str) -> np.ndarray:
+        """An array of the job's code; zeros where there is none."""
+        code, shape = (job.start or {}).get(key), self.codes[key]
+        if code is not None and code.shape != shape:
+            raise LsapError(f"{job.id}: the start code {key!r} has shape {code.shape}, this run needs {shape}")
+        return np.zeros(shape, np.float32) if code is None else np.asarray(code, np.float32)
+
+    def _mask(self, job: Job) -> np.ndarray:
+        return np.ones(self.shape[:2], np.float32) if job.mask is None else np.asarray(job.mask, np.float32)
+
+
+def code_shapes(space: Space, G: Generator) -> dict[str, tuple[int, ...]]:
+    """Shapes of one image's code in this space, by name."""
+
+    def one(G: Generator) -> dict[str, jax.Array]:
+        f0 = feature.own_feature(G, space.base_resolution) if space.has_base else None
+        return space.init(G, jax.random.split(jax.random.key(0), 1), f0)
+
+    return {key: a.shape[1:] for key, a in jax.eval_shape(one, G).items()}
+
+
+def batches_of(count: int, size: int) -> Iterator[range]:
+    """Indices of each batch of `count` images."""
+    return (range(i, min(i + size, count)) for i in range(0, count, size))
+
+
+def in_slots(jobs: Sequence[Job | None], size: int) -> tuple[list[Job], np.ndarray]:
+    """A job for each of `size` slots, and bool [size], which slots are wanted.
+
+    Empty slots are copies of a job, so that shapes never change. Accelerators compute them, too, and they are thrown
+    away.
+    """
+    if len(jobs) > size:
+        raise ValueError(f"{len(jobs)} jobs do not fit a batch of {size}")
+    filler = next(job for job in jobs if job is not None)
+    padded = [*jobs, *[None] * (size - len(jobs))]
+    return [job or filler for job in padded], np.array([job is not None for job in padded])
+
+
+def id_words(id: str) -> np.ndarray:
+    """uint32 [2] of an image's id, the same on every machine."""
+    return np.frombuffer(hashlib.sha256(id.encode()).digest()[:8], "<u4").copy()
+
+
+def lanczos(images: np.ndarray, size: int) -> np.ndarray:
+    """uint8 images [B, R, R, C] resized to `size` by Pillow's Lanczos filter, as the authors' code prepares targets."""
+    if images.shape[1] == size:
+        return images
+    squeezed = images[..., 0] if images.shape[-1] == 1 else images
+    resized = [np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)) for image in squeezed]
+    return np.stack(resized).reshape(len(images), size, size, images.shape[-1])

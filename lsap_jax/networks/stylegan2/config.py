@@ -1,0 +1,144 @@
+"""Configuration of a StyleGAN2 generator, and its layers as a table: no other module builds or splits their names."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A layer of a synthesis network that reads a style.
+
+    Attributes:
+        name: of its features, styles and noise.
+        row: index into ws of the w that its affine reads.
+        width: number of its styles.
+        channels: number of features that it makes.
+        resolution: side of these features.
+        kind: "conv" for layers on the way of the features, "torgb" for those that leave it.
+        affine: path of its affine's params in those of the synthesis network.
+    """
+
+    name: str
+    row: int
+    width: int
+    channels: int
+    resolution: int
+    kind: Literal["conv", "torgb"]
+    affine: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """Shape of a StyleGAN2 generator; everything that its weights do not determine.
+
+    `channels[i]` is the number of feature channels at resolution 4·2^i. `resample_filter` holds normalised taps: 1-D
+    for a separable filter, else nested tuples.
+    """
+
+    img_resolution: int
+    channels: tuple[int, ...]
+    z_dim: int = 512
+    c_dim: int = 0
+    w_dim: int = 512
+    img_channels: int = 3
+    mapping_layers: int = 8
+    layer_features: int = 512
+    embed_features: int = 0
+    mapping_lr_multiplier: float = 0.01
+    w_avg_beta: float = 0.995
+    architecture: Literal["skip", "resnet", "orig"] = "skip"
+    resample_filter: tuple = (0.125, 0.375, 0.375, 0.125)
+    conv_clamp: float | None = None
+    use_noise: bool = True
+    activation: str = "lrelu"
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Block resolutions, 4 to `img_resolution`."""
+        return tuple(4 << i for i in range(len(self.channels)))
+
+    @property
+    def num_ws(self) -> int:
+        """Style vectors per image: one per convolution and one for the last torgb."""
+        return 2 * len(self.channels)
+
+    @property
+    def filter(self) -> np.ndarray:
+        return np.asarray(self.resample_filter, np.float64)
+
+    def has_torgb(self, resolution: int) -> bool:
+        return self.architecture == "skip" or resolution == self.img_resolution
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in the order of StyleSpace: the convs and torgb of each block, lowest resolution first.
+
+        A block's torgb shares its row with the first conv of the next block.
+        """
+        return _layers(self)
+
+    @property
+    def layer(self) -> dict[str, Layer]:
+        """Name -> layer, in the order of `layers`."""
+        return {layer.name: layer for layer in self.layers}
+
+    @property
+    def row_layers(self) -> tuple[Layer, ...]:
+        """The layer of each row of ws: the conv that reads it, or torgb for the last row."""
+        return tuple(layer for layer in self.layers if layer.kind == "conv" or layer.row == self.num_ws - 1)
+
+    @property
+    def noise_layers(self) -> dict[str, int]:
+        """Layer name -> side of its noise map, lowest resolution first; empty where noise is not used."""
+        if not self.use_noise:
+            return {}
+        return {layer.name: layer.resolution for layer in self.layers if layer.kind == "conv"}
+
+    @property
+    def entries(self) -> dict[int, Layer]:
+        """Resolution -> layer whose output a base code of that size replaces, the first conv of the block; empty if
+        the architecture does not take one.
+        """
+        found: dict[int, Layer] = {}
+        for layer in self.layers if self.architecture == "skip" else ():
+            if layer.kind == "conv":
+                found.setdefault(layer.resolution, layer)
+        return found
+
+    def live_layers(self, base_resolution: int = 0) -> tuple[Layer, ...]:
+        """Layers whose styles reach the image: all of them, or those behind the entry of a base code of this size."""
+        if not base_resolution:
+            return self.layers
+        return self.layers[self.layers.index(self.entries[base_resolution]) + 1 :]
+
+
+@lru_cache(maxsize=64)
+def _layers(config: GeneratorConfig) -> tuple[Layer, ...]:
+    found: list[Layer] = []
+    row = 0
+    for i, (resolution, width) in enumerate(zip(config.resolutions, config.channels, strict=True)):
+        block = f"b{resolution}"
+        widths = {"conv1": width} if i == 0 else {"conv0": config.channels[i - 1], "conv1": width}
+        for part, styles in widths.items():
+            found.append(_layer(block, part, "conv", row, styles, width, resolution))
+            row += 1
+        if config.has_torgb(resolution):
+            found.append(_layer(block, "torgb", "torgb", row, width, config.img_channels, resolution))
+    return tuple(found)
+
+
+def _layer(
+    block: str, part: str, kind: Literal["conv", "torgb"], row: int, width: int, channels: int, resolution: int
+) -> Layer:
+    return Layer(
+        name=f"{block}.{part}",
+        row=row,
+        width=width,
+        channels=channels,
+        resolution=resolution,
+        kind=kind,
+        affine=(block, part, "affine"),
+    )

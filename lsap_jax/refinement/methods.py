@@ -1,0 +1,59 @@
+"""The methods of result refinement: name -> how it is made. A new method is a row."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lsap_jax.errors import LsapError
+from lsap_jax.models.generator import Generator
+from lsap_jax.refinement.refiner import Refiner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How the refiner of a method is made.
+
+    Attributes:
+        make: (G, weights, **options) to the refiner; weights is the path of a file of networks, or None for those that
+            come with G, if the method uses networks.
+        options: names and defaults of its options.
+    """
+
+    make: Callable[..., Refiner]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+REFINERS: dict[str, Method] = {}
+
+
+def find_method(name: str) -> Method:
+    """The method of a name.
+
+    Raises:
+        LsapError: this version has no such method; the message lists the methods that it has.
+    """
+    if name not in REFINERS:
+        known = ", ".join(REFINERS) or "no method of refinement yet"
+        raise LsapError(f"method {name!r}: this version of lsap_jax does not have it; it has {known}")
+    return REFINERS[name]
+
+
+def make_refiner(
+    name: str, G: Generator, weights: str | None = None, options: Mapping[str, Any] | None = None
+) -> tuple[Refiner, dict[str, Any]]:
+    """The refiner of a method, and all its options.
+
+    Args:
+        weights: file of its networks; None takes those that come with G.
+        options: those that differ from the defaults.
+
+    Raises:
+        LsapError: no such method or option, or its networks are missing or belong to another generator.
+    """
+    method = find_method(name)
+    given = dict(options or {})
+    if unknown := sorted(given.keys() - method.options.keys()):
+        known = ", ".join(method.options) or "none"
+        raise LsapError(f"method {name!r}: has no option {unknown[0]!r}; its options: {known}")
+    chosen = {**method.options, **given}
+    return method.make(G, weights, **chosen), chosen

@@ -1,0 +1,46 @@
+"""The contract of a method of result refinement, on which `lsap-jax refine` and `--refine` rely."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import jax
+
+from lsap_jax.models.generator import Generator
+from lsap_jax.rendering.refinement import Refinement
+from lsap_jax.spaces import Space
+
+Codes = dict[str, jax.Array]
+
+
+class Refiner(Protocol):
+    """Refines images beyond what codes can represent. It is a JAX pytree: the weights of its networks are leaves, its
+    options static fields.
+
+    It is traced by `jit`, so it is pure, does not branch on values, and makes the same shapes for every batch of one
+    size. A new method is a class with this call and a row of `lsap_jax.refinement.methods.REFINERS`.
+    """
+
+    def __call__(
+        self,
+        G: Generator,
+        space: Space,
+        codes: Mapping[str, jax.Array],
+        images: jax.Array,
+        rng: jax.Array,
+        mask: jax.Array | None,
+        /,
+    ) -> tuple[Codes, Refinement]:
+        """The refinement of a batch; that of an image does not depend on the other images.
+
+        Args:
+            G: the generator, with its latent statistics where the space needs them.
+            space: of the codes.
+            codes: by name, [B, ...].
+            images: targets [B, R, R, C] in [-1, 1].
+            rng: a key per image, [B].
+            mask: [B, R, R] in [0, 1], the weight of each pixel; None counts all.
+
+        Returns:
+            codes: by name, [B, ...]; the given ones where the method does not move them.
+            refinement: leaves [B, ...]; the images are what `render` makes of both.
+        """

@@ -1,0 +1,98 @@
+"""Transforms of the features of a layer before the next layer reads them, one class for each kind.
+
+A new kind is a subclass of `Transform` and a row in `KINDS`.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import jax
+from flax import struct
+
+if TYPE_CHECKING:
+    from lsap_jax.models.generator import Generator
+
+
+class Transform(struct.PyTreeNode, kw_only=True):
+    """The contract of a kind: a pytree of arrays whose first axis is the images, and a pure function of features.
+
+    All fields are arrays: `refinement.to_arrays` saves them by name.
+
+    Attributes:
+        starts: whether it ignores the features, which are then None: the synthesis starts at its layer, and nothing
+            below is computed.
+        parts: kinds of companion networks that it reads in `G.parts`; all images share them.
+    """
+
+    starts: ClassVar[bool] = False
+    parts: ClassVar[tuple[str, ...]] = ()
+
+    def __call__(
+        self, features: Any, *, G: "Generator", ws: jax.Array | None, styles: Mapping[str, jax.Array] | None
+    ) -> jax.Array:
+        """Features [B, r, r, C] of the layer to features of the same shape, image by image.
+
+        It is called whenever codes are rendered, so a kind that reads ws or styles follows an edit.
+
+        Args:
+            features: [B, r, r, C].
+            G: the generator that renders.
+            ws: [B, num_ws, w_dim] of the codes being rendered, or None where the codes are styles.
+            styles: layer name -> [B, C]; None where the synthesis is given ws alone.
+        """
+        raise NotImplementedError
+
+
+class ScaleShift(Transform, kw_only=True):
+    """features · scale + shift, per pixel and channel (HFGI, arXiv 2109.06590).
+
+    Attributes:
+        scale, shift: [B, r, r, C].
+    """
+
+    scale: jax.Array
+    shift: jax.Array
+
+    def __call__(self, features: jax.Array, **_: Any) -> jax.Array:
+        scaled = features * self.scale.astype(features.dtype)
+        return scaled + self.shift.astype(features.dtype)
+
+
+class MaskedOffset(Transform, kw_only=True):
+    """features + mask · offset (SAM, arXiv 2206.08357: features are free where the codes cannot follow the image).
+
+    Attributes:
+        offset: [B, r, r, C].
+        mask: [B, r, r, 1] in [0, 1].
+    """
+
+    offset: jax.Array
+    mask: jax.Array
+
+    def __call__(self, features: jax.Array, **_: Any) -> jax.Array:
+        return features + (self.mask * self.offset).astype(features.dtype)
+
+
+class Start(Transform, kw_only=True):
+    """The synthesis starts at this layer with the features f: scale 0, shift f, and nothing below is computed.
+
+    F spaces use it for the base code (BDInvert, arXiv 2307.08995 §3.2); the RGB of lower resolutions is dropped.
+
+    Attributes:
+        f: [B, r, r, C].
+    """
+
+    starts: ClassVar[bool] = True
+    f: jax.Array
+
+    def __call__(self, features: jax.Array | None, **_: Any) -> jax.Array:
+        return self.f
+
+
+# Name in files -> class.
+KINDS: dict[str, type[Transform]] = {"scale_shift": ScaleShift, "masked_offset": MaskedOffset, "start": Start}
+
+
+def parts() -> tuple[str, ...]:
+    """Kinds of companion networks that transforms may read."""
+    return tuple(sorted({part for kind in KINDS.values() for part in kind.parts}))

@@ -1,0 +1,261 @@
+"""`lsap_jax.refine`, and the refinement of a whole run folder."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from lsap_jax.configuration import load_config
+from lsap_jax.data import ImageError, Item, Source, from_arrays
+from lsap_jax.data.masks import mask_from_bytes, masks_from_arrays
+from lsap_jax.data.source import read_file
+from lsap_jax.errors import LsapError
+from lsap_jax.inversion.jobs import Job
+from lsap_jax.models.generator import Generator
+from lsap_jax.rendering.refinement import Refinement, stack
+from lsap_jax.rendering.refinement import from_arrays as refinement_from_arrays
+from lsap_jax.rendering.render import check_keys, space_of
+from lsap_jax.runs.invert import Inversion
+from lsap_jax.runs.refining import Refining, RefiningWorker, refining
+from lsap_jax.runs.work import Summary, work
+from lsap_jax.runs.worker import Failed, Result
+from lsap_jax.spaces import Space, parse_space
+from lsap_jax.storage.atomic import sha256
+from lsap_jax.storage.results import Record, read_bytes, read_code, read_image, read_manifest, read_run
+
+Codes = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refined:
+    """Results of `refine`, first axis N throughout.
+
+    Attributes:
+        space: pass it to `render` with the codes and the refinement.
+        ids: of the images.
+        codes: by name.
+        refinement: a pytree; `render`, `edit` and `evaluate` take it as `refinement=`.
+        images: float32 [N, R, R, C], clipped to [-1, 1], rendered from both.
+        metrics: name -> [N]; on the clipped, unquantised images.
+        method: its description, as in run.json.
+    """
+
+    space: Space
+    ids: tuple[str, ...]
+    codes: dict[str, np.ndarray]
+    refinement: Refinement
+    images: np.ndarray
+    metrics: dict[str, np.ndarray]
+    method: Mapping[str, Any]
+
+
+def refine(
+    G: Generator,
+    inv: Inversion | tuple[str | Space, Codes],
+    images: np.ndarray,
+    method: str,
+    *,
+    weights: str | None = None,
+    seed: int = 0,
+    ids: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    masks: np.ndarray | None = None,
+    **overrides: Any,
+) -> Refined:
+    """Refines images beyond what their codes can represent, by a method of result refinement.
+
+    Args:
+        inv: the result of `invert` or `encode`, or (space, codes).
+        images: [N, H, W, C], as for `invert`: the targets.
+        method: a name of `lsap_jax.refinement.methods.REFINERS`.
+        weights: file of the method's networks; those that come with G by default.
+        seed: with the ids, it decides the random numbers.
+        ids: unique names; those of the inversion by default, else the index as text.
+        batch_size: images at once over all local devices, padded to a multiple of them.
+        masks: [N, H, W] in [0, 1], the pixels that count.
+        overrides: options of the method.
+
+    Returns:
+        a `Refined`.
+
+    Raises:
+        LsapError: no such method or option, codes of another space or of other images, or a refinement that is not
+            finite.
+    """
+    space, codes = (inv.space, inv.codes) if isinstance(inv, Inversion) else (parse_space(inv[0]), inv[1])
+    check_keys(space, codes)
+    if ids is None and isinstance(inv, Inversion):
+        ids = inv.ids
+    config = load_config("encode")
+    source = from_arrays(np.asarray(images), ids, resolution=G.img_resolution, channels=G.img_channels, fit=config.fit)
+    count = len(next(iter(codes.values())))
+    if count != len(source):
+        raise LsapError(f"codes of {count} images and {len(source)} targets: one code per target is needed")
+    config.batch_size = min(batch_size or config.batch_size, len(source))
+    how = refining(G, method, weights, overrides, seed)
+    worker = RefiningWorker(G, space, config, how, masked=masks is not None)
+    mask_of = masks_from_arrays(masks, np.shape(images), G.img_resolution, config.fit)
+    found: list[Result] = []
+    for batch in worker.batches(len(source)):
+        jobs = [
+            Job(
+                id=source.ids[i],
+                image=source.load(i).image,
+                mask=mask_of(i),
+                start={key: np.asarray(codes[key][i]) for key in space.keys},
+            )
+            for i in batch
+        ]
+        for job, one in zip(jobs, worker(jobs), strict=True):
+            if not isinstance(one, Result):
+                raise LsapError(f"image {job.id}: {one.reason if isinstance(one, Failed) else 'not computed'}")
+            found.append(one)
+    return Refined(
+        space=space,
+        ids=source.ids,
+        codes={key: np.stack([one.parts["codes"][key] for one in found]) for key in space.keys},
+        refinement=stack([refinement_from_arrays(one.parts["refined"]) for one in found]),
+        images=np.stack([one.parts["images"] for one in found]),
+        metrics={name: np.array([one.metrics[name] for one in found]) for name in found[0].metrics},
+        method=how.record,
+    )
+
+
+def refine_run(
+    G: Generator,
+    folder: str | Path,
+    out: str | Path,
+    how: Refining,
+    *,
+    batch_size: int | None = None,
+    masks: Mapping[str, Path] | None = None,
+    **options: Any,
+) -> Summary:
+    """Refines every finished image of a run into the run folder `out`, or finishes the one that is there.
+
+    Targets are the run's; codes, where the method does not move them, are the run's, byte for byte.
+
+    Args:
+        G: the generator of the run.
+        folder: the run, which must not be refined yet.
+        batch_size: the run's by default.
+        masks: id -> file of its mask (`lsap_jax.data.masks.mask_files`); images that are not in it have none. None is
+            to refine without masks, and then `out` is not the folder of a refinement with masks.
+        options: of `lsap_jax.runs.work.work`.
+
+    Raises:
+        LsapError: nothing is finished in the run, it is refined already, the folder `out` belongs to something else, a
+            code, a target or a mask has changed since its image was refined, ….
+    """
+    folder = Path(folder)
+    run, manifest = read_run(folder), read_manifest(folder)
+    if not manifest:
+        raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax invert` command again")
+    if "refinement" in run:
+        raise LsapError(
+            f"{folder}: is refined already, by {run['refinement'].get('method')!r}; refine the run that it came from"
+        )
+    config = ConfigDict(run["config"])
+    config.batch_size = batch_size or config.batch_size
+    described = {key: value for key, value in run.items() if key != "format"}
+    described["run"] = {"name": folder.resolve().name}
+
+    def make(devices: Sequence[jax.Device] | None) -> RefiningWorker:
+        return RefiningWorker(G, space_of(run, G), config, how, devices, described=described, masked=masks is not None)
+
+    source = finished_images(folder, manifest, G, masks)
+    return work(make, source, out, start=CodesOf(folder, manifest), recheck=True, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(Source):
+    """The finished images of a run, with their targets as they are."""
+
+    folder: Path
+    manifest: Mapping[str, Record]
+    masks: Mapping[str, Path]
+
+    def load(self, index: int) -> Item:
+        """The target of an image with its mask, if it has one, and their SHA-256; see `sha256`.
+
+        Raises:
+            ImageError: a file is missing or has changed, or the mask cannot be used.
+        """
+        id = self.ids[index]
+        try:
+            read_bytes(self.folder, id, "codes", manifest=self.manifest)
+            image = read_image(self.folder, id, "targets", manifest=self.manifest)
+        except LsapError as error:
+            raise ImageError(str(error), self.inputs[index]) from None
+        record = self.manifest[id]
+        notes, mask = (*record["notes"], *record["flags"]), None
+        data = self._mask_bytes(index)
+        if data is not None:
+            try:
+                mask = mask_from_bytes(data, self.resolution)
+            except ImageError as error:
+                raise self._unusable(index, error) from None
+            notes = (*notes, f"refined under a mask, SHA-256 {sha256(data)[:12]}…")
+        return Item(id=id, image=image, notes=notes, sha256=self._digest(index, data), mask=mask)
+
+    def sha256(self, index: int) -> str:
+        """Of the SHA-256 of an image's code, its target and its mask, if it has one.
+
+        Raises:
+            ImageError: the mask cannot be read.
+        """
+        return self._digest(index, self._mask_bytes(index))
+
+    def _digest(self, index: int, mask: bytes | None) -> str:
+        digests = [str(self.manifest[self.ids[index]]["sha256"].get(part)) for part in ("codes", "targets")]
+        return sha256(" ".join(digests if mask is None else [*digests, sha256(mask)]).encode())
+
+    def _mask_bytes(self, index: int) -> bytes | None:
+        file = self.masks.get(self.ids[index])
+        try:
+            return None if file is None else read_file(file)
+        except ImageError as error:
+            raise self._unusable(index, error) from None
+
+    def _unusable(self, index: int, error: ImageError) -> ImageError:
+        return ImageError(f"its mask: {error.reason}", self.inputs[index])
+
+
+def finished_images(
+    folder: Path, manifest: Mapping[str, Record], G: Generator, masks: Mapping[str, Path] | None = None
+) -> Finished:
+    """The finished images of a run, by id; `masks` are files of masks."""
+    ids, masks = tuple(sorted(manifest)), masks or {}
+    return Finished(
+        ids=ids,
+        inputs=tuple(f"{folder}: {id}" + (f" with mask {masks[id]}" if id in masks else "") for id in ids),
+        resolution=G.img_resolution,
+        channels=G.img_channels,
+        fit="crop",
+        read=lambda index: read_bytes(folder, ids[index], "targets", manifest=manifest),
+        folder=folder,
+        manifest=manifest,
+        masks=masks,
+    )
+
+
+class CodesOf(Mapping[str, Codes]):
+    """The codes of a run by id, each read on access."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Record]) -> None:
+        self.folder, self.manifest = folder, manifest
+
+    def __getitem__(self, id: str) -> Codes:
+        if id not in self.manifest:
+            raise KeyError(id)
+        return read_code(self.folder, id, manifest=self.manifest)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.manifest)
+
+    def __len__(self) -> int:
+        return len(self.manifest)

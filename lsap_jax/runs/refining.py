@@ -1,0 +1,234 @@
+"""The worker of result refinement, for the codes of a run or those that another worker has just found."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from lsap_jax.errors import LsapError
+from lsap_jax.inversion.inverter import StepReport, versions
+from lsap_jax.inversion.jobs import Job, Layout, batches_of, code_shapes, in_slots
+from lsap_jax.inversion.loop import measure
+from lsap_jax.inversion.prepare import image_rng
+from lsap_jax.inversion.settings import images_together
+from lsap_jax.losses.judges import Networks, make_judges
+from lsap_jax.losses.terms import Targets
+from lsap_jax.models.generator import Generator
+from lsap_jax.networks.image_by_image import in_groups
+from lsap_jax.refinement.methods import make_refiner
+from lsap_jax.refinement.refiner import Refiner
+from lsap_jax.rendering.devices import merge, over_devices, padded_size, replicate, shard
+from lsap_jax.rendering.refinement import to_arrays
+from lsap_jax.rendering.render import synthesise
+from lsap_jax.runs.shipping import Cargo, packed, sha256_of
+from lsap_jax.runs.worker import Failed, Outcome, Result, Stop, Worker, never
+from lsap_jax.spaces import Space
+from lsap_jax.spaces.statistics import with_statistics
+
+NOT_FINITE = Failed("what refines it, or its picture, is not finite")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refining:
+    """A refiner made ready for a generator.
+
+    Attributes:
+        refiner: of the method.
+        record: its entry of run.json.
+        seed: with the ids, it decides the random numbers.
+    """
+
+    refiner: Refiner
+    record: Mapping[str, Any]
+    seed: int = 0
+
+
+def refining(
+    G: Generator, method: str, weights: str | None = None, options: Mapping[str, Any] | None = None, seed: int = 0
+) -> Refining:
+    """A method made ready for a generator.
+
+    Args:
+        weights: file of its networks; None takes those that come with G.
+        options: those that differ from the method's defaults.
+
+    Raises:
+        LsapError: no such method or option, or its networks are missing or belong to another generator.
+    """
+    refiner, chosen = make_refiner(method, G, weights, options)
+    record = {"method": method, "options": chosen, "seed": seed, "weights": weights}
+    if jax.tree.leaves(refiner):
+        record["sha256"] = sha256_of(refiner)
+    return Refining(refiner=refiner, record=record, seed=seed)
+
+
+class RefiningWorker:
+    """A `Refiner` as a `Worker`: refines the codes that jobs start from, or those that another worker finds first."""
+
+    def __init__(
+        self,
+        G: Generator,
+        space: Space,
+        config: ConfigDict,
+        how: Refining,
+        devices: Sequence[jax.Device] | None = None,
+        *,
+        first: Worker | None = None,
+        described: Mapping[str, Any] | None = None,
+        masked: bool = False,
+    ) -> None:
+        """Makes copies of the networks on the devices.
+
+        Args:
+            config: gives the batch size and the judges whose distances are measured.
+            first: the worker that finds the codes; None where the jobs bring them.
+            described: run.json of the run that the codes come from, if there is one.
+            masked: whether jobs may have masks.
+
+        Raises:
+            LsapError: generator and configuration do not fit together.
+        """
+        if first is not None and first.flow is not None:
+            raise LsapError("refinement computes whole batches: set converge.patience to 0")
+        self.G, self.space, self.config, self.how, self.first = G, space, config, how, first
+        self.described = described or {}
+        self.devices = list(devices or jax.local_devices())
+        self.batch_size = padded_size(config.batch_size, self.devices)
+        if space.needs_statistics:
+            G = with_statistics(G)
+        self.judges = make_judges(config, G)
+        judges = {name: judged.judge for name, judged in self.judges.items() if judged.judge is not None}
+        self.layout = Layout(
+            shape=(G.img_resolution, G.img_resolution, G.img_channels),
+            seen_by={name: j.resolution for name, j in judges.items() if 0 < j.resolution < G.img_resolution},
+            codes=code_shapes(space, G),
+            masked=masked,
+        )
+        # The discriminator is reached through its judge alone: one copy on a device is enough.
+        bare = G.without("discriminator").replace(provenance_json="{}", source="")
+        networks = Networks(generator=bare, judges=judges), how.refiner
+        self._networks = replicate(networks, self.devices)
+        self._program = compiled(space, images_together(config, self.devices), tuple(self.devices))
+
+    def batches(self, count: int) -> Iterator[range]:
+        return batches_of(count, self.config.batch_size)
+
+    def describe(self) -> dict[str, Any]:
+        base = self.first.describe() if self.first is not None else self.described
+        return {
+            **base,
+            "config": self.config.to_dict(),
+            "batch_size": self.batch_size,
+            "devices": [str(device) for device in self.devices],
+            "versions": versions(),
+            "refinement": {**self.how.record, **({"masked": True} if self.layout.masked else {})},
+        }
+
+    def __call__(
+        self,
+        jobs: Sequence[Job | None],
+        report: StepReport | None = None,
+        flight: Path | None = None,
+        stop: Stop = never,
+    ) -> list[Outcome]:
+        found: list[Outcome] = [None] * len(jobs)
+        if self.first is not None:
+            found = self.first(jobs, report, flight, stop)
+            jobs = [
+                replace(job, start=one.parts["codes"]) if job is not None and isinstance(one, Result) else None
+                for job, one in zip(jobs, found, strict=True)
+            ]
+        if not any(jobs):
+            return found
+        filled, live = in_slots(jobs, self.batch_size)
+        inputs, live = shard((self.layout.arrays(filled), live), len(self.devices))
+        seeds = np.full(len(self.devices), self.how.seed, np.int32)
+        outcome = merge(self._program(*self._networks, inputs, seeds, live))
+        return [
+            one if job is None else _result(one, jax.tree.map(lambda a, i=i: a[i], outcome))
+            for i, (job, one) in enumerate(zip(jobs, found, strict=True))
+        ]
+
+    def flight_of(self, run: Path, jobs: Sequence[Job | None]) -> Path | None:
+        return None if self.first is None else self.first.flight_of(run, jobs)
+
+    @property
+    def flow(self) -> None:
+        return None
+
+    def shipment(self) -> "RefiningShipment":
+        files = {key: file for judged in self.judges.values() for key, file in judged.files.items()}
+        return RefiningShipment(
+            cargo=packed(self.G, self.config, files),
+            space=self.space,
+            how=replace(self.how, refiner=jax.tree.map(np.asarray, self.how.refiner)),
+            first=None if self.first is None else self.first.shipment(),
+            masked=self.layout.masked,
+        )
+
+    def explained(self, error: Exception) -> Exception:
+        return error if self.first is None else self.first.explained(error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefiningShipment:
+    """What another process needs for a `RefiningWorker`."""
+
+    cargo: Cargo
+    space: Space
+    how: Refining
+    first: Callable[[], Worker] | None = None
+    masked: bool = False
+
+    def __call__(self) -> RefiningWorker:
+        first = None if self.first is None else self.first()
+        with self.cargo.unpacked() as (G, config):
+            return RefiningWorker(G, self.space, config, self.how, first=first, masked=self.masked)
+
+
+@lru_cache(maxsize=16)
+def compiled(space: Space, together: int, devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+    """`refined` over the devices."""
+    return over_devices(partial(refined, space, together), devices)
+
+
+def refined(
+    space: Space,
+    together: int,
+    networks: Networks,
+    refiner: Refiner,
+    inputs: Mapping[str, Any],
+    seed: jax.Array,
+    live: jax.Array,
+) -> dict[str, Any]:
+    """Codes, refinement, pictures and metrics of the images of a batch where `live` [B] holds; see `Layout.arrays`."""
+    G, judges = networks.generator, networks.judges
+
+    def some(inputs: Mapping[str, Any], rng: jax.Array) -> dict[str, Any]:
+        targets = inputs["images"]
+        seen = {name: judge.features(inputs["seen_by"].get(name, targets)) for name, judge in judges.items()}
+        codes, refinement = refiner(G, space, inputs["start"], targets, rng, inputs.get("mask"))
+        images = jnp.clip(synthesise(G, space.decode(G, codes), refinement), -1, 1)
+        metrics = measure(judges, images, Targets(images=targets, seen=seen))
+        return {"codes": codes, "refinement": refinement, "images": images, "metrics": metrics}
+
+    return in_groups(together, live, some, inputs, image_rng(seed, inputs["words"]))  # type: ignore[no-any-return]
+
+
+def _result(first: Outcome, one: Mapping[str, Any]) -> Result | Failed:
+    """The outcome of an image, from its first outcome and its part of the refined batch."""
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves({**one, "metrics": {}})):
+        return NOT_FINITE
+    before, flags = ({}, ()) if not isinstance(first, Result) else (first.parts, first.flags)
+    own = {
+        "codes": {key: np.asarray(a) for key, a in one["codes"].items()},
+        "images": np.asarray(one["images"]),
+        "refined": to_arrays(one["refinement"]),
+    }
+    return Result(parts={**before, **own}, metrics={name: float(v) for name, v in one["metrics"].items()}, flags=flags)

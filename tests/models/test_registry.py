@@ -1,0 +1,259 @@
+"""The registry of networks: every kind loads strictly, comes with a generator, and a new one is a row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import foreign_dialects as dialects
+import foreign_files as files
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+
+import lsap_jax
+from lsap_jax.cli import main
+from lsap_jax.encoding.attach import with_encoder
+from lsap_jax.errors import LsapError
+from lsap_jax.models.basecode import BasecodeEncoder
+from lsap_jax.models.encoder import Encoder
+from lsap_jax.models.generator_file import load_generator
+from lsap_jax.models.latent_encoder import LatentEncoder
+from lsap_jax.models.network_file import attach, attach_file, load, load_encoder, save
+from lsap_jax.models.registry import KINDS, Kind, holding, of
+from lsap_jax.networks import basecode, latent_encoder
+from lsap_jax.networks.attributes import AttributesConfig, initial_params
+from lsap_jax.networks.basecode import BasecodeConfig
+from lsap_jax.networks.latent_encoder import LatentEncoderConfig
+from lsap_jax.networks.parameters import LEAVES
+from lsap_jax.runs.generators import attached
+from lsap_jax.storage.weights_file import read_weights, write_weights
+from lsap_jax.testing import random_leaves, tiny_generator
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture(scope="module")
+def G():
+    return tiny_generator()
+
+
+def latent(G, seed=0, **changes):
+    config = LatentEncoderConfig(**{"num_ws": G.num_ws, "w_dim": G.w_dim, "widths": (4, 6), **changes})
+    shapes = latent_encoder.variable_shapes(config)
+    return LatentEncoder(config=config, params=random_leaves(shapes, np.random.default_rng(seed)))
+
+
+def base(seed=0, **changes):
+    config = BasecodeConfig(**{"base_resolution": 4, "out_channels": 8, "widths": (2, 2, 3), **changes})
+    shapes = basecode.variable_shapes(config)
+    return BasecodeEncoder(config=config, params=random_leaves(shapes, np.random.default_rng(seed)))
+
+
+def classifier():
+    from lsap_jax.models.attributes import Attributes
+
+    config = AttributesConfig(labels=(("colour", ("red", "blue")),), resolution=8, widths=(4, 6))
+    return Attributes(config=config, params=initial_params(config, jax.random.key(0)), binary={})
+
+
+def same(a, b):
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+def test_rows_are_named_by_their_kinds():
+    assert all(name == kind.name and kind.what and kind.remedy for name, kind in KINDS.items())
+    assert {KINDS[part.kind].name for part in (latent(tiny_generator()), base(), classifier())} < KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", ["basecode", "encoder", "attributes"])
+def test_a_file_of_one_kind_is_read_strictly(tmp_path, G, kind):
+    network = {"basecode": base, "encoder": lambda: latent(G), "attributes": classifier}[kind]()
+    path = tmp_path / "one"
+    digest = save(path, network, {"name": "one", "sha256": "left out"})
+    again = load(path, kind)
+    assert again.config == network.config and same(again.params, network.params)
+    assert save(tmp_path / "two", again, {"name": "one"}) == digest
+    assert (tmp_path / "two").read_bytes() == path.read_bytes()
+    _, arrays, config, _ = read_weights(path)
+    first = min(arrays)
+    odd = np.zeros((9, *arrays[first].shape), np.float32)
+    for changed, message in (
+        ({n: a for n, a in arrays.items() if n != first}, f"- {first} "),
+        (arrays | {"odd/weight": odd}, r"\+ odd/weight \(9, "),
+        (arrays | {first: odd}, f"! {first} is .*, expected "),
+        (arrays | {first: arrays[first].astype(np.int32)}, f"! {first} is int32, expected floating-point numbers"),
+    ):
+        write_weights(tmp_path / "bad", kind, changed, config, {})
+        with pytest.raises(LsapError, match=f"bad: the weights do not fit {KINDS[kind].what}: {message}"):
+            load(tmp_path / "bad", kind)
+    write_weights(tmp_path / "bad", kind, arrays, {"widths": None}, {})
+    with pytest.raises(LsapError, match="bad: its header and its tensors do not belong together"):
+        load(tmp_path / "bad", kind)
+    others = [name for name in KINDS if name not in (kind, "generator")]
+    with pytest.raises(LsapError, match=f"one: holds '{kind}' weights, not {KINDS[others[0]].what} or "):
+        load(path, *others)
+
+
+def test_an_encoder_comes_alone_or_with_its_generator(tmp_path, G):
+    E = latent(G)
+    save(tmp_path / "alone", E, {})
+    attach(G, E).save(tmp_path / "joined")
+    x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3), minval=-1)
+    for name in ("alone", "joined"):
+        found: Encoder = lsap_jax.load_encoder(tmp_path / name)
+        assert (found.kind, found.codes, found.input_resolution) == ("encoder", "w+", 8)
+        ws = found(x)
+        assert ws.shape == (2, G.num_ws, G.w_dim) and np.array_equal(ws, E(x))
+    G.save(tmp_path / "without")
+    with pytest.raises(LsapError, match="without: holds 'generator' weights, not a latent encoder; .*train-encoder"):
+        load_encoder(tmp_path / "without")
+    with pytest.raises(LsapError, match="absent: no such file"):
+        load_encoder(tmp_path / "absent")
+
+
+def test_parts_are_attached_where_they_fit(tmp_path, G):
+    save(tmp_path / "e", latent(G), {})
+    save(tmp_path / "f", base(), {})
+    both = attach_file(attach_file(G, tmp_path / "e"), tmp_path / "f")
+    assert set(both.parts) == {"discriminator", "encoder", "basecode"}
+    both.save(tmp_path / "g")
+    again = load_generator(tmp_path / "g")
+    assert again.sha256 == both.sha256 and same(again.parts, both.parts)
+    for wrong, message in (
+        (latent(G, num_ws=4), "train-encoder"),
+        (latent(G, in_channels=1), "train-encoder"),
+        (base(out_channels=5), "train-basecode"),
+        (tiny_generator(img_resolution=8).discriminator, "discriminator"),
+    ):
+        with pytest.raises(LsapError, match=message):
+            attach(G, wrong)
+    with pytest.raises(LsapError, match=r"encoder/batch_stats/block0/.* is .*, its configuration asks for "):
+        attach(G, latent(G, widths=(5, 6)).replace(config=latent(G).config))
+    with pytest.raises(LsapError, match="holds 'generator' weights, not a base-code encoder or a latent encoder"):
+        G.save(tmp_path / "bare")
+        attach_file(G, tmp_path / "bare")
+
+
+def test_parts_are_stripped_by_name(G):
+    full = attach(attach(G, latent(G)), base()).with_part("statistics", jnp.zeros(3))
+    full = full.replace(provenance_json='{"name": "x"}', source="here")
+    bare = full.bare("statistics", "encoder")
+    assert set(bare.parts) == {"statistics", "encoder"} and bare.source == "" and bare.provenance == {}
+    assert set(full.without("encoder", "nothing").parts) == {"discriminator", "basecode", "statistics"}
+    assert full.without("encoder").source == "here" and full.bare().discriminator is None
+    assert "statistics" not in full.networks and not [n for n in full.arrays() if n.startswith("statistics")]
+
+
+def test_a_generator_with_its_parts_goes_through_jit_grad_and_vmap(G):
+    full = attach(G, latent(G))
+    leaves, structure = jax.tree.flatten(full)
+    assert jax.tree.unflatten(structure, leaves).parts.keys() == full.parts.keys()
+    x = jnp.zeros((1, 8, 8, 3))
+    ws = jax.jit(lambda G: G.encoder(x))(full)
+    np.testing.assert_allclose(ws, full.encoder(x), rtol=1e-5, atol=1e-6)
+    slope = jax.jit(jax.grad(lambda G: jnp.sum(G.encoder(x)), allow_int=True))(full)
+    assert set(slope.parts) == set(full.parts) and float(jnp.abs(slope.encoder.params["params"]["last"]["bias"]).sum())
+    two = jax.tree.map(lambda a: jnp.stack([a, a]), full)
+    many = jax.jit(jax.vmap(lambda G: G.encoder(x)))(two)
+    np.testing.assert_allclose(many[1], ws, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def sources(tmp_path, G):
+    """A converted generator g, an official one o.pt, and the latent encoders e and d that suit them."""
+    weights = dialects.random_generator()
+    (tmp_path / "o.pt").write_bytes(files.torch_zip({"G_ema": dialects.state_dict(weights)}))
+    G.save(tmp_path / "g")
+    save(tmp_path / "e", latent(G), {})
+    official = load_generator(tmp_path / "o.pt")
+    save(tmp_path / "d", latent(official, widths=(3,), in_channels=official.img_channels), {})
+    return tmp_path
+
+
+def test_the_command_joins_a_latent_encoder(sources, capsys):
+    def convert(*argv):
+        status = main(["convert", *(str(sources / a) if a[0] != "-" else a for a in argv), "--nogrid"])
+        assert status == 0, capsys.readouterr().err
+        return load_generator(sources / argv[1])
+
+    joined = convert("e", "joined", f"--generator={sources / 'g'}")
+    assert joined.encoder.config.widths == (4, 6) and joined.provenance["encoder"] == {"source": "e"}
+    assert convert("o.pt", "official", f"--add_basecode={sources / 'd'}").encoder.config.widths == (3,)
+    assert main(["convert", str(sources / "d"), str(sources / "x"), f"--generator={sources / 'g'}"]) == 2
+    assert "train an encoder for it with `lsap-jax train-encoder`" in capsys.readouterr().err
+
+
+# A kind of one's own: an encoder that gives every image the mean colour of its pixels as ws.
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyConfig:
+    num_ws: int
+    w_dim: int
+
+
+class Toy(struct.PyTreeNode, kw_only=True):
+    kind: ClassVar[str] = "toy"
+    codes: ClassVar[str] = "w"
+    input_resolution: ClassVar[int] = 4
+    config: ToyConfig = struct.field(pytree_node=False)
+    params: Mapping[str, Any]
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        w = images.mean(axis=(1, 2, 3))[:, None] * self.params["weight"][None]
+        return jnp.broadcast_to(w[:, None], (len(images), self.config.num_ws, self.config.w_dim))
+
+    def check_fits(self, generator) -> None:
+        if generator.w_dim != self.config.w_dim:
+            raise LsapError("another width")
+
+
+def test_a_new_kind_is_a_row(tmp_path, G, monkeypatch):
+    row = Kind(
+        name="toy",
+        what="a toy encoder",
+        remedy="make one",
+        config=of(ToyConfig),
+        shapes=lambda config: {"weight": jax.ShapeDtypeStruct((config.w_dim,), jnp.float32)},
+        holder=holding(Toy),
+        layout=LEAVES,
+        companion=True,
+        encodes=True,
+    )
+    toy = Toy(config=ToyConfig(num_ws=G.num_ws, w_dim=G.w_dim), params={"weight": jnp.arange(16.0)})
+    with monkeypatch.context() as patch:
+        patch.setitem(KINDS, "toy", row)
+        save(tmp_path / "toy", toy, {})
+        joined = attach_file(G, tmp_path / "toy")
+        joined.save(tmp_path / "joined")
+        assert load_generator(tmp_path / "joined").encoder.kind == "toy"
+        images = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+        for name in ("toy", "joined"):
+            np.testing.assert_array_equal(load_encoder(tmp_path / name)(images), toy(images))
+        assert attach(joined, latent(G)).encoder.kind == "encoder"
+    with pytest.raises(LsapError, match="has a part 'toy', which this version does not know"):
+        load_generator(tmp_path / "joined")
+    with pytest.raises(LsapError, match="holds 'toy' weights, not a latent encoder"):
+        load_encoder(tmp_path / "toy")
+
+
+@pytest.mark.parametrize("part", ["encoder", "basecode"])
+def test_a_companion_that_does_not_fit_its_generator_is_refused_with_the_file(tmp_path, G, part):
+    other = latent(G, num_ws=10) if part == "encoder" else base(out_channels=5)
+    G.with_part(part, other).save(tmp_path / "g.safetensors")
+    with pytest.raises(LsapError, match="this generator has"):
+        load_generator(tmp_path / "g.safetensors")
+
+
+def test_an_encoder_of_ws_is_no_base_code_encoder(tmp_path, G):
+    save(tmp_path / "e.safetensors", latent(G), {})
+    with pytest.raises(LsapError, match="holds 'encoder' weights, not a base-code encoder"):
+        attached(G, {"basecode": tmp_path / "e.safetensors"})
+
+
+def test_an_encoder_of_other_images_is_refused():
+    G = tiny_generator(img_channels=1)
+    with pytest.raises(LsapError, match="does not take images with 1 channels"):
+        with_encoder(G, latent(G, in_channels=3))
