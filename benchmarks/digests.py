@@ -4,8 +4,9 @@
 
 Runs, into DIR, an inversion of eight bundled images in each of the 13 spaces (20 steps), an edit of one of them and a
 comparison of two spaces, and writes DIR/digests.json: SHA-256 of codes, images, targets, curves, tables and manifests;
-run.json by value, without versions. `--against` names the DIR of another version on the same machine and prints what
-differs. Reports, times and the order of a manifest's lines, which depends on two writing threads, are left out.
+run.json by value, without versions and processor. `--against` names the DIR of another version on the same machine and
+prints what differs. Reports, times and the order of a manifest's lines, which depends on two writing threads, are left
+out.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import lsap_jax
 
 SPACES = ("z", "z+", "w", "w+", "s", "p", "pn", "pn+", "f/z", "f/z+", "f/w", "f/w+", "f/s")
 LEFT_OUT = (".html", ".lock", "times.json", "digests.json")
-FORGOTTEN = ("versions", "lsap_jax")
+FORGOTTEN = ("versions", "lsap_jax", "processor")
 
 
 def main() -> int:

@@ -94,6 +94,15 @@ def choose_engine(args: Arguments) -> dict[str, Any]:
     return {"engine": engine, "actors": actors}
 
 
+def take_over_threads(out: Path) -> None:
+    """Gives XLA the thread pool that the run in `out`, if there is one, was begun with; before a device is used."""
+    from lsap_jax.runs.processor import adopt_threads
+    from lsap_jax.storage.results import read_run
+
+    if (out / "run.json").is_file():
+        adopt_threads(read_run(out))
+
+
 def computed(start: "Callable[..., Summary]", out: Path, images: int) -> int:
     """Runs with progress, writes the report, prints the summary; returns the exit status.
 

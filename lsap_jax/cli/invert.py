@@ -20,7 +20,16 @@ import numpy as np
 from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, choice, configuration, literal, new_flags, number, switch, text
-from lsap_jax.cli.computing import AUTO, choose_engine, choose_method, choose_shard, computed, engine_flags, refine_flag
+from lsap_jax.cli.computing import (
+    AUTO,
+    choose_engine,
+    choose_method,
+    choose_shard,
+    computed,
+    engine_flags,
+    refine_flag,
+    take_over_threads,
+)
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
@@ -81,6 +90,7 @@ def run(args: Arguments) -> int:
 def embed(args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None") -> int:
     """Images of the command line to codes by a configuration, for `invert` and `encode`; returns the exit status."""
     out, name = Path(args.required("out")), args.required("generator")
+    take_over_threads(out)
     engine, shard, method = choose_engine(args), choose_shard(args), choose_method(args)
     from lsap_jax.cli.runs import attached, images_of, prepared
     from lsap_jax.models.generator_file import load_generator

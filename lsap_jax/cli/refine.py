@@ -21,7 +21,7 @@ from typing import Any
 from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, new_flags, number, text
-from lsap_jax.cli.computing import choose_engine, choose_shard, computed, engine_flags
+from lsap_jax.cli.computing import choose_engine, choose_shard, computed, engine_flags, take_over_threads
 
 
 def flags() -> FlagValues:
@@ -45,6 +45,7 @@ def run(args: Arguments) -> int:
 
     method = args.required("method")
     find_method(method)  # before anything is loaded
+    take_over_threads(out)
     engine: dict[str, Any] = {**choose_engine(args), "shard": choose_shard(args)}
     from lsap_jax.cli.runs import generator_of
     from lsap_jax.data.masks import mask_files

@@ -111,8 +111,7 @@ def by_signature(function: Callable[..., Any], refinements: Sequence[Refinement 
 
     Args:
         function: called for the images of each signature with the `stack` of their refinements, or None, and trees of
-            arrays [n, ...]; returns a tree of arrays [n, ...]. With one signature the trees are not
-            copied.
+            arrays [n, ...]; returns a tree of arrays [n, ...]. With one signature the trees are not copied.
         refinements: of single images, N of them.
         trees: of arrays [N, ...].
     """

@@ -3,6 +3,7 @@ Edits, which no worker makes, have `share_of` in common with runs.
 """
 
 import collections.abc
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -15,6 +16,7 @@ import numpy as np
 from lsap_jax.data import ImageError, Source
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.jobs import Job
+from lsap_jax.runs.processor import difference, processor
 from lsap_jax.runs.saving import Clock, Progress, Saver
 from lsap_jax.runs.stream import Batch, Engine, flowing, local
 from lsap_jax.runs.worker import Make, Stop, never
@@ -157,10 +159,17 @@ def work(
     """
     with _open_engine(engine, make, actors, shard, stop) as opened:
         batches = opened.worker.batches(len(source))
-        described = {**opened.worker.describe(), **opened.record}
+        described = {**opened.worker.describe(), **opened.record, "processor": processor()}
         options: dict[str, Any] = {"shard": shard, "progress": progress, "conclude": conclude}
 
         def compute(share: Share) -> None:
+            recorded = share.folder.run.get("processor", {})
+            if share.finished and share.pending and (differs := difference(recorded, described["processor"])):
+                warnings.warn(
+                    f"{out}: was begun on another processor ({differs}); images that are computed now may differ in "
+                    "their last digits from what that one would have made",
+                    stacklevel=2,
+                )
             for index in range(len(source)) if recheck else ():
                 if source.ids[index] in share.finished:
                     share.folder.check_input(source.ids[index], source.sha256(index), source.inputs[index])
