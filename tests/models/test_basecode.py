@@ -279,7 +279,7 @@ def test_training_refuses_what_cannot_be(tmp_path, G):
     other = Generator(config=resnet, params={})
     with pytest.raises(LsapError, match="'resnet'"):
         train_basecode(tiny_run(), other, tmp_path)
-    with pytest.raises(LsapError, match=r"base_resolution 64 is none"):
+    with pytest.raises(LsapError, match=r"base_resolution 64: choose one of"):
         train_basecode(tiny_run(base_resolution=64), G, tmp_path)
     with pytest.raises(LsapError, match="three widths"):
         train_basecode(tiny_run(widths=(2, 2)), G, tmp_path)

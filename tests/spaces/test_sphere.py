@@ -146,7 +146,7 @@ def test_a_turn_of_a_space_is_the_rotation_of_every_row(seed, alpha):
 
 
 def test_flat_spaces_have_no_angle():
-    with pytest.raises(LsapError, match=r"space w\+ is flat: .* give a step"):
+    with pytest.raises(LsapError, match=r"space w\+ is flat: .* give strengths as steps"):
         parse_space("w+").turn({"w": jnp.zeros((1, 2, 3))}, jnp.ones(3), jnp.ones(1))
 
 
