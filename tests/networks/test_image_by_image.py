@@ -92,7 +92,8 @@ def test_places_without_an_image_cost_nothing():
     assert sorted(map(float, rounds)) == [1.0, 4.0]
 
 
-@pytest.mark.parametrize("space", ["f/z+", pytest.param("w+", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("space", ["f/z+", "w+"])
 def test_an_inversion_is_the_same_in_every_batch_and_on_every_number_of_devices(G, space):
     images, ids = tiny_images(5), [f"k{i}" for i in range(5)]
     every = lsap_jax.invert(G, images, space, steps=12, ids=ids, batch_size=5)
