@@ -178,7 +178,8 @@ def test_codes_start_where_the_encoder_puts_them(G, space):
     np.testing.assert_allclose(found.codes[key], found.space.from_ws(G, ws), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("preset", ["f/z+:fast", pytest.param("idinvert", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["f/z+:fast", "idinvert"])
 def test_an_inversion_from_the_encoder_does_not_see_its_batch(full_compilation, G, preset):
     """Promise 1, where encoder and nearest z come before the steps, and the encoder is inside them."""
     images = tiny_images(3)

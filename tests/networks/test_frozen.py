@@ -164,6 +164,7 @@ def test_half_precision_stays_in_its_blocks():
     assert float(jnp.abs(image - G.synthesis(ws)).max()) > 1e-4  # it did something
 
 
+@pytest.mark.slow
 def test_images_computed_one_by_one_do_not_see_their_batch(full_compilation):
     G = tiny_generator(img_resolution=32)
     problem = replace(make_problem(load_config("z+"), parse_space("z+")), together=1)
