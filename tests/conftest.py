@@ -56,7 +56,7 @@ def shared_file() -> Callable[[str], Path]:
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory) -> None:
     """Equal programs are compiled once per test process and the processes it starts, not once per test."""
-    # Every xdist worker has its own folder: jax writes there in place. LSAP_JAX_TEST_CACHE is for one process at a time.
+    # Every xdist worker has its own folder: jax writes there in place. LSAP_JAX_TEST_CACHE is for one process.
     folder = os.environ.get("LSAP_JAX_TEST_CACHE") or str(tmp_path_factory.getbasetemp() / "compiled")
     os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
     jax.config.update("jax_compilation_cache_dir", folder)
