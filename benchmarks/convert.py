@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from lsap_jax.models.generator import generator_shapes
 from lsap_jax.models.generator_file import load_generator
+from lsap_jax.networks.families import generator_shapes
 from lsap_jax.networks.stylegan2 import GeneratorConfig
 
 

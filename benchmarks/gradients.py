@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.models.generator import Generator
-from lsap_jax.networks.stylegan2 import GeneratorConfig, initial_params
+from lsap_jax.networks.families import initial_params
+from lsap_jax.networks.stylegan2 import GeneratorConfig
 
 CASES = [(dtype, form) for dtype in ("float64", "float32") for form in ("plain", "frozen", "winograd")]
 

@@ -16,6 +16,7 @@ import numpy as np
 
 import lsap_jax
 from lsap_jax.networks import stylegan2
+from lsap_jax.networks.families import initial_params
 from lsap_jax.spaces.statistics import ANCHOR_SAMPLES, SAMPLES, compute_statistics
 
 
@@ -51,7 +52,7 @@ def main() -> None:
 def large_generator() -> lsap_jax.Generator:
     """A random generator whose mapping network has the size of FFHQ's; its images are small."""
     config = stylegan2.GeneratorConfig(img_resolution=16, channels=(8, 8, 8))
-    return lsap_jax.Generator(config=config, params=stylegan2.initial_params(config, jax.random.key(0)))
+    return lsap_jax.Generator(config=config, params=initial_params(config, jax.random.key(0)))
 
 
 def peak() -> float:

@@ -59,8 +59,9 @@ def networks(resolution: int, channel_base: int):
 
     from lsap_jax.models.generator import Generator
     from lsap_jax.models.perceptual import lpips
+    from lsap_jax.networks.families import initial_params
     from lsap_jax.networks.perceptual import STACKS, Conv, tap_channels
-    from lsap_jax.networks.stylegan2 import GeneratorConfig, initial_params
+    from lsap_jax.networks.stylegan2 import GeneratorConfig
 
     channels = tuple(min(channel_base // (4 << i), 512) for i in range(resolution.bit_length() - 2))
     config = GeneratorConfig(img_resolution=resolution, channels=channels)

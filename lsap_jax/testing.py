@@ -13,9 +13,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lsap_jax.models.basecode import BasecodeEncoder
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
-from lsap_jax.models.generator import Generator, generator_shapes
+from lsap_jax.models.generator import Generator
 from lsap_jax.networks import basecode as encoder
 from lsap_jax.networks import stylegan2
+from lsap_jax.networks.families import generator_shapes
 from lsap_jax.networks.stylegan2 import discriminator as critic
 from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.rendering.render import synthesise

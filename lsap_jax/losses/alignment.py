@@ -16,13 +16,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lsap_jax.networks.layer_table import LayerTable
 from lsap_jax.networks.layers import channelwise
-from lsap_jax.networks.stylegan2 import GeneratorConfig
 
 Styles = Mapping[str, jax.Array]
 
 
-def sn_layers(config: GeneratorConfig, base_resolution: int = 0) -> tuple[str, ...]:
+def sn_layers(config: LayerTable, base_resolution: int = 0) -> tuple[str, ...]:
     """Layers of S^N: every 3x3 convolution and the last torgb; the l-th of them reads row l of ws.
 
     Args:
@@ -32,7 +32,7 @@ def sn_layers(config: GeneratorConfig, base_resolution: int = 0) -> tuple[str, .
     return tuple(layer.name for layer in config.row_layers if layer in live)
 
 
-def unit_styles(config: GeneratorConfig, styles: Styles) -> dict[str, jax.Array]:
+def unit_styles(config: LayerTable, styles: Styles) -> dict[str, jax.Array]:
     """S^N: styles [B, C] of each layer divided by their length, by layer; a style of zeros stays zero."""
     found = {}
     for name in sn_layers(config):
@@ -43,7 +43,7 @@ def unit_styles(config: GeneratorConfig, styles: Styles) -> dict[str, jax.Array]
 
 
 def nscd(
-    config: GeneratorConfig,
+    config: LayerTable,
     styles: Styles,
     anchors: Mapping[str, jax.Array],
     *,
@@ -67,7 +67,7 @@ def nscd(
 
 
 @partial(jax.jit, static_argnames=("config", "base_resolution"))
-def genuine_level(config: GeneratorConfig, anchors: Mapping[str, jax.Array], base_resolution: int = 0) -> jax.Array:
+def genuine_level(config: LayerTable, anchors: Mapping[str, jax.Array], base_resolution: int = 0) -> jax.Array:
     """Expected NSCD [L] of samples of the generator itself: 1 - |μ_l|²."""
     return jnp.stack([1 - jnp.sum(jnp.square(anchors[n]), -1) for n in sn_layers(config, base_resolution)])
 

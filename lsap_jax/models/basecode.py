@@ -7,9 +7,11 @@ import jax
 from flax import struct
 
 from lsap_jax.errors import LsapError
-from lsap_jax.networks import basecode, stylegan2
+from lsap_jax.networks import basecode
+from lsap_jax.networks.families import GeneratorConfig
 from lsap_jax.networks.image_by_image import on_batch
 
+NO_ENTRY = "base codes need a StyleGAN2 of architecture 'skip' or a StyleGAN1, this generator is neither; use z or z+"
 PAPER_RESOLUTION = 16  # s of BDInvert's public file; the weights of a convolutional network do not determine it
 
 
@@ -24,15 +26,12 @@ class BasecodeEncoder(struct.PyTreeNode, kw_only=True):
         """Images [B, 8s, 8s, C] in [-1, 1] to base codes [B, s, s, channels]."""
         return on_batch(_base_code, self, {"x": x})  # type: ignore[no-any-return]
 
-    def check_fits(self, generator: stylegan2.GeneratorConfig) -> None:
+    def check_fits(self, generator: GeneratorConfig) -> None:
         """Raises LsapError if the base code fits no block of this generator, or its images have other channels."""
         config = self.config
-        blocks = dict(zip(generator.resolutions, generator.channels, strict=True))
-        if generator.architecture != "skip":
-            raise LsapError(
-                f"base codes need a generator of architecture 'skip', this one is '{generator.architecture}'; use z or "
-                "z+"
-            )
+        blocks = {r: layer.channels for r, layer in generator.entries.items()}
+        if not blocks:
+            raise LsapError(NO_ENTRY)
         if blocks.get(config.base_resolution) != config.out_channels or config.in_channels != generator.img_channels:
             raise LsapError(
                 f"the encoder makes base codes of {config.base_resolution} px with {config.out_channels} channels from "

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from lsap_jax.errors import LsapError
-from lsap_jax.networks import stylegan2
+from lsap_jax.networks.families import GeneratorConfig
 from lsap_jax.networks.frozen import freeze, variables
 from lsap_jax.networks.image_by_image import on_batch
 from lsap_jax.networks.stylegan2 import discriminator
@@ -45,7 +45,7 @@ class Discriminator(struct.PyTreeNode, kw_only=True):
         """(logits, features) of one pass."""
         return discriminator.DiscriminatorNetwork(self.config).apply({"params": self.params}, img, c)  # type: ignore[return-value]
 
-    def check_fits(self, generator: stylegan2.GeneratorConfig) -> None:
+    def check_fits(self, generator: GeneratorConfig) -> None:
         """Raises LsapError if this generator's images differ in size, channels or classes from those that it judges."""
         own = (self.config.img_resolution, self.config.img_channels, self.config.c_dim)
         made = (generator.img_resolution, generator.img_channels, generator.c_dim)

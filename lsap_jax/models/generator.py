@@ -19,10 +19,11 @@ from flax import struct
 from flax.traverse_util import flatten_dict
 
 from lsap_jax.models.encoder import Encoder
-from lsap_jax.networks import stylegan2
+from lsap_jax.networks.families import GeneratorConfig, family
 from lsap_jax.networks.frozen import freeze, variables
 from lsap_jax.networks.image_by_image import on_batch
 from lsap_jax.networks.layers import FullyConnected
+from lsap_jax.networks.synthesis import NoiseMode
 from lsap_jax.storage import weights_file
 
 Params = Mapping[str, Any]
@@ -30,7 +31,7 @@ STATISTICS = "statistics"  # the one part that is not a network and is not saved
 
 
 class Generator(struct.PyTreeNode, kw_only=True):
-    """StyleGAN2 generator: `mapping`, `synthesis`, and the parts that came with it.
+    """StyleGAN generator: `mapping`, `synthesis`, and the parts that came with it.
 
     Attributes:
         parts: the parts by the names of their kinds: "discriminator", "basecode", "encoder" (networks, saved in
@@ -39,7 +40,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
         half_blocks: see `Synthesis`.
     """
 
-    config: stylegan2.GeneratorConfig = struct.field(pytree_node=False)
+    config: GeneratorConfig = struct.field(pytree_node=False)
     params: Params
     parts: Mapping[str, Any] = struct.field(default_factory=dict)
     provenance_json: str = struct.field(pytree_node=False, default="{}")
@@ -117,7 +118,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
     def synthesis(
         self,
         ws: jax.Array | None,
-        noise_mode: stylegan2.NoiseMode = "const",
+        noise_mode: NoiseMode = "const",
         rng: jax.Array | None = None,
         *,
         f: jax.Array | None = None,
@@ -144,7 +145,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
     def features(
         self,
         ws: jax.Array | None,
-        noise_mode: stylegan2.NoiseMode = "const",
+        noise_mode: NoiseMode = "const",
         rng: jax.Array | None = None,
         *,
         f: jax.Array | None = None,
@@ -198,9 +199,10 @@ class Generator(struct.PyTreeNode, kw_only=True):
         """
         z, ws = jnp.zeros((1, self.z_dim)), jnp.zeros((1, self.num_ws, self.w_dim))
         c = jnp.zeros((1, self.c_dim)) if self.c_dim else None
-        mapping = freeze(stylegan2.Mapping(self.config), self.params["mapping"], z, c)
+        networks = family(self.config)
+        mapping = freeze(networks.Mapping(self.config), self.params["mapping"], z, c)
         synthesis = freeze(
-            stylegan2.Synthesis(self.config),
+            networks.Synthesis(self.config),
             self.params["synthesis"],
             ws,
             winograd=winograd,
@@ -254,12 +256,12 @@ def _map_rows(G: Generator, batch: Mapping[str, Any], *, normalize: bool) -> jax
     b, rows, _ = z.shape
     if c is not None:
         c = jnp.repeat(c, rows, axis=0)
-    network, params = stylegan2.Mapping(G.config), variables(G.params["mapping"])
+    network, params = family(G.config).Mapping(G.config), variables(G.params["mapping"])
     return network.apply(params, z.reshape(b * rows, -1), c, normalize=normalize).reshape(b, rows, -1)  # type: ignore[union-attr]
 
 
 def _features(G: Generator, batch: Mapping[str, Any], *, noise_mode: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-    network, params = stylegan2.Synthesis(G.config), variables(G.params["synthesis"])
+    network, params = family(G.config).Synthesis(G.config), variables(G.params["synthesis"])
     seen = {"G": G, "ws": batch["ws"], "styles": batch["styles"]}
     transforms = {layer: partial(transform, **seen) for layer, transform in batch["transforms"].items()}
     start = next((layer for layer, transform in batch["transforms"].items() if transform.starts), None)
@@ -282,8 +284,3 @@ def _styles(G: Generator, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
 def radius(dim: int) -> float:
     """√dim, the radius of the hypersphere of Z (eq. 5 of arXiv 2307.08995)."""
     return float(np.sqrt(dim))
-
-
-def generator_shapes(config: stylegan2.GeneratorConfig) -> dict[str, Any]:
-    """Params tree of a generator as ShapeDtypeStructs."""
-    return jax.eval_shape(lambda: stylegan2.initial_params(config, jax.random.key(0)))

@@ -7,7 +7,8 @@ import jax
 from flax import struct
 
 from lsap_jax.errors import LsapError
-from lsap_jax.networks import latent_encoder, stylegan2
+from lsap_jax.networks import latent_encoder
+from lsap_jax.networks.families import GeneratorConfig
 from lsap_jax.networks.image_by_image import on_batch
 
 
@@ -31,7 +32,7 @@ class LatentEncoder(struct.PyTreeNode, kw_only=True):
         """Images [B, r, r, C] in [-1, 1], r = `input_resolution`, to ws [B, num_ws, w_dim]."""
         return on_batch(_latent_code, self, {"x": x})  # type: ignore[no-any-return]
 
-    def check_fits(self, generator: stylegan2.GeneratorConfig) -> None:
+    def check_fits(self, generator: GeneratorConfig) -> None:
         """Raises LsapError if this generator takes ws of another shape, or makes images with other channels."""
         own = (self.config.num_ws, self.config.w_dim, self.config.in_channels)
         taken = (generator.num_ws, generator.w_dim, generator.img_channels)

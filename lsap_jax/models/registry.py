@@ -12,15 +12,15 @@ import numpy as np
 
 from lsap_jax.models import attributes, basecode, detector, embedder, inception, perceptual
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
-from lsap_jax.models.generator import Generator, generator_shapes
+from lsap_jax.models.generator import Generator
 from lsap_jax.models.latent_encoder import LatentEncoder
 from lsap_jax.networks import attributes as attributes_network
 from lsap_jax.networks import basecode as basecode_network
 from lsap_jax.networks import inception as inception_network
 from lsap_jax.networks import inception_resnet, irse, latent_encoder, mtcnn
 from lsap_jax.networks import perceptual as perceptual_network
+from lsap_jax.networks.families import generator_config, generator_shapes
 from lsap_jax.networks.parameters import CANONICAL, LEAVES, Layout, flat
-from lsap_jax.networks.stylegan2 import GeneratorConfig
 from lsap_jax.networks.stylegan2.discriminator import DiscriminatorConfig
 
 Params = Mapping[str, Any]
@@ -98,9 +98,9 @@ def face_network(name: str) -> Callable[[Any, Params, Facts], embedder.Embedder]
 _ROWS = (
     Kind(
         name="generator",
-        what="a StyleGAN2 generator",
+        what="a StyleGAN generator",
         remedy="choose a generator's file, or convert the original again",
-        config=of(GeneratorConfig),
+        config=of(generator_config),
         shapes=generator_shapes,
         holder=holding(Generator),
     ),

@@ -75,23 +75,25 @@ def normalize_2nd_moment(x: jax.Array, eps: float = 1e-8) -> jax.Array:
 
 
 class FullyConnected(nn.Module):
-    """Equalised dense layer: act(x · W · lr/√in + b · lr)."""
+    """Equalised dense layer: gain · act(x · W · weight_gain · lr/√in + b · lr); gain defaults to the activation's."""
 
     features: int
     activation: str = "linear"
     lr_multiplier: float = 1.0
     bias_init: float = 0.0
+    weight_gain: float = 1.0
+    gain: float | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         fan_in = x.shape[-1]
         init = nn.initializers.normal(1.0 / self.lr_multiplier)
-        gain = self.lr_multiplier / np.sqrt(fan_in)
+        gain = self.weight_gain * self.lr_multiplier / np.sqrt(fan_in)
         weight = frozen.weight(self, init, (fan_in, self.features), lambda w: w * gain, Dense)
         bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
         weight = weight.weight if isinstance(weight, Dense) else weight
         x = x @ weight.astype(x.dtype)
-        return bias_act(x, bias * self.lr_multiplier, self.activation)
+        return bias_act(x, bias * self.lr_multiplier, self.activation, gain=self.gain)
 
 
 def conv_weight(

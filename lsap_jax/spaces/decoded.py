@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 from flax import struct
 
-from lsap_jax.networks.stylegan2 import NoiseMode
+from lsap_jax.networks.synthesis import NoiseMode
 
 
 class Decoded(struct.PyTreeNode, kw_only=True):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lsap_jax.errors import LsapError
+from lsap_jax.models.basecode import NO_ENTRY
 
 if TYPE_CHECKING:
     from lsap_jax.models.generator import Generator
@@ -22,9 +23,7 @@ def check_resolution(G: "Generator", resolution: int) -> int:
     """The resolution, or the default for 0. Raises LsapError where f cannot enter there."""
     resolution = resolution or default_resolution(G)
     if not G.config.entries:
-        raise LsapError(
-            f"base codes need a generator of architecture 'skip', this one is '{G.config.architecture}'; use z or z+"
-        )
+        raise LsapError(NO_ENTRY)
     if resolution not in G.config.entries:
         raise LsapError(f"base_resolution {resolution}: choose one of this generator's {tuple(G.config.entries)}")
     return resolution

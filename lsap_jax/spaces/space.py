@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.networks.stylegan2 import NoiseMode
+from lsap_jax.networks.synthesis import NoiseMode
 from lsap_jax.spaces import feature, noise
 from lsap_jax.spaces.decoded import Decoded
 from lsap_jax.spaces.family import Family, mix

@@ -18,6 +18,7 @@ from lsap_jax.models.discriminator import Discriminator
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.networks import stylegan2
+from lsap_jax.networks.families import GeneratorConfig, initial_params
 from lsap_jax.networks.stylegan2 import discriminator
 from lsap_jax.pixels import to_uint8
 from lsap_jax.storage.pictures import grid, save_png
@@ -34,7 +35,6 @@ RESUMED_WITH = (
 
 
 # Compiled whole: operation by operation, initialisation takes several times as long.
-_initial_generator = jax.jit(stylegan2.initial_params, static_argnums=0)
 _initial_discriminator = jax.jit(discriminator.initial_params, static_argnums=0)
 
 
@@ -55,11 +55,13 @@ def build(config: ConfigDict) -> Generator:
     _check_trainable(g_config, d_config)
     g_rng, d_rng = jax.random.split(jax.random.key(config.seed))
     critic = Discriminator(config=d_config, params=_initial_discriminator(d_config, d_rng))
-    return Generator(config=g_config, params=_initial_generator(g_config, g_rng), parts={"discriminator": critic})
+    return Generator(config=g_config, params=initial_params(g_config, g_rng), parts={"discriminator": critic})
 
 
-def _check_trainable(g: stylegan2.GeneratorConfig, d: discriminator.DiscriminatorConfig) -> None:
+def _check_trainable(g: GeneratorConfig, d: discriminator.DiscriminatorConfig) -> None:
     """The two networks fit each other and need no labels."""
+    if not isinstance(g, stylegan2.GeneratorConfig):
+        raise LsapError("only StyleGAN2 can be trained here; this generator is of another family")
     if (g.img_resolution, g.img_channels) != (d.img_resolution, d.img_channels):
         raise LsapError(
             f"the generator makes images of {g.img_resolution} px and {g.img_channels} channels, the discriminator "

@@ -20,6 +20,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.metrics.kid import Kid, Whitening, feature_description, fit_whitening, kid, random_features
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import load_generator
+from lsap_jax.networks import stylegan2
 from lsap_jax.pixels import to_uint8
 from lsap_jax.storage.atomic import write_files
 from lsap_jax.storage.file_bytes import png_bytes
@@ -173,6 +174,7 @@ def card(
 ) -> str:
     """The card as Markdown."""
     made, c = G.provenance, G.config
+    assert isinstance(c, stylegan2.GeneratorConfig)  # no other family is trained
     name = made.get("name", "generator")
     config = made.get("config", {})
     counts, near = numbers["images"], np.asarray(numbers["nearest"]["distances"])

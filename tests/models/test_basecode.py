@@ -32,6 +32,7 @@ from lsap_jax.networks.basecode import (
     initial_variables,
     variable_shapes,
 )
+from lsap_jax.networks.families import initial_params
 from lsap_jax.networks.parameters import count, merge
 from lsap_jax.networks.pixel_maps import lanczos
 from lsap_jax.networks.stylegan2 import discriminator
@@ -77,7 +78,7 @@ def G(quick_compilation) -> Generator:
     d = discriminator.DiscriminatorConfig(img_resolution=16, channels=(6, 5, 4), mbstd_group_size=4)
     params = jax.tree_util.tree_map_with_path(
         lambda path, a: jnp.asarray(0.1) if path[-1].key == "noise_strength" else a,
-        jax.jit(partial(stylegan2.initial_params, g))(jax.random.key(0)),
+        jax.jit(partial(initial_params, g))(jax.random.key(0)),
     )
     critic = Discriminator(config=d, params=jax.jit(partial(discriminator.initial_params, d))(jax.random.key(1)))
     return Generator(config=g, params=params, parts={"discriminator": critic}, provenance_json='{"name": "tiny"}')

@@ -17,7 +17,8 @@ import lsap_jax
 from convert_weights import converted_file, read
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator_file import bundled, from_checkpoint, load_generator
-from lsap_jax.networks import basecode, stylegan2
+from lsap_jax.networks import basecode
+from lsap_jax.networks.families import initial_params
 from lsap_jax.networks.parameters import merge
 from lsap_jax.networks.stylegan2 import discriminator
 from lsap_jax.storage import weights_file
@@ -87,7 +88,7 @@ def test_the_tiny_generator_starts_as_the_networks_do():
     tiny = tiny_generator(img_resolution=8, basecode=True)
     key = jax.random.key(0, impl="unsafe_rbg")  # the default's draws take four times as long to compile
     own = {
-        "generator": stylegan2.initial_params(tiny.config, key),
+        "generator": initial_params(tiny.config, key),
         "discriminator": discriminator.initial_params(tiny.discriminator.config, key),
         "basecode": basecode.initial_variables(tiny.basecode.config, key),
     }
@@ -106,7 +107,7 @@ def test_the_tiny_generator_starts_as_the_networks_do():
 
 def test_files_that_hold_something_else(saved, tmp_path):
     weights_file.write_weights(tmp_path / "lpips", "lpips", {"a": np.zeros(3)}, {}, {})
-    with pytest.raises(LsapError, match="holds 'lpips' weights, not a StyleGAN2 generator"):
+    with pytest.raises(LsapError, match="holds 'lpips' weights, not a StyleGAN generator"):
         load_generator(tmp_path / "lpips")
     with pytest.raises(LsapError, match="neither a file nor a bundled generator"):
         load_generator("toonhead65")

@@ -15,7 +15,7 @@ from convert_weights.checkpoint import together
 from convert_weights.perceptual import lpips as joined
 from lsap_jax.errors import LsapError
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
-from lsap_jax.models.generator import Generator, generator_shapes
+from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import from_checkpoint, load
 from lsap_jax.models.perceptual import (
     INDEPENDENT_LEVEL,
@@ -26,6 +26,7 @@ from lsap_jax.models.perceptual import (
 )
 from lsap_jax.networks import stylegan2
 from lsap_jax.networks.convolution import conv2d
+from lsap_jax.networks.families import generator_shapes
 from lsap_jax.networks.perceptual import STACKS, max_pool, tap_channels
 from lsap_jax.networks.stylegan2 import discriminator
 

@@ -9,7 +9,8 @@ import pytest
 from parity import assert_parity, nhwc
 
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
-from lsap_jax.models.generator import Generator, generator_shapes
+from lsap_jax.models.generator import Generator
+from lsap_jax.networks.families import generator_shapes
 from lsap_jax.networks.parameters import merge
 from lsap_jax.networks.stylegan2 import GeneratorConfig
 from lsap_jax.networks.stylegan2.discriminator import DiscriminatorConfig, minibatch_stddev
@@ -249,7 +250,7 @@ def test_base_code_refusals(golden):
     with pytest.raises(ValueError, match="fits no block"):
         G.synthesis(jnp.zeros((1, 8, 64)), f=jnp.zeros((1, 16, 16, 3)))
     other = generator(golden("nv_g16_resnet"))
-    with pytest.raises(ValueError, match="'skip'; this one is 'resnet'"):
+    with pytest.raises(ValueError, match="'skip' or a StyleGAN1; this one is neither"):
         other.synthesis(jnp.zeros((1, 6, 32)), f=jnp.zeros((1, 8, 8, 24)))
 
 

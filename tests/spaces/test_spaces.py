@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsap_jax.errors import LsapError
-from lsap_jax.models.generator import Generator, generator_shapes
+from lsap_jax.models.generator import Generator
 from lsap_jax.networks import stylegan2
+from lsap_jax.networks.families import generator_shapes
 from lsap_jax.rendering.render import synthesise
 from lsap_jax.spaces import noise, parse_space
 from lsap_jax.spaces.feature import check_resolution, default_resolution, own_feature, start, uses_encoder
@@ -294,7 +295,7 @@ def test_names_and_resolutions_that_are_not_there(G):
     with pytest.raises(LsapError, match="base_resolution 32: choose one of"):
         check_resolution(G, 32)
     other = G.replace(config=dataclasses.replace(G.config, architecture="orig"))
-    with pytest.raises(LsapError, match="architecture 'skip', this one is 'orig'"):
+    with pytest.raises(LsapError, match="architecture 'skip' or a StyleGAN1, this generator is neither"):
         check_resolution(other, 4)
     space = parse_space("F/Z+")
     assert parse_space(space) is space and space.name == "f/z+"

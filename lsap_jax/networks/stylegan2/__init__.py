@@ -5,8 +5,8 @@ Modules are stateless: `params` is a plain nested dict whose names are those of 
 out (`lsap_jax.training`).
 """
 
-from lsap_jax.networks.stylegan2.config import GeneratorConfig, Layer
+from lsap_jax.networks.stylegan2.config import GeneratorConfig
 from lsap_jax.networks.stylegan2.mapping import Mapping
-from lsap_jax.networks.stylegan2.synthesis import NoiseMode, Synthesis, initial_params
+from lsap_jax.networks.stylegan2.synthesis import Synthesis
 
-__all__ = ["GeneratorConfig", "Layer", "Mapping", "NoiseMode", "Synthesis", "initial_params"]
+__all__ = ["GeneratorConfig", "Mapping", "Synthesis"]

@@ -1,4 +1,4 @@
-"""Configuration of a StyleGAN2 generator, and its layers as a table: no other module builds or splits their names."""
+"""Configuration of a StyleGAN2 generator, and its table of layers."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -6,32 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """A layer of a synthesis network that reads a style.
-
-    Attributes:
-        name: of its features, styles and noise.
-        row: index into ws of the w that its affine reads.
-        width: number of its styles.
-        channels: number of features that it makes.
-        resolution: side of these features.
-        kind: "conv" for layers on the way of the features, "torgb" for those that leave it.
-        affine: path of its affine's params in those of the synthesis network.
-    """
-
-    name: str
-    row: int
-    width: int
-    channels: int
-    resolution: int
-    kind: Literal["conv", "torgb"]
-    affine: tuple[str, ...]
+from lsap_jax.networks.layer_table import Layer, LayerTable
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorConfig:
+class GeneratorConfig(LayerTable):
     """Shape of a StyleGAN2 generator; everything that its weights do not determine.
 
     `channels[i]` is the number of feature channels at resolution 4·2^i. `resample_filter` holds normalised taps: 1-D
@@ -81,38 +60,8 @@ class GeneratorConfig:
         return _layers(self)
 
     @property
-    def layer(self) -> dict[str, Layer]:
-        """Name -> layer, in the order of `layers`."""
-        return {layer.name: layer for layer in self.layers}
-
-    @property
-    def row_layers(self) -> tuple[Layer, ...]:
-        """The layer of each row of ws: the conv that reads it, or torgb for the last row."""
-        return tuple(layer for layer in self.layers if layer.kind == "conv" or layer.row == self.num_ws - 1)
-
-    @property
-    def noise_layers(self) -> dict[str, int]:
-        """Layer name -> side of its noise map, lowest resolution first; empty where noise is not used."""
-        if not self.use_noise:
-            return {}
-        return {layer.name: layer.resolution for layer in self.layers if layer.kind == "conv"}
-
-    @property
-    def entries(self) -> dict[int, Layer]:
-        """Resolution -> layer whose output a base code of that size replaces, the first conv of the block; empty if
-        the architecture does not take one.
-        """
-        found: dict[int, Layer] = {}
-        for layer in self.layers if self.architecture == "skip" else ():
-            if layer.kind == "conv":
-                found.setdefault(layer.resolution, layer)
-        return found
-
-    def live_layers(self, base_resolution: int = 0) -> tuple[Layer, ...]:
-        """Layers whose styles reach the image: all of them, or those behind the entry of a base code of this size."""
-        if not base_resolution:
-            return self.layers
-        return self.layers[self.layers.index(self.entries[base_resolution]) + 1 :]
+    def takes_base_code(self) -> bool:
+        return self.architecture == "skip"
 
 
 @lru_cache(maxsize=64)

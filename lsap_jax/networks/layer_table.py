@@ -1,0 +1,81 @@
+"""The layers of a generator as a table, whatever its family: no other module builds or splits their names."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A layer of a synthesis network that reads a style.
+
+    Attributes:
+        name: of its features, styles and noise.
+        row: index into ws of the w that its affine reads.
+        width: number of its styles.
+        channels: number of features that it makes.
+        resolution: side of these features.
+        kind: "conv" for layers on the way of the features, "torgb" for those that leave it.
+        affine: path of its affine's params in those of the synthesis network.
+        styles_features: whether its style acts on the features that it makes (StyleGAN1), not on those that it reads.
+    """
+
+    name: str
+    row: int
+    width: int
+    channels: int
+    resolution: int
+    kind: Literal["conv", "torgb"]
+    affine: tuple[str, ...]
+    styles_features: bool = False
+
+
+class LayerTable:
+    """What the layers of a configuration say about it; a family's configuration has `layers` and `num_ws`."""
+
+    use_noise: bool
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that read a style, lowest resolution first: the order of StyleSpace."""
+        raise NotImplementedError
+
+    @property
+    def takes_base_code(self) -> bool:
+        """Whether the synthesis can start at the features of a layer."""
+        return True
+
+    @property
+    def layer(self) -> dict[str, Layer]:
+        """Name -> layer, in the order of `layers`."""
+        return {layer.name: layer for layer in self.layers}
+
+    @property
+    def row_layers(self) -> tuple[Layer, ...]:
+        """The layer of each row of ws: the conv that reads it, or torgb for a last row that no conv reads."""
+        convs = {layer.row: layer for layer in self.layers if layer.kind == "conv"}
+        return tuple(layer for layer in self.layers if convs.get(layer.row, layer) is layer)
+
+    @property
+    def noise_layers(self) -> dict[str, int]:
+        """Layer name -> side of its noise map, lowest resolution first; empty where noise is not used."""
+        if not self.use_noise:
+            return {}
+        return {layer.name: layer.resolution for layer in self.layers if layer.kind == "conv"}
+
+    @property
+    def entries(self) -> dict[int, Layer]:
+        """Resolution -> layer whose features a base code of that size replaces, the first conv of the block; empty if
+        the architecture does not take one.
+        """
+        found: dict[int, Layer] = {}
+        for layer in self.layers if self.takes_base_code else ():
+            if layer.kind == "conv":
+                found.setdefault(layer.resolution, layer)
+        return found
+
+    def live_layers(self, base_resolution: int = 0) -> tuple[Layer, ...]:
+        """Layers whose styles reach the image: all of them, or those that act on a base code of this size and above."""
+        if not base_resolution:
+            return self.layers
+        entry = self.entries[base_resolution]
+        return self.layers[self.layers.index(entry) + (not entry.styles_features) :]
