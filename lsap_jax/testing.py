@@ -15,8 +15,7 @@ from lsap_jax.models.basecode import BasecodeEncoder
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks import basecode as encoder
-from lsap_jax.networks import stylegan2
-from lsap_jax.networks.families import generator_shapes
+from lsap_jax.networks.families import FAMILIES, generator_shapes
 from lsap_jax.networks.stylegan2 import discriminator as critic
 from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.rendering.render import synthesise
@@ -31,8 +30,9 @@ def tiny_generator(
     basecode: bool = False,
     img_channels: int = 3,
     architecture: Literal["skip", "resnet", "orig"] = "skip",
+    family: Literal["stylegan1", "stylegan2"] = "stylegan2",
 ) -> Generator:
-    """A StyleGAN2 of 8 channels with z = w = 16 and two mapping layers, untrained but with noise and a w_avg that
+    """A StyleGAN of 8 channels with z = w = 16 and two mapping layers, untrained but with noise and a w_avg that
     matter.
 
     Args:
@@ -40,7 +40,8 @@ def tiny_generator(
     """
     rng = np.random.default_rng(seed)
     channels = (8,) * (img_resolution.bit_length() - 2)
-    config = stylegan2.GeneratorConfig(
+    own = {"architecture": architecture} if family == "stylegan2" else {}
+    config = FAMILIES[family].GeneratorConfig(
         img_resolution=img_resolution,
         channels=channels,
         z_dim=16,
@@ -48,7 +49,7 @@ def tiny_generator(
         layer_features=16,
         mapping_layers=2,
         img_channels=img_channels,
-        architecture=architecture,
+        **own,
     )
     params = random_leaves(generator_shapes(config), rng, 1 / config.mapping_lr_multiplier)
     parts: dict[str, Any] = {}

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lsap_jax.networks import stylegan2
+from lsap_jax.networks import stylegan1, stylegan2
 
-GeneratorConfig = stylegan2.GeneratorConfig
-FAMILIES: dict[str, ModuleType] = {"stylegan2": stylegan2}
+GeneratorConfig = stylegan1.GeneratorConfig | stylegan2.GeneratorConfig
+FAMILIES: dict[str, ModuleType] = {"stylegan1": stylegan1, "stylegan2": stylegan2}
 _FIRST = "stylegan2"  # the family of files that name none
 
 

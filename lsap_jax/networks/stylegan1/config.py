@@ -1,0 +1,66 @@
+"""Configuration of a StyleGAN1 generator, and its table of layers."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from lsap_jax.networks.layer_table import Layer, LayerTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig(LayerTable):
+    """Shape of a StyleGAN1 generator; everything that its weights do not determine.
+
+    `channels[i]` is the number of feature channels at resolution 4·2^i.
+
+    Attributes:
+        tanh: whether the image goes through tanh (IDInvert's models).
+    """
+
+    family: Literal["stylegan1"] = "stylegan1"
+    img_resolution: int
+    channels: tuple[int, ...]
+    z_dim: int = 512
+    c_dim: int = 0
+    w_dim: int = 512
+    img_channels: int = 3
+    mapping_layers: int = 8
+    layer_features: int = 512
+    embed_features: int = 0
+    mapping_lr_multiplier: float = 0.01
+    w_avg_beta: float = 0.995
+    tanh: bool = False
+    use_noise: bool = True
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Block resolutions, 4 to `img_resolution`."""
+        return tuple(4 << i for i in range(len(self.channels)))
+
+    @property
+    def num_ws(self) -> int:
+        """Style vectors per image: two per block."""
+        return 2 * len(self.channels)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Two per block, lowest resolution first; the first one makes its features of the learned constant."""
+        return _layers(self)
+
+
+@lru_cache(maxsize=64)
+def _layers(config: GeneratorConfig) -> tuple[Layer, ...]:
+    return tuple(
+        Layer(
+            name=f"b{resolution}.conv{half}",
+            row=2 * i + half,
+            width=2 * width,  # a scale and a shift for each channel
+            channels=width,
+            resolution=resolution,
+            kind="conv",
+            affine=(f"b{resolution}", f"conv{half}", "affine"),
+            styles_features=True,
+        )
+        for i, (resolution, width) in enumerate(zip(config.resolutions, config.channels, strict=True))
+        for half in (0, 1)
+    )
