@@ -16,7 +16,7 @@ class Part:
 
     Attributes:
         kind: "generator", "discriminator", "basecode", "backbone", "lpips_lin", "lpips", "inception",
-            "inception_resnet_v1", "arcface", "mtcnn" or "codes".
+            "inception_resnet_v1", "arcface", "dlib_resnet", "mtcnn" or "codes".
         config: JSON-able description of the architecture; its keys depend on `kind`.
         arrays: canonical name -> float32 array in torch layouts (OIHW, [out, in]). Generators and discriminators have
             the names of NVlabs/stylegan2-ada-pytorch, biases of the style affines including their 1, up-sampling

@@ -6,7 +6,18 @@ To add a dialect, write a module with a test and a reader, and add a row here.
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from convert_weights import basecode, codes, faces, inception, mtcnn, nvlabs, nvlabs_file, perceptual, tensorflow
+from convert_weights import (
+    basecode,
+    codes,
+    dlib_file,
+    faces,
+    inception,
+    mtcnn,
+    nvlabs,
+    nvlabs_file,
+    perceptual,
+    tensorflow,
+)
 from convert_weights import state_dicts as sd
 from convert_weights.archive import Archive
 from convert_weights.builders import NAMESPACE, NETWORK
@@ -45,6 +56,7 @@ def anywhere(test: Callable[[str], bool]) -> Callable[[Structure], bool]:
 STYLEGAN1 = "is a StyleGAN1 generator, which is not supported; use a StyleGAN2 checkpoint"
 DIALECTS: tuple[Dialect, ...] = (
     Dialect("wheel of facenet-pytorch", lambda s: isinstance(s.root, Archive), lambda s: mtcnn.wheel(s.root)),
+    Dialect("dlib", lambda s: s.container == "dlib file", lambda s: dlib_file.face_network(s.root)),
     Dialect("NVlabs .npz", lambda s: s.container == ".npz" and bool(nvlabs.state_dicts(s.own)[0]), nvlabs_file.npz),
     Dialect("codes in numpy's files", lambda s: s.container in (".npz", ".npy"), codes.numpy_file),
     Dialect("TensorFlow StyleGAN2", lambda s: tensorflow.is_networks(s.root), lambda s: tensorflow.networks(s.root)),

@@ -11,6 +11,7 @@ from convert_weights import mtcnn
 from convert_weights.archive import Archive
 from convert_weights.checkpoint import Checkpoint, ConversionError, shown
 from convert_weights.dialects import in_dialect
+from convert_weights.dlib_file import is_dlib
 from convert_weights.npy import MAGIC, npy_tensor, npz_tensors
 from convert_weights.structure import Structure
 from convert_weights.torch_file import LEGACY_START, read_legacy, read_plain, read_zip
@@ -35,8 +36,8 @@ def read(path: str | os.PathLike) -> Checkpoint:
         path: NVlabs (stylegan2-ada-pytorch, stylegan3 repository) or TensorFlow StyleGAN2 pickle, whole-generator save,
             rosinality, pSp/e4e or GenForce checkpoint, `.npz` with NVlabs names, torchvision VGG16/AlexNet/SqueezeNet
             1.1, LPIPS linear layers, FID's Inception v3, facenet-pytorch's Inception-ResNet v1, ArcFace's IR-SE50,
-            facenet-pytorch's wheel or one of MTCNN's networks in it, BDInvert base-code encoder, or latent codes. Its
-            name and suffix do not matter.
+            dlib's face recognition network, facenet-pytorch's wheel or one of MTCNN's networks in it, BDInvert
+            base-code encoder, or latent codes. Its name and suffix do not matter.
     Returns:
         the weights in canonical names; see `Checkpoint`.
     Raises:
@@ -82,6 +83,8 @@ def _opened(file: BinaryIO, size: int) -> Structure:
             raise ConversionError(reason)
     # mapped, not read: only the pages of tensors that are used are ever in memory
     data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    if is_dlib(start):
+        return Structure(data, "dlib file")
     if start.startswith(MAGIC):
         return Structure({"array": npy_tensor(data)}, ".npy")
     if start.startswith(LEGACY_START):

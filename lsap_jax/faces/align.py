@@ -10,6 +10,9 @@ from PIL import Image, ImageFilter
 BY_EYES, BY_MOUTH = 2.0, 1.8  # half the crop's side, in distances between the eyes and from eyes to mouth
 DOWN = 0.1  # of the way from the eyes to the mouth to the crop's centre
 SUPERSAMPLING = 4
+# Centres of the eyes in the square that dlib cuts out, in sides: the means of the corners in its table of mean places
+# (dlib/image_transforms/interpolation.h, get_face_chip_details), with padding 0.25.
+DLIB_EYES = ((0.31822, 0.31427), (0.66854, 0.31415))
 _MARGIN = 0.1  # around the crop that the blur may need, in sides of the crop
 _PADDING, _BLUR = 0.3, 0.02  # the least padding and the blur of its border, in sides
 _CLOSE = 4  # px to the picture's edge from which it is padded
@@ -46,6 +49,28 @@ def crop_quad(landmarks: np.ndarray) -> np.ndarray:
     return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y])
 
 
+def eyes_quad(landmarks: np.ndarray) -> np.ndarray:
+    """Corners [4, 2] of the square that has the eyes where dlib's 5-point alignment puts them (padding 0.25).
+
+    dlib fits the corners of the eyes and the nose; here the centres of the eyes decide, as `detect` finds them.
+
+    Args:
+        landmarks: as for `crop_quad`.
+
+    Raises:
+        ValueError: both eyes in one point.
+    """
+    left, right = np.asarray(landmarks, np.float64)[:2] - 0.5
+    across = right - left
+    if not np.isfinite(across).all() or not across.any():
+        raise ValueError(f"eyes at {left.tolist()} and {right.tolist()} give no direction")
+    x = across / (DLIB_EYES[1][0] - DLIB_EYES[0][0])  # a side of the square
+    y = np.array([-x[1], x[0]])
+    u, v = np.mean(DLIB_EYES, axis=0)
+    corner = (left + right) / 2 - u * x - v * y
+    return np.stack([corner, corner + y, corner + x + y, corner + x])
+
+
 def quad_side(quad: np.ndarray) -> float:
     """Side of the square, in pixels."""
     return float(np.hypot(*(quad[3] - quad[0])))
@@ -63,8 +88,17 @@ def align(picture: Image.Image | np.ndarray, landmarks: np.ndarray, resolution: 
         landmarks: as for `crop_quad`.
         resolution: R, in pixels.
     """
+    return cut_out(picture, crop_quad(landmarks), resolution)
+
+
+def cut_out(picture: Image.Image | np.ndarray, quad: np.ndarray, resolution: int) -> np.ndarray:
+    """A square of a picture, as `align` makes it: uint8 [R, R, 3].
+
+    Args:
+        quad: [4, 2], its corners, as `crop_quad` gives them.
+    """
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    image, quad = image if image.mode == "RGB" else image.convert("RGB"), crop_quad(landmarks)
+    image = image if image.mode == "RGB" else image.convert("RGB")
     image, quad = _scaled_down(image, quad, resolution)
     image, quad = _cut(image, quad)
     image, quad = _padded(image, quad)

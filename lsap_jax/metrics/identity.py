@@ -1,37 +1,87 @@
 """Whether two images show the same person: the cosine between face embeddings.
 
-Facenet's is the measure of arXiv 2307.08995, Figure 6; ArcFace's is what the identity losses of encoders minimise.
-Their values do not compare with each other.
+Facenet's is the measure of arXiv 2307.08995, Figure 6; ArcFace's is what the identity losses of encoders minimise;
+dlib's comes with the package. Their values do not compare with each other.
 
-    embedder = load("vggface2.safetensors", *EMBEDDERS)
+    embedder = load_embedder("dlib")
     similarity, failures = compare_identities(embedder, load_detector(), originals, edited)
 """
 
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from lsap_jax.errors import LsapError
-from lsap_jax.models.embedder import ARCFACE, FACE_SIZE, Embedder, Images, embed_pictures, to_levels
+from lsap_jax.faces.align import cut_out, eyes_quad
+from lsap_jax.models.embedder import (
+    ARCFACE,
+    DLIB,
+    EMBEDDERS,
+    FACE_SIZE,
+    FACENET,
+    Embedder,
+    Images,
+    embed_pictures,
+    to_levels,
+)
+from lsap_jax.models.network_file import load
+from lsap_jax.networks import dlib_resnet
 
 if TYPE_CHECKING:
-    from lsap_jax.faces.detect import Detector
+    from lsap_jax.faces.detect import Detector, Faces
 
 NO_ORIGINAL, NO_EDITED = "no face in the original", "no face in the edited image"
 NEITHER = "no face in the original, nor in the edited image"
 
 
-def face_crops(detector: "Detector", images: Images, size: int = FACE_SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """The largest face of every image, as facenet-pytorch crops it by default.
+def load_embedder(source: str | Path) -> Embedder:
+    """A face network: "dlib" (bundled), a file that `lsap-jax convert` wrote, or an original.
+
+    Raises:
+        LsapError, ConversionError: there is no such file, it is damaged, or holds something else.
+    """
+    bundled = Path(str(resources.files("lsap_jax") / "assets")) / f"{DLIB}.safetensors"
+    found: Embedder = load(bundled if str(source) == "dlib" else source, *EMBEDDERS)
+    return found
+
+
+Cut = Callable[[np.ndarray, "Faces", int], np.ndarray | None]
+
+
+def boxed(picture: np.ndarray, faces: "Faces", size: int) -> np.ndarray | None:
+    """The largest face as facenet-pytorch crops it by default: uint8 [size, size, 3], or None outside of the picture.
 
     The detector's box, without a margin, is clipped to the image and cut to whole pixels, and what is inside is resized
     by Pillow's antialiased bilinear filter; a box that is no square becomes one.
+    """
+    height, width = picture.shape[:2]
+    left, top, right, bottom = (float(v) for v in faces.boxes[0])
+    box = int(max(left, 0)), int(max(top, 0)), int(min(right, width)), int(min(bottom, height))
+    if box[0] >= box[2] or box[1] >= box[3]:
+        return None
+    crop = Image.fromarray(picture[box[1] : box[3], box[0] : box[2]])
+    return np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def by_eyes(picture: np.ndarray, faces: "Faces", size: int) -> np.ndarray | None:
+    """The largest face with its eyes where dlib puts them: uint8 [size, size, 3]."""
+    return cut_out(picture, eyes_quad(faces.landmarks[0]), size)
+
+
+def face_crops(
+    detector: "Detector", images: Images, size: int = FACE_SIZE, cut: Cut = boxed
+) -> tuple[np.ndarray, np.ndarray]:
+    """The largest face of every image.
 
     Args:
         detector: of `lsap_jax.faces.detect.load_detector`.
         images: [N, H, W, C], or N arrays [H, W, C] of any sizes, as for `embed`.
         size: pixels a side.
+        cut: `boxed` (facenet-pytorch) or `by_eyes` (dlib).
 
     Returns:
         uint8 [N, size, size, 3], black where there is no face, and bool [N], whether there is one.
@@ -47,30 +97,26 @@ def face_crops(detector: "Detector", images: Images, size: int = FACE_SIZE) -> t
     for k, (picture, faces) in enumerate(zip(pictures, detect(detector, pictures), strict=True)):
         if not len(faces.boxes):
             continue
-        height, width = picture.shape[:2]
-        left, top, right, bottom = (float(v) for v in faces.boxes[0])
-        box = int(max(left, 0)), int(max(top, 0)), int(min(right, width)), int(min(bottom, height))
-        if box[0] < box[2] and box[1] < box[3]:  # else nothing of the face is in the image
-            found[k] = True
-            crop = Image.fromarray(picture[box[1] : box[3], box[0] : box[2]])
-            crops[k] = np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR))
+        crop = cut(picture, faces, size)
+        if crop is not None:
+            crops[k], found[k] = crop, True
     return crops, found
 
 
 def face_embeddings(
     embedder: Embedder, detector: "Detector | None", images: Images, batch_size: int = 32
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors of the largest face of every image.
+    """Vectors of the largest face of every image.
 
     Args:
-        embedder: of `load(path, *EMBEDDERS)`.
+        embedder: of `load_embedder`.
         detector: of `lsap_jax.faces.detect.load_detector`; None where the images are aligned faces already, which are
             taken whole. "arcface" takes aligned images only.
         images: [N, H, W, C], or N arrays [H, W, C], as for `embed`.
         batch_size: images at once in the network.
 
     Returns:
-        [N, 512] float32, NaN where there is no face, and bool [N], whether there is one.
+        [N, D] float32, NaN where there is no face, and bool [N], whether there is one.
 
     Raises:
         LsapError: see `embed`; or a detector is given to "arcface".
@@ -83,14 +129,17 @@ def face_embeddings(
             "ArcFace takes the fixed crop of an aligned image, not a detector's box; leave the detector out, and align "
             "the images first if they are not"
         )
-    crops, found = face_crops(detector, images)
+    crops, found = face_crops(detector, images, *_CUTS[embedder.record.name])
     # With the black ones: the shapes do not depend on what is found.
     vectors = embed_pictures(embedder, list(crops), batch_size)
     return np.where(found[:, None], vectors, np.float32(np.nan)), found
 
 
+_CUTS: dict[str, tuple[int, Cut]] = {FACENET: (FACE_SIZE, boxed), DLIB: (dlib_resnet.RESOLUTION, by_eyes)}
+
+
 def identity_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine [N] between embeddings [N, 512], from -1 to 1, higher for the same person; float64.
+    """Cosine [N] between embeddings [N, D], from -1 to 1, higher for the same person; float64.
 
     Rows of NaN (no face) give NaN.
 
@@ -99,7 +148,7 @@ def identity_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 2 or a.shape != b.shape:
-        raise LsapError(f"identity similarity needs two sets of embeddings [N, 512], got {a.shape} and {b.shape}")
+        raise LsapError(f"identity similarity needs two sets of embeddings [N, D], got {a.shape} and {b.shape}")
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.sum(a * b, axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny)
 

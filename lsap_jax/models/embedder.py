@@ -1,15 +1,18 @@
 """Face networks with their weights, and the unit vectors that they turn faces into.
 
-Both come from their public files: facenet-pytorch's Inception-ResNet v1 ("inception_resnet_v1", of the crop that MTCNN
-finds) and ArcFace's IR-SE50 ("arcface", of a fixed crop of an aligned image).
+They come from their public files: facenet-pytorch's Inception-ResNet v1 ("inception_resnet_v1", of the crop that MTCNN
+finds), ArcFace's IR-SE50 ("arcface", of a fixed crop of an aligned image) and dlib's ResNet ("dlib_resnet", of a face
+whose eyes are where dlib puts them). dlib's comes with the package.
 
-References: Schroff et al., FaceNet (CVPR 2015); Deng et al., ArcFace (CVPR 2019); facenet-pytorch's defaults.
+References: Schroff et al., FaceNet (CVPR 2015); Deng et al., ArcFace (CVPR 2019); facenet-pytorch's defaults; King,
+dlib_face_recognition_resnet_model_v1 (dlib-models).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +20,11 @@ from flax import struct
 from PIL import Image
 
 from lsap_jax.errors import LsapError
-from lsap_jax.networks import inception_resnet, irse
+from lsap_jax.networks import dlib_resnet, inception_resnet, irse
 from lsap_jax.pixels import to_uint8
 
-FACENET, ARCFACE = EMBEDDERS = ("inception_resnet_v1", "arcface")  # the kinds of the files, the names in results
+# The kinds of the files, the names in results.
+FACENET, ARCFACE, DLIB = EMBEDDERS = ("inception_resnet_v1", "arcface", "dlib_resnet")
 FACE_SIZE = inception_resnet.RESOLUTION
 
 Images = np.ndarray | Sequence[np.ndarray]
@@ -31,7 +35,7 @@ class EmbedderRecord:
     """The facts that define an embedding, for results.
 
     Attributes:
-        name: "inception_resnet_v1" or "arcface".
+        name: one of `EMBEDDERS`.
         network: the architecture.
         trained_on: the training set, if the file states it.
         weights: the SHA-256 of the tensors.
@@ -71,11 +75,19 @@ _FACTS: dict[str, dict[str, Any]] = {
         "resize": "adaptive averages to 256 px, and of the crop to 112 px",
         "range": "[-1, 1]: level / 127.5 - 1",
     },
+    DLIB: {
+        "network": "dlib's face recognition ResNet, 128 features, not of unit length",
+        "resolution": dlib_resnet.RESOLUTION,
+        "crop": "a square with the eyes where dlib's 5-point alignment puts them (padding 0.25), by MTCNN's eyes; the "
+        "whole image where no detector is given",
+        "resize": "bilinear at 4 times the size, then Lanczos; Pillow's bilinear filter of whole images",
+        "range": "(level - mean) / 256, the mean of red, green, blue 122.782, 117.001, 104.298",
+    },
 }
 
 
 class Embedder(struct.PyTreeNode, kw_only=True):
-    """A face network with its weights: `params` of `InceptionResnetV1` or `Irse50`, and the record that defines it."""
+    """A face network with its weights: `params` of its network, and the record that defines it."""
 
     params: Mapping[str, Any]
     record: EmbedderRecord = struct.field(pytree_node=False)
@@ -96,24 +108,48 @@ def embedder_of(
 
 
 def embeddings(embedder: Embedder, images: jax.Array) -> jax.Array:
-    """Unit vectors [B, 512] of images [B, H, W, 3] in [-1, 1]; pure, so that it can be traced and differentiated.
+    """Vectors [B, D] of images [B, H, W, 3] in [-1, 1]; pure, so that it can be traced and differentiated.
+
+    They are unit vectors of 512 numbers, or dlib's descriptors of 128.
 
     Args:
-        embedder: of `load(path, *EMBEDDERS)`.
-        images: faces of 160 x 160 px for "inception_resnet_v1", aligned images of any size for "arcface".
+        embedder: of `lsap_jax.metrics.identity.load_embedder`.
+        images: faces of 160 x 160 px for "inception_resnet_v1", of 150 x 150 px for "dlib_resnet", aligned images
+            of any size for "arcface".
 
     Raises:
         LsapError: the images have another size.
     """
-    if embedder.record.name == ARCFACE:
-        return irse.Irse50().apply({"params": embedder.params}, irse.aligned_crop(images))  # type: ignore[return-value]
-    if images.shape[1:3] != (FACE_SIZE, FACE_SIZE):
+    size = face_size(embedder)
+    if size is not None and images.shape[1:3] != (size, size):
         raise LsapError(
-            f"Inception-ResNet v1 takes faces of {FACE_SIZE} x {FACE_SIZE} px, got {images.shape[1]} x "
-            f"{images.shape[2]}; crop them with face_crops, or use embed"
+            f"{embedder.record.network} takes faces of {size} x {size} px, got {images.shape[1]} x {images.shape[2]}; "
+            "crop them with face_crops, or use embed"
         )
-    network = inception_resnet.InceptionResnetV1()
-    return network.apply({"params": embedder.params}, images * (127.5 / 128.0))  # type: ignore[return-value]
+    row = _NETWORKS[embedder.record.name]
+    return row.network.apply({"params": embedder.params}, row.prepared(images))  # type: ignore[return-value]
+
+
+class _Network(NamedTuple):
+    """A row: the network, the number of its features, and what it is given of images in [-1, 1]."""
+
+    network: nn.Module
+    features: int
+    prepared: Callable[[jax.Array], jax.Array]
+
+
+_NETWORKS = {
+    FACENET: _Network(
+        inception_resnet.InceptionResnetV1(), inception_resnet.FEATURES, lambda images: images * (127.5 / 128.0)
+    ),
+    ARCFACE: _Network(irse.Irse50(), irse.FEATURES, irse.aligned_crop),
+    DLIB: _Network(dlib_resnet.DlibResnet(), dlib_resnet.FEATURES, lambda images: (images + 1) * 127.5),
+}
+
+
+def face_size(embedder: Embedder) -> int | None:
+    """Pixels a side of the faces that it takes; None if it takes aligned images and crops them itself."""
+    return None if embedder.record.name == ARCFACE else embedder.record.resolution
 
 
 @jax.jit
@@ -122,17 +158,17 @@ def _of_levels(embedder: Embedder, levels: jax.Array) -> jax.Array:
 
 
 def embed(embedder: Embedder, images: np.ndarray, batch_size: int = 32) -> np.ndarray:
-    """Unit vectors of images, for `identity_similarity`; `embedder.record` defines them.
+    """Vectors of images, for `identity_similarity`; `embedder.record` defines them.
 
     Args:
-        embedder: of `load(path, *EMBEDDERS)`.
+        embedder: of `lsap_jax.metrics.identity.load_embedder`.
         images: [N, H, W, C] with C of 1 (repeated) or 3, uint8, or float in [-1, 1] (rounded to 256 levels, as in
-            an image file). Faces (see `face_crops`) for "inception_resnet_v1", resized to
-            160 px; aligned images for "arcface", which crops them itself.
+            an image file). Faces (see `face_crops`), resized to `face_size`; aligned images for "arcface", which crops
+            them itself.
         batch_size: images per call; the last batch is padded, so that one program runs them all.
 
     Returns:
-        [N, 512] float32.
+        [N, D] float32, D of 512 or, for dlib's, 128.
 
     Raises:
         LsapError: the images have another shape or type, or floats are not finite.
@@ -147,13 +183,13 @@ def embed_pictures(embedder: Embedder, pictures: Sequence[np.ndarray], batch_siz
     if batch_size < 1:
         raise LsapError(f"batch_size {batch_size} is not a number of images; give 1 or more")
     if not pictures:
-        return np.zeros((0, inception_resnet.FEATURES), np.float32)
+        return np.zeros((0, _NETWORKS[embedder.record.name].features), np.float32)
     size = min(batch_size, len(pictures))
     out = []
     for start in range(0, len(pictures), size):
         chunk = list(pictures[start : start + size])
-        if embedder.record.name == FACENET:
-            chunk = [_resized(picture) for picture in chunk]
+        if (side := face_size(embedder)) is not None:
+            chunk = [_resized(picture, side) for picture in chunk]
         if any(picture.shape != chunk[0].shape for picture in chunk):
             raise LsapError("aligned images of several sizes cannot be embedded together; give them one size at a time")
         padded = np.stack(chunk + [np.zeros_like(chunk[0])] * (size - len(chunk)))
@@ -175,8 +211,8 @@ def to_levels(image: np.ndarray) -> np.ndarray:
     return np.repeat(levels, 3, axis=-1) if levels.shape[-1] == 1 else levels
 
 
-def _resized(picture: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] at 160 px, by Pillow's antialiased bilinear filter."""
-    if picture.shape[:2] == (FACE_SIZE, FACE_SIZE):
+def _resized(picture: np.ndarray, side: int) -> np.ndarray:
+    """uint8 [H, W, 3] at this size, by Pillow's antialiased bilinear filter."""
+    if picture.shape[:2] == (side, side):
         return picture
-    return np.asarray(Image.fromarray(picture).resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR))

@@ -16,8 +16,8 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.models.latent_encoder import LatentEncoder
 from lsap_jax.networks import attributes as attributes_network
 from lsap_jax.networks import basecode as basecode_network
+from lsap_jax.networks import dlib_resnet, inception_resnet, irse, latent_encoder, mtcnn
 from lsap_jax.networks import inception as inception_network
-from lsap_jax.networks import inception_resnet, irse, latent_encoder, mtcnn
 from lsap_jax.networks import perceptual as perceptual_network
 from lsap_jax.networks.families import generator_config, generator_shapes
 from lsap_jax.networks.parameters import CANONICAL, LEAVES, Layout, flat
@@ -155,8 +155,8 @@ _ROWS = (
         Kind(
             name=name,
             what=what,
-            remedy="convert 20180402-114759-vggface2.pt of facenet-pytorch, or ArcFace's model_ir_se50.pth, with "
-            "`lsap-jax convert`",
+            remedy="convert 20180402-114759-vggface2.pt of facenet-pytorch, ArcFace's model_ir_se50.pth, or dlib's "
+            "dlib_face_recognition_resnet_model_v1.dat with `lsap-jax convert`, or name the bundled one: dlib",
             config=dict,
             shapes=no_configuration(network.param_shapes),
             holder=face_network(name),
@@ -164,6 +164,7 @@ _ROWS = (
         for name, what, network in (
             (embedder.FACENET, "Inception-ResNet v1", inception_resnet),
             (embedder.ARCFACE, "ArcFace's IR-SE50", irse),
+            (embedder.DLIB, "dlib's face recognition network", dlib_resnet),
         )
     ),
     Kind(

@@ -8,10 +8,10 @@ from ml_collections import ConfigDict
 
 from lsap_jax.experiments.edit_quality.quality import Judges
 from lsap_jax.faces.detect import load_detector
+from lsap_jax.metrics.identity import load_embedder
 from lsap_jax.models import embedder as embedders
 from lsap_jax.models.attributes_file import load_attributes
 from lsap_jax.models.generator import Generator
-from lsap_jax.models.network_file import load
 
 NONE = "none"
 
@@ -29,7 +29,7 @@ def choose_judges(
         LsapError: a file is not what it should be, or belongs to another generator.
     """
     attributes = None if config.attributes == NONE else load_attributes(config.attributes or None, G)
-    embedder = load(config.identity, *embedders.EMBEDDERS) if config.identity else None
+    embedder = load_embedder(config.identity) if config.identity else None
     aligned = embedder is not None and embedder.record.name == embedders.ARCFACE
     if aligned and config.detect:
         tell("ArcFace takes the images as aligned: no face is looked for")

@@ -1,0 +1,211 @@
+"""dlib's face recognition network: its file, its descriptors against dlib's own, and faces cut out by the eyes."""
+
+import io
+import math
+import struct
+from functools import cache
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from parity import assert_parity
+from PIL import Image
+from skimage import data as photographs
+
+import convert_weights
+from convert_weights import dlib_file
+from convert_weights.checkpoint import ConversionError
+from lsap_jax.faces.detect import load_detector
+from lsap_jax.metrics.identity import compare_identities, face_embeddings, identity_similarity, load_embedder
+from lsap_jax.models.embedder import embed
+from lsap_jax.networks import dlib_resnet
+from lsap_jax.networks.parameters import flat
+
+VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "dlib.npz"
+UNEVEN = ("affine_", "add_prev_")  # layers with another flag
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Chips that dlib cut out of a photograph and of ten similarity transforms of it, and dlib's descriptors with the
+    weights rounded as the bundled ones are.
+    """
+    with np.load(VECTORS) as file:
+        chips = [np.asarray(Image.open(io.BytesIO(file[f"chip{k}"].tobytes())).convert("RGB")) for k in range(11)]
+        return np.stack(chips), file["descriptors"]
+
+
+@cache
+def embedder():
+    return load_embedder("dlib")
+
+
+def transformed(picture: Image.Image) -> list[np.ndarray]:
+    """The picture, and ten similarity transforms of it around the face: those of the reference."""
+    rng = np.random.default_rng(0)
+    found = [np.asarray(picture)]
+    for _ in range(10):
+        angle, scale, (x, y) = math.radians(rng.uniform(-25, 25)), rng.uniform(0.7, 1.4), (224, 110)
+        dx, dy = rng.uniform(-20, 20, 2)
+        c, s = math.cos(angle) / scale, math.sin(angle) / scale
+        matrix = (c, s, x - c * (x + dx) - s * (y + dy), -s, c, y + s * (x + dx) - c * (y + dy))
+        moved = picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+        found.append(np.asarray(moved))
+    return found
+
+
+def test_descriptors_are_dlibs(reference):
+    chips, descriptors = reference
+    assert_parity("dlib", "descriptors", embed(embedder(), chips), descriptors)
+
+
+def test_faces_are_cut_out_as_dlib_does(reference):
+    _, descriptors = reference
+    pictures = transformed(Image.fromarray(photographs.astronaut()))
+    found, there = face_embeddings(embedder(), load_detector(), pictures)
+    assert there.all()
+    # Two pictures of one person are up to 0.6 apart; dlib's alignment also sees the nose.
+    assert np.linalg.norm(found - descriptors, axis=1).max() < 0.2
+    assert identity_similarity(found, descriptors).min() > 0.99
+
+
+def test_a_picture_without_a_face_is_told():
+    grey = np.full((1, 64, 64, 3), 128, np.uint8)
+    found = compare_identities(embedder(), load_detector(), grey, grey)
+    assert np.isnan(found.similarity).all() and len(found.failures) == 1
+
+
+def test_sums_of_branches_of_two_sizes():
+    a, b = np.ones((1, 2, 3, 1), np.float32), np.full((1, 3, 2, 2), 10, np.float32)
+    total = np.asarray(dlib_resnet.padded_sum(a, b))
+    assert total.shape == (1, 3, 3, 2)
+    np.testing.assert_array_equal(total[0, :, :, 0], [[11, 11, 1], [11, 11, 1], [10, 10, 0]])
+    np.testing.assert_array_equal(total[0, :, :, 1], [[10, 10, 0]] * 3)
+
+
+def whole(value: int) -> bytes:
+    size = max(1, (abs(value).bit_length() + 7) // 8)
+    return bytes([size | (0x80 if value < 0 else 0)]) + abs(value).to_bytes(size, "little")
+
+
+def real(value: float) -> bytes:
+    """As dlib writes the floats of its own file: 24 bits of mantissa, 16 after whole numbers lose their zeros."""
+    mantissa, exponent = math.frexp(value)
+    mantissa, exponent = int(mantissa * 2**24), exponent - 24
+    for _ in range(3):
+        if mantissa and mantissa & 0xFF == 0:
+            mantissa, exponent = mantissa >> 8, exponent + 8
+    return whole(mantissa) + whole(exponent)
+
+
+def text(value: str) -> bytes:
+    return whole(len(value)) + value.encode()
+
+
+def tensor(a: np.ndarray, shape: tuple[int, ...]) -> bytes:
+    return whole(2) + b"".join(map(whole, shape)) + np.asarray(a, "<f4").tobytes()
+
+
+def alias(*shape: int) -> bytes:
+    return whole(1) + b"".join(map(whole, shape))
+
+
+def factors() -> bytes:
+    return real(1.0) * 3 + whole(0) + whole(11)
+
+
+def written(arrays: dict[str, np.ndarray]) -> bytes:
+    """The network as dlib writes it."""
+    layers = list(dlib_file._expected())
+    # Tags and skips have version 1, other layers 2, the innermost one 3; only their number is of interest here.
+    out = whole(1) + text("loss_metric_2") + real(0.04) + real(0.6) + whole(2) * (len(layers) - 1) + whole(3)
+    out += text(dlib_file.INPUT) + b"".join(map(real, dlib_resnet.MEAN)) + whole(150) * 2
+    at = -1
+    for index, (name, settings) in enumerate(layers):
+        out += text(name)
+        at += name == "con_4"
+        if name == "con_4":
+            weight, bias = arrays[f"layer{at}.conv.weight"], arrays[f"layer{at}.conv.bias"]
+            numbers = np.concatenate([weight.reshape(-1), bias])
+            out += tensor(numbers, (numbers.size, 1, 1, 1)) + b"".join(map(whole, settings))
+            out += alias(*weight.shape) + alias(1, len(bias), 1, 1) + factors()
+        elif name == "affine_":
+            numbers = np.concatenate([arrays[f"layer{at}.scale"], arrays[f"layer{at}.shift"]])
+            half = alias(1, numbers.size // 2, 1, 1)
+            out += tensor(numbers, (numbers.size, 1, 1, 1)) + half * 2 + whole(0)
+        elif name == "fc_2":
+            weight = arrays["fc.weight"].T
+            out += whole(128) + whole(256) + tensor(weight, (256, 128, 1, 1))
+            out += alias(256, 128, 1, 1) + alias(0, 0, 0, 0) + whole(1) + factors()
+        else:
+            out += b"".join(map(whole, settings))
+        out += (b"111" if name in UNEVEN else b"110") + tensor(np.zeros(0), (0,) * 4) * 3
+        out += whole(1) if index == 0 else b""
+    return out
+
+
+@pytest.fixture(scope="module")
+def arrays() -> dict[str, np.ndarray]:
+    """Other weights in the network's canonical layouts."""
+    rng = np.random.default_rng(0)
+    shapes = {".".join(path): leaf.shape for path, leaf in _leaves(dlib_resnet.param_shapes())}
+    turned = {name: shape[::-1] if name.endswith("weight") else shape for name, shape in shapes.items()}
+    turned |= {name: (s[0], s[1], s[3], s[2]) for name, s in turned.items() if len(s) == 4}
+    return {name: rng.standard_normal(shape, np.float32) for name, shape in turned.items()}
+
+
+def _leaves(tree, path=()):
+    for name, value in tree.items():
+        yield from _leaves(value, (*path, name)) if isinstance(value, dict) else [((*path, name), value)]
+
+
+def test_its_file_is_read(arrays, tmp_path):
+    path = tmp_path / "renamed.bin"
+    path.write_bytes(written(arrays))
+    checkpoint = convert_weights.read(path)
+    part = checkpoint.parts["dlib_resnet"]
+    assert part.config["resolution"] == 150 and np.allclose(part.config["mean"], dlib_resnet.MEAN)
+    assert part.arrays.keys() == arrays.keys()
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(part.arrays[name], value)
+    params = load_embedder(path).params
+    jax.tree.map(
+        lambda leaf, shape: np.testing.assert_equal(leaf.shape, shape.shape), params, dlib_resnet.param_shapes()
+    )
+    assert sum(a.size for a in flat(params).values()) == 5_614_592
+
+
+def test_other_and_damaged_files_are_refused(arrays):
+    data = written(arrays)
+    with pytest.raises(ConversionError, match="bytes behind the network"):
+        dlib_file.face_network(memoryview(data + b"x"))
+    for end in (20, 200, 5000, len(data) - 1):
+        with pytest.raises(ConversionError):
+            dlib_file.face_network(memoryview(data[:end]))
+    for old, new in (
+        (b"input_rgb", b"input_abc"),
+        (b"relu_", b"elu__"),
+        (whole(2) + b"\x01\x03", whole(9) + b"\x01\x03"),
+    ):
+        with pytest.raises(ConversionError):
+            dlib_file.face_network(memoryview(data.replace(old, new, 1)))
+    huge = data.replace(
+        tensor(np.zeros(0), (0,) * 4), struct.pack("<BB", 1, 2) + (b"\x08" + b"\xff" * 7 + b"\x7f") * 4, 1
+    )
+    with pytest.raises(ConversionError, match="ends in the middle"):
+        dlib_file.face_network(memoryview(huge))
+
+
+def test_flipped_bits_are_refused_or_change_numbers_only(arrays):
+    data = bytearray(written(arrays))
+    ends = [0, 400, *range(20_000, len(data), len(data) // 40)]
+    for at in ends:
+        for place in (at, at + 1):
+            data[place] ^= 0x10
+            try:
+                found = dlib_file.face_network(memoryview(bytes(data))).parts["dlib_resnet"].arrays
+                assert {name: a.shape for name, a in found.items()} == {name: a.shape for name, a in arrays.items()}
+            except ConversionError:
+                pass
+            data[place] ^= 0x10
