@@ -143,21 +143,28 @@ class ResidualUnit(nn.Module):
 
 
 class InputLayer(nn.Module):
-    """3 x 3 convolution to 64 channels, norm, PReLU."""
+    """3 x 3 convolution, norm, PReLU."""
+
+    width: int = 64
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return Prelu(name="2")(Norm(name="1")(Kernel(Conv("0", 64, (3, 3)), name="0")(x)))
+        return Prelu(name="2")(Norm(name="1")(Kernel(Conv("0", self.width, (3, 3)), name="0")(x)))
 
 
 class Body(nn.Module):
     """The units in a row."""
 
+    units: tuple[Unit, ...] = UNITS
+
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for k, one in enumerate(UNITS):
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        """The output of every unit."""
+        found = []
+        for k, one in enumerate(self.units):
             x = ResidualUnit(one, name=str(k))(x)
-        return x
+            found.append(x)
+        return found
 
 
 class Linear(nn.Module):
@@ -184,7 +191,7 @@ class Irse50(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = Body(name="body")(InputLayer(name="input_layer")(x))
+        x = Body(name="body")(InputLayer(name="input_layer")(x))[-1]
         return unit(OutputLayer(name="output_layer")(x))
 
 

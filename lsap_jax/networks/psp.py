@@ -1,0 +1,235 @@
+"""The encoders of pSp, e4e, LSAP and ReStyle, and the W encoder of pSp and HyperStyle: images to ws.
+
+A trunk (IR-SE50, or ReStyle's ResNet34) makes feature maps, and a head per row of ws shrinks one of them to a vector
+("map2style"). pSp's heads read three maps, from a feature pyramid, ReStyle's the last one. Progressive encoders (e4e,
+LSAP) predict the first row and, for the others, their offsets from it. Params carry the names of the public files:
+`styles.0.convs.2.weight` becomes `params["styles"]["0"]["convs"]["2"]["weight"]`, in HWIO.
+
+References: Richardson et al., Encoding in Style (pSp, arXiv 2008.00951); Tov et al., Designing an Encoder for StyleGAN
+Image Manipulation (e4e, 2102.02766); Cao et al., LSAP (2209.12746); Alaluf et al., ReStyle (2104.02699) and HyperStyle
+(2111.15666).
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lsap_jax.networks.inception import Conv, Kernel
+from lsap_jax.networks.irse import UNITS, Body, InputLayer, Norm, Prelu, Unit
+from lsap_jax.networks.layers import FullyConnected
+
+_HIGHEST = jax.lax.Precision.HIGHEST  # no TF32 or bf16: codes of all devices compare
+SLOPE = 0.01  # of the heads' leaky ReLUs: torch's default
+# Heads of the pyramid by the first row they make: the map they read, and their number of convolutions.
+PYRAMID = ((0, 0, 4), (3, 1, 5), (7, 2, 6))
+RESNET34 = tuple(
+    Unit(width, 2 if k == 0 and width > 64 else 1)
+    for width, n in ((64, 3), (128, 4), (256, 6), (512, 3))
+    for k in range(n)
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PspConfig:
+    """Shape of an encoder.
+
+    Attributes:
+        num_ws, w_dim: of the codes; pSp's heads have as many channels as w.
+        heads: "pyramid" (pSp, e4e, LSAP), "last" (ReStyle), "single" (the W encoder: one vector for all rows).
+        progressive: whether rows after the first are offsets from it (e4e, LSAP, ReStyle-e4e).
+        trunk: "irse" or "resnet34".
+        units: (width, stride) of the trunk's residual units; the public files have those of IR-SE50 or ResNet34.
+        taps: units whose outputs are the three maps of the pyramid, the finest first; the last one is the trunk's end.
+        in_channels: 3, or 6 where the present image is seen beside the target (ReStyle).
+        input_resolution: px a side of the images that it was trained with.
+        passes: number of passes, each from the result of the one before (ReStyle); 1 elsewhere.
+    """
+
+    num_ws: int
+    w_dim: int = 512
+    heads: Literal["pyramid", "last", "single"] = "pyramid"
+    progressive: bool = False
+    trunk: Literal["irse", "resnet34"] = "irse"
+    units: tuple[tuple[int, int], ...] = UNITS
+    taps: tuple[int, int, int] = (6, 20, 23)
+    in_channels: int = 3
+    input_resolution: int = 256
+    passes: int = 1
+
+    @property
+    def slots(self) -> tuple[tuple[int, int], ...]:
+        """(map, number of convolutions) of the head of each row; maps count from the coarsest."""
+        if self.heads == "last":
+            return ((0, 4),) * self.num_ws
+        return tuple(next((m, n) for first, m, n in PYRAMID[::-1] if row >= first) for row in range(self.num_ws))
+
+
+def upsampled(x: jax.Array, height: int, width: int) -> jax.Array:
+    """[B, h, w, C] at another size by bilinear interpolation between pixel centres, corners on corners
+    (`torch.nn.functional.interpolate(mode="bilinear", align_corners=True)`).
+    """
+    for axis, size, formula in ((1, height, "oh,bhwc->bowc"), (2, width, "ow,bhwc->bhoc")):
+        if x.shape[axis] != size:
+            weights = jnp.asarray(corner_matrix(x.shape[axis], size), x.dtype)
+            x = jnp.einsum(formula, weights, x, precision=_HIGHEST)
+    return x
+
+
+def corner_matrix(source: int, size: int) -> np.ndarray:
+    """Weights [size, source] of 1-D linear interpolation that keeps the ends."""
+    at = np.linspace(0, source - 1, size)
+    low = np.minimum(at.astype(int), max(source - 2, 0))
+    share = at - low
+    matrix = np.zeros((size, source))
+    np.add.at(matrix, (np.arange(size), low), 1 - share)
+    np.add.at(matrix, (np.arange(size), np.minimum(low + 1, source - 1)), share)
+    return matrix
+
+
+class BiasedConv(nn.Module):
+    """Convolution with bias, padded by half its kernel."""
+
+    width: int
+    kernel: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.kernel, self.kernel, x.shape[-1], self.width)
+        weight = self.param("weight", nn.initializers.he_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        edge = self.kernel // 2
+        numbers = ("NHWC", "HWIO", "NHWC")
+        strides, padding = (self.stride,) * 2, [(edge, edge)] * 2
+        y = jax.lax.conv_general_dilated(x, weight, strides, padding, dimension_numbers=numbers, precision=_HIGHEST)
+        return y + bias[None, None, None]
+
+
+class Convs(nn.Module):
+    """Strided convolutions, each halving the sides, with leaky ReLUs; every other index is an activation."""
+
+    count: int
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for k in range(self.count):
+            x = nn.leaky_relu(BiasedConv(self.width, 3, 2, name=str(2 * k))(x), SLOPE)
+        return x
+
+
+class Head(nn.Module):
+    """A map to one row: strided convolutions down to one pixel, then an equalised linear layer."""
+
+    count: int
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = Convs(self.count, self.width, name="convs")(x)
+        return FullyConnected(self.width, name="linear")(x[:, 0, 0])
+
+
+class Heads(nn.Module):
+    """A head for each row."""
+
+    slots: tuple[tuple[int, int], ...]
+    width: int
+
+    @nn.compact
+    def __call__(self, maps: list[jax.Array]) -> jax.Array:
+        """Maps, the coarsest first, to rows [B, num_ws, w_dim]."""
+        rows = [Head(count, self.width, name=str(k))(maps[m]) for k, (m, count) in enumerate(self.slots)]
+        return jnp.stack(rows, axis=1)
+
+
+class BasicUnit(nn.Module):
+    """ResNet34's unit: two convolutions with norms; the shortcut is a convolution where the shape changes."""
+
+    unit: Unit
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width, stride = self.unit
+        y = nn.relu(Norm(name="bn1")(Kernel(Conv("conv1", width, (3, 3), stride), name="conv1")(x)))
+        y = Norm(name="bn2")(Kernel(Conv("conv2", width, (3, 3)), name="conv2")(y))
+        if x.shape[-1] != width or stride > 1:
+            x = Downsample(self.unit, name="downsample")(x)
+        return nn.relu(x + y)
+
+
+class Downsample(nn.Module):
+    """1 x 1 convolution with the stride, and norm."""
+
+    unit: Unit
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return Norm(name="1")(Kernel(Conv("0", self.unit.width, stride=self.unit.stride), name="0")(x))
+
+
+class BasicBody(nn.Module):
+    """The units of ResNet34 in a row."""
+
+    units: tuple[Unit, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        """The output of every unit."""
+        found = []
+        for k, one in enumerate(self.units):
+            x = BasicUnit(one, name=str(k))(x)
+            found.append(x)
+        return found
+
+
+class PspEncoder(nn.Module):
+    """Images [B, r, r, in_channels] in [-1, 1] to ws [B, num_ws, w_dim] without the mean latent."""
+
+    config: PspConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array, stage: int | jax.Array | None = None) -> jax.Array:
+        """Args:
+        stage: the last row with an offset of its own (e4e's progressive training); None is all.
+        """
+        c = self.config
+        units = tuple(Unit(*unit) for unit in c.units)
+        if c.trunk == "irse":
+            outputs = Body(units, name="body")(InputLayer(units[0].width, name="input_layer")(x))
+        else:
+            x = Norm(name="bn1")(Kernel(Conv("conv1", units[0].width, (7, 7), 2), name="conv1")(x))
+            outputs = BasicBody(units, name="body")(Prelu(name="relu")(x))
+        if c.heads == "single":
+            w = FullyConnected(c.w_dim, name="linear")(outputs[-1].mean(axis=(1, 2)))
+            return jnp.repeat(w[:, None], c.num_ws, axis=1)
+        rows = Heads(c.slots, c.w_dim, name="styles")(self.maps(outputs))
+        if not c.progressive:
+            return rows
+        first, last = rows[:, :1], c.num_ws if stage is None else stage
+        row = jnp.arange(c.num_ws)[None, :, None]
+        return first + jnp.where((row > 0) & (row <= last), rows, 0)
+
+    def maps(self, outputs: list[jax.Array]) -> list[jax.Array]:
+        """The maps that heads read, the coarsest first."""
+        c = self.config
+        if c.heads == "last":
+            return [outputs[-1]]
+        fine, middle, coarse = (outputs[k] for k in c.taps)
+        p2 = BiasedConv(c.w_dim, 1, name="latlayer1")(middle)
+        p2 = upsampled(coarse, *p2.shape[1:3]) + p2
+        p1 = BiasedConv(c.w_dim, 1, name="latlayer2")(fine)
+        return [coarse, p2, upsampled(p2, *p1.shape[1:3]) + p1]
+
+
+@cache
+def param_shapes(config: PspConfig) -> dict[str, Any]:
+    """Params tree of the network as ShapeDtypeStructs."""
+    side = config.input_resolution
+    images = jax.ShapeDtypeStruct((1, side, side, config.in_channels), jnp.float32)
+    return jax.eval_shape(PspEncoder(config).init, jax.random.key(0), images)["params"]
