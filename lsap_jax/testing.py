@@ -82,7 +82,7 @@ def random_leaves(shapes: Mapping[str, Any], rng: np.random.Generator, mapping_w
                 value = drawn
             case (*_, "kernel"):
                 value = drawn / math.sqrt(math.prod(leaf.shape[:-1]))
-            case (*_, "affine", "bias") | (*_, "scale" | "var"):
+            case (*_, "affine", "bias") | (*_, "scale" | "var" | "running_var"):
                 value = np.ones_like(drawn)
             case (*_, "noise_strength" | "w_avg"):
                 value = np.full_like(drawn, 0.1)
@@ -124,7 +124,7 @@ class ColourEncoder(struct.PyTreeNode, kw_only=True):
     config: ColourConfig = struct.field(pytree_node=False)
     params: Mapping[str, Any]
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, G: Generator | None = None) -> jax.Array:
         """Images [B, 8, 8, C] in [-1, 1] to ws [B, num_ws, w_dim]."""
         colour = images.mean(axis=(1, 2))
         w = self.params["w_avg"][None] + (colour[:, :, None] * self.params["weight"][None]).sum(axis=1)

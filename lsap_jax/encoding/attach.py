@@ -21,7 +21,7 @@ def with_encoder(G: Generator, E: Encoder) -> Generator:
     image = jax.ShapeDtypeStruct((1, side, side, G.img_channels), jnp.float32)
     wanted = (1, G.num_ws, G.w_dim)
     try:
-        found: Any = jax.eval_shape(lambda E, images: E(images), E, image).shape
+        found: Any = jax.eval_shape(lambda E, images: E(images, G), E, image).shape
     except (FlaxError, TypeError, ValueError) as error:
         raise LsapError(f"the encoder does not take images with {G.img_channels} channels ({error})") from error
     if found != wanted:

@@ -59,7 +59,7 @@ def _begin(
         codes = from_w(problem, start.w_steps, networks, rng, targets)
     elif start.detail == "encoder":
         assert G.encoder is not None, "checked beforehand"
-        codes = space.init(G, rng, f0) | {space.key: space.from_ws(G, G.encoder(seen_by("encoder")))}
+        codes = space.init(G, rng, f0) | {space.key: space.from_ws(G, G.encoder(seen_by("encoder"), G))}
     else:
         codes = space.init(G, rng, f0, start.detail)
     if "start" in inputs:

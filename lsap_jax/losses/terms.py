@@ -156,7 +156,7 @@ def _pn(c: Context) -> jax.Array:
 
 def _domain(c: Context) -> jax.Array:
     assert c.G.encoder is not None, "checked beforehand"
-    return prior.domain(c.ws, c.G.encoder(lanczos(c.image, c.G.encoder.input_resolution)))
+    return prior.domain(c.ws, c.G.encoder(lanczos(c.image, c.G.encoder.input_resolution), c.G))
 
 
 def _noise(c: Context) -> jax.Array:

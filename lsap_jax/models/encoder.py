@@ -1,8 +1,11 @@
 """The contract of feed-forward encoders, on which `lsap-jax encode` and the starts of inversions rely."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import jax
+
+if TYPE_CHECKING:
+    from lsap_jax.models.generator import Generator
 
 
 class Encoder(Protocol):
@@ -23,8 +26,9 @@ class Encoder(Protocol):
     def input_resolution(self) -> int:
         """r, the side in pixels of the images that it takes; the caller resizes them."""
 
-    def __call__(self, images: jax.Array, /) -> jax.Array:
-        """Images [B, r, r, C] in [-1, 1] to ws [B, num_ws, w_dim], which include the mean latent.
+    def __call__(self, images: jax.Array, G: "Generator", /) -> jax.Array:
+        """Images [B, r, r, C] in [-1, 1] to ws [B, num_ws, w_dim] of G, which include the mean latent.
 
-        The ws of an image do not depend on the other images of the batch.
+        G is for encoders that look at what their codes render to (ReStyle). The ws of an image do not depend on the
+        other images of the batch.
         """

@@ -28,7 +28,7 @@ class LatentEncoder(struct.PyTreeNode, kw_only=True):
         """Pixels a side of the images that it takes."""
         return self.config.input_resolution
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, G: Any = None) -> jax.Array:
         """Images [B, r, r, C] in [-1, 1], r = `input_resolution`, to ws [B, num_ws, w_dim]."""
         return on_batch(_latent_code, self, {"x": x})  # type: ignore[no-any-return]
 

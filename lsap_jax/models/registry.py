@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lsap_jax.models import attributes, basecode, detector, embedder, inception, perceptual
+from lsap_jax.models import attributes, basecode, detector, embedder, inception, perceptual, psp
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.latent_encoder import LatentEncoder
@@ -20,7 +20,8 @@ from lsap_jax.networks import dlib_resnet, inception_resnet, irse, latent_encode
 from lsap_jax.networks import inception as inception_network
 from lsap_jax.networks import perceptual as perceptual_network
 from lsap_jax.networks.families import generator_config, generator_shapes
-from lsap_jax.networks.parameters import CANONICAL, LEAVES, Layout, flat
+from lsap_jax.networks.parameters import CANONICAL, LEAVES, Layout, canonical, flat
+from lsap_jax.networks.psp import PspConfig
 from lsap_jax.networks.stylegan2.discriminator import DiscriminatorConfig
 
 Params = Mapping[str, Any]
@@ -131,6 +132,17 @@ _ROWS = (
         shapes=latent_encoder.variable_shapes,
         holder=holding(LatentEncoder),
         layout=LEAVES,
+        companion=True,
+        encodes=True,
+    ),
+    Kind(
+        name="psp",
+        what="an encoder of pSp, e4e, LSAP or ReStyle",
+        remedy="choose the encoder's file, or convert the original with `lsap-jax convert`",
+        config=of(PspConfig),
+        shapes=psp.param_shapes,
+        holder=holding(psp.PspEncoder),
+        arrays=canonical,
         companion=True,
         encodes=True,
     ),

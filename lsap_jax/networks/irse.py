@@ -51,7 +51,7 @@ def adaptive_matrix(source: int, size: int) -> np.ndarray:
     return inside / (end - first)[:, None]
 
 
-def _pooled(x: jax.Array, size: int) -> jax.Array:
+def adaptive_average(x: jax.Array, size: int) -> jax.Array:
     """`torch.nn.AdaptiveAvgPool2d` of [B, H, W, C]."""
     for axis, formula in ((1, "oh,bhwc->bowc"), (2, "ow,bhwc->bhoc")):
         if x.shape[axis] != size:
@@ -68,7 +68,7 @@ def aligned_crop(images: jax.Array) -> jax.Array:
 
     References: Richardson et al., Encoding in Style (CVPR 2021), section 3.2 (the identity loss).
     """
-    return _pooled(_pooled(images, ALIGNED)[:, ROWS, COLUMNS, :], RESOLUTION)
+    return adaptive_average(adaptive_average(images, ALIGNED)[:, ROWS, COLUMNS, :], RESOLUTION)
 
 
 class Norm(nn.Module):

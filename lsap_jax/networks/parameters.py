@@ -43,6 +43,13 @@ LEAVES = Layout("/".join, lambda name, a: a)  # as the leaves are, some of them 
 CANONICAL = Layout(".".join, from_canonical)
 
 
+def to_canonical(name: str, leaf: np.ndarray) -> np.ndarray:
+    """The inverse of `from_canonical`; of the discriminator's `b4.fc.weight` it is not."""
+    if leaf.ndim in (3, 4):
+        return leaf.transpose(*range(leaf.ndim - 1, 1, -1), 0, 1)
+    return leaf.T if leaf.ndim == 2 and name.endswith("weight") else leaf
+
+
 def merge(
     shapes: Mapping[str, Any], arrays: Mapping[str, np.ndarray], what: str, layout: Layout = CANONICAL
 ) -> dict[str, Any]:
@@ -79,6 +86,11 @@ def merge(
 def flat(tree: Mapping[str, Any], layout: Layout = LEAVES) -> dict[str, np.ndarray]:
     """The leaves of a tree as they are, by their names in a file."""
     return {layout.name(path): np.asarray(leaf) for path, leaf in flatten_dict(dict(tree)).items()}
+
+
+def canonical(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The leaves of a tree as the converter names them and lays them out: the inverse of `merge`."""
+    return {name: to_canonical(name, leaf) for name, leaf in flat(tree, CANONICAL).items()}
 
 
 def count(params: Mapping[str, Any]) -> int:

@@ -1,0 +1,73 @@
+"""The encoders of pSp, e4e, LSAP, ReStyle and the W encoder with their weights and the mean latent."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from lsap_jax.errors import LsapError
+from lsap_jax.models.generator import Generator
+from lsap_jax.networks import psp
+from lsap_jax.networks.families import GeneratorConfig
+from lsap_jax.networks.image_by_image import on_batch
+from lsap_jax.networks.irse import adaptive_average
+
+
+class PspEncoder(struct.PyTreeNode, kw_only=True):
+    """Encoder of images to ws (`models.encoder.Encoder`).
+
+    `params` are {"encoder": of its network, "w_avg": the mean latent [num_ws, w_dim], which is added to its output}.
+    """
+
+    kind: ClassVar[str] = "psp"
+    config: psp.PspConfig = struct.field(pytree_node=False)
+    params: Mapping[str, Any]
+
+    @property
+    def codes(self) -> str:
+        """Name of the space of its codes."""
+        return "w" if self.config.heads == "single" else "w+"
+
+    @property
+    def input_resolution(self) -> int:
+        """Pixels a side of the images that it takes."""
+        return self.config.input_resolution
+
+    def __call__(self, images: jax.Array, G: Generator) -> jax.Array:
+        """Images [B, r, r, C] in [-1, 1], r = `input_resolution`, to ws [B, num_ws, w_dim] of G."""
+        return on_batch(_codes, (self, G.bare()), {"x": images})  # type: ignore[no-any-return]
+
+    def check_fits(self, generator: GeneratorConfig) -> None:
+        """Raises LsapError if this generator takes ws of another shape, or makes images with other channels."""
+        own = (self.config.num_ws, self.config.w_dim, self.config.in_channels // (1 if self.config.passes == 1 else 2))
+        taken = (generator.num_ws, generator.w_dim, generator.img_channels)
+        if own != taken:
+            raise LsapError(
+                f"the encoder makes ws of (rows, width) {own[:2]} from images with {own[2]} channels, this generator "
+                f"has {taken[:2]} and {taken[2]}; choose an encoder that was trained for it"
+            )
+
+
+def param_shapes(config: psp.PspConfig) -> dict[str, Any]:
+    """Params tree as ShapeDtypeStructs."""
+    mean = jax.ShapeDtypeStruct((config.num_ws, config.w_dim), jnp.float32)
+    return {"encoder": psp.param_shapes(config), "w_avg": mean}
+
+
+def _codes(models: tuple[PspEncoder, Generator], batch: Mapping[str, Any]) -> jax.Array:
+    E, G = models
+    images, config = batch["x"], E.config
+    network, params = psp.PspEncoder(config), {"params": E.params["encoder"]}
+    mean = jnp.broadcast_to(E.params["w_avg"][None], (len(images), config.num_ws, config.w_dim))
+    if config.passes == 1:
+        return jnp.add(network.apply(params, images), mean)  # type: ignore[arg-type]
+
+    def once(ws: jax.Array, _: None) -> tuple[jax.Array, None]:
+        """ReStyle, §3: the encoder sees the target beside the present image, and predicts the offset of its ws."""
+        shown = adaptive_average(G.synthesis(ws), config.input_resolution)
+        offset = network.apply(params, jnp.concatenate([images, shown], axis=-1))
+        return jnp.add(ws, offset), None  # type: ignore[arg-type]
+
+    return jax.lax.scan(once, mean, length=config.passes)[0]  # type: ignore[no-any-return]
