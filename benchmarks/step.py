@@ -26,6 +26,8 @@ VARIANTS = {
     "jax winograd by image": {"winograd": 256, "together": 1},
     "jax remat": {"remat": True},
     "jax half": {"half_blocks": 4},
+    "jax high": {"precision": "high"},
+    "jax default": {"precision": "default"},
 }
 
 
@@ -77,8 +79,10 @@ def networks(resolution: int, channel_base: int):
     return G, lpips("vgg16", backbone, lin, resolution=resolution), backbone, lin
 
 
-def jax_runner(G, perceptual, z, targets, steps: int, name: str) -> Callable[[], object]:
-    """A function that runs one scan and returns the losses [B] before its last step."""
+def jax_runner(G, perceptual, z, targets, steps: int, name: str) -> tuple[Callable[[], object], dict[str, float]]:
+    """A function that runs one scan and returns the losses [B] before its last step; and what the compiler says:
+    "seconds" of compilation, "MiB" of temporary memory, "GFLOP" and "GB" moved per image-step.
+    """
     from dataclasses import replace
 
     import jax
@@ -93,9 +97,10 @@ def jax_runner(G, perceptual, z, targets, steps: int, name: str) -> Callable[[],
     from lsap_jax.spaces import parse_space
 
     config = load_config("z+", {"optimizer.lr": LR, "loss.perceptual": WEIGHT})
-    options = {"winograd": 0, "together": 0, "half_blocks": 0, "remat": False} | VARIANTS[name]
+    options = {"winograd": 0, "together": 0, "half_blocks": 0, "remat": False, "precision": "highest"}
+    options |= VARIANTS[name]
     problem = make_problem(config, parse_space("z+"))
-    problem = replace(problem, together=options["together"], remat=options["remat"])
+    problem = replace(problem, **{key: options[key] for key in ("together", "remat", "precision")})
     goal = Targets(images=jnp.asarray(targets), seen={"perceptual": perceptual.features(jnp.asarray(targets))})
     networks = Networks(generator=G, judges={"perceptual": perceptual}).freeze(
         options["winograd"], options["half_blocks"]
@@ -105,31 +110,29 @@ def jax_runner(G, perceptual, z, targets, steps: int, name: str) -> Callable[[],
     chunk = jax.jit(partial(loop.chunk, problem, steps), donate_argnums=1)
     started = time.perf_counter()
     live = np.ones(len(z), bool)
-    compiled = chunk.lower(networks, state, goal, np.int32(2**30), live).compile()
-    mebibytes = compiled.memory_analysis().temp_size_in_bytes / 2**20
-    cost = compiled.cost_analysis() or {}
-    work = ", ".join(
-        f"{cost[key] / len(z) / 1e9:.3g} {unit}"
-        for key, unit in (("flops", "GFLOP"), ("bytes accessed", "GB"))
-        if key in cost
-    )
-    print(f"  {name}: {work} per image-step by the compiler's account")
-    print(f"  {name}: compiled in {time.perf_counter() - started:.1f} s, {mebibytes:.0f} MiB temporary")
+    lowered = chunk.lower(networks, state, goal, np.int32(2**30), live)
+    compiled = lowered.compile()
+    facts = {"seconds": time.perf_counter() - started, "MiB": compiled.memory_analysis().temp_size_in_bytes / 2**20}
+    # Operations before the compiler replaces convolutions by a library's, whose work it does not know.
+    for key, unit, program in (("flops", "GFLOP", lowered), ("bytes accessed", "GB", compiled)):
+        facts[unit] = (program.cost_analysis() or {}).get(key, float("nan")) / len(z) / 1e9
 
     def run():
         nonlocal state
         state, curves = compiled(networks, state, goal, np.int32(2**30), live)
         return np.asarray(curves["loss"][:, -1])
 
-    return run
+    return run, facts
 
 
-def ceilings() -> dict[str, float]:
-    """What the device reaches: FLOP/s of large products in float32 and bfloat16, bytes/s of a copy."""
+def ceilings(side: int = 0) -> dict[str, float]:
+    """What the device reaches: FLOP/s of products of random matrices with `side` rows, by arithmetic; bytes/s of a copy
+    of eight such matrices.
+    """
     import jax
     import jax.numpy as jnp
 
-    side = 2048 if jax.default_backend() == "cpu" else 8192
+    side = side or (2048 if jax.default_backend() == "cpu" else 8192)
 
     def seconds(function, *inputs) -> float:
         compiled = jax.jit(function).lower(*inputs).compile()
@@ -142,17 +145,20 @@ def ceilings() -> dict[str, float]:
         return sorted(times)[2]
 
     found = {}
-    for dtype in (jnp.float32, jnp.bfloat16):
-        a = jnp.ones((side, side), dtype)
-        found[f"{jnp.dtype(dtype).name} FLOP/s"] = 2 * side**3 / seconds(lambda a: a @ a, a)
+    for dtype, precision in ((jnp.float32, "highest"), (jnp.float32, "default"), (jnp.bfloat16, "default")):
+        a = jax.random.normal(jax.random.key(0), (side, side), dtype)
+        product = partial(jnp.matmul, precision=precision)
+        found[f"{jnp.dtype(dtype).name} {precision} FLOP/s"] = 2 * side**3 / seconds(product, a, a)
     large = jnp.ones((side * side * 8,))
     found["bytes/s"] = 2 * large.nbytes / seconds(lambda a: a + 1, large)
     return found
 
 
 def torch_runners(G, backbone, lin, z, targets, steps: int, checkout: str) -> dict[str, Callable[[], object]]:
+    import jax
     import torch_step as other
 
+    other.DEVICE = "cuda" if jax.default_backend() == "gpu" else "cpu"
     perceptual = other.Lpips(backbone, lin)
     runners = {}
     for name, convolution in other.FORMULATIONS.items():
@@ -211,11 +217,11 @@ def main() -> None:
         rng = np.random.default_rng(1)
         z = np.asarray(retract(rng.standard_normal((batch, G.num_ws, G.z_dim)).astype(np.float32)))
         targets = rng.uniform(-1, 1, (batch, args.resolution, args.resolution, 3)).astype(np.float32)
-        runners = {
-            name: jax_runner(G, perceptual, z, targets, args.steps, name)
-            for name in args.variants
-            if batch > 1 or "by image" not in name
-        }
+        runners = {}
+        for name in args.variants:
+            if batch > 1 or "by image" not in name:
+                runners[name], facts = jax_runner(G, perceptual, z, targets, args.steps, name)
+                print(f"  {name}: " + ", ".join(f"{value:.3g} {unit}" for unit, value in facts.items()) + " (compiler)")
         if args.torch:
             runners |= torch_runners(G, backbone, lin, z, targets, args.steps, args.checkout)
         times = measure(runners, args.rounds, batch * args.steps)

@@ -21,10 +21,11 @@ VGG_TAPS = (2, 7, 14, 21, 28)
 VGG_POOLS = (5, 10, 17, 24)  # max pooling before these convolutions
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 SQRT2 = 2**0.5
+DEVICE = "cpu"  # where tensors are made
 
 
 def tensor(a: Any) -> torch.Tensor:
-    return torch.from_numpy(np.array(a, np.float32))
+    return torch.from_numpy(np.array(a, np.float32)).to(DEVICE)
 
 
 def oihw(a: Any) -> torch.Tensor:
@@ -241,4 +242,4 @@ class Inversion:
             self.optimizer.step()
             with torch.no_grad():
                 self.z.mul_(self.z.shape[-1] ** 0.5 / self.z.norm(dim=-1, keepdim=True))
-        return losses.detach().numpy()
+        return losses.detach().cpu().numpy()

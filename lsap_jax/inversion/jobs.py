@@ -106,6 +106,16 @@ def code_shapes(space: Space, G: Generator) -> dict[str, tuple[int, ...]]:
     return {key: a.shape[1:] for key, a in jax.eval_shape(one, G).items()}
 
 
+def even_size(size: int, count: int) -> int:
+    """The least batch size that computes `count` images in as few batches as `size` does.
+
+    Batches have one shape, so that one program computes them all, and accelerators compute what a batch is padded with,
+    too. 17 images in batches of 16 take two; two of 9 waste one place instead of 15. In general fewer places are empty
+    than there are batches, which a second program for the last batch could not save for the price of its compilation.
+    """
+    return size if size < 1 or count < 1 else -(-count // -(-count // size))
+
+
 def batches_of(count: int, size: int) -> Iterator[range]:
     """Indices of each batch of `count` images."""
     return (range(i, min(i + size, count)) for i in range(0, count, size))

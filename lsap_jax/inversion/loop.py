@@ -18,6 +18,7 @@ from lsap_jax.losses.judges import Judge, Networks, column
 from lsap_jax.losses.terms import Targets
 from lsap_jax.metrics import distortion
 from lsap_jax.models.generator import Generator
+from lsap_jax.networks.arithmetic import convolutions_in
 from lsap_jax.networks.image_by_image import in_groups
 from lsap_jax.networks.layers import FEATURES
 from lsap_jax.rendering.render import synthesise
@@ -61,6 +62,7 @@ class Problem:
     together: int = 0  # images that are computed at once; 0 is the batch
     remat: bool = False  # keep only the outputs of blocks for the backward pass, and compute the rest again
     still: bool = False  # no step is taken: codes are evaluated, and there is no gradient
+    precision: str = "highest"  # of the convolutions in steps, see `arithmetic`; pictures and metrics are always full
 
     @property
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
@@ -189,7 +191,8 @@ def chunk(
         state, curves = jax.lax.scan(body, state, None, length=length)
         return state, jax.tree.map(jnp.transpose, curves)
 
-    return in_groups(problem.together, live, some, state, targets)  # type: ignore[no-any-return]
+    with convolutions_in(problem.precision):
+        return in_groups(problem.together, live, some, state, targets)  # type: ignore[no-any-return]
 
 
 class Outcome(struct.PyTreeNode, kw_only=True):

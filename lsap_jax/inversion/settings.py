@@ -12,6 +12,7 @@ from lsap_jax.inversion.optimizers import RETRACTIONS, SCHEDULES
 from lsap_jax.inversion.prepare import Start
 from lsap_jax.losses.terms import TERMS
 from lsap_jax.models.generator import Generator
+from lsap_jax.networks.arithmetic import PRECISIONS
 from lsap_jax.networks.image_by_image import images_at_once
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.space import STARTS
@@ -45,6 +46,8 @@ def check(config: ConfigDict) -> None:
         raise LsapError(f"compute.half_blocks={config.compute.half_blocks}: has to be 0 or more blocks")
     if min(config.compute.winograd, config.compute.together) < -1:
         raise LsapError("compute: winograd and together have to be 0 or more, or -1 for the measured defaults")
+    if config.compute.precision not in PRECISIONS:
+        raise LsapError(f"compute.precision={config.compute.precision!r}: choose one of {', '.join(PRECISIONS)}")
     if config.keep not in ("best", "last"):
         raise LsapError(f"keep={config.keep!r}: choose best or last")
     if config.noise_mode not in ("const", "none"):
@@ -111,4 +114,5 @@ def make_problem(config: ConfigDict, space: Space, together: int = 0) -> loop.Pr
         together=together,
         remat=config.compute.remat,
         still=config.steps == 0,
+        precision=config.compute.precision if config.steps else "highest",
     )

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.errors import LsapError
+from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.pixel_maps import area
 
 _CHUNK = 64
 _WIDTHS = (32, 64)
 _GRID = 4
 _SCALES = 3
-_HIGHEST = jax.lax.Precision.HIGHEST  # no TF32 or bf16: results of all devices compare
 
 
 class Kid(NamedTuple):
@@ -162,7 +162,7 @@ def _random_weights(channels: int, seed: int) -> list[tuple[np.ndarray, np.ndarr
 
 def _convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, padding: str) -> jax.Array:
     numbers = ("NHWC", "HWIO", "NHWC")
-    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=numbers, precision=_HIGHEST)
+    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=numbers, precision=FULL)
     return jax.nn.relu(y + bias[None, None, None, :])
 
 

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-_HIGHEST = jax.lax.Precision.HIGHEST  # no TF32 or bf16: results of all devices compare
+from lsap_jax.networks.arithmetic import FULL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,13 @@ class AttributesNetwork(nn.Module):
         for i, width in enumerate(self.config.widths):
             stride = 2 if i else 1
             x = nn.Conv(
-                width, (3, 3), (stride, stride), padding=1, dtype=jnp.float32, precision=_HIGHEST,
+                width, (3, 3), (stride, stride), padding=1, dtype=jnp.float32, precision=FULL,
                 kernel_init=nn.initializers.he_normal(), name=f"conv{i}",
             )(x)  # fmt: skip
             x = nn.relu(x)
         x = x.reshape(x.shape[0], -1)
         return {
-            name: nn.Dense(len(values), dtype=jnp.float32, precision=_HIGHEST, name=f"head_{name}")(x)
+            name: nn.Dense(len(values), dtype=jnp.float32, precision=FULL, name=f"head_{name}")(x)
             for name, values in self.config.labels
         }
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.parameters import Layout, flat, from_canonical
 
 # Convolutions of each stage, the last with normalisation, and the plain one: their places in BDInvert's nn.Sequential.
@@ -47,7 +48,7 @@ class ConvNormAct(nn.Module):
     def setup(self) -> None:
         # Kaiming's variance for a leaky ReLU of 0.2, by fan-out, as BDInvert starts.
         init = nn.initializers.variance_scaling(2 / 1.04, "fan_out", "normal")
-        self.conv = nn.Conv(self.features, (3, 3), padding=1, kernel_init=init)
+        self.conv = nn.Conv(self.features, (3, 3), padding=1, kernel_init=init, precision=FULL)
         self.norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5)
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -67,7 +68,7 @@ class BasecodeNetwork(nn.Module):
                 x = ConvNormAct(width, name=f"model{i}")(x, train)
             x = nn.avg_pool(x, (2, 2), (2, 2))
         x = ConvNormAct(cfg.widths[-1], name=f"model{LAST}")(x, train)
-        return nn.Conv(cfg.out_channels, (3, 3), padding=1, name=f"model{OUTPUT}")(x)
+        return nn.Conv(cfg.out_channels, (3, 3), padding=1, precision=FULL, name=f"model{OUTPUT}")(x)
 
 
 @partial(jax.jit, static_argnums=0)

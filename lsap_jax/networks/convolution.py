@@ -15,12 +15,16 @@ import jax.numpy as jnp
 from flax import struct
 
 from lsap_jax.networks import winograd
+from lsap_jax.networks.arithmetic import precision
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
 def _plain(x: jax.Array, weight: jax.Array, stride: int, padding: int) -> jax.Array:
-    return jax.lax.conv_general_dilated(x, weight, (stride,) * 2, [(padding,) * 2] * 2, dimension_numbers=_NUMBERS)
+    edges = [(padding,) * 2] * 2
+    return jax.lax.conv_general_dilated(
+        x, weight, (stride,) * 2, edges, dimension_numbers=_NUMBERS, precision=precision()
+    )
 
 
 def _turned(weight: jax.Array) -> jax.Array:
@@ -145,7 +149,9 @@ def _transposed(x: jax.Array, weight: jax.Array, up: int) -> jax.Array:
 def _stuffed(x: jax.Array, weight: jax.Array, up: int) -> jax.Array:
     kh, kw = weight.shape[:2]
     edges = [(kh - 1, kh - 1), (kw - 1, kw - 1)]
-    return jax.lax.conv_general_dilated(x, weight, (1, 1), edges, lhs_dilation=(up, up), dimension_numbers=_NUMBERS)
+    return jax.lax.conv_general_dilated(
+        x, weight, (1, 1), edges, lhs_dilation=(up, up), dimension_numbers=_NUMBERS, precision=precision()
+    )
 
 
 def _transposed_fwd(x: jax.Array, weight: jax.Array, up: int) -> tuple[jax.Array, tuple]:
@@ -160,7 +166,7 @@ def _transposed_bwd(up: int, saved: tuple, g: jax.Array) -> tuple[jax.Array, jax
     def tap(i: int, j: int) -> jax.Array:  # sample s of x meets weight (i, j) in output up·s + k - 1 - (i, j)
         rows = slice(kh - 1 - i, kh - i + (height - 1) * up, up)
         columns = slice(kw - 1 - j, kw - j + (width - 1) * up, up)
-        return jnp.einsum("bhwi,bhwo->io", x, g[:, rows, columns])
+        return jnp.einsum("bhwi,bhwo->io", x, g[:, rows, columns], precision=precision())
 
     dw = jnp.stack([jnp.stack([tap(i, j) for j in range(kw)]) for i in range(kh)])
     return conv2d(g, _turned(weight), up), dw

@@ -15,6 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lsap_jax.networks.arithmetic import FULL
+
 RESOLUTION = 150
 FEATURES = 128
 MEAN = (122.782, 117.001, 104.298)  # of the training pictures: red, green, blue levels
@@ -27,7 +29,6 @@ BLOCKS: tuple[tuple[int, bool], ...] = (
     *((256, True), *((256, False),) * 2),
     (256, True),
 )
-_HIGHEST = jax.lax.Precision.HIGHEST  # no TF32 or bf16: results of all devices compare
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -45,7 +46,7 @@ class Conv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
         edge = self.kernel // 2 if self.stride == 1 else 0
         y = jax.lax.conv_general_dilated(
-            x, weight, (self.stride,) * 2, [(edge, edge)] * 2, dimension_numbers=_NUMBERS, precision=_HIGHEST
+            x, weight, (self.stride,) * 2, [(edge, edge)] * 2, dimension_numbers=_NUMBERS, precision=FULL
         )
         return y + bias[None, None, None]
 
@@ -98,7 +99,7 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         weight = self.param("weight", nn.initializers.he_normal(), (x.shape[-1], FEATURES))
-        return jnp.matmul(x, weight, precision=_HIGHEST)
+        return jnp.matmul(x, weight, precision=FULL)
 
 
 @cache

@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsap_jax.networks.arithmetic import FULL
+
 RESOLUTION = 299
 FEATURES = 2048
 EPSILON = 1e-3  # of the batch norms
-_HIGHEST = jax.lax.Precision.HIGHEST  # no TF32 or bf16: results of all devices compare
 
 
 class Conv(NamedTuple):
@@ -161,7 +162,7 @@ def resize(images: jax.Array) -> jax.Array:
     for axis, formula in ((1, "oh,bhwc->bowc"), (2, "ow,bhwc->bhoc")):
         if images.shape[axis] != RESOLUTION:
             weights = jnp.asarray(bilinear_matrix(images.shape[axis], RESOLUTION), images.dtype)
-            images = jnp.einsum(formula, weights, images, precision=_HIGHEST)
+            images = jnp.einsum(formula, weights, images, precision=FULL)
     return images
 
 
@@ -186,7 +187,7 @@ class Kernel(nn.Module):
         padding = [((k - 1) // 2,) * 2 if self.step.padded else (0, 0) for k in self.step.kernel]
         numbers = ("NHWC", "HWIO", "NHWC")
         strides = (self.step.stride, self.step.stride)
-        return jax.lax.conv_general_dilated(x, weight, strides, padding, dimension_numbers=numbers, precision=_HIGHEST)
+        return jax.lax.conv_general_dilated(x, weight, strides, padding, dimension_numbers=numbers, precision=FULL)
 
 
 class Norm(nn.Module):

@@ -16,12 +16,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.inception import Conv, Convolution, Norm, Pool, pool
 
 RESOLUTION = 160  # that of training; the network runs on any size from 75 px
 FEATURES = 512
 _SMALLEST_NORM = 1e-12
-_HIGHEST = jax.lax.Precision.HIGHEST  # no TF32 or bf16: results of all devices compare
 
 
 class Row(NamedTuple):
@@ -123,7 +123,7 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         weight = self.param("weight", nn.initializers.he_normal(), (x.shape[-1], self.width))
-        return jnp.matmul(x, weight, precision=_HIGHEST)
+        return jnp.matmul(x, weight, precision=FULL)
 
 
 class Projection(nn.Module):
@@ -136,7 +136,7 @@ class Projection(nn.Module):
         weight = self.param("weight", nn.initializers.he_normal(), (1, 1, x.shape[-1], self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
         numbers = ("NHWC", "HWIO", "NHWC")
-        y = jax.lax.conv_general_dilated(x, weight, (1, 1), "VALID", dimension_numbers=numbers, precision=_HIGHEST)
+        y = jax.lax.conv_general_dilated(x, weight, (1, 1), "VALID", dimension_numbers=numbers, precision=FULL)
         return y + bias[None, None, None, :]
 
 

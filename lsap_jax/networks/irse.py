@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.inception_resnet import unit
 
@@ -25,7 +26,6 @@ EPSILON = 1e-5  # of the batch norms
 SQUEEZE = 16
 ALIGNED = 256  # px of an FFHQ-aligned image that the crop below is taken from
 ROWS, COLUMNS = slice(35, 223), slice(32, 220)
-_HIGHEST = jax.lax.Precision.HIGHEST  # no TF32 or bf16: results of all devices compare
 
 
 class Unit(NamedTuple):
@@ -56,7 +56,7 @@ def adaptive_average(x: jax.Array, size: int) -> jax.Array:
     for axis, formula in ((1, "oh,bhwc->bowc"), (2, "ow,bhwc->bhoc")):
         if x.shape[axis] != size:
             weights = jnp.asarray(adaptive_matrix(x.shape[axis], size), x.dtype)
-            x = jnp.einsum(formula, weights, x, precision=_HIGHEST)
+            x = jnp.einsum(formula, weights, x, precision=FULL)
     return x
 
 
@@ -174,7 +174,7 @@ class Linear(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         weight = self.param("weight", nn.initializers.he_normal(), (x.shape[-1], FEATURES))
         bias = self.param("bias", nn.initializers.zeros, (FEATURES,))
-        return jnp.matmul(x, weight, precision=_HIGHEST) + bias[None, :]
+        return jnp.matmul(x, weight, precision=FULL) + bias[None, :]
 
 
 class OutputLayer(nn.Module):

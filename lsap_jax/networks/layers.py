@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.networks import frozen
+from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.convolution import Kernel
 from lsap_jax.networks.frozen import Dense
 from lsap_jax.networks.resample import conv2d_resample
@@ -92,7 +93,7 @@ class FullyConnected(nn.Module):
         weight = frozen.weight(self, init, (fan_in, self.features), lambda w: w * gain, Dense)
         bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
         weight = weight.weight if isinstance(weight, Dense) else weight
-        x = x @ weight.astype(x.dtype)
+        x = jnp.matmul(x, weight.astype(x.dtype), precision=FULL)
         return bias_act(x, bias * self.lr_multiplier, self.activation, gain=self.gain)
 
 
@@ -139,7 +140,7 @@ def modulated_conv2d(
     x = conv2d_resample(x, weight, resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight)
     if demodulate:
         powers = weight.energy if isinstance(weight, Kernel) else jnp.sum(jnp.square(weight), axis=(0, 1))
-        energy = jnp.square(styles) @ powers
+        energy = jnp.matmul(jnp.square(styles), powers, precision=FULL)
         x = scale_channels(x, jax.lax.rsqrt(energy + 1e-8))
     return x if noise is None else x + noise.astype(x.dtype)
 

@@ -15,13 +15,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.parameters import Layout, from_canonical
 from lsap_jax.networks.perceptual import max_pool
 
 WINDOW, STRIDE = 12, 2  # of P-Net's cells, in pixels of its input
 REFINED, FINAL = 24, 48  # sides of the inputs of R-Net and O-Net
 LANDMARKS = 5
-_HIGHEST = jax.lax.Precision.HIGHEST  # no TF32 or bf16: a face near a threshold is found on every device or on none
 
 
 def normalised(levels: jax.Array) -> jax.Array:
@@ -41,7 +41,7 @@ class Convolution(nn.Module):
         weight = self.param("weight", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
         numbers = ("NHWC", "HWIO", "NHWC")
-        y = jax.lax.conv_general_dilated(x, weight, (1, 1), "VALID", dimension_numbers=numbers, precision=_HIGHEST)
+        y = jax.lax.conv_general_dilated(x, weight, (1, 1), "VALID", dimension_numbers=numbers, precision=FULL)
         return y + bias[None, None, None, :]
 
 
@@ -54,7 +54,7 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         weight = self.param("weight", nn.initializers.he_normal(), (x.shape[-1], self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        return jnp.dot(x, weight, precision=_HIGHEST) + bias[None, :]
+        return jnp.dot(x, weight, precision=FULL) + bias[None, :]
 
 
 class PReLU(nn.Module):

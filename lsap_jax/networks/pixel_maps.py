@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsap_jax.networks.arithmetic import FULL
+
 _A = -0.75  # torch's cubic coefficient; Catmull-Rom (jax.image) has -0.5
 
 
@@ -46,8 +48,7 @@ def area_matrix(source: int, size: int) -> np.ndarray:
 def _apply(x: jax.Array, matrix: np.ndarray, axis: int) -> jax.Array:
     weights = jnp.asarray(matrix, x.dtype)
     formula = "oh,bhwc->bowc" if axis == 1 else "ow,bhwc->bhoc"
-    # Accelerators would otherwise round the image to 10 (TF32) or 8 (bf16) bits here.
-    return jnp.einsum(formula, weights, x, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum(formula, weights, x, precision=FULL)
 
 
 def _cubic_stride(x: jax.Array, factor: int, axis: int) -> jax.Array:

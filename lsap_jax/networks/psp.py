@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.irse import UNITS, Body, InputLayer, Norm, Prelu, Unit
 from lsap_jax.networks.layers import FullyConnected
 
-_HIGHEST = jax.lax.Precision.HIGHEST  # no TF32 or bf16: codes of all devices compare
 SLOPE = 0.01  # of the heads' leaky ReLUs: torch's default
 # Heads of the pyramid by the first row they make: the map they read, and their number of convolutions.
 PYRAMID = ((0, 0, 4), (3, 1, 5), (7, 2, 6))
@@ -76,7 +76,7 @@ def upsampled(x: jax.Array, height: int, width: int) -> jax.Array:
     for axis, size, formula in ((1, height, "oh,bhwc->bowc"), (2, width, "ow,bhwc->bhoc")):
         if x.shape[axis] != size:
             weights = jnp.asarray(corner_matrix(x.shape[axis], size), x.dtype)
-            x = jnp.einsum(formula, weights, x, precision=_HIGHEST)
+            x = jnp.einsum(formula, weights, x, precision=FULL)
     return x
 
 
@@ -106,7 +106,7 @@ class BiasedConv(nn.Module):
         edge = self.kernel // 2
         numbers = ("NHWC", "HWIO", "NHWC")
         strides, padding = (self.stride,) * 2, [(edge, edge)] * 2
-        y = jax.lax.conv_general_dilated(x, weight, strides, padding, dimension_numbers=numbers, precision=_HIGHEST)
+        y = jax.lax.conv_general_dilated(x, weight, strides, padding, dimension_numbers=numbers, precision=FULL)
         return y + bias[None, None, None]
 
 

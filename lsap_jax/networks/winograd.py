@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsap_jax.networks.arithmetic import FULL, precision
+
 TILE = 4  # outputs per side; a tile reads TILE + 2 inputs per side
 SIDE = TILE + 2
 MIN_SIDE = 2 * TILE  # of features: at a single tile products have one row per image
@@ -30,7 +32,7 @@ _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0]
 def transform_weight(weight: jax.Array) -> jax.Array:
     """weight [3, 3, Cin, Cout] as `conv3x3` takes it: [36, Cout, Cin]."""
     matrix = jnp.asarray(_WEIGHT, weight.dtype)
-    transformed = jnp.einsum("ai,bj,ijcd->badc", matrix, matrix, weight, precision=jax.lax.Precision.HIGHEST)
+    transformed = jnp.einsum("ai,bj,ijcd->badc", matrix, matrix, weight, precision=FULL)
     return transformed.reshape(SIDE * SIDE, *transformed.shape[2:])
 
 
@@ -40,7 +42,7 @@ def conv3x3(x: jax.Array, transformed: jax.Array) -> jax.Array:
     down, across = -(-height // TILE), -(-width // TILE)
     edges = [(0, 0), (1, 1 + down * TILE - height), (1, 1 + across * TILE - width), (0, 0)]
     tiles = _tiles(jnp.pad(x, edges), down, across).reshape(SIDE * SIDE, batch * down * across, channels)
-    products = jax.lax.dot_general(tiles, transformed, (((2,), (2,)), ((0,), (0,))))
+    products = jax.lax.dot_general(tiles, transformed, (((2,), (2,)), ((0,), (0,))), precision=precision())
     y = _assemble(products.reshape(SIDE, SIDE, batch, down, across, -1))
     return y[:, :height, :width]
 

@@ -17,7 +17,9 @@ class Refiner(Protocol):
     options static fields.
 
     It is traced by `jit`, so it is pure, does not branch on values, and makes the same shapes for every batch of one
-    size. A new method is a class with this call and a row of `lsap_jax.refinement.methods.REFINERS`.
+    size. Convolutions are traced in full float32; a method that takes steps may take them in
+    `networks.arithmetic.convolutions_in` another precision, an option of its own. A new method is a class with this
+    call and a row of `lsap_jax.refinement.methods.REFINERS`.
     """
 
     def __call__(

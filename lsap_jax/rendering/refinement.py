@@ -20,6 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
+from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.rendering.transforms import KINDS
 from lsap_jax.storage.results import Record, read_arrays
 
@@ -51,7 +52,7 @@ class LowRank(struct.PyTreeNode, kw_only=True):
     def __call__(self, w: jax.Array) -> jax.Array:
         if w.size != self.up.shape[0] * self.down.shape[1] or w.shape[-1] != self.down.shape[1]:
             raise ValueError(f"up {self.up.shape} · down {self.down.shape} does not fit a weight {w.shape}")
-        change = jnp.matmul(self.up, self.down, precision=jax.lax.Precision.HIGHEST)
+        change = jnp.matmul(self.up, self.down, precision=FULL)
         return w + change.reshape(w.shape).astype(w.dtype)
 
 

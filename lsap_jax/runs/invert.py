@@ -13,7 +13,7 @@ from lsap_jax.data.masks import masks_from_arrays
 from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.inverter import Inverter
-from lsap_jax.inversion.jobs import Inverted, Job
+from lsap_jax.inversion.jobs import Inverted, Job, even_size
 from lsap_jax.models.encoder import Encoder
 from lsap_jax.models.generator import Generator
 from lsap_jax.runs.flow import flow
@@ -67,7 +67,7 @@ def invert(
         steps: of the optimisation; the preset's 1200 by default.
         seed: with the ids, it decides the random starts.
         ids: unique names, the index as text by default.
-        batch_size: images at once over all local devices, padded to a multiple of them.
+        batch_size: the most images at once, over all local devices; batches are even, and padded to the devices.
         masks: [N, H, W] in [0, 1]; weight the pixel and perceptual terms.
         progress: called after every chunk with (step of the batch, steps, mean loss).
         overrides: dotted configuration keys, e.g. **{"loss.base": 5.0}.
@@ -100,7 +100,7 @@ def encode(
         images: as for `invert`.
         seed: decides parts of a code that the encoder does not give, if there are any.
         ids: unique names, the index as text by default.
-        batch_size: images at once over all local devices, padded to a multiple of them.
+        batch_size: the most images at once, over all local devices; batches are even, and padded to the devices.
         overrides: dotted configuration keys of the preset `encode`, e.g. space="w".
 
     Returns:
@@ -128,7 +128,7 @@ def _inverted(
     if config.align:
         raise LsapError("align=True: is for files; align arrays by `lsap_jax.faces.detect` and `lsap_jax.faces.align`")
     source = from_arrays(np.asarray(images), ids, resolution=G.img_resolution, channels=G.img_channels, fit=config.fit)
-    config.batch_size = min(config.batch_size, len(source))
+    config.batch_size = even_size(config.batch_size, len(source))
     inverter = Inverter(G, config, masked=masks is not None)
     mask_of = masks_from_arrays(masks, np.shape(images), G.img_resolution, config.fit)
     jobs = (Job(id=id, image=source.load(i).image, mask=mask_of(i)) for i, id in enumerate(source.ids))

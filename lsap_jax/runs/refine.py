@@ -14,7 +14,7 @@ from lsap_jax.data import ImageError, Item, Source, from_arrays
 from lsap_jax.data.masks import mask_from_bytes, masks_from_arrays
 from lsap_jax.data.source import read_file
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.jobs import Job
+from lsap_jax.inversion.jobs import Job, even_size
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import Refinement, stack
 from lsap_jax.rendering.refinement import from_arrays as refinement_from_arrays
@@ -75,7 +75,7 @@ def refine(
         weights: file of the method's networks; those that come with G by default.
         seed: with the ids, it decides the random numbers.
         ids: unique names; those of the inversion by default, else the index as text.
-        batch_size: images at once over all local devices, padded to a multiple of them.
+        batch_size: the most images at once, over all local devices; batches are even, and padded to the devices.
         masks: [N, H, W] in [0, 1], the pixels that count.
         overrides: options of the method.
 
@@ -95,7 +95,7 @@ def refine(
     count = len(next(iter(codes.values())))
     if count != len(source):
         raise LsapError(f"codes of {count} images and {len(source)} targets: one code per target is needed")
-    config.batch_size = min(batch_size or config.batch_size, len(source))
+    config.batch_size = even_size(batch_size or config.batch_size, len(source))
     how = refining(G, method, weights, overrides, seed)
     worker = RefiningWorker(G, space, config, how, masked=masks is not None)
     mask_of = masks_from_arrays(masks, np.shape(images), G.img_resolution, config.fit)
@@ -142,7 +142,7 @@ def refine_run(
     Args:
         G: the generator of the run.
         folder: the run, which must not be refined yet.
-        batch_size: the run's by default.
+        batch_size: the most images at once; the run's by default.
         masks: id -> file of its mask (`lsap_jax.data.masks.mask_files`); images that are not in it have none. None is
             to refine without masks, and then `out` is not the folder of a refinement with masks.
         options: of `lsap_jax.runs.work.work`.
@@ -160,7 +160,7 @@ def refine_run(
             f"{folder}: is refined already, by {run['refinement'].get('method')!r}; refine the run that it came from"
         )
     config = ConfigDict(run["config"])
-    config.batch_size = batch_size or config.batch_size
+    config.batch_size = even_size(batch_size or config.batch_size, len(manifest))
     described = {key: value for key, value in run.items() if key != "format"}
     described["run"] = {"name": folder.resolve().name}
 

@@ -13,7 +13,7 @@ from lsap_jax.configuration import flat
 from lsap_jax.data import Source
 from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.inversion.inverter import Inverter, StepReport, versions
-from lsap_jax.inversion.jobs import Inverted, Job
+from lsap_jax.inversion.jobs import Inverted, Job, even_size
 from lsap_jax.inversion.memory import explained
 from lsap_jax.losses.judges import column
 from lsap_jax.metrics.distortion import METRICS
@@ -64,6 +64,8 @@ def run(
         Preempted: `stop` returned true.
         LsapError: the folder belongs to another run, a result or an input has changed, the disk is full, ….
     """
+    config = config.copy_and_resolve_references()
+    config.batch_size = even_size(config.batch_size, len(source))
 
     def make(devices: Sequence[jax.Device] | None) -> Worker:
         first = InversionWorker(G, config, devices, generator_name=generator_name, started=bool(start), encoder=encoder)

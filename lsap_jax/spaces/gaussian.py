@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.layers import channelwise
 from lsap_jax.spaces.family import Flat, reached_rows
 from lsap_jax.spaces.intermediate import start_ws
@@ -51,12 +52,13 @@ def whiten(statistics: "LatentStatistics", p: jax.Array, floor: float = 0.0) -> 
             generator span a factor of 4.5e8, and rounding in w decides the last axes.
     """
     centred = p - channelwise(statistics.p_mean, p.ndim)
-    return centred @ statistics.p_vectors / _scale(statistics, floor, p.ndim)
+    return jnp.matmul(centred, statistics.p_vectors, precision=FULL) / _scale(statistics, floor, p.ndim)
 
 
 def colour(statistics: "LatentStatistics", pn: jax.Array, floor: float = 0.0) -> jax.Array:
     """The inverse of `whiten`."""
-    turned = (pn * _scale(statistics, floor, pn.ndim)) @ statistics.p_vectors.T
+    scaled = pn * _scale(statistics, floor, pn.ndim)
+    turned = jnp.matmul(scaled, statistics.p_vectors.T, precision=FULL)
     return turned + channelwise(statistics.p_mean, pn.ndim)
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.spaces.sphere import retract
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def fit_z(G: "Generator", w: jax.Array, steps: int = STEPS) -> jax.Array:
     candidates = retract(jax.random.normal(jax.random.key(0), (CANDIDATES, G.z_dim)))
     known = G.map_w(candidates)
     # |a - b|² without the [M, candidates, w_dim] array of differences
-    distance = jnp.sum(jnp.square(known), -1)[None, :] - 2 * w @ known.T
+    distance = jnp.sum(jnp.square(known), -1)[None, :] - jnp.matmul(2 * w, known.T, precision=FULL)
     z = candidates[jax.lax.top_k(-distance, STARTS)[1]]  # [M, starts, z_dim]
     tx = optax.adam(optax.cosine_decay_schedule(RATE, steps))
 

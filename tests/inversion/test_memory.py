@@ -98,8 +98,8 @@ def test_the_command_finds_keeps_and_names_batch_sizes(tmp_path, monkeypatch, ca
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
 
     monkeypatch.setattr("lsap_jax.inversion.inverter.Inverter.advance", breaks)
-    monkeypatch.setattr(memory, "largest_batch", lambda inverter, images: images - 4)
-    assert invert("--batch_size=12", out="large") == 2
-    assert "batch_size=12 does not fit into the memory of the device; 7 would" in capsys.readouterr().err
+    monkeypatch.setattr(memory, "largest_batch", lambda inverter, images: images - 1)
+    assert invert("--batch_size=12", out="large") == 2  # of which the three images take three
+    assert "batch_size=3 does not fit into the memory of the device; 1 would" in capsys.readouterr().err
     assert invert("--batch_size=1", out="small") == 2
     assert "the device ran out of memory" in capsys.readouterr().err

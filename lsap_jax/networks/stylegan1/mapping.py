@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.layers import SQRT2, FullyConnected, normalize_2nd_moment
 from lsap_jax.networks.stylegan1.config import GeneratorConfig
 
@@ -23,7 +24,7 @@ class Mapping(nn.Module):
             if c is None:
                 raise ValueError(f"this generator is conditional: pass labels c of shape [B, {cfg.c_dim}]")
             label = self.param("embed", nn.initializers.normal(1.0), (cfg.c_dim, cfg.embed_features))
-            x = jnp.concatenate([x, c @ label], axis=-1)
+            x = jnp.concatenate([x, jnp.matmul(c, label, precision=FULL)], axis=-1)
         x = normalize_2nd_moment(x) if normalize or cfg.c_dim else x
         for i in range(cfg.mapping_layers):
             width = cfg.w_dim if i == cfg.mapping_layers - 1 else cfg.layer_features
