@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # `__main__` are the front doors: they may name everything, and load it when it is asked for.
 LEVELS = [
     {"errors"},
-    {"networks", "configs", "configuration", "cache", "pixels"},
+    {"networks", "configs", "configuration", "cache", "compilation", "pixels"},
     {"data", "storage"},
     {"models"},
     {"losses", "spaces"},

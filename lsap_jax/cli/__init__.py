@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import Any
 
 from lsap_jax.cache import keep_compilations
+from lsap_jax.compilation import compile_quickly
 from lsap_jax.errors import LsapError
 
 COMMANDS = {
@@ -99,6 +100,8 @@ def guarded(program: str, name: str, argv: list[str]) -> int:
             if args is None:
                 return OK
             keep_compilations()
+            if "jax" not in sys.modules:  # else a device may have read the flags already
+                compile_quickly()
             return int(module.run(args))
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

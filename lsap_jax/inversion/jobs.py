@@ -99,11 +99,14 @@ class Layout:
 def code_shapes(space: Space, G: Generator) -> dict[str, tuple[int, ...]]:
     """Shapes of one image's code in this space, by name."""
 
-    def one(G: Generator) -> dict[str, jax.Array]:
-        f0 = feature.own_feature(G, space.base_resolution) if space.has_base else None
+    f0 = None
+    if space.has_base:
+        f0 = jax.ShapeDtypeStruct((1, *feature.base_shape(G, space.base_resolution)), np.float32)
+
+    def one(G: Generator, f0: jax.Array | None) -> dict[str, jax.Array]:
         return space.init(G, jax.random.split(jax.random.key(0), 1), f0)
 
-    return {key: a.shape[1:] for key, a in jax.eval_shape(one, G).items()}
+    return {key: a.shape[1:] for key, a in jax.eval_shape(one, G, f0).items()}
 
 
 def even_size(size: int, count: int) -> int:

@@ -8,9 +8,11 @@ Both compare feature maps that were normalised to unit length per pixel:
 features are computed once.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib import resources
 from typing import Any, cast
 
 import flax.struct
@@ -27,6 +29,7 @@ from lsap_jax.networks.pixel_maps import area, bicubic, weighted_mean
 SHIFT = (-0.030, -0.088, -0.188)  # LPIPS v0.1 on images in [-1, 1]
 SCALE = (0.458, 0.448, 0.450)
 EPSILON = 1e-10
+SCALES = resources.files("lsap_jax") / "assets" / "discriminator_scales.json"
 
 # Mean distance of two independent samples of the generator under `from_discriminator`. LPIPS-VGG between unrelated face
 # photographs is 0.6 to 0.7, so the papers' weight of the perceptual term keeps its meaning.
@@ -177,11 +180,9 @@ def _unscaled(G: Any) -> Perceptual:
         raise LsapError(
             "this generator comes without its discriminator; convert a checkpoint that has one, or LPIPS weights"
         )
-    r = G.img_resolution
-    images = jax.ShapeDtypeStruct((1, r, r, G.img_channels), jnp.float32)
-    taps = len(jax.eval_shape(lambda d, x: d.features(x), G.discriminator, images))
+    taps = len(G.discriminator.config.channels) - 1  # a block for every resolution above 4 px
     weights = (jnp.full((1, 1, 1, 1), taps**-0.5),) * taps
-    return Perceptual(network=G.discriminator, weights=weights, name="discriminator", resolution=r)
+    return Perceptual(network=G.discriminator, weights=weights, name="discriminator", resolution=G.img_resolution)
 
 
 @jax.jit
@@ -216,12 +217,21 @@ def discriminator_scale(G: Any, pairs: int = 16, seed: int = 0) -> float:
     return INDEPENDENT_LEVEL / mean
 
 
+def bundled_scale(G: Any) -> float | None:
+    """`discriminator_scale` of a bundled generator, which takes a program of its own to measure; None for others."""
+    scales = json.loads(SCALES.read_text("utf-8"))
+    return scales.get(G.bare(G.discriminator.kind).sha256)  # type: ignore[no-any-return]
+
+
 def from_discriminator(G: Any, scale: float | None = None) -> Perceptual:
-    """Perceptual distance from the features of G's discriminator; `scale` defaults to `discriminator_scale(G)`.
+    """Perceptual distance from the features of G's discriminator; `scale` defaults to `discriminator_scale(G)`,
+    for a bundled generator to what that gave when it was bundled.
 
     Raises:
         LsapError: G has no discriminator.
     """
     perceptual = _unscaled(G)
+    if scale is None:
+        scale = bundled_scale(G)
     factor = float(np.sqrt(discriminator_scale(G) if scale is None else scale))
     return replace(perceptual, weights=tuple(w * factor for w in perceptual.weights))

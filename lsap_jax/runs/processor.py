@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lsap_jax.compilation import switches
+
 CPUINFO = Path("/proc/cpuinfo")
 # Names of XLA's --xla_cpu_max_isa, from the narrowest, and the flag of Linux that a processor with them has.
 INSTRUCTIONS = {
@@ -22,11 +24,11 @@ INSTRUCTIONS = {
 
 
 def processor(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """What run.json records: {"architecture", "instructions", "threads"}.
+    """What run.json records: {"architecture", "instructions", "threads", "flags"}.
 
     `instructions` are the widest that XLA compiles for: the processor's, or those that `--xla_cpu_max_isa` in XLA_FLAGS
     allows; "" where the system does not name them. `threads` is the size of XLA's thread pool: NPROC, or the number of
-    processors of this process.
+    processors of this process. `flags` are the `switches` of XLA.
     """
     text = CPUINFO.read_text("utf-8", "replace") if CPUINFO.is_file() else ""
     line = re.search(r"^flags\s*:(.*)$", text, re.M)
@@ -38,7 +40,12 @@ def processor(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
         found = [name for name in found if order.index(name) <= order.index(limit[1].upper())]
     asked = environment.get("NPROC", "")
     threads = int(asked) if asked.isdigit() and int(asked) else len(_affinity())
-    return {"architecture": platform.machine(), "instructions": found[-1] if found else "", "threads": threads}
+    return {
+        "architecture": platform.machine(),
+        "instructions": found[-1] if found else "",
+        "threads": threads,
+        "flags": switches(environment),
+    }
 
 
 def _affinity() -> Any:

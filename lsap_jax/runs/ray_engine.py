@@ -24,6 +24,7 @@ import jax
 import numpy as np
 
 from lsap_jax.cache import keep_compilations
+from lsap_jax.compilation import compile_quickly
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.inverter import StepReport
 from lsap_jax.inversion.jobs import Job
@@ -67,6 +68,7 @@ class WorkerActor:
     def _worker(self, shipment: Shipment) -> Worker:
         if self.worker is None:
             keep_compilations()
+            compile_quickly()
             for name in ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"):
                 text = os.environ[name.upper()]
                 jax.config.update(name, float(text) if name.endswith("secs") else text or None)

@@ -29,6 +29,11 @@ def check_resolution(G: "Generator", resolution: int) -> int:
     return resolution
 
 
+def base_shape(G: "Generator", resolution: int) -> tuple[int, int, int]:
+    """Shape (s, s, C) of the base code of one image."""
+    return resolution, resolution, G.config.entries[resolution].channels
+
+
 def own_feature(G: "Generator", resolution: int) -> jax.Array:
     """[1, s, s, C]: the generator's own output of the layer that f replaces at the mean w, where no encoder gives a
     start.

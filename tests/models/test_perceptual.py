@@ -16,9 +16,11 @@ from convert_weights.perceptual import lpips as joined
 from lsap_jax.errors import LsapError
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
 from lsap_jax.models.generator import Generator
+from lsap_jax.models.generator_file import load_generator
 from lsap_jax.models.network_file import from_checkpoint, load
 from lsap_jax.models.perceptual import (
     INDEPENDENT_LEVEL,
+    bundled_scale,
     discriminator_scale,
     from_discriminator,
     lpips,
@@ -295,6 +297,17 @@ def test_independent_samples_are_at_the_stated_level_for_the_discriminator(tiny)
     assert float((jnp.abs(images) < 1).mean()) > 0.5
     assert abs(float(values.mean()) / INDEPENDENT_LEVEL - 1) < 0.3
     np.testing.assert_allclose(perceptual(images[3:4], images[67:68])[0], values[3], rtol=1e-4)
+
+
+def test_the_bundled_scale_is_what_would_be_measured(tiny):
+    G = load_generator("toonhead64")
+    bundled = bundled_scale(G)
+    assert bundled is not None and abs(bundled / discriminator_scale(G) - 1) < 1e-4
+    assert (
+        bundled_scale(G.with_part("discriminator", G.discriminator.replace(params=_filled(G.discriminator.params))))
+        is None
+    )
+    assert bundled_scale(tiny) is None
 
 
 def test_the_discriminator_distance_is_the_documented_formula(tiny):
