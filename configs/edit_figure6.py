@@ -4,7 +4,8 @@ Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (a
     images, 5 directions, 11 strengths from -2 to 2, InceptionResnetV1 (VGGFace2) on MTCNN crops.
 Code: raven38/hypershpere-gan-inversion. Its scripts edit W+ otherwise than Z+: codes are truncated at edit time, which
     the inversion did not do, and moves end at an absolute coordinate; the variant "published" does that, too.
-Expected: the paper reports 0.373 for f/z+ and 0.327 for f/w+ with P_N. Never run on CelebA-HQ here.
+Expected: the paper reports 0.373 for F/Z+ and 0.327 for what its text calls F/W+, where its Fig. 6 has F/W+ (P_N).
+    Never run on CelebA-HQ here.
 Cost: 2,750 edits per run and variant; on an accelerator at 1024 px minutes.
 Command: lsap-jax edit-quality RUN RUN --config edit_figure6 --identity facenet.safetensors --out runs/figure6
 """
@@ -24,8 +25,9 @@ def get_config() -> ConfigDict:
     config.published = ConfigDict(
         dict(
             source="arXiv 2307.08995, 50 CelebA-HQ images, 5 directions, 11 strengths",
-            note="identity similarity, mean over all edits; images without a face are not mentioned",
-            rows=ConfigDict({"f/z+": 0.373, "f/w+ P_N": 0.327}),
+            note="identity similarity, mean over all edits; images without a face are not mentioned; the text has "
+            "0.327 for F/W+, its Fig. 6 is of F/W+ (P_N)",
+            rows=ConfigDict({"f/z+": 0.373, "f/w+": 0.327}),
         )
     )
     return config

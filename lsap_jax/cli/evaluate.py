@@ -1,12 +1,13 @@
 """More metrics of a run: of every image as columns of metrics.csv, of the whole set in evaluation.json.
 
-usage: lsap-jax evaluate RUN [--generator G] [--perceptual FILE,FILE ...] [--inception FILE]
+usage: lsap-jax evaluate RUN [--generator G] [--perceptual FILE,FILE ...] [--inception FILE] [--ppl SAMPLES]
 
 It adds ssim01, ms_ssim, NSCD of LSAP (mean and by layer), and the perceptual distances of the named files of LPIPS
 weights that `lsap-jax convert` wrote (vgg, alex, squeeze). Beside NSCD it prints the level of genuine samples of the
 generator: codes below it have collapsed towards the mean, which is not better. The set of reconstructions is compared
-with the set of targets by KID, and with --inception (converted Inception weights) by FID. `lsap-jax report RUN` then
-shows the new columns. Run it again after a run was resumed.
+with the set of targets by KID, and with --inception (converted Inception weights) by FID. --ppl measures the
+generator's perceptual path length in Z and W. `lsap-jax report RUN` then shows the new columns. Run it again after a
+run was resumed.
 """
 
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from absl.flags import FlagValues
 
-from lsap_jax.cli.arguments import Arguments, new_flags, number, text
+from lsap_jax.cli.arguments import Arguments, new_flags, number, switch, text
 
 
 def flags() -> FlagValues:
@@ -22,6 +23,8 @@ def flags() -> FlagValues:
     text(values, "generator", "file of the generator, if it is not where run.json says")
     text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote; several are separated by commas")
     text(values, "inception", "Inception weights of FID that `lsap-jax convert` wrote")
+    number(values, "ppl", "pairs of samples for path length (published: 50,000 and more); 0 leaves it out", 0, lower=0)
+    switch(values, "ppl_crop", "path length of the middle of aligned faces, as published for FFHQ; needs LPIPS")
     number(values, "batch_size", "images at a time", 16, lower=1)
     return values
 
@@ -38,7 +41,8 @@ def run(args: Arguments) -> int:
     network = load(values.inception, "inception") if values.inception else None
     distances = [load(name, "lpips") for name in (values.perceptual or "").split(",") if name]
     G = with_shown_statistics(generator_of(Path(folder), read_run(folder), values.generator))
-    print(summary(folder, evaluate_run(G, Path(folder), distances, network, values.batch_size)))
+    options = {"ppl": values.ppl, "ppl_crop": values.ppl_crop}
+    print(summary(folder, evaluate_run(G, Path(folder), distances, network, values.batch_size, **options)))
     return 0
 
 
@@ -59,4 +63,7 @@ def summary(folder: str, record: dict[str, Any]) -> str:
     if "kid" in whole:
         where = whole["features"] if isinstance(whole["features"], str) else whole["features"]["network"]
         lines.append(f"  kid {whole['kid']:.4g} ± {whole['kid_stderr']:.2g} in {where}")
+    if path := record["ppl"]:
+        values = ", ".join(f"{name} {path[name]:.4g}" for name in ("z_full", "z_end", "w_full", "w_end"))
+        lines.append(f"  ppl {values} by {path['network']}, {path['samples']} samples")
     return "\n".join(lines)

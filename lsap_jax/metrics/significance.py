@@ -1,18 +1,22 @@
-"""How sure a difference between two inversions is: bootstrap intervals of a mean, and paired non-inferiority tests.
+"""How sure a difference between two inversions is: bootstrap intervals, and paired non-inferiority tests.
 
 arXiv 2307.08995 (Table 1) claims that F/Z+ is not inferior to F/W+ with P_N: margin 1e-8, p = .002983 for MSE and
-.001609 for SSIM over 50 images. It names no test, so both usual paired ones are here. Its margin is so small that the
-hypothesis amounts to "better"; a margin of 5 % of the baseline's mean asks what the word promises.
+.001609 for SSIM over 50 images. It names no test, so both usual paired ones are here; a t test cannot have given these
+p values for the published means (docs/comparison.md says why). Its margin is so small that the hypothesis amounts to
+"better"; a margin of 5 % of the baseline's mean asks what the word promises.
 """
 
 import math
 import warnings
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
 RESAMPLES = 9999
+FEW = 4  # so few values have too many resamples without spread
 _BLOCK = 2**22  # numbers per block of resamples: 32 MB
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +53,12 @@ class NonInferiority:
 def bootstrap_interval(
     values: np.ndarray, *, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Percentile bootstrap interval of the mean.
+    """Studentised bootstrap interval of the mean (bootstrap-t).
 
-    The percentile method, not BCa: BCa has no value where all resamples lie on one side of the mean, as they do for a
-    few nearly equal numbers, and its jackknife needs N² memory.
+    Errors of images are skewed. Of 50 values, intervals of 95 % cover the mean of a gamma distribution of shape 0.3 in
+    91 % of cases as percentiles, in 92 % as BCa and in 94 % so; of a log-normal one of sigma 1 in 90, 91 and 93 %. It
+    ends at the least and the greatest value. Where resamples without spread leave no studentised interval (4 values or
+    fewer, or an outlier among equal ones), it is `bca`.
 
     Args:
         values: [N], N of 1 or more.
@@ -60,6 +66,9 @@ def bootstrap_interval(
 
     Raises:
         ValueError: not [N], or empty.
+
+    References:
+        Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 12 and 14.
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not len(values):
@@ -71,21 +80,57 @@ def bootstrap_interval(
     mean = float(values.mean())
     if n == 1:
         return Interval(mean=mean, low=math.nan, high=math.nan, n=n)
-    if np.ptp(values) == 0:  # scipy warns of a degenerate distribution
+    if np.ptp(values) == 0:  # rounding would leave a spread
         return Interval(mean=float(values[0]), low=float(values[0]), high=float(values[0]), n=n)
-    from scipy import stats
+    centred = values - mean
+    means, deviations = _resampled(centred, resamples, seed)
+    spread = np.abs(centred).max()
+    if n > FEW and (deviations > 1e-6 * spread).mean() > 0.5 * (1 + confidence):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = np.where(means == 0, 0.0, means / deviations)
+        # Order statistics: between them and infinite ones nothing could be interpolated.
+        least, greatest = np.quantile(t, [0.5 * (1 - confidence), 0.5 * (1 + confidence)], method="nearest")
+        deviation = float(centred.std())
+        low = max(mean - float(greatest) * deviation, float(values.min()))
+        high = min(mean - float(least) * deviation, float(values.max()))
+        return Interval(mean=mean, low=low, high=high, n=n)
+    low, high = bca(0.0, means, -centred / (n - 1), confidence)
+    return Interval(mean=mean, low=mean + low, high=mean + high, n=n)
 
-    found = stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=resamples,
-        batch=max(1, min(resamples, _BLOCK // n)),
-        vectorized=True,
-        confidence_level=confidence,
-        method="percentile",
-        random_state=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(mean=mean, low=float(found.low), high=float(found.high), n=n)
+
+def _resampled(values: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means and deviations [R] of resamples of values [N]."""
+    rng = np.random.default_rng(seed)
+    found, size = [], max(1, _BLOCK // len(values))
+    for start in range(0, resamples, size):
+        some = values[rng.integers(0, len(values), (min(size, resamples - start), len(values)))]
+        found.append((some.mean(axis=1), some.std(axis=1)))
+    means, deviations = (np.concatenate(part) for part in zip(*found, strict=True))
+    return means, deviations
+
+
+def bca(estimate: float, draws: np.ndarray, without: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Ends of the bias-corrected and accelerated interval of any statistic of a set of images (Efron, 1987).
+
+    Args:
+        estimate: the statistic of all images.
+        draws: [R], R > 0, its values in resamples of the images.
+        without: [N], its values without one image each; NaN where it has none.
+    """
+    below = np.mean(draws < estimate) + 0.5 * np.mean(draws == estimate)
+    # Where all draws lie on one side, the correction would be infinite.
+    bias = _NORMAL.inv_cdf(float(np.clip(below, 0.5 / len(draws), 1 - 0.5 / len(draws))))
+    influence = np.nanmean(without) - without[~np.isnan(without)] if not np.isnan(without).all() else np.zeros(1)
+    size = np.abs(influence).max()
+    cubes, squares = (np.sum((influence / size) ** power) for power in (3, 2)) if size > 0 else (0.0, 1.0)
+    acceleration = float(cubes / (6 * squares**1.5))
+    parts = []
+    for tail in (0.5 * (1 - confidence), 0.5 * (1 + confidence)):
+        z = bias + _NORMAL.inv_cdf(tail)
+        slope = 1 - acceleration * z
+        parts.append(_NORMAL.cdf(bias + z / slope) if slope > 0 else float(tail > 0.5))
+    low, high = np.quantile(draws, parts)
+    return float(low), float(high)
 
 
 def non_inferiority(

@@ -17,6 +17,7 @@ from lsap_jax.losses.terms import nscd_of
 from lsap_jax.metrics.distortion import METRICS
 from lsap_jax.metrics.fid import fid, inception_features
 from lsap_jax.metrics.kid import feature_description, fit_whitening, kid, random_features
+from lsap_jax.metrics.ppl import perceptual_path_length
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.inception import Inception
 from lsap_jax.models.perceptual import from_discriminator
@@ -171,6 +172,8 @@ def evaluate_run(
     inception: Inception | None = None,
     batch_size: int = 16,
     sets: bool = True,
+    ppl: int = 0,
+    ppl_crop: bool = False,
 ) -> dict[str, Any]:
     """`evaluate` of a run folder: adds columns to its metrics.csv, and writes evaluation.json.
 
@@ -178,12 +181,15 @@ def evaluate_run(
         G: the generator of the run.
         distances: perceptual distances to measure beside the one that was minimised.
         sets: compare the set of reconstructions with that of the targets, too.
+        ppl: samples of perceptual path length, which is of the generator alone; 0 leaves it out.
+        ppl_crop: see `path_lengths`.
 
     Returns:
-        What evaluation.json holds: {"images", "space", "means", "nscd_of_genuine_samples", "set", "metrics"}.
+        What evaluation.json holds: {"images", "space", "means", "nscd_of_genuine_samples", "set", "ppl", "metrics"}.
 
     Raises:
-        LsapError: the folder is not a run folder, none of its images is finished, or a result has changed.
+        LsapError: the folder is not a run folder, none of its images is finished, a result has changed, or path length
+            lacks a network that compares images.
     """
     run, manifest = read_run(folder), read_manifest(folder)
     ids = sorted(manifest)
@@ -214,11 +220,21 @@ def evaluate_run(
         "means": {metric: float(np.mean(v[np.isfinite(v)])) for metric, v in found.items() if np.isfinite(v).any()},
         "nscd_of_genuine_samples": genuine_nscd(G, space),
         "set": compare_sets(G, targets, images, inception) if sets else {},
+        "ppl": _path_length(G, distances, ppl, ppl_crop, batch_size) if ppl else {},
         "metrics": _described(run, describe_metrics(G, space, distances)),
     }
     data = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
     write_files({folder / "metrics.csv": metrics_csv(rows), folder / "evaluation.json": data})
     return record
+
+
+def _path_length(G: Generator, distances: Sequence[Judge], samples: int, crop: bool, batch_size: int) -> dict[str, Any]:
+    """PPL by LPIPS-VGG where it is among the distances, else by the first of them."""
+    named = {judge.name: judge for judge in distances}
+    judge = named.get("lpips_vgg") or next(iter(distances), None)
+    if judge is None:
+        raise LsapError("path length needs a network that compares images; give LPIPS weights by --perceptual")
+    return perceptual_path_length(G, judge, samples=samples, crop=crop, batch_size=batch_size)
 
 
 def _described(run: Record, described: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -103,6 +103,7 @@ def test_what_cannot_be_evaluated_is_one_line(work, tmp_path, capsys):
         ((tmp_path,), "not a run folder"),
         ((work / "w+", "--perceptual", tmp_path / "no"), "no such file"),
         ((work / "w+", "--batch_size=0"), "batch_size"),
+        ((work / "w+", "--ppl=2"), "path length needs a network that compares images; give LPIPS weights by --perc"),
     ):
         assert run("evaluate", *argv) == 2
         error = capsys.readouterr().err

@@ -275,3 +275,20 @@ def test_the_stopwatch_counts_steps_without_their_first_chunk(tmp_path, monkeypa
     (tmp_path / "times.json").write_text('{"presets": {"z": {"odd": 1}}}')
     with pytest.raises(LsapError, match="is damaged; delete it"):
         runs.read_times(tmp_path)
+
+
+def test_no_t_test_has_the_published_p_values():
+    """What docs/comparison.md says of Table 1 of 2307.08995: with its SSIM p would be above 1/2, and with its MSE the
+    differences would have to spread 20 to 40 times less than those of Fig. 2.
+    """
+    published = load_config("compare_table1").published
+    table, figure = published.a_table1.rows, published.b_figure2.rows
+    candidate, baseline = table["f/z+"], table["bdinvert"]
+    assert candidate.ssim01 + 1e-8 < baseline.ssim01, "worse by more than the margin: t is below 0 for any spread"
+    t = stats.t.isf(0.002983, df=49)
+    spread = np.std(np.subtract(figure["f/z+"].mse, figure["bdinvert"].mse), ddof=1)
+    advantage = baseline.mse - candidate.mse + 1e-8
+    for rounding, times in ((0.0, 39), (1e-5, 19)):  # two means of five digits
+        assert int(spread / ((advantage + rounding) * np.sqrt(50) / t)) == times
+    assert set(figure) == {*table, "w", "f/s (encoder)"} - {"wplus_pn"} and len(figure) == 9
+    assert all(len(row[name]) == 5 for row in figure.values() for name in ("lpips_vgg", "mse"))

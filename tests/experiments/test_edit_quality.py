@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -30,6 +31,7 @@ from lsap_jax.models.attributes import (
 from lsap_jax.models.attributes_file import save_attributes
 from lsap_jax.models.embedder import Embedder
 from lsap_jax.networks.attributes import AttributesConfig, initial_params
+from lsap_jax.networks.stylegan2 import GeneratorConfig
 from lsap_jax.pixels import to_uint8
 from lsap_jax.rendering.refinement import Full, Refinement, stack
 from lsap_jax.rendering.render import render
@@ -180,9 +182,9 @@ def test_a_picture_that_is_not_finite_is_refused(tiny):
 
 def test_the_published_asymmetries_are_those_of_w_plus_alone(tiny):
     for name in ("z+", "f/z+", "pn", "s", "w", "f/w"):
-        assert as_published(parse_space(name)) == parse_space(name)
+        assert as_published(tiny, parse_space(name)) == parse_space(name)
     space = parse_space("w+")
-    assert (as_published(space).truncation_psi, as_published(space).truncation_cutoff) == (0.7, 8)
+    assert as_published(tiny, space) == replace(space, truncation_psi=0.7, truncation_cutoff=3)  # of 6 rows
     codes = codes_of(tiny, space, 2)
     axis = np.eye(tiny.w_dim, dtype=np.float32)[0]
     direction = Direction(name="d", space="w", vector=axis, mean=np.zeros(tiny.w_dim, np.float32))
@@ -196,10 +198,20 @@ def test_the_published_asymmetries_are_those_of_w_plus_alone(tiny):
     np.testing.assert_allclose(fair[0].astype(int), to_uint8(own), atol=1)
     reached = codes["w"].copy()
     reached[..., 0] = 3.0  # every row arrives at the coordinate, its own is gone
-    space = replace(space, truncation_psi=0.7, truncation_cutoff=8)
+    space = replace(space, truncation_psi=0.7, truncation_cutoff=3)
     truncated = measure_edits(tiny, space, {"w": reached}, [direction], (0.0,), Judges(), shown=2, **ALONE).pictures[0]
     np.testing.assert_allclose(published[1].astype(int), truncated[0], atol=1)
     assert np.abs(published[0].astype(int) - to_uint8(own)).max() > 1  # strength 0 is not the inversion
+
+
+@pytest.mark.parametrize(("side", "base", "rows"), [(1024, 16, 8), (64, 8, 4), (64, 4, 4)])
+def test_the_published_truncation_is_of_as_many_live_rows_as_at_1024_px(side, base, rows):
+    """8 of 18, or 4 of the 14 behind a base code of 16 px; at 64 px 4 of 10, 2 of 8 behind 8 px, 3 of 9 behind 4."""
+    config = GeneratorConfig(img_resolution=side, channels=(8,) * (side.bit_length() - 2))
+    G = SimpleNamespace(config=config, num_ws=config.num_ws)
+    assert as_published(G, parse_space("w+")).truncation_cutoff == {1024: 8, 64: 4}[side]
+    f_space = replace(parse_space("f/w+"), base_resolution=base)
+    assert as_published(G, f_space).truncation_cutoff == rows
 
 
 def test_identities_are_those_of_the_targets(tiny, monkeypatch):

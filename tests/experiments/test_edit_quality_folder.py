@@ -238,7 +238,7 @@ def test_only_the_rows_of_w_plus_have_a_published_variant(runs, space, count):
 
 
 def at(mean, draws, images):
-    return AtSuccess(mean, np.asarray(draws, float), images)
+    return AtSuccess(mean, np.asarray(draws, float), np.full(1, np.nan), images)
 
 
 def test_a_verdict_says_why_there_is_none():

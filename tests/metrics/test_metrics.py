@@ -151,14 +151,48 @@ def _naive_mmd2(x, y):
     return xx + yy - 2 * sum(k(p, q) for p in x for q in y) / (m * n)
 
 
-def test_kid_is_the_textbook_estimator_with_a_jackknife_over_both_sets():
+def _kernel(x, y):
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def _u_centred(x):
+    """The mean square of the U-centred kernel of one set, by its definition."""
+    k, n = _kernel(x, x) * (1 - np.eye(len(x))), len(x)
+    means = k.sum(1) / (n - 2)
+    centred = k - means[:, None] - means[None] + k.sum() / ((n - 1) * (n - 2))
+    return (centred[~np.eye(n, dtype=bool)] ** 2).sum() / (n * (n - 3))
+
+
+def _residual(x, y):
+    k = _kernel(x, y)
+    left = k - k.mean(1, keepdims=True) - k.mean(0, keepdims=True) + k.mean()
+    return (left**2).sum() / ((k.shape[0] - 1) * (k.shape[1] - 1))
+
+
+def test_kid_is_the_textbook_estimator_and_its_error_the_jackknife_that_counts_pairs_once():
     r = np.random.RandomState(0)
-    x, y = r.randn(7, 4), r.randn(5, 4) + 0.3
+    x, y = r.randn(7, 4), r.randn(5, 4) + 2  # far apart, so that the part of single images is not 0
     found = kid(x, y)
     np.testing.assert_allclose(found.value, _naive_mmd2(x, y), rtol=1e-10)
     left_x = np.array([_naive_mmd2(np.delete(x, i, 0), y) for i in range(7)])
     left_y = np.array([_naive_mmd2(x, np.delete(y, i, 0)) for i in range(5)])
-    np.testing.assert_allclose(found.stderr**2, 6 * left_x.var() + 4 * left_y.var(), rtol=1e-9)
+    jackknife = 6 * left_x.var() + 4 * left_y.var()
+    a, b, ab = _u_centred(x), _u_centred(y), _residual(x, y)
+    single = jackknife - 4 * a / (7 * 5) - 4 * b / (5 * 3) - 8 * ab / 35
+    assert single > 0
+    np.testing.assert_allclose(found.stderr**2, single + 2 * a / (7 * 6) + 2 * b / (5 * 4) + 4 * ab / 35, rtol=1e-9)
+    assert kid(x[:3], y[:3]).stderr > 0  # three images tell nothing of pairs within a set
+
+
+@pytest.mark.parametrize(("m", "n", "shift"), [(50, 50, 0.0), (25, 50, 0.0), (50, 50, 0.2), (50, 50, 1.0)])
+def test_kid_error_is_the_spread_of_kid(m, n, shift):
+    """The spread of 600 values is known within 3 %; the error is a few per cent above it, as no part is negative. The
+    jackknife alone has 1.41 where the sets are alike.
+    """
+    r = np.random.RandomState(3)
+    found = [kid(r.randn(m, 64), r.randn(n, 64) + shift) for _ in range(600)]
+    error = np.sqrt(np.mean([v.stderr**2 for v in found]))
+    assert 0.93 < error / np.std([v.value for v in found]) < 1.18
 
 
 def test_kid_is_unbiased_and_its_error_covers():

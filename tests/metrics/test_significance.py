@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from lsap_jax.metrics.significance import bootstrap_interval, non_inferiority
+from lsap_jax.metrics.significance import bca, bootstrap_interval, non_inferiority
 
 numbers = st.floats(-1e6, 1e6)
 values = arrays(np.float64, st.integers(1, 30), elements=numbers)
@@ -20,11 +20,16 @@ def test_interval_is_the_quantiles_of_the_means_of_all_resamples():
     """Two values have four resamples: the mean is 0, 1/2 (twice) or 1, so the 95 % interval is the whole range."""
     found = bootstrap_interval(np.array([0.0, 1.0]))
     assert (found.mean, found.low, found.high, found.n) == (0.5, 0.0, 1.0, 2)
+
+
+def test_interval_of_skewed_values_is_that_of_the_expansion():
+    """Hall (1992): to the first order in 1 / √n, the ends of t are ±z moved by (2z² + 1) · skewness / (6 √n)."""
     sample = np.random.default_rng(0).exponential(size=400)
-    found = bootstrap_interval(sample)
-    error = stats.sem(sample)
-    assert found.low == pytest.approx(sample.mean() - 1.96 * error, abs=0.1 * error)
-    assert found.high == pytest.approx(sample.mean() + 1.96 * error, abs=0.15 * error)
+    found, error = bootstrap_interval(sample), stats.sem(sample)
+    moved = (2 * 1.96**2 + 1) * stats.skew(sample) / (6 * np.sqrt(400))
+    assert found.low == pytest.approx(sample.mean() - (1.96 - moved) * error, abs=0.1 * error)
+    assert found.high == pytest.approx(sample.mean() + (1.96 + moved) * error, abs=0.1 * error)
+    assert found.high + found.low - 2 * sample.mean() > 1.5 * moved * error  # percentiles: 2/3 of `moved`
     wider = bootstrap_interval(sample, confidence=0.99)
     assert wider.low < found.low < found.high < wider.high
 
@@ -33,6 +38,35 @@ def test_interval_covers_the_mean_as_often_as_it_says():
     rng = np.random.default_rng(1)
     found = [bootstrap_interval(rng.normal(3, 1, 40), resamples=500, seed=i) for i in range(300)]
     assert 0.90 <= np.mean([i.low <= 3 <= i.high for i in found]) <= 0.98
+
+
+def test_intervals_of_skewed_values_cover_the_mean_where_percentiles_do_not():
+    """50 values, as many as the papers have images, of a gamma distribution of shape 0.3: 92 % are 3.5 standard errors
+    of 800 trials below 95 %.
+    """
+    rng, covered = np.random.default_rng(4), []
+    for seed in range(800):
+        sample = rng.gamma(0.3, size=50)
+        draws = sample[np.random.default_rng(seed).integers(0, 50, (400, 50))].mean(axis=1)
+        found = bootstrap_interval(sample, resamples=400, seed=seed)
+        ends = np.percentile(draws, [2.5, 97.5]), bca(sample.mean(), draws, (sample.sum() - sample) / 49)
+        covered.append([found.low <= 0.3 <= found.high, *(low <= 0.3 <= high for low, high in ends)])
+    studentised, percentile, accelerated = np.mean(covered, axis=0)
+    assert studentised >= 0.93 > 0.92 >= percentile
+    assert percentile < accelerated < studentised
+
+
+def test_bca_is_scipys():
+    sample = np.random.default_rng(5).exponential(size=(1, 30))
+    theirs = stats.bootstrap(sample, np.mean, n_resamples=9999, method="BCa", random_state=np.random.default_rng(6))
+    ours = bca(sample.mean(), theirs.bootstrap_distribution, (sample.sum() - sample[0]) / 29)
+    np.testing.assert_allclose(ours, theirs.confidence_interval, rtol=1e-3)
+
+
+def test_bca_of_draws_on_one_side_and_of_statistics_without_influence():
+    assert bca(0.0, np.arange(1.0, 100), np.zeros(5)) == pytest.approx((1.0, 1.0), abs=0.1)
+    assert bca(100.0, np.arange(1.0, 100), np.zeros(5)) == pytest.approx((99.0, 99.0), abs=0.1)
+    assert bca(0.0, np.linspace(-1, 1, 201), np.full(5, np.nan)) == pytest.approx((-0.95, 0.95), abs=1e-3)
 
 
 @given(values)

@@ -1,5 +1,7 @@
 """`lsap_jax.evaluate` on arrays: its columns, their values, what it refuses."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from small_runs import write_run
 
 import lsap_jax
+from lsap_jax.cli.evaluate import summary
 from lsap_jax.errors import LsapError
 from lsap_jax.losses.alignment import genuine_level, nscd, sn_layers
 from lsap_jax.metrics.distortion import ms_ssim, ssim01
@@ -122,3 +125,15 @@ def test_columns_of_others_stay_but_for_cells_that_hold_no_number(tmp_path):
     table = read_metrics_table(run)
     assert "score" not in table["a"] and table["b"]["score"] == 2.5
     assert table["a"]["mse"] < 1e-4 and table["b"]["nscd"] > 0
+
+
+@pytest.mark.slow
+def test_path_length_stands_in_evaluation_json_and_is_printed(tmp_path):
+    G = tiny_generator()
+    G.save(tmp_path / "g.safetensors")
+    run = write_run(tmp_path / "run", G, tmp_path / "g.safetensors", "z", ("a",))
+    record = evaluate_run(G, run, sets=False, ppl=2, batch_size=2)
+    assert json.loads((run / "evaluation.json").read_bytes()) == json.loads(json.dumps(record))
+    found = record["ppl"]
+    assert (found["samples"], found["epsilon"], found["network"]) == (2, 1e-4, "discriminator")
+    assert f"  ppl z_full {found['z_full']:.4g}, z_end " in summary("run", record)

@@ -3,7 +3,7 @@
 A strength of one space is not that of another, nor that of one direction that of another. Spaces are therefore compared
 direction by direction where equally many of their edits have succeeded: at the strength at which a direction's success
 curve first reaches a level, by linear interpolation; means are over directions that reach it in all that is compared.
-Intervals are percentiles over resampled images; the same images are drawn everywhere, so that differences are paired.
+Intervals are BCa ones over resampled images; the same images are drawn everywhere, so that differences are paired.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lsap_jax.metrics.significance import Interval
+from lsap_jax.metrics.significance import Interval, bca
 
 RESAMPLES = 2000
 FEW_RESAMPLES = 400  # are enough for the many curves by direction
@@ -26,12 +26,14 @@ class Resampled(NamedTuple):
     Attributes:
         mean: [S].
         draws: [R, S] means of R resamples of the images.
+        without: [N, S] means without one image each, for BCa.
         counts: [S] edits that have it.
         images: that have it at any strength.
     """
 
     mean: np.ndarray
     draws: np.ndarray
+    without: np.ndarray
     counts: np.ndarray
     images: int
 
@@ -42,9 +44,11 @@ def resampled(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> 
     sums, counts = np.where(there, values, 0.0).sum(axis=0), there.sum(axis=0)
     weights = _weights(values.shape[-1], resamples, seed)
     with np.errstate(invalid="ignore"):
-        mean = sums.sum(axis=1) / counts.sum(axis=1)
+        total, all_counts = sums.sum(axis=1), counts.sum(axis=1)
         draws = (weights @ sums.T) / (weights @ counts.T)
-    return Resampled(mean, draws, counts.sum(axis=1), int(there.any(axis=(0, 1)).sum()))
+        without = ((total[:, None] - sums) / (all_counts[:, None] - counts)).T
+        mean = total / all_counts
+    return Resampled(mean, draws, without, all_counts, int(there.any(axis=(0, 1)).sum()))
 
 
 def fewer_draws(found: Resampled) -> Resampled:
@@ -69,16 +73,19 @@ def _weights(images: int, resamples: int, seed: int) -> np.ndarray:
 def intervals(found: Resampled) -> list[Interval]:
     """The mean at every strength with its interval; a single image has none."""
     return [
-        _interval(mean, draws, int(count), found.images)
-        for mean, draws, count in zip(found.mean, found.draws.T, found.counts, strict=True)
+        _interval(mean, draws, without, int(count), found.images)
+        for mean, draws, without, count in zip(found.mean, found.draws.T, found.without.T, found.counts, strict=True)
     ]
 
 
 class AtSuccess(NamedTuple):
-    """A measure where a level of success is reached, and those of the resamples [R]; NaN where it is not reached."""
+    """A measure where a level of success is reached, those of the resamples [R], and those without one image each [N];
+    NaN where it is not reached.
+    """
 
     mean: float
     draws: np.ndarray
+    without: np.ndarray
     images: int
 
     @property
@@ -93,7 +100,7 @@ class AtSuccess(NamedTuple):
 
     @property
     def interval(self) -> Interval:
-        return _interval(self.mean, self.draws, self.images, self.images)
+        return _interval(self.mean, self.draws, self.without, self.images, self.images)
 
 
 def at_success(success: Resampled, measure: Resampled, strengths: np.ndarray, level: float) -> AtSuccess:
@@ -104,10 +111,10 @@ def at_success(success: Resampled, measure: Resampled, strengths: np.ndarray, le
         strengths: [S], ascending.
         level: from 0 to 1.
     """
-    curves = np.concatenate([success.mean[None], success.draws])
-    values = np.concatenate([measure.mean[None], measure.draws])
+    curves, values = (np.concatenate([one.mean[None], one.without, one.draws]) for one in (success, measure))
     found = crossing(curves, values, np.asarray(strengths, float), level)[1]
-    return AtSuccess(float(found[0]), found[1:], min(success.images, measure.images))
+    without, draws = np.split(found[1:], [len(success.without)])
+    return AtSuccess(float(found[0]), draws, without, min(success.images, measure.images))
 
 
 def crossing(
@@ -132,19 +139,19 @@ def crossing(
 def pooled(found: Sequence[AtSuccess]) -> AtSuccess:
     """The mean over directions; NaN for none."""
     if not found:
-        return AtSuccess(math.nan, np.full(RESAMPLES, math.nan), 0)
-    draws = np.mean([one.draws for one in found], axis=0)
-    return AtSuccess(float(np.mean([one.mean for one in found])), draws, min(one.images for one in found))
+        return AtSuccess(math.nan, np.full(RESAMPLES, math.nan), np.full(1, math.nan), 0)
+    draws, without = (np.mean(part, axis=0) for part in zip(*((one.draws, one.without) for one in found), strict=True))
+    return AtSuccess(float(np.mean([one.mean for one in found])), draws, without, min(one.images for one in found))
 
 
 def difference(a: AtSuccess, b: AtSuccess) -> AtSuccess:
     """a - b, paired by the resamples."""
-    return AtSuccess(a.mean - b.mean, a.draws - b.draws, min(a.images, b.images))
+    return AtSuccess(a.mean - b.mean, a.draws - b.draws, a.without - b.without, min(a.images, b.images))
 
 
-def _interval(mean: float, draws: np.ndarray, n: int, images: int) -> Interval:
+def _interval(mean: float, draws: np.ndarray, without: np.ndarray, n: int, images: int) -> Interval:
     finite = draws[np.isfinite(draws)]
     if not math.isfinite(mean) or not len(finite) or images < 2:
         return Interval(mean=float(mean), low=math.nan, high=math.nan, n=n)
-    low, high = np.percentile(finite, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    return Interval(mean=float(mean), low=float(low), high=float(high), n=n)
+    low, high = bca(float(mean), finite, without, CONFIDENCE)
+    return Interval(mean=float(mean), low=low, high=high, n=n)

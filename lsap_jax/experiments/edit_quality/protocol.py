@@ -14,7 +14,14 @@ from lsap_jax.editing.named import find
 from lsap_jax.editing.series import file_name
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.edit_quality.folder import FORMAT, GENUINE, RECORD, kept_measures, write_measures
-from lsap_jax.experiments.edit_quality.quality import PUBLISHED_SPACES, Judges, Measured, genuine_logits, measure_edits
+from lsap_jax.experiments.edit_quality.quality import (
+    PUBLISHED_SPACES,
+    Judges,
+    Measured,
+    as_published,
+    genuine_logits,
+    measure_edits,
+)
 from lsap_jax.metrics.identity import face_embeddings
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import read_refinement
@@ -203,9 +210,12 @@ def entry_names(runs: Sequence[Run], variants: Sequence[str]) -> list[str]:
 
 
 def _entry(run: Run, variant: str, directions: Sequence[Direction]) -> Record:
+    edited = as_published(run.G, run.space)
+    truncation = {"psi": edited.truncation_psi, "rows": edited.truncation_cutoff}
     return {
         "name": entry_name(run, variant),
         "variant": variant,
+        **({"truncation": truncation} if variant == "published" else {}),
         "run": run.name,
         "space": run.space.name,
         "prior": float(run.record["config"]["loss"].get("pn", 0)) > 0,

@@ -9,6 +9,7 @@ image that has the attribute loses it, another one gains it.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +41,10 @@ MEASURES = {
     "identity": "cosine similarity of the face embeddings of the target and the edited image, where a face was found",
     "face": "share of edits in which a face was found, of targets that have one",
 }
-PUBLISHED_PSI, PUBLISHED_LAYERS = 0.7, 8
-PUBLISHED_SPACES = ("w+", "f/w+")  # whose codes the published scripts edit otherwise than those of z spaces
+PUBLISHED_PSI = 0.7
+# Spaces whose codes the published scripts edit otherwise than those of z spaces -> the part of the rows that make the
+# image which they truncate: rows 0 to 7 of 18 at 1024 px, of which a base code of 16 px leaves the last 14.
+PUBLISHED_SPACES = {"w+": Fraction(8, 18), "f/w+": Fraction(4, 14)}
 GENUINE_SAMPLES = 512
 
 
@@ -72,13 +75,16 @@ class Measured:
     pictures: np.ndarray
 
 
-def as_published(space: Space) -> Space:
+def as_published(G: Generator, space: Space) -> Space:
     """The space as the authors' editing scripts decode it: W+ codes are truncated at edit time, though the inversion
-    did not truncate them, so that an edit of strength 0 is not the inversion (their `edit.py`).
+    did not truncate them, so that an edit of strength 0 is not the inversion (their `edit.py`). The rows are as large a
+    part of those that make the image as at 1024 px.
     """
     if space.name not in PUBLISHED_SPACES:
         return space
-    return replace(space, truncation_psi=PUBLISHED_PSI, truncation_cutoff=PUBLISHED_LAYERS)
+    first = min(layer.row for layer in G.config.live_layers(space.base_resolution))
+    rows = round(PUBLISHED_SPACES[space.name] * (G.num_ws - first))
+    return replace(space, truncation_psi=PUBLISHED_PSI, truncation_cutoff=first + rows)
 
 
 def measure_edits(
@@ -124,7 +130,7 @@ def measure_edits(
     count, genuine = len(next(iter(codes.values()))), genuine_nscd(G, space)
     refinements = refinements or [None] * count
     before = _look(G, space, codes, refinements, judges, batch_size, devices)
-    look = _looker(G, as_published(space) if published else space, batch_size, devices)
+    look = _looker(G, as_published(G, space) if published else space, batch_size, devices)
     shape = (len(directions), len(strengths), count)
     arrays: dict[str, np.ndarray] = {}
     pictures = np.zeros((*shape[:2], min(shown, count), G.img_resolution, G.img_resolution, G.img_channels), np.uint8)

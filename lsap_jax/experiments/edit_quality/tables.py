@@ -172,7 +172,8 @@ def matched(quality: Quality, entries: Sequence[Entry], level: float) -> Matched
 
 def _constant(like: Resampled, values: np.ndarray) -> Resampled:
     """Known values over strengths as a measure without spread."""
-    return like._replace(mean=values, draws=np.broadcast_to(values, like.draws.shape))
+    draws, without = (np.broadcast_to(values, part.shape) for part in (like.draws, like.without))
+    return like._replace(mean=values, draws=draws, without=without)
 
 
 class Difference(NamedTuple):
@@ -212,7 +213,7 @@ def differences(quality: Quality) -> list[Difference]:
 
 
 def _at_end(found: Resampled) -> AtSuccess:
-    return AtSuccess(float(found.mean[-1]), found.draws[:, -1], found.images)
+    return AtSuccess(float(found.mean[-1]), found.draws[:, -1], found.without[:, -1], found.images)
 
 
 def verdict(one: Difference) -> str:

@@ -79,7 +79,7 @@ def _results(comparison: Comparison) -> str:
     )
     lead = (
         f"Means over the {count(len(comparison.common), 'image')} that every preset finished, the best of each column "
-        "in colour, with 95 % bootstrap intervals (percentile method). A preset links to its own report. Seconds per "
+        "in colour, with 95 % bootstrap intervals (studentised). A preset links to its own report. Seconds per "
         "image are wall-clock, with compilation, loading and saving; “steps alone” leaves these out."
     )
     return section("results", "Results", table, lead)
