@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from convert_weights import ConversionError, read
+from convert_weights.checkpoint import printable
 from convert_weights.convert import completed, description, save, written
 
 
@@ -31,12 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _convert(args)
     except ConversionError as error:
-        print(f"convert_weights: {error}", file=sys.stderr)
+        print(printable(f"convert_weights: {error}"), file=sys.stderr)
     except OSError as error:
-        print(
-            f"convert_weights: {args.target}: cannot be written ({error.strerror or error}); name another file",
-            file=sys.stderr,
-        )
+        reason = f"cannot be written ({error.strerror or error}); name another file"
+        print(printable(f"convert_weights: {args.target}: {reason}"), file=sys.stderr)
     return 2
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from convert_weights.checkpoint import ConversionError, shown
-from convert_weights.pickle_machine import KEY_TYPES, Builder, Global, Node, Stateful
+from convert_weights.pickle_machine import Builder, Global, Node, Stateful, check_key
 from convert_weights.tensors import MAX_DIMS, STORAGES, Tensor, from_numpy, strided, whole
 
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
@@ -67,7 +67,7 @@ class Array(Stateful):
             raise ConversionError(
                 "an array is stored column-major, which no supported writer does; the file is damaged"
             )
-        self.tensor = from_numpy(np.frombuffer(data, dtype.numpy()).reshape(shape))
+        self.tensor = from_numpy(np.frombuffer(data, dtype.numpy()).reshape(shape), raw)
 
 
 def _raw(value: object) -> bytes | memoryview:
@@ -108,18 +108,19 @@ def _dict(args: tuple) -> dict:
         raise TypeError("not the arguments of a dict")
     result: dict = {}
     for key, value in pairs:
-        if type(key) not in KEY_TYPES or key in result:
-            raise ConversionError(
-                f"its pickle sets key {shown(key)} twice, or the key is an object; the file is damaged"
-            )
+        check_key(key)
+        if key in result:
+            raise ConversionError(f"its pickle sets key {shown(key)} twice; the file is damaged")
         result[key] = value
     return result
 
 
 def _set(args: tuple) -> set:
     items = args[0] if args else []
-    if type(items) is not list or any(type(item) not in KEY_TYPES for item in items):
+    if type(items) is not list:
         raise TypeError("not the arguments of a set")
+    for item in items:
+        check_key(item)
     return set(items)
 
 

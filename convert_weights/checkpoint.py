@@ -74,6 +74,11 @@ def together(*parts: Part | None) -> dict[str, Part]:
     return {part.kind: part for part in parts if part is not None}
 
 
+def printable(text: str) -> str:
+    """A text as a terminal may have it: control characters of names inside files are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def shown(value: object, limit: int = 60) -> str:
     """A value from an untrusted file as short printable text for an error message."""
     text = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from convert_weights.checkpoint import Checkpoint, ConversionError, Part, listed, together
+from convert_weights.checkpoint import Checkpoint, ConversionError, Part, listed, shown, together
 from convert_weights.match import Matched, read_array
 from convert_weights.structure import Structure
 from convert_weights.tensors import FLOATS, Tensor
@@ -44,7 +44,7 @@ def codes(tensors: Mapping[str, Tensor], container: str) -> Checkpoint:
     tensor = tensors[name]
     if tensor.dtype not in FLOATS or not 1 <= len(tensor.shape) <= 3 or 0 in tensor.shape:
         raise ConversionError(
-            f"array {name!r} has shape {list(tensor.shape)} and type {tensor.dtype}; codes are floating-point "
+            f"array {shown(name)!r} has shape {list(tensor.shape)} and type {tensor.dtype}; codes are floating-point "
             "[N, D] or [N, L, D]"
         )
     values = read_array(Matched(name, tensor, tensor.shape, None))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convert_weights.checkpoint import Checkpoint, ConversionError, Part, together
+from convert_weights.checkpoint import Checkpoint, ConversionError, Part, printable, together
 from convert_weights.converted_file import write
 from convert_weights.layout import leaf_layout
 from convert_weights.perceptual import lpips
@@ -90,8 +90,8 @@ def _described(part: Part) -> list[tuple[str, str]]:
 
 
 def row(name: str, value: str) -> str:
-    """One line of the description."""
-    return f"{name:14} {value}"
+    """One line of the description, as it is printed."""
+    return f"{name:14} {printable(value)}"
 
 
 def written(path: str | Path, sha256: str) -> str:

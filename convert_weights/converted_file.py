@@ -1,7 +1,9 @@
-"""Converted files: safetensors with the kind, the configuration, the provenance and a digest in the header.
+"""Converted files: safetensors with the kind, the configuration, the provenance and two digests in the header.
 
-The header's metadata has one entry, "lsap_jax", a JSON object {format_version, kind, config, provenance, sha256};
-`sha256` covers names, types, shapes and bytes of all tensors, so a flipped bit anywhere is noticed.
+The header's metadata has one entry, "lsap_jax", a JSON object {format_version, kind, config, provenance, sha256,
+header_sha256}. `sha256` covers names, types, shapes and bytes of all tensors, and is recorded in results;
+`header_sha256` covers everything else in the object, so a flipped bit anywhere is noticed. Files of format 1 have no
+`header_sha256`; no single flipped bit makes one of a file of format 2.
 
 The container is that of huggingface/safetensors: the length of a JSON header as 8 little-endian bytes, the header,
 padded with spaces to a multiple of 8, and the tensors' bytes, widest types first and then by name.
@@ -18,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # In the order of the format's own writer, narrow to wide.
 TYPES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16", "float16": "F16", "int32": "I32",
@@ -36,6 +38,12 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     return h.hexdigest()
 
 
+def header_digest(header: Mapping[str, Any]) -> str:
+    """SHA-256 over everything in the header but this digest itself."""
+    covered = {key: value for key, value in header.items() if key != "header_sha256"}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
+
+
 def write(
     path: str | Path,
     kind: str,
@@ -49,13 +57,15 @@ def write(
         OSError: the file cannot be written; an existing file stays as it was.
     """
     arrays = {n: np.asarray(a, order="C") for n, a in arrays.items()}
-    header = {
+    header: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "kind": kind,
         "config": dict(config),
         "provenance": dict(provenance),
         "sha256": digest(arrays),
     }
+    header = json.loads(json.dumps(header))  # as it is read: tuples are lists, keys are text
+    header["header_sha256"] = header_digest(header)
     with replacing(Path(path)) as (handle, temporary):
         with os.fdopen(handle, "wb") as file:
             for block in _blocks(arrays, {"lsap_jax": json.dumps(header, sort_keys=True)}):

@@ -28,6 +28,7 @@ BLOCKS: tuple[tuple[int, bool], ...] = (
     (256, True),
 )
 STEM, FEATURES = 32, 128
+MEAN = (122.782, 117.001, 104.298)  # that the input takes off red, green and blue levels
 _CONV_FILTER_BIAS = 1
 
 
@@ -172,6 +173,8 @@ def face_network(data: memoryview) -> Checkpoint:
     if found != INPUT:
         raise ConversionError(f"is a network of dlib with {shown(found)} as input, loss {shown(loss)}; {_ONLY}")
     mean, size = [file.real() for _ in range(3)], file.wholes(2)
+    if size != (150, 150) or max(abs(a - b) for a, b in zip(mean, MEAN, strict=True)) > 1e-3:
+        raise ConversionError(f"takes pictures of {size} px less a mean of {mean}; {_ONLY}")
     arrays: dict[str, np.ndarray] = {}
     convolutions = -1
     for index, (name, settings) in enumerate(_expected()):
@@ -190,10 +193,9 @@ def face_network(data: memoryview) -> Checkpoint:
             file.whole()  # images that the input makes of one
     if file.at != len(data):
         raise ConversionError(f"has {len(data) - file.at} bytes behind the network; it is damaged, fetch it again")
-    config = {"name": KIND, "mean": mean, "resolution": size[0]}
     return Checkpoint(
         format="dlib face recognition network",
-        parts=together(Part(kind=KIND, config=config, arrays=arrays)),
+        parts=together(Part(kind=KIND, config={"name": KIND}, arrays=arrays)),
         licence=LICENCE,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from convert_weights.checkpoint import ConversionError, listed, shown
-from convert_weights.tensors import Tensor, as_float32, transformed_shape
+from convert_weights.tensors import Tensor, as_float32, check_sharing, transformed_shape
 
 Transform = Callable[[np.ndarray], np.ndarray]
 # pattern of the source name, canonical name (None: ignored) from the match, transform (or the reason to ignore it)
@@ -106,6 +106,7 @@ def fill(found: Mapping[str, Matched], expected: Mapping[str, tuple[int, ...]], 
     ]
     if parts:
         raise ConversionError(f"{what}: the tensors do not fit its architecture; " + "; ".join(parts))
+    check_sharing(found[name].tensor for name in expected)
     return {name: read_array(found[name]) for name in expected}
 
 

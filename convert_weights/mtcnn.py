@@ -61,6 +61,7 @@ NETWORKS: dict[str, Shapes] = {
         slopes=(32, 64, 64, 128, 256),
     ),
 }
+MAX_NETWORK = 2**23  # bytes of a file; the largest has 2^21
 FILES = {f"{FOLDER}{name}.pt" for name in NETWORKS}
 TELLING = {"conv4_1.weight": "pnet", "dense4.weight": "rnet", "dense5.weight": "onet"}  # a layer that only this one has
 
@@ -97,7 +98,7 @@ def wheel(archive: Archive) -> Checkpoint:
     """
     arrays: dict[str, np.ndarray] = {}
     for name in NETWORKS:
-        part = mtcnn(_state_dict(archive.read(f"{FOLDER}{name}.pt"), name)).parts[KIND]
+        part = mtcnn(_state_dict(archive.read(f"{FOLDER}{name}.pt", MAX_NETWORK), name)).parts[KIND]
         if part.config["networks"] != [name]:
             raise ConversionError(f"its {name}.pt holds {part.config['networks'][0]} instead; fetch the wheel again")
         arrays |= part.arrays

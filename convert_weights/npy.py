@@ -77,12 +77,13 @@ def npz_tensors(archive: Archive) -> dict[str, Tensor]:
                 f"zip member {shown(member, 80)} is not an array; the file is neither a torch save nor an .npz"
             )
         try:
-            shape, dtype, fortran, start = read_npy(archive.head(member, MAX_HEADER), archive.size(member))
+            size = archive.size(member)
+            shape, dtype, fortran, start = read_npy(archive.head(member, MAX_HEADER), size)
         except ConversionError as error:
             raise ConversionError(f"array {shown(member, 80)}: {error}") from None
 
-        def load(member=member, shape=shape, dtype=dtype, fortran=fortran, start=start) -> np.ndarray:
-            return _values(archive.read(member), shape, dtype, fortran, start)
+        def load(member=member, size=size, shape=shape, dtype=dtype, fortran=fortran, start=start) -> np.ndarray:
+            return _values(archive.read(member, size), shape, dtype, fortran, start)
 
         tensors[member.removesuffix(".npy")] = Tensor(shape, dtype.name, load)
     return tensors

@@ -2,19 +2,24 @@
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from convert_weights.checkpoint import ConversionError, listed, shown
 from convert_weights.pickle_machine import Node
 from convert_weights.tensors import Tensor
 
 MAX_DEPTH = 12
+MAX_MODULES, MAX_TENSORS = 2000, 100  # of a network, and of one module; StyleGAN2 has 150 and 8 at 1024 px
 Modules = dict[str, tuple[str, dict]]  # path -> class name, state
 Scalar = int | float | str | bool | None
 
 
 def modules(root: Node) -> Modules:
     """Every module below (and including) `root`: dotted path -> class name and state."""
-    return dict(_walk(root, "", 0))
+    found = dict(islice(_walk(root, "", 0), MAX_MODULES + 1))
+    if len(found) > MAX_MODULES:
+        raise ConversionError(f"a network has more than {MAX_MODULES} modules; refused as hostile")
+    return found
 
 
 def _walk(node: object, path: str, depth: int) -> Iterator[tuple[str, tuple[str, dict]]]:
@@ -43,8 +48,11 @@ def tensors(found: Modules) -> dict[str, Tensor]:
         skipped = state.get("_non_persistent_buffers_set", set())
         if type(skipped) is not set:
             raise ConversionError(f"module {shown(path)} is damaged; fetch the file again")
-        buffers = {n: t for n, t in _dict(state, "_buffers", path).items() if n not in skipped}
-        for name, tensor in [*_dict(state, "_parameters", path).items(), *buffers.items()]:
+        parameters, buffers = _dict(state, "_parameters", path), _dict(state, "_buffers", path)
+        if len(parameters) + len(buffers) > MAX_TENSORS:
+            raise ConversionError(f"module {shown(path)} has more than {MAX_TENSORS} tensors; refused as hostile")
+        kept = {n: t for n, t in buffers.items() if n not in skipped}
+        for name, tensor in [*parameters.items(), *kept.items()]:
             full = f"{path}.{name}" if path else str(name)
             if tensor is None:
                 continue

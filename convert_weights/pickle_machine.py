@@ -3,8 +3,8 @@
 Python's own unpickler imports what a stream names and calls it; an allow-list on top of it still calls real classes.
 This machine interprets the opcodes itself: a global becomes an inert `Global` if its name is on the allow-list and an
 error otherwise, and REDUCE, NEWOBJ and BUILD only look its name up in a table of pure functions. Byte strings are
-slices of the file, never copies, so no size that a stream claims is ever allocated. Depth, counts and key types are
-bounded.
+slices of the file, never copies, so no size that a stream claims is ever allocated. Depth, counts and keys are bounded,
+and so is the work: a `Budget` is shared by a stream and the streams inside it.
 
 A pickle has no checksum: damage to structure is noticed (unknown opcodes, duplicate keys, sizes that do not fit), a
 flipped bit inside the raw values of a weight is not, unless the value becomes non-finite.
@@ -20,7 +20,9 @@ MAX_STEPS = 1_000_000
 MAX_MARKS = 500
 MAX_INTEGER_BYTES = 16
 MAX_TEXT = 2**24
+MAX_KEY = 2**63  # beyond it, any number of integers can share one hash, and a dict of them takes quadratic time
 KEY_TYPES = (str, int, bool, float, bytes, type(None))
+SIZED = (str, bytes, memoryview, list, dict)
 DAMAGED = (IndexError, KeyError, TypeError, ValueError, OverflowError, AttributeError, UnicodeError, struct.error)
 
 
@@ -52,6 +54,31 @@ class Stateful:
 Builder = Callable[[tuple], object]
 
 
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Budget:
+    """The work that reading one file may take, the streams inside it included.
+
+    Attributes:
+        steps: opcodes.
+        handled: bytes, characters and entries that are handed to builders, which may copy them; a stream can hand over
+            the same object again and again.
+    """
+
+    steps: int = MAX_STEPS
+    handled: int
+
+    @classmethod
+    def of(cls, data: memoryview) -> "Budget":
+        """For a file with these bytes: writers hand everything over once."""
+        return cls(handled=4 * len(data) + 4096)
+
+    def hand_over(self, values: tuple) -> None:
+        """Counts the arguments of a builder."""
+        self.handled -= sum(len(value) for value in values if isinstance(value, SIZED))
+        if self.handled < 0:
+            raise ConversionError("its pickle hands the same objects over again and again; refused as hostile")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
     """The globals that a stream may name.
@@ -60,11 +87,13 @@ class Rules:
         builders: global name -> pure function of the REDUCE (or NEWOBJ) arguments; None if it is only referred to.
         advice: global name or "module." prefix -> what to tell the user instead of the general refusal.
         persistent: from a persistent id to the object it stands for; None if the container has no such ids.
+        budget: shared with other streams of the file; None is a stream alone.
     """
 
     builders: Mapping[str, Builder | None]
     advice: Mapping[str, str] = dataclasses.field(default_factory=dict)
     persistent: Callable[[object], object] | None = None
+    budget: Budget | None = None
 
 
 def load(data: memoryview, rules: Rules, start: int = 0) -> tuple[object, int]:
@@ -92,13 +121,15 @@ def load(data: memoryview, rules: Rules, start: int = 0) -> tuple[object, int]:
 class _Machine:
     def __init__(self, data: memoryview, rules: Rules, start: int):
         self.data, self.rules, self.at, self.start = data, rules, start, start
+        self.budget = rules.budget or Budget.of(data)
         self.stack: list = []
         self.marks: list[list] = []
         self.memo: dict[int, object] = {}
         self.frame_end, self.memo_from = start, 0
 
     def run(self) -> object:
-        for _ in range(MAX_STEPS):
+        while self.budget.steps > 0:
+            self.budget.steps -= 1
             inside = self.at < self.frame_end
             code = self.take(1)[0]
             if code == 0x2E:  # STOP
@@ -196,6 +227,7 @@ class _Machine:
             raise ConversionError(
                 f"its pickle calls {shown(target.name)}, which writers only refer to; the file is hostile"
             )
+        self.budget.hand_over(args)
         self.push(builder(args))
 
     def set_items(self, flat: list) -> None:
@@ -203,8 +235,7 @@ class _Machine:
         if type(target) is not dict or len(flat) % 2:
             raise TypeError("items of something that is no dict")
         for key, value in zip(flat[::2], flat[1::2], strict=True):
-            if type(key) not in KEY_TYPES:
-                raise TypeError("a key that is neither text nor number")
+            check_key(key)
             if key in target:
                 raise ConversionError(
                     f"its pickle sets key {shown(key)} twice before byte {self.at}; the file is damaged"
@@ -219,12 +250,15 @@ class _Machine:
 
     def add(self, items: list) -> None:
         target = self.stack[-1]
-        if type(target) is not set or any(type(item) not in KEY_TYPES for item in items):
+        if type(target) is not set:
             raise TypeError("members of something that is no set")
+        for item in items:
+            check_key(item)
         target.update(items)
 
     def build(self, state: object) -> None:
         target = self.stack[-1]
+        self.budget.hand_over(state if type(state) is tuple else (state,))
         if type(target) is dict:
             # torch puts its version numbers on an OrderedDict's attributes; weights are never there
             if type(state) is not dict or set(state) - {"_metadata"}:
@@ -273,6 +307,18 @@ class _Machine:
             )
         self.memo_from = index - len(self.memo)
         self.memo[index] = self.stack[-1]
+
+
+def check_key(key: object) -> None:
+    """Refuses what cannot be a key of a dict, or a member of a set, that takes linear time.
+
+    Raises:
+        TypeError, ConversionError: it is an object, or an integer beyond 64 bits.
+    """
+    if type(key) not in KEY_TYPES:
+        raise TypeError("a key that is neither text nor number")
+    if type(key) is int and not -MAX_KEY <= key < MAX_KEY:
+        raise ConversionError(f"its pickle has the integer key {shown(key)} beyond 64 bits; the file is hostile")
 
 
 def refusal(name: str, at: int, advice: Mapping[str, str]) -> str:

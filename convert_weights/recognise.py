@@ -13,6 +13,7 @@ from convert_weights.checkpoint import Checkpoint, ConversionError, shown
 from convert_weights.dialects import in_dialect
 from convert_weights.dlib_file import is_dlib
 from convert_weights.npy import MAGIC, npy_tensor, npz_tensors
+from convert_weights.opening import open_file
 from convert_weights.structure import Structure
 from convert_weights.torch_file import LEGACY_START, read_legacy, read_plain, read_zip
 
@@ -45,7 +46,7 @@ def read(path: str | os.PathLike) -> Checkpoint:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             before = os.fstat(file.fileno())
             checkpoint = in_dialect(_opened(file, before.st_size))
             file.seek(0)

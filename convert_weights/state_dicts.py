@@ -99,7 +99,7 @@ def _check_average(root: Mapping, used: str, average: str, plain: str) -> None:
     odd = [str(k) for k, v in root.items() if k not in expected and k != plain and isinstance(v, dict)]
     if used == plain and odd:
         raise ConversionError(
-            f"has no {average}, but the unknown entry {odd[0]!r}; the file is damaged or of another project"
+            f"has no {average}, but the unknown entry {shown(odd[0])!r}; the file is damaged or of another project"
         )
 
 

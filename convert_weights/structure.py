@@ -5,6 +5,8 @@ from functools import cached_property
 from typing import Any
 
 from convert_weights.builders import Array
+from convert_weights.checkpoint import ConversionError
+from convert_weights.pickle_machine import MAX_STEPS
 from convert_weights.tensors import Tensor
 
 Flat = Mapping[str, Tensor]
@@ -45,7 +47,10 @@ class Structure:
     @cached_property
     def parts(self) -> Mapping[str, Flat]:
         """The tensors in each dict of the root that holds tensors."""
-        inside = {str(k): _tensors(v) for k, v in self.mapping.items() if isinstance(v, dict)}
+        dicts = {str(k): v for k, v in self.mapping.items() if isinstance(v, dict)}
+        if sum(map(len, dicts.values())) > MAX_STEPS:
+            raise ConversionError("holds the same entries under many names; refused as hostile")
+        inside = {name: _tensors(value) for name, value in dicts.items()}
         return {name: flat for name, flat in inside.items() if flat}
 
     def with_tensor(self, name: str) -> Flat | None:

@@ -6,6 +6,7 @@ out]; up-sampling kernels need a flip, style biases the 1 that TensorFlow adds a
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import count
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from convert_weights.rosinality import N, first, first_two, noise_name
 from convert_weights.tensors import Tensor, from_numpy
 
 LICENCE = "NVIDIA Source Code License-NC where the weights are NVIDIA's own"
-MAX_DEPTH = 4
+MAX_DEPTH, MAX_NETWORKS = 4, 32
 AGREEING = {
     "latent_size": "z_dim",
     "label_size": "c_dim",
@@ -112,7 +113,7 @@ def networks(root: tuple) -> Checkpoint:
     version = states[2].get("version")
     if type(version) is not int or version < 4:
         raise ConversionError(
-            f"is a StyleGAN1 pickle (version {shown(str(version))}), which is not supported; use a StyleGAN2 "
+            f"is a StyleGAN1 pickle (version {shown(version)}), which is not supported; use a StyleGAN2 "
             "checkpoint (version 4 or later)"
         )
     network, notes = generator(_variables(gs), _kwargs(gs))
@@ -161,7 +162,7 @@ def discriminator(variables: Mapping[str, Tensor], kwargs: Mapping, version: int
     facts["mapping_lr_multiplier"] = _number(kwargs, "mapping_lrmul", 0.1)
     group = kwargs.get("mbstd_group_size", 4 if version == 4 else None)
     if group is not None and (type(group) is not int or group < 1):
-        raise ConversionError(f"D has mbstd_group_size {shown(str(group))}, which is not supported")
+        raise ConversionError(f"D has mbstd_group_size {shown(group)}, which is not supported")
     config = merged(stylegan2.discriminator_config({n: m.shape for n, m in found.items()}), facts, "D")
     config["mbstd_group_size"] = group
     return finish_discriminator(found, config, "D")
@@ -182,15 +183,17 @@ def _kwargs(node: Node) -> dict:
 
 def _variables(node: Node) -> dict[str, Tensor]:
     result: dict[str, Tensor] = {}
-    for name, tensor in _walk(node, "", 0):
+    for name, tensor in _walk(node, "", 0, count()):
         if name in result:
             raise ConversionError(f"variable {shown(name)} appears twice; the file is damaged")
         result[name] = tensor
     return result
 
 
-def _walk(node: Node, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+def _walk(node: Node, prefix: str, depth: int, walked: Iterator[int]) -> Iterator[tuple[str, Tensor]]:
     state = _state(node)
+    if next(walked) > MAX_NETWORKS:
+        raise ConversionError(f"a TensorFlow network has more than {MAX_NETWORKS} components; refused as hostile")
     variables, components = state.get("variables"), state.get("components")
     if depth > MAX_DEPTH or type(variables) is not list or type(components) is not dict:
         raise ConversionError("a TensorFlow network lacks its variables or components; the file is damaged")
@@ -199,7 +202,7 @@ def _walk(node: Node, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
             raise ConversionError("a TensorFlow variable is not (name, value); the file is damaged")
         yield prefix + pair[0], _tensor(*pair)
     for name, component in components.items():
-        yield from _walk(component, f"{prefix}{name}/", depth + 1)
+        yield from _walk(component, f"{prefix}{name}/", depth + 1, walked)
 
 
 def _tensor(name: str, value: object) -> Tensor:

@@ -5,7 +5,7 @@ Nothing is allocated from a size that a file merely claims: a view is made only 
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -26,6 +26,8 @@ STORAGES = {
 }
 FLOATS = ("float32", "float16", "float64", "bfloat16")
 MAX_DIMS = 8
+MAX_SHARING = 4
+FREE_VALUES = 2**25  # networks of one size are no larger
 
 
 def numpy_dtype(dtype: str) -> np.dtype:
@@ -41,21 +43,28 @@ class Tensor:
         shape: its shape.
         dtype: "float32", "float16", "float64", "bfloat16", an integer type or "bool".
         load: returns the values as an array of `numpy_dtype(dtype)`, often a read-only view.
+        storage: the memory that it is a view of; None where that is its own.
+        held: number of values there.
     """
 
     shape: tuple[int, ...]
     dtype: str
     load: Callable[[], np.ndarray]
+    storage: object = None
+    held: int = 0
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Storage:
-    """The flat memory that torch tensors are views of. `read` is set once the reader knows where the bytes lie."""
+    """The flat memory that torch tensors are views of. `read` is set once the reader knows where the bytes lie; `root`
+    is the storage that this one is itself a view of.
+    """
 
     dtype: str
     numel: int
     read: Callable[[], bytes | memoryview] | None = None
     offset: int = 0
+    root: "Storage | None" = None
 
     def flat(self) -> np.ndarray:
         """All elements, [numel]."""
@@ -106,7 +115,8 @@ def strided(storage: object, offset: object, size: object, stride: object) -> Te
         flat = storage.flat()[first:]
         return np.lib.stride_tricks.as_strided(flat, shape, [s * flat.itemsize for s in steps], writeable=False)
 
-    return Tensor(shape, storage.dtype, load)
+    root = storage.root or storage
+    return Tensor(shape, storage.dtype, load, root, root.numel)
 
 
 def _check_dense(shape: tuple[int, ...], steps: tuple[int, ...]) -> None:
@@ -120,9 +130,26 @@ def _check_dense(shape: tuple[int, ...], steps: tuple[int, ...]) -> None:
         extent = step * (n - 1) + extent
 
 
-def from_numpy(array: np.ndarray) -> Tensor:
-    """A numpy array that is already in memory (or mapped) as a Tensor."""
-    return Tensor(array.shape, array.dtype.newbyteorder("=").name, lambda: array)
+def from_numpy(array: np.ndarray, storage: object = None) -> Tensor:
+    """A numpy array that is already in memory (or mapped) as a Tensor; `storage` is the object whose bytes it views."""
+    return Tensor(array.shape, array.dtype.newbyteorder("=").name, lambda: array, storage, array.size)
+
+
+def check_sharing(tensors: Iterable[Tensor]) -> None:
+    """Refuses tensors that are, together, many times the memory that they are views of: each is about to be copied.
+
+    Raises:
+        ConversionError: they share their storages too often.
+    """
+    tensors = list(tensors)
+    held: dict[int, int] = {}
+    for one in tensors:
+        held |= {id(one): math.prod(one.shape)} if one.storage is None else {id(one.storage): one.held}
+    viewed = sum(math.prod(t.shape) for t in tensors)
+    if viewed > MAX_SHARING * sum(held.values()) + FREE_VALUES:
+        raise ConversionError(
+            f"its tensors have {viewed} values, of which the file holds {sum(held.values())}; refused as hostile"
+        )
 
 
 def as_float32(tensor: Tensor) -> np.ndarray:

@@ -3,9 +3,11 @@
 from convert_weights.archive import Archive
 from convert_weights.builders import ADVICE, ALLOWED, STORAGE_CLASSES, storage_dtype
 from convert_weights.checkpoint import ConversionError, shown
-from convert_weights.pickle_machine import Builder, Rules, load
+from convert_weights.pickle_machine import Budget, Builder, Rules, load
 from convert_weights.tensors import Storage, numpy_dtype, whole
 
+MAX_PICKLE = 2**24  # bytes of a zip's data.pkl; the largest checkpoints have 2^20
+MAX_WORD = 64  # bytes of its byteorder
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
 LEGACY_PROTOCOL = 1001
@@ -29,7 +31,7 @@ def read_zip(archive: Archive) -> object:
             "is a zip without exactly one data.pkl; it is not a torch checkpoint, or must be unpacked"
         )
     root = pickles[0].removesuffix("data.pkl")
-    if f"{root}byteorder" in archive.names and archive.read(f"{root}byteorder") != b"little":
+    if f"{root}byteorder" in archive and archive.read(f"{root}byteorder", MAX_WORD) != b"little":
         raise ConversionError("was saved on a big-endian machine; save it again on a little-endian one")
     storages: dict[str, Storage] = {}
 
@@ -38,26 +40,33 @@ def read_zip(archive: Archive) -> object:
         storage = _same(storages, key, dtype, numel)
         if storage.read is None:
             member = f"{root}data/{key}"
-            if member not in archive.names:
+            if member not in archive:
                 raise ConversionError(
                     f"the zip has no member {shown(member, 80)}; the file is incomplete, fetch it again"
                 )
-            if archive.size(member) != numel * numpy_dtype(dtype).itemsize:
+            size = numel * numpy_dtype(dtype).itemsize
+            if archive.size(member) != size:
                 raise ConversionError(
                     f"storage {shown(key)} should hold {numel} values of {dtype} but has {archive.size(member)} "
                     "bytes; the file is damaged"
                 )
-            storage.read = lambda: archive.read(member)
+            storage.read = lambda: archive.read(member, size)
         return storage
 
-    data = memoryview(archive.read(pickles[0]))
+    data = memoryview(archive.read(pickles[0], MAX_PICKLE))
     value, end = load(data, Rules(builders=ALLOWED, advice=ADVICE, persistent=persistent))
     _check_end(data, end)
     return value
 
 
-def read_legacy(data: memoryview, builders: dict[str, Builder | None] = ALLOWED) -> object:
+def read_legacy(
+    data: memoryview, builders: dict[str, Builder | None] = ALLOWED, budget: Budget | None = None
+) -> object:
     """The object in a legacy torch file (or blob): five pickles, then the storages that the tensors view.
+
+    Args:
+        builders: the globals that it may name.
+        budget: of the file that a blob lies in.
 
     Raises:
         ConversionError: for damage and anything that is not in `builders`.
@@ -71,8 +80,9 @@ def read_legacy(data: memoryview, builders: dict[str, Builder | None] = ALLOWED)
         view = pid[5] if isinstance(pid, tuple) and len(pid) > 5 else None
         return storage if view is None else _view(views, storage, key, view)
 
-    rules = Rules(builders=builders, advice=ADVICE, persistent=persistent)
-    plain = Rules(builders={})
+    budget = budget or Budget.of(data)
+    rules = Rules(builders=builders, advice=ADVICE, persistent=persistent, budget=budget)
+    plain = Rules(builders={}, budget=budget)
     magic, at = load(data, plain)
     protocol, at = load(data, plain, at)
     system, at = load(data, plain, at)
@@ -92,25 +102,24 @@ def read_legacy(data: memoryview, builders: dict[str, Builder | None] = ALLOWED)
 
 def read_plain(data: memoryview) -> object:
     """The object in a plain pickle (NVlabs snapshots, TensorFlow networks); tensors inside are legacy blobs."""
-    value, end = load(data, Rules(builders=PLAIN, advice=ADVICE))
+    budget = Budget.of(data)
+    builders = ALLOWED | {"torch.storage._load_from_bytes": lambda args: _blob(args, budget)}
+    value, end = load(data, Rules(builders=builders, advice=ADVICE, budget=budget))
     _check_end(data, end)
     return value
 
 
-def _blob(args: tuple) -> Storage:
+def _blob(args: tuple, budget: Budget) -> Storage:
     """`torch.storage._load_from_bytes`, which would run any pickle: here only a storage in legacy format is read."""
     (blob,) = args
     if not isinstance(blob, (bytes, memoryview)):
         raise TypeError("a blob that is no bytes")
-    storage = read_legacy(memoryview(blob), STORAGE_CLASSES)
+    storage = read_legacy(memoryview(blob), STORAGE_CLASSES, budget)
     if not isinstance(storage, Storage):
         raise ConversionError(
             "an embedded torch blob holds something other than a storage; the file is damaged or hostile"
         )
     return storage
-
-
-PLAIN: dict[str, Builder | None] = ALLOWED | {"torch.storage._load_from_bytes": _blob}
 
 
 def _storage_id(pid: object) -> tuple[str, str, int]:
@@ -142,7 +151,7 @@ def _view(views: dict[tuple[str, str], Storage], root: Storage, key: str, view: 
     def read() -> bytes | memoryview:
         return root.flat()[offset : offset + size].tobytes()
 
-    return views.setdefault((key, view[0]), Storage(root.dtype, size, read))
+    return views.setdefault((key, view[0]), Storage(root.dtype, size, read, root=root))
 
 
 def _fill(storage: Storage, key: str, data: memoryview, at: int) -> int:

@@ -5,6 +5,7 @@ scaled (x / 257) and not cut off, the camera's rotation is applied. Embedded col
 """
 
 import io
+import re
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -20,6 +21,13 @@ _NAMES = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, JPEG 2000, AVIF"
 # A JPEG 2000 file that is cut off between its header and its first tile decodes to a black picture without complaint.
 # Its packets never hold these two markers (ISO 15444-1, annex A), so the last ones tell whether it is whole.
 _JP2_DATA, _JP2_END = b"\xff\x93", b"\xff\xd9"
+
+# What one picture may cost beside its pixels, which Pillow bounds: a file of kilobytes must not take minutes.
+MOST_SCANS = 64  # of a JPEG, each a pass over all its pixels; encoders make about ten
+MOST_PLAIN = 2**24  # bytes of a PNM in plain text, which is read at some megabytes a second
+MOST_PIXELS = {"JPEG2000": 2**25}  # its decoder takes 40 bytes for a pixel
+COUNTED = 2**22  # bytes of a GIF or TIFF whose frames are counted and noted, which is a walk through all of it
+_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
 ON_WHITE = "alpha laid on white"  # the note of what was transparent
 
@@ -58,7 +66,8 @@ def picture_from_bytes(data: bytes) -> tuple[Image.Image, list[str]]:
     notes: list[str] = []
     try:
         with Image.open(io.BytesIO(data), formats=READABLE) as opened:
-            notes += _frames_note(opened)
+            _check_cost(opened, data)
+            notes += _frames_note(opened, len(data))
             opened.load()
             if opened.format == "JPEG2000" and data.rfind(_JP2_END) <= data.rfind(_JP2_DATA):
                 raise ImageError("damaged or cut off: the end of the JPEG 2000 data is missing")
@@ -110,7 +119,21 @@ def picture_from_array(array: np.ndarray) -> tuple[Image.Image, list[str]]:
     return _grey_or_rgb(picture, notes), notes
 
 
-def _frames_note(opened: ImageFile.ImageFile) -> list[str]:
+def _check_cost(opened: ImageFile.ImageFile, data: bytes) -> None:
+    """Raises ImageError where decoding would take more time or memory than any real picture of that size."""
+    pixels, most = opened.width * opened.height, MOST_PIXELS.get(str(opened.format))
+    if most is not None and pixels > most:
+        raise ImageError(f"too large to decode safely: {opened.format} of {pixels} pixels; scale it down first")
+    scans = len(_SCAN.findall(data)) if opened.format in ("JPEG", "MPO") else 0
+    if scans > MOST_SCANS:
+        raise ImageError(f"a JPEG of {scans} scans, which take too long to decode; save it again")
+    if data[:2] in (b"P1", b"P2", b"P3") and len(data) > MOST_PLAIN:
+        raise ImageError(f"a plain-text PNM of more than {MOST_PLAIN // 2**20} MiB; save it as PNG")
+
+
+def _frames_note(opened: ImageFile.ImageFile, size: int) -> list[str]:
+    if opened.format in ("GIF", "TIFF") and size > COUNTED:
+        return []
     if not getattr(opened, "is_animated", False):
         return []
     return [f"first of {getattr(opened, 'n_frames', 'several')} frames"]

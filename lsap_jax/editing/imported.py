@@ -24,6 +24,7 @@ from convert_weights import ConversionError
 from convert_weights.archive import Archive
 from convert_weights.builders import Array
 from convert_weights.npy import MAGIC, npy_tensor, npz_tensors
+from convert_weights.opening import read_file
 from convert_weights.tensors import Tensor, as_float32
 from convert_weights.torch_file import LEGACY_START, read_legacy, read_plain, read_zip
 from lsap_jax.editing.direction import FAMILIES, Direction
@@ -46,6 +47,7 @@ FFHQ_NAMED = {
 PCA_KEYS = ("mean", "comp", "std")
 NPZ_KEYS = ("lat_comp", "lat_mean", "lat_stdev")
 LARGEST = 2**30  # bytes
+MOST_COMPONENTS = 2**13
 
 
 def load_directions(
@@ -68,13 +70,15 @@ def load_directions(
     if space not in (None, *FAMILIES):
         raise LsapError(f"space {space!r}: directions are of {', '.join(FAMILIES)}")
     try:
-        if path.stat().st_size <= LARGEST and is_weights_file(path):
+        if is_weights_file(path):
             return _own(path, space, layers)
         arrays = _read(path)
     except ConversionError as error:
         raise LsapError(f"{path}: {error}") from None
     except OSError as error:
         raise LsapError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+    except (MemoryError, RecursionError) as error:
+        raise LsapError(f"{path}: needs more memory or nesting than directions do ({type(error).__name__})") from None
     if set(PCA_KEYS) <= arrays.keys():
         found = _components(path, [_value(path, arrays, key) for key in PCA_KEYS], space or "w", layers)
         return {**found, **(_named(found) if path.name == FFHQ_FILE and layers is None else {})}
@@ -138,6 +142,10 @@ def _ganspace(path: Path, arrays: Mapping[str, Tensor], space: str | None, layer
 def _components(path: Path, parts: list[np.ndarray], space: str, layers: Layers) -> dict[str, Direction]:
     """Directions of (mean, components [K, ..., d], deviations [K]); Z has no absolute coordinate."""
     mean, comp, std = parts
+    if len(comp) > MOST_COMPONENTS:
+        raise LsapError(
+            f"{path}: holds {len(comp)} components, at most {MOST_COMPONENTS} are read; keep the first ones"
+        )
     comp, std, mean = comp.reshape(len(comp), -1), std.reshape(-1), mean.reshape(-1)
     if std.shape != comp.shape[:1] or mean.shape != comp.shape[1:]:
         raise LsapError(
@@ -178,10 +186,7 @@ def _value(path: Path, arrays: Mapping[str, Tensor], name: str) -> np.ndarray:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The arrays of a file by name, by the readers of `convert_weights`; its content, not its suffix, decides."""
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise ConversionError(f"has {size} bytes; files of directions have at most {LARGEST}")
-    data = path.read_bytes()
+    data = read_file(path, LARGEST)
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         archive = Archive(BytesIO(data), len(data))
         torch = any(name.endswith((".pkl", "/version", "/byteorder")) for name in archive.names)

@@ -16,6 +16,7 @@ import numpy as np
 
 from lsap_jax.errors import LsapError
 from lsap_jax.networks.attributes import AttributesConfig, AttributesNetwork
+from lsap_jax.networks.bounds import Text, checked
 from lsap_jax.pixels import to_uint8
 
 BATCH = 64  # images per call, always, so that there is one program
@@ -24,14 +25,21 @@ BATCH = 64  # images per call, always, so that there is one program
 class BinaryAttribute(NamedTuple):
     """The values of a label that are positive and those that are negative; other values are neither."""
 
-    label: str
-    positive: tuple[str, ...]
-    negative: tuple[str, ...]
+    label: Text
+    positive: tuple[Text, ...]
+    negative: tuple[Text, ...]
 
     @classmethod
     def of(cls, parts: Mapping[str, Any]) -> Self:
         """From a mapping with "label", "positive" and "negative", as in configurations and files."""
         return cls(str(parts["label"]), tuple(parts["positive"]), tuple(parts["negative"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributesHeader(AttributesConfig):
+    """The header of a classifier's file: the shape of the network, and the binary attributes by name."""
+
+    binary: dict[Text, BinaryAttribute]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +101,13 @@ def check_binary(
 
 
 def attributes_config(header: Mapping[str, Any]) -> AttributesConfig:
-    """The configuration of the network from a file's header."""
-    return AttributesConfig(
-        labels=tuple((str(name), tuple(map(str, values))) for name, values in header["labels"]),
-        resolution=int(header["resolution"]),
-        channels=int(header["channels"]),
-        widths=tuple(map(int, header["widths"])),
-    )
+    """The configuration of the network from a file's header.
+
+    Raises:
+        ValueError, TypeError: see `bounds.checked`.
+    """
+    own = checked(AttributesHeader, header)
+    return AttributesConfig(labels=own.labels, resolution=own.resolution, channels=own.channels, widths=own.widths)
 
 
 def attributes_of(

@@ -8,6 +8,7 @@ from flax import struct
 
 from lsap_jax.errors import LsapError
 from lsap_jax.networks import basecode
+from lsap_jax.networks.bounds import checked
 from lsap_jax.networks.families import GeneratorConfig
 from lsap_jax.networks.image_by_image import on_batch
 
@@ -47,15 +48,12 @@ def basecode_config(header: Mapping[str, Any]) -> basecode.BasecodeConfig:
         LsapError: the encoder has another number of stages than BDInvert's.
         TypeError: an entry is missing or unknown.
     """
-    config = basecode.BasecodeConfig(
-        **{"base_resolution": PAPER_RESOLUTION, **header, "widths": tuple(header["widths"])}
-    )
-    if len(config.widths) != len(basecode.STAGES):
+    if len(header["widths"]) != len(basecode.STAGES):
         raise LsapError(
-            f"this encoder has {len(config.widths)} stages of widths {list(config.widths)}; only encoders of "
-            f"{len(basecode.STAGES)} stages, which reduce images by 8, are supported"
+            f"this encoder has {len(header['widths'])} stages; only encoders of {len(basecode.STAGES)} stages, which "
+            "reduce images by 8, are supported"
         )
-    return config
+    return checked(basecode.BasecodeConfig, {"base_resolution": PAPER_RESOLUTION, **header})
 
 
 def _base_code(E: BasecodeEncoder, batch: Mapping[str, Any]) -> jax.Array:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from lsap_jax.errors import LsapError
+from lsap_jax.networks.bounds import checked
 from lsap_jax.networks.mtcnn import NETWORKS
 
 
@@ -19,13 +20,20 @@ class Detector:
     sha256: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """Names of the networks in a file."""
+
+    networks: tuple[Literal["pnet", "rnet", "onet"], ...]
+
+
 def detector_config(header: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the networks in a file.
 
     Raises:
         LsapError: one of the three networks is missing.
     """
-    there = tuple(header["networks"])
+    there = checked(DetectorConfig, header).networks
     if set(there) != set(NETWORKS):
         raise LsapError(f"holds {' and '.join(there)} alone, detection needs {', '.join(NETWORKS)}")
     return there

@@ -21,6 +21,7 @@ from PIL import Image
 
 from lsap_jax.errors import LsapError
 from lsap_jax.networks import dlib_resnet, inception_resnet, irse
+from lsap_jax.networks.bounds import Text
 from lsap_jax.pixels import to_uint8
 
 # The kinds of the files, the names in results.
@@ -28,6 +29,14 @@ FACENET, ARCFACE, DLIB = EMBEDDERS = ("inception_resnet_v1", "arcface", "dlib_re
 FACE_SIZE = inception_resnet.RESOLUTION
 
 Images = np.ndarray | Sequence[np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedderConfig:
+    """Each network comes in one size; a file names it, and the set that it was trained on."""
+
+    name: Text = ""
+    trained_on: Text = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -247,8 +247,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
     def save(self, path: str | Path) -> str:
         """Write one safetensors file (`weights_file`); returns its digest."""
         config = {kind: asdict(network.config) for kind, network in self.networks.items()}
-        provenance = {k: v for k, v in self.provenance.items() if k != "sha256"}
-        return weights_file.write_weights(path, "generator", self.arrays(), config, provenance)
+        return weights_file.write_weights(path, "generator", self.arrays(), config, self.provenance)
 
 
 def _map_rows(G: Generator, batch: Mapping[str, Any], *, normalize: bool) -> jax.Array:

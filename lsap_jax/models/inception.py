@@ -8,9 +8,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lsap_jax.networks.bounds import Text
 from lsap_jax.networks.inception import FEATURES, RESOLUTION
 
 PUBLIC_FILE = "pt_inception-2015-12-05-6726825d.pth"  # its name ends with the start of its SHA-256
+
+
+@dataclass(frozen=True, kw_only=True)
+class InceptionConfig:
+    """The network comes in one size; a file names it."""
+
+    name: Text = "inception_v3_fid"
 
 
 @dataclass(frozen=True, kw_only=True)

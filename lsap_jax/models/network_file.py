@@ -174,5 +174,4 @@ def attach_file(G: Generator, path: str | Path, **untold: Any) -> Generator:
 def save(path: str | Path, network: Any, provenance: Mapping[str, Any]) -> str:
     """Write one network as a file for `load`; returns the digest of its tensors. A generator has its own `save`."""
     row = KINDS[network.kind]
-    facts = {key: value for key, value in provenance.items() if key != "sha256"}
-    return weights_file.write_weights(path, row.name, row.arrays(network.params), row.header(network), facts)
+    return weights_file.write_weights(path, row.name, row.arrays(network.params), row.header(network), provenance)

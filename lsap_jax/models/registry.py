@@ -19,6 +19,7 @@ from lsap_jax.networks import basecode as basecode_network
 from lsap_jax.networks import dlib_resnet, inception_resnet, irse, latent_encoder, mtcnn
 from lsap_jax.networks import inception as inception_network
 from lsap_jax.networks import perceptual as perceptual_network
+from lsap_jax.networks.bounds import checked
 from lsap_jax.networks.families import generator_config, generator_shapes
 from lsap_jax.networks.parameters import CANONICAL, LEAVES, Layout, canonical, flat
 from lsap_jax.networks.psp import PspConfig
@@ -47,7 +48,8 @@ class Kind:
         name: its name in headers of files, in parts of checkpoints, and among the parts of a generator.
         what: the network in words, for errors.
         remedy: what to do if a file holds something else.
-        config: a header's configuration to the network's own (a hashable dataclass where it has one).
+        config: a header's configuration to the network's own, checked before anything is computed from it; `of`
+            makes it of a dataclass.
         shapes: that configuration to the tree of its params as ShapeDtypeStructs.
         holder: (configuration, params, facts) to the object that users hold. One that comes with a generator or is
             saved is a pytree with `kind`, `config` and `params`; one that comes with a generator also has
@@ -73,12 +75,8 @@ class Kind:
 
 
 def of(config: Callable[..., Any]) -> Callable[[Mapping[str, Any]], Any]:
-    """A header as this dataclass: JSON lists become tuples at every level, since configurations are hashable."""
-
-    def convert(value: Any) -> Any:
-        return tuple(convert(v) for v in value) if isinstance(value, list | tuple) else value
-
-    return lambda header: config(**{key: convert(value) for key, value in header.items()})
+    """A header as this dataclass, whose fields declare types and ranges (`lsap_jax.networks.bounds`)."""
+    return lambda header: checked(config, header)
 
 
 def holding(network: Callable[..., Any]) -> Callable[[Any, Params, Facts], Any]:
@@ -101,7 +99,7 @@ _ROWS = (
         name="generator",
         what="a StyleGAN generator",
         remedy="choose a generator's file, or convert the original again",
-        config=of(generator_config),
+        config=generator_config,
         shapes=generator_shapes,
         holder=holding(Generator),
     ),
@@ -150,16 +148,16 @@ _ROWS = (
         name="lpips",
         what="LPIPS",
         remedy="convert a backbone and its lin weights with `lsap-jax convert`",
-        config=lambda header: str(header["name"]),
-        shapes=perceptual_network.param_shapes,
-        holder=lambda name, params, facts: perceptual.lpips_of(name, params),
+        config=of(perceptual_network.PerceptualConfig),
+        shapes=lambda config: perceptual_network.param_shapes(config.name),
+        holder=lambda config, params, facts: perceptual.lpips_of(config.name, params),
     ),
     Kind(
         name="inception",
         what="FID's Inception v3",
         remedy=f"convert {inception.PUBLIC_FILE} of pytorch-fid with `lsap-jax convert`; a distance in other features "
         "is never called FID",
-        config=dict,
+        config=of(inception.InceptionConfig),
         shapes=no_configuration(inception_network.param_shapes),
         holder=lambda config, params, facts: inception.inception_of(params, facts.provenance),
     ),
@@ -169,7 +167,7 @@ _ROWS = (
             what=what,
             remedy="convert 20180402-114759-vggface2.pt of facenet-pytorch, ArcFace's model_ir_se50.pth, or dlib's "
             "dlib_face_recognition_resnet_model_v1.dat with `lsap-jax convert`, or name the bundled one: dlib",
-            config=dict,
+            config=of(embedder.EmbedderConfig),
             shapes=no_configuration(network.param_shapes),
             holder=face_network(name),
         )

@@ -6,13 +6,14 @@ last activation, since faces are aligned and positions matter. Images are not no
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from lsap_jax.networks.arithmetic import FULL
+from lsap_jax.networks.bounds import Channels, Side, Text, Widths, length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +27,10 @@ class AttributesConfig:
         widths: channels of its convolutions, from the size of the image downward.
     """
 
-    labels: tuple[tuple[str, tuple[str, ...]], ...]
-    resolution: int = 64
-    channels: int = 3
-    widths: tuple[int, ...] = (16, 32, 64, 96, 128)
+    labels: Annotated[tuple[tuple[Text, tuple[Text, ...]], ...], length(1, 256)]
+    resolution: Side = 64
+    channels: Channels = 3
+    widths: Widths = (16, 32, 64, 96, 128)
 
 
 class AttributesNetwork(nn.Module):

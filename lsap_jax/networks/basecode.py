@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.networks.arithmetic import FULL
+from lsap_jax.networks.bounds import Channels, Side
 from lsap_jax.networks.parameters import Layout, flat, from_canonical
 
 # Convolutions of each stage, the last with normalisation, and the plain one: their places in BDInvert's nn.Sequential.
@@ -30,10 +31,10 @@ class BasecodeConfig:
     `base_resolution` s: input [B, 8s, 8s, in_channels], output [B, s, s, out_channels].
     """
 
-    base_resolution: int
-    out_channels: int
-    widths: tuple[int, int, int] = (128, 256, 512)
-    in_channels: int = 3
+    base_resolution: Side
+    out_channels: Channels
+    widths: tuple[Channels, Channels, Channels] = (128, 256, 512)
+    in_channels: Channels = 3
 
     @property
     def input_resolution(self) -> int:

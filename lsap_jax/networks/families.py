@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from lsap_jax.networks import stylegan1, stylegan2
+from lsap_jax.networks.bounds import checked
 
 GeneratorConfig = stylegan1.GeneratorConfig | stylegan2.GeneratorConfig
 FAMILIES: dict[str, ModuleType] = {"stylegan1": stylegan1, "stylegan2": stylegan2}
@@ -24,16 +25,16 @@ def family(config: GeneratorConfig) -> ModuleType:
     return next(module for module in FAMILIES.values() if isinstance(config, module.GeneratorConfig))
 
 
-def generator_config(*, family: str = _FIRST, **header: Any) -> GeneratorConfig:
-    """The configuration in a file's header.
+def generator_config(header: Mapping[str, Any]) -> GeneratorConfig:
+    """The configuration in a file's header, checked.
 
     Raises:
-        TypeError: an entry is missing or unknown, the family too.
+        TypeError, ValueError: an entry is missing, unknown or out of bounds; the family is unknown.
     """
-    if family not in FAMILIES:
-        raise TypeError(f"family {family!r} is not one of {', '.join(FAMILIES)}")
-    config: GeneratorConfig = FAMILIES[family].GeneratorConfig(**header)
-    return config
+    name = header.get("family", _FIRST)
+    if name not in FAMILIES:
+        raise ValueError(f"family is {str(name)[:60]!r}, it can be one of {', '.join(FAMILIES)}")
+    return checked(FAMILIES[name].GeneratorConfig, header)  # type: ignore[no-any-return]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -7,12 +7,13 @@ normalised, and its bias starts at the mean w.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lsap_jax.networks.bounds import Channels, Widths, between
 from lsap_jax.networks.convolution import conv2d
 from lsap_jax.networks.layers import FullyConnected
 
@@ -26,10 +27,10 @@ class LatentEncoderConfig:
     `widths`: channels of the first convolution and of every residual block; n blocks take images of 4·2^n px.
     """
 
-    num_ws: int
-    w_dim: int
-    widths: tuple[int, ...]
-    in_channels: int = 3
+    num_ws: Annotated[int, between(1, 64)]
+    w_dim: Channels
+    widths: Widths
+    in_channels: Channels = 3
 
     @property
     def input_resolution(self) -> int:

@@ -4,6 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 
+def check_blocks(img_resolution: int, channels: tuple[int, ...]) -> None:
+    """Raises ValueError unless blocks of these channels, from 4 px up, end at this resolution."""
+    if img_resolution != 2 << len(channels):
+        raise ValueError(f"{len(channels)} blocks make images of {2 << len(channels)} px, not of {img_resolution}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layer:
     """A layer of a synthesis network that reads a style.

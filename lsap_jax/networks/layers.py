@@ -5,6 +5,7 @@ stored unscaled; the equalised learning rate multiplies them at run time, as in 
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -20,6 +21,7 @@ from lsap_jax.networks.resample import conv2d_resample
 SQRT2 = float(np.sqrt(2))
 FEATURES = "features"  # name of the arrays that rematerialisation keeps: the output of every block
 
+Activation = Literal["linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish"]
 # name -> (function of (x, alpha), default alpha, default gain), the table of `bias_act`
 ACTIVATIONS: dict[str, tuple[Callable, float, float]] = {
     "linear": (lambda x, a: x, 0.0, 1.0),

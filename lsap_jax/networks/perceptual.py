@@ -7,7 +7,8 @@ References: Zhang et al., The Unreasonable Effectiveness of Deep Features as a P
 torchvision's layer tables.
 """
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,6 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from lsap_jax.errors import LsapError
 from lsap_jax.networks import frozen
+from lsap_jax.networks.bounds import Text
 from lsap_jax.networks.convolution import Kernel, conv2d
 from lsap_jax.networks.layers import FEATURES
 
@@ -48,6 +50,15 @@ class Fire(NamedTuple):
 
 
 Step = Conv | Pool | Fire
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerceptualConfig:
+    """Which network LPIPS reads, and the version of its weights."""
+
+    name: Literal["vgg16", "alexnet", "squeezenet1_1"]
+    version: Text = "0.1"
+
 
 STACKS: dict[str, tuple[Step, ...]] = {
     "vgg16": (

@@ -12,7 +12,7 @@ Image Manipulation (e4e, 2102.02766); Cao et al., LSAP (2209.12746); Alaluf et a
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -20,10 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.networks.arithmetic import FULL
+from lsap_jax.networks.bounds import Channels, Side, between, length
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.irse import UNITS, Body, InputLayer, Norm, Prelu, Unit
 from lsap_jax.networks.layers import FullyConnected
 
+Index = Annotated[int, between(0, 63)]
 SLOPE = 0.01  # of the heads' leaky ReLUs: torch's default
 # Heads of the pyramid by the first row they make: the map they read, and their number of convolutions.
 PYRAMID = ((0, 0, 4), (3, 1, 5), (7, 2, 6))
@@ -50,16 +52,20 @@ class PspConfig:
         passes: number of passes, each from the result of the one before (ReStyle); 1 elsewhere.
     """
 
-    num_ws: int
-    w_dim: int = 512
+    num_ws: Annotated[int, between(2, 64)]
+    w_dim: Channels = 512
     heads: Literal["pyramid", "last", "single"] = "pyramid"
     progressive: bool = False
     trunk: Literal["irse", "resnet34"] = "irse"
-    units: tuple[tuple[int, int], ...] = UNITS
-    taps: tuple[int, int, int] = (6, 20, 23)
-    in_channels: int = 3
-    input_resolution: int = 256
-    passes: int = 1
+    units: Annotated[tuple[tuple[Channels, Annotated[int, between(1, 2)]], ...], length(1, 64)] = UNITS
+    taps: tuple[Index, Index, Index] = (6, 20, 23)
+    in_channels: Channels = 3
+    input_resolution: Side = 256
+    passes: Annotated[int, between(1, 64)] = 1
+
+    def __post_init__(self) -> None:
+        if self.heads == "pyramid" and max(self.taps) >= len(self.units):
+            raise ValueError(f"taps are {self.taps}, the trunk has {len(self.units)} units")
 
     @property
     def slots(self) -> tuple[tuple[int, int], ...]:

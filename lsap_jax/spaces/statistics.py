@@ -8,6 +8,7 @@ the user's cache folder (XDG_CACHE_HOME, ~/.cache) where that folder cannot be w
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import resources
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from convert_weights.opening import read_file
 from lsap_jax.cache import user_folder
 from lsap_jax.errors import LsapError
 from lsap_jax.losses.alignment import sn_layers, unit_styles
@@ -29,6 +31,7 @@ CHUNK = 10_000
 SEED = 0
 KIND = "statistics"
 PNORM_FILES = {"p_mean": "mean_latent.npy", "p_values": "eigen_values.npy", "p_vectors": "eigen_vectors.npy"}
+MOST_BYTES = 2**28  # of a file of BDInvert's, whose axes have 2^20 at w_dim 512
 ARRAYS = ("w_mean", "w_std", "p_mean", "p_values", "p_vectors")
 
 Report = Callable[[int, int], None]  # samples done, samples in all
@@ -180,6 +183,9 @@ def read_statistics(path: Path, G: Generator) -> LatentStatistics | None:
     expected = {"w_mean": (G.w_dim,), "p_vectors": (G.w_dim, G.w_dim)}
     if kind != KIND or any(arrays.get(name, np.zeros(0)).shape != shape for name, shape in expected.items()):
         return None
+    counts = [config.get(key) for key in ("samples", "anchor_samples")]
+    if not arrays.keys() >= set(ARRAYS) or any(type(count) is not int for count in counts):
+        raise LsapError(f"{path}: is incomplete; delete it, and the statistics are computed again")
     return _from_arrays(arrays, int(config["samples"]), int(config["anchor_samples"]))
 
 
@@ -223,8 +229,8 @@ def with_pnorm(G: Generator, folder: str | Path) -> Generator:
 
 def _read_npy(path: Path, dim: int) -> np.ndarray:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        array = np.load(BytesIO(read_file(path, MOST_BYTES)), allow_pickle=False)
+    except (OSError, ValueError, MemoryError) as error:
         raise LsapError(f"{path}: cannot be read as an array of numbers ({error})") from error
     array = np.real(array)  # numpy's eig, which made these files, may return complex numbers
     if array.size not in (dim, dim * dim) or array.dtype.kind != "f" or not np.isfinite(array).all():

@@ -17,6 +17,7 @@ import numpy as np
 
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
+from lsap_jax.storage.file_bytes import Unreadable
 from lsap_jax.storage.matching import Layout, Record, read_record
 from lsap_jax.storage.parts import file_of, part_of
 
@@ -52,7 +53,11 @@ def read_part(path: str | os.PathLike[str], id: str, part: str, *, manifest: Map
     Raises:
         LsapError: no such image, a file is missing or has changed.
     """
-    return part_of(part).decode(read_bytes(path, id, part, manifest=manifest))
+    data = read_bytes(path, id, part, manifest=manifest)
+    try:
+        return part_of(part).decode(data)
+    except Unreadable as error:
+        raise LsapError(f"{Path(path) / file_of(id, part)}: {error}") from None
 
 
 def read_arrays(

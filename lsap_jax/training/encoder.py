@@ -268,7 +268,7 @@ def save_joined(joined: Generator, part: str, config: ConfigDict, seen: int, out
     """
     bare = joined.without(part)
     made = {"name": config.name, "images_seen": seen, "config": config.to_dict(), "generator_sha256": bare.sha256}
-    provenance = {**{k: v for k, v in joined.provenance.items() if k != "sha256"}, part: made}
+    provenance = {**joined.provenance, part: made}
     path = out / "generator.safetensors"
     joined.replace(provenance_json=json.dumps(provenance, sort_keys=True)).save(path)
     return path, made

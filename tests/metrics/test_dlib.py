@@ -165,7 +165,6 @@ def test_its_file_is_read(arrays, tmp_path):
     path.write_bytes(written(arrays))
     checkpoint = convert_weights.read(path)
     part = checkpoint.parts["dlib_resnet"]
-    assert part.config["resolution"] == 150 and np.allclose(part.config["mean"], dlib_resnet.MEAN)
     assert part.arrays.keys() == arrays.keys()
     for name, value in arrays.items():
         np.testing.assert_array_equal(part.arrays[name], value)

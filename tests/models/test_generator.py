@@ -74,6 +74,78 @@ def test_a_damaged_file_is_refused_or_the_same(saved, G, data):
     assert weights_file.digest(found[1]) == G.sha256
 
 
+def entry(whole):
+    """Where the metadata entry of a converted file lies."""
+    start = whole.index(b'{"lsap_jax":')
+    return range(start, 8 + int.from_bytes(whole[:8], "little"))
+
+
+def test_400_flipped_bits_of_the_metadata_are_refused_or_change_nothing(saved):
+    """Settings and provenance are covered by a digest, not the tensors alone."""
+    whole, rng = saved.read_bytes(), np.random.default_rng(0)
+    expected, path, refused = weights_file.read_weights(saved), saved.with_name("flipped.safetensors"), 0
+    for place in rng.choice(entry(whole), 400):
+        copy = bytearray(whole)
+        copy[place] ^= 1 << rng.integers(8)
+        path.write_bytes(copy)
+        try:
+            found = weights_file.read_weights(path)
+        except LsapError as error:
+            refused += "damaged" in str(error) or "written in format" in str(error) or "without lsap_jax" in str(error)
+            continue
+        assert (found[0], found[2], found[3]) == (expected[0], expected[2], expected[3])
+        refused += 1
+    assert refused == 400
+
+
+def test_one_bit_of_a_setting_of_the_bundled_generator_is_noticed(tmp_path):
+    whole = bytearray(bundled()["toonhead64"].read_bytes())
+    place = whole.index(b'\\"mapping_lr_multiplier\\": 0.01') + len(b'\\"mapping_lr_multiplier\\": 0.0')
+    assert whole[place] == ord("1")
+    whole[place] ^= 2
+    (tmp_path / "g").write_bytes(whole)
+    with pytest.raises(LsapError, match="g: its header has changed since it was written"):
+        load_generator(tmp_path / "g")
+
+
+def as_format_1(whole):
+    """A converted file as the first release wrote it: without a digest of the header."""
+    size = int.from_bytes(whole[:8], "little")
+    head = json.loads(whole[8 : 8 + size])
+    own = json.loads(head["__metadata__"]["lsap_jax"])
+    del own["header_sha256"]
+    own["format_version"] = 1
+    head["__metadata__"]["lsap_jax"] = json.dumps(own, sort_keys=True)
+    text = json.dumps(head, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + whole[8 + size :]
+
+
+def test_files_of_the_first_release_are_read_and_say_what_their_digest_covers(saved, G, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(as_format_1(saved.read_bytes()))
+    again = load_generator(old)
+    assert again.sha256 == G.sha256  # what results of earlier versions record
+    assert again.provenance["sha256_covers"] == "the tensors"
+    again.save(new)
+    assert new.read_bytes() == saved.read_bytes()
+    assert load_generator(new).provenance["sha256_covers"] == "the tensors and the header"
+    both = json.loads(old.read_bytes()[8 : 8 + int.from_bytes(old.read_bytes()[:8], "little")])["__metadata__"][
+        "lsap_jax"
+    ]
+    assert "header_sha256" not in both
+
+
+def test_a_file_without_its_second_digest_is_refused(saved, tmp_path):
+    """Nobody gets around the digest by leaving it out or empty."""
+    whole = saved.read_bytes()
+    for old, new in ((b"header_sha256", b"header_sha257"), (b'format_version\\": 2', b'format_version\\": 1')):
+        assert whole.count(old) == 1
+        (tmp_path / "w").write_bytes(whole.replace(old, new))
+        with pytest.raises(LsapError, match="damaged"):
+            load_generator(tmp_path / "w")
+
+
 def test_every_flipped_byte_of_a_tensor_is_noticed(saved):
     whole = bytearray(saved.read_bytes())
     whole[-1] ^= 1
@@ -148,7 +220,7 @@ def test_a_newer_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(converted_file, "FORMAT_VERSION", 99)
     weights_file.write_weights(tmp_path / "new", "generator", {"a": np.zeros(1)}, {}, {})
     monkeypatch.undo()
-    with pytest.raises(LsapError, match="written in format 99, this version reads 1"):
+    with pytest.raises(LsapError, match="written in format 99, this version reads up to 2"):
         load_generator(tmp_path / "new")
 
 

@@ -1,5 +1,7 @@
 """The registry of networks: every kind loads strictly, comes with a generator, and a new one is a row."""
 
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -257,3 +259,79 @@ def test_an_encoder_of_other_images_is_refused():
     G = tiny_generator(img_channels=1)
     with pytest.raises(LsapError, match="does not take images with 1 channels"):
         with_encoder(G, latent(G, in_channels=3))
+
+
+# Headers that lie: every entry of every kind is compared with its declaration before a shape is traced.
+
+NUMBERS = (-1, 2**40, 10**400, float("nan"), float("inf"), "64", None, True, [], {}, [[1]], 0.5)
+LISTS = ([], [0], [512] * 10**6, "512", None, 3, [[[1]]], ["a"], [float("nan")], {"a": 1})
+
+
+def declared(G):
+    """kind -> a header that is right."""
+    latent_, base_ = latent(G), base()
+    return {
+        "generator": KINDS["generator"].header(G),
+        "discriminator": KINDS["discriminator"].header(G.discriminator),
+        "basecode": KINDS["basecode"].header(base_),
+        "encoder": KINDS["encoder"].header(latent_),
+        "lpips": {"name": "alexnet", "version": "0.1"},
+        "inception": {"name": "inception_v3_fid"},
+        "inception_resnet_v1": {"name": "inception_resnet_v1", "trained_on": "vggface2"},
+        "arcface": {"name": "ir_se50"},
+        "mtcnn": {"networks": ["pnet", "rnet", "onet"]},
+        "attributes": {**KINDS["attributes"].header(classifier()), "binary": {}},
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_headers_are_compared_with_what_their_fields_declare(G, kind):
+    """Wrong types, sizes and values end in the build's own errors, at once, before anything is traced."""
+    right = declared(G)[kind]
+    KINDS[kind].config(right)
+    start = time.process_time()
+    refused = 0
+    for key, value in right.items():
+        for wrong in NUMBERS if isinstance(value, int | float | str) or value is None else NUMBERS + LISTS:
+            try:
+                config = KINDS[kind].config({**right, key: wrong})
+            except (LsapError, ValueError, TypeError) as error:
+                refused += 1
+                assert len(str(error)) < 300
+            else:  # what is left is allowed: the shapes of it are small
+                assert len(repr(config)) < 2000
+    assert refused > len(NUMBERS) / 2
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mapping_layers": 10**5}, "mapping_layers is 100000, it can be 1 to 64"),
+        ({"channels": [512] * 10**3}, "channels is 1000 entries, it can be a list of 1 to 12 entries"),
+        ({"resample_filter": [0.001] * 10**3}, "resample_filter is 1000 entries, it can be"),
+        ({"resample_filter": [0, 0, 0, 0]}, "resample_filter is 4 entries, it can be at most 32 taps whose sum is 1"),
+        (
+            {"resample_filter": [[1]]},
+            "resample_filter is 1 entries, it can be a list of at most 32 numbers, or a square",
+        ),
+        ({"img_resolution": 2**40}, "img_resolution is 1099511627776, it can be 1 to 8192"),
+        ({"img_resolution": -64}, "img_resolution is -64, it can be 1 to 8192"),
+        ({"img_resolution": "64"}, "img_resolution is '64', it can be an integer"),
+        ({"img_resolution": 32}, "3 blocks make images of 16 px, not of 32"),
+        ({"conv_clamp": float("nan")}, "conv_clamp is nan, it can be a finite number"),
+        ({"conv_clamp": -1}, "conv_clamp is -1, it can be 1e-06 to 1000000.0"),
+        ({"use_noise": 1}, "use_noise is 1, it can be true or false"),
+        ({"architecture": "skip2"}, "architecture is 'skip2', it can be one of skip, resnet, orig"),
+        ({"activation": "exec"}, "activation is 'exec', it can be one of linear,"),
+        ({"w_dim": 0}, "w_dim is 0, it can be 1 to 16384"),
+    ],
+)
+def test_a_generator_that_claims_too_much_is_refused_by_name(tmp_path, G, change, message):
+    G.save(tmp_path / "g")
+    kind, arrays, config, provenance = read_weights(tmp_path / "g")
+    write_weights(tmp_path / "g", kind, arrays, {**config, "generator": {**config["generator"], **change}}, provenance)
+    start = time.process_time()
+    with pytest.raises(LsapError, match=re.escape(message)):
+        load_generator(tmp_path / "g")
+    assert time.process_time() - start < 2

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
-from lsap_jax.networks.layer_table import Layer, LayerTable
+from lsap_jax.networks.bounds import Channels, Count, Gain, Layers, Side, Widths, between
+from lsap_jax.networks.layer_table import Layer, LayerTable, check_blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,19 +19,22 @@ class GeneratorConfig(LayerTable):
     """
 
     family: Literal["stylegan1"] = "stylegan1"
-    img_resolution: int
-    channels: tuple[int, ...]
-    z_dim: int = 512
-    c_dim: int = 0
-    w_dim: int = 512
-    img_channels: int = 3
-    mapping_layers: int = 8
-    layer_features: int = 512
-    embed_features: int = 0
-    mapping_lr_multiplier: float = 0.01
-    w_avg_beta: float = 0.995
+    img_resolution: Side
+    channels: Widths
+    z_dim: Channels = 512
+    c_dim: Count = 0
+    w_dim: Channels = 512
+    img_channels: Channels = 3
+    mapping_layers: Layers = 8
+    layer_features: Channels = 512
+    embed_features: Count = 0
+    mapping_lr_multiplier: Gain = 0.01
+    w_avg_beta: Annotated[float, between(0, 1)] = 0.995
     tanh: bool = False
     use_noise: bool = True
+
+    def __post_init__(self) -> None:
+        check_blocks(self.img_resolution, self.channels)
 
     @property
     def resolutions(self) -> tuple[int, ...]:

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
-from lsap_jax.networks.layer_table import Layer, LayerTable
+from lsap_jax.networks.bounds import Channels, Clamp, Count, Filter, Gain, Layers, Side, Widths, between
+from lsap_jax.networks.layer_table import Layer, LayerTable, check_blocks
+from lsap_jax.networks.layers import Activation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,22 +19,25 @@ class GeneratorConfig(LayerTable):
     for a separable filter, else nested tuples.
     """
 
-    img_resolution: int
-    channels: tuple[int, ...]
-    z_dim: int = 512
-    c_dim: int = 0
-    w_dim: int = 512
-    img_channels: int = 3
-    mapping_layers: int = 8
-    layer_features: int = 512
-    embed_features: int = 0
-    mapping_lr_multiplier: float = 0.01
-    w_avg_beta: float = 0.995
+    img_resolution: Side
+    channels: Widths
+    z_dim: Channels = 512
+    c_dim: Count = 0
+    w_dim: Channels = 512
+    img_channels: Channels = 3
+    mapping_layers: Layers = 8
+    layer_features: Channels = 512
+    embed_features: Count = 0
+    mapping_lr_multiplier: Gain = 0.01
+    w_avg_beta: Annotated[float, between(0, 1)] = 0.995
     architecture: Literal["skip", "resnet", "orig"] = "skip"
-    resample_filter: tuple = (0.125, 0.375, 0.375, 0.125)
-    conv_clamp: float | None = None
+    resample_filter: Filter = (0.125, 0.375, 0.375, 0.125)
+    conv_clamp: Clamp | None = None
     use_noise: bool = True
-    activation: str = "lrelu"
+    activation: Activation = "lrelu"
+
+    def __post_init__(self) -> None:
+        check_blocks(self.img_resolution, self.channels)
 
     @property
     def resolutions(self) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from lsap_jax.networks.layers import FEATURES, Conv2d, FullyConnected, normalize_2nd_moment
+from lsap_jax.networks.bounds import Channels, Clamp, Count, Filter, Gain, Side, Widths, between
+from lsap_jax.networks.layers import FEATURES, Activation, Conv2d, FullyConnected, normalize_2nd_moment
 from lsap_jax.networks.resample import downsample2d
+from lsap_jax.networks.stylegan2.config import check_blocks
 
 SQRT_HALF = float(np.sqrt(0.5))
 
@@ -20,19 +22,22 @@ SQRT_HALF = float(np.sqrt(0.5))
 class DiscriminatorConfig:
     """Shape of a StyleGAN2 discriminator. `channels[i]` belongs to resolution 4·2^i."""
 
-    img_resolution: int
-    channels: tuple[int, ...]
-    c_dim: int = 0
-    img_channels: int = 3
+    img_resolution: Side
+    channels: Widths
+    c_dim: Count = 0
+    img_channels: Channels = 3
     architecture: Literal["skip", "resnet", "orig"] = "resnet"
-    resample_filter: tuple = (0.125, 0.375, 0.375, 0.125)
-    conv_clamp: float | None = None
-    cmap_dim: int = 0
-    mapping_layers: int = 0
-    mapping_lr_multiplier: float = 0.01
-    mbstd_group_size: int | None = 4
-    mbstd_num_channels: int = 1
-    activation: str = "lrelu"
+    resample_filter: Filter = (0.125, 0.375, 0.375, 0.125)
+    conv_clamp: Clamp | None = None
+    cmap_dim: Count = 0
+    mapping_layers: Annotated[int, between(0, 64)] = 0
+    mapping_lr_multiplier: Gain = 0.01
+    mbstd_group_size: Annotated[int, between(1, 2**16)] | None = 4
+    mbstd_num_channels: Count = 1
+    activation: Activation = "lrelu"
+
+    def __post_init__(self) -> None:
+        check_blocks(self.img_resolution, self.channels)
 
     @property
     def resolutions(self) -> tuple[int, ...]:
