@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from convert_weights.checkpoint import Checkpoint, ConversionError, Part, together
 from convert_weights.match import Rule, fill, match
+from convert_weights.places import labelled
 from convert_weights.structure import Structure
 from convert_weights.tensors import Tensor
 
@@ -22,6 +23,13 @@ RULES: list[Rule] = [
 def is_encoder(structure: Structure) -> bool:
     """Whether the state dict under "encoder", or else the file's own, begins like BDInvert's encoder."""
     return "model.0.weight" in structure.parts.get("encoder", structure.own)
+
+
+def encoder_file(structure: Structure) -> Checkpoint:
+    """BDInvert's snapshot of its base-code encoder, or the state dict alone."""
+    place = "encoder/" if "encoder" in structure.parts else ""
+    beside = dict.fromkeys(labelled(structure.entries, [place]), "not part of the encoder")
+    return encoder(structure.parts.get("encoder", structure.own), beside)
 
 
 def encoder_shapes(config: dict) -> dict[str, tuple[int, ...]]:

@@ -18,6 +18,9 @@ NAMESPACE = "argparse.Namespace"
 NUMERIC = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 
 
+OBJECT = "O8"
+
+
 class Dtype(Stateful):
     """A numpy dtype under construction: its code, and a byte order from BUILD."""
 
@@ -43,21 +46,36 @@ class Dtype(Stateful):
         return np.dtype("<" + self.code)
 
 
-class Array(Stateful):
-    """A numpy array under construction; BUILD sets `tensor`."""
+class ObjectDtype(Dtype):
+    """numpy's dtype of Python objects, which .npy files alone may hold."""
 
-    __slots__ = ("tensor",)
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.code = OBJECT
+
+
+class Array(Stateful):
+    """A numpy array under construction; BUILD sets `tensor`, or `objects` of an array of Python objects."""
+
+    __slots__ = ("objects", "tensor")
 
     def __init__(self) -> None:
         self.tensor: Tensor | None = None
+        self.objects: list | None = None
 
     def set_state(self, state: object) -> None:
         if type(state) is not tuple or len(state) != 5 or self.tensor is not None:
             raise TypeError("not the state of a numpy array")
         _, size, dtype, fortran, raw = state
-        if type(size) is not tuple or len(size) > MAX_DIMS or type(dtype) is not Dtype:
+        if type(size) is not tuple or len(size) > MAX_DIMS or not isinstance(dtype, Dtype):
             raise TypeError("a numpy array without shape or type")
         shape = tuple(whole(n, "an array's size") for n in size)
+        if type(dtype) is ObjectDtype:
+            if type(raw) is not list or math.prod(shape) != len(raw) or self.objects is not None:
+                raise TypeError("an array of objects without its objects")
+            self.objects = raw
+            return
         data = _raw(raw)
         if math.prod(shape) * dtype.numpy().itemsize != len(data):
             raise ConversionError(
@@ -77,6 +95,11 @@ def _raw(value: object) -> bytes | memoryview:
     if not isinstance(value, (bytes, memoryview)):
         raise ConversionError("an array holds Python objects instead of numbers; such arrays are not read")
     return value
+
+
+def object_dtype(args: tuple) -> Dtype:
+    """`numpy.dtype` where objects are allowed."""
+    return ObjectDtype() if args[0] == OBJECT else Dtype(args[0])
 
 
 def _array(args: tuple) -> Array:

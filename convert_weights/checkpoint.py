@@ -10,6 +10,10 @@ class ConversionError(ValueError):
     """A file cannot be converted; one line names the file, the offending part and the remedy."""
 
 
+class Unfit(ConversionError):
+    """Tensors are not those of the network that they are read as; the file itself is sound."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
     """One network (or codes) of a file, in canonical names and layouts.

@@ -83,7 +83,8 @@ def description(checkpoint: Checkpoint) -> list[str]:
 def _described(part: Part) -> list[tuple[str, str]]:
     c, count = part.config, f"{sum(int(a.size) for a in part.arrays.values()):,} parameters"
     if part.kind not in ("generator", "discriminator"):
-        return [(part.kind, f"{', '.join(f'{key} {value}' for key, value in c.items())}, {count}")]
+        facts = {key: f"{len(value):,}" if key == "names" else value for key, value in c.items()}
+        return [(part.kind, f"{', '.join(f'{key} {value}' for key, value in facts.items())}, {count}")]
     label = f", {c['c_dim']} classes" if c["c_dim"] else ""
     size = f"{c['img_resolution']} px, {c['img_channels']} image channels, architecture {c['architecture']}{label}"
     return [(part.kind, f"{size}, {count}"), ("channels", " ".join(map(str, c["channels"])) + " (from 4 px up)")]

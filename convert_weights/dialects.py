@@ -3,7 +3,8 @@
 To add a dialect, write a module with a test and a reader, and add a row here.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 
 from convert_weights import (
@@ -11,19 +12,21 @@ from convert_weights import (
     codes,
     dlib_file,
     faces,
+    families,
     inception,
     mtcnn,
-    nvlabs,
     nvlabs_file,
     perceptual,
     tensorflow,
 )
-from convert_weights import state_dicts as sd
 from convert_weights.archive import Archive
-from convert_weights.builders import NAMESPACE, NETWORK
 from convert_weights.checkpoint import Checkpoint, ConversionError, listed, shown
+from convert_weights.generators import LAYOUTS, generator_file, is_discriminator, is_generator
 from convert_weights.pickle_machine import Node
+from convert_weights.places import labelled
 from convert_weights.structure import Structure
+
+FORMATS = "docs/converting.md lists the formats"
 
 
 class Dialect(NamedTuple):
@@ -48,71 +51,90 @@ def has(*names: str) -> Callable[[Structure], bool]:
     return lambda s: any(name in s.own for name in names)
 
 
-def anywhere(test: Callable[[str], bool]) -> Callable[[Structure], bool]:
-    """The test whether the name of any tensor in the file passes `test`."""
-    return lambda s: any(test(name) for flat in (s.own, *s.parts.values()) for name in flat)
+def unsupported(name: str, table: Mapping[str, str]) -> Dialect:
+    """The row of networks that are refused by what they are."""
+
+    def read(structure: Structure) -> NoReturn:
+        raise ConversionError(f"holds {families.family(structure.everything, table)}")
+
+    return Dialect(name, lambda s: families.family(s.everything, table) is not None, read)
 
 
-STYLEGAN1 = "is a StyleGAN1 generator, which is not supported; use a StyleGAN2 checkpoint"
-DIALECTS: tuple[Dialect, ...] = (
-    Dialect("wheel of facenet-pytorch", lambda s: isinstance(s.root, Archive), lambda s: mtcnn.wheel(s.root)),
-    Dialect("dlib", lambda s: s.container == "dlib file", lambda s: dlib_file.face_network(s.root)),
-    Dialect("NVlabs .npz", lambda s: s.container == ".npz" and bool(nvlabs.state_dicts(s.own)[0]), nvlabs_file.npz),
-    Dialect("codes in numpy's files", lambda s: s.container in (".npz", ".npy"), codes.numpy_file),
-    Dialect("TensorFlow StyleGAN2", lambda s: tensorflow.is_networks(s.root), lambda s: tensorflow.networks(s.root)),
-    Dialect("codes, a single tensor", lambda s: s.tensor is not None, codes.single),
-    Dialect(
-        "NVlabs generator",
-        lambda s: isinstance(s.root, Node) and s.root.name not in (NAMESPACE, NETWORK),
-        lambda s: nvlabs_file.whole_generator(s.root),
-    ),
-    Dialect("NVlabs snapshot", nvlabs_file.is_snapshot, lambda s: nvlabs_file.snapshot(s.mapping)),
+# Networks besides generators, each recognised by its tensors; they may be wrapped (`Structure.views`).
+NETWORKS: tuple[Dialect, ...] = (
     Dialect("image network of torchvision", perceptual.is_backbone, perceptual.any_backbone),
     Dialect("linear layers of LPIPS", has("lin0.model.1.weight"), lambda s: perceptual.linear(s.own)),
     Dialect("Inception v3 of FID", has(inception.FIRST), lambda s: inception.inception(s.own)),
     Dialect("Inception-ResNet v1", has(faces.FACENET_FIRST), lambda s: faces.facenet(s.own)),
-    Dialect("ArcFace", has(faces.ARCFACE_FIRST), lambda s: faces.arcface(s.own)),
+    Dialect("ArcFace", faces.is_arcface, lambda s: faces.arcface(s.own)),
     Dialect("network of MTCNN", lambda s: mtcnn.is_mtcnn(s.own), lambda s: mtcnn.mtcnn(s.own)),
-    Dialect("base-code encoder of BDInvert", basecode.is_encoder, sd.basecode_encoder),
-    Dialect("generator in pSp, e4e, HyperStyle", sd.is_decoder, sd.decoder),
-    Dialect("rosinality", sd.is_rosinality, sd.rosinality_file),
-    Dialect("GenForce", sd.is_genforce, sd.genforce_file),
-    Dialect("NVlabs names", sd.is_nvlabs, sd.nvlabs_names),
+    Dialect("base-code encoder of BDInvert", basecode.is_encoder, basecode.encoder_file),
+)
+
+
+def wrapped(structure: Structure) -> list[tuple[Dialect, str, Structure]]:
+    """The networks of `NETWORKS` inside dictionaries or behind prefixes that all names share: row, place, contents."""
+    return [(row, place, view) for place, view in structure.views() for row in NETWORKS if row.test(view)]
+
+
+def unwrapped(structure: Structure) -> Checkpoint:
+    """The one network that `wrapped` finds; the checkpoint notes its place and lists what is beside it."""
+    ((row, place, view),) = wrapped(structure)
+    checkpoint = row.read(view)
+    beside = dict.fromkeys(labelled(structure.entries, [place]), "not part of the network")
+    note = f"the network was found under {shown(place)}, which is not a part of its names"
+    return dataclasses.replace(checkpoint, ignored=checkpoint.ignored | beside, notes=(note, *checkpoint.notes))
+
+
+DIALECTS: tuple[Dialect, ...] = (
+    Dialect("wheel of facenet-pytorch", lambda s: isinstance(s.root, Archive), lambda s: mtcnn.wheel(s.root)),
+    Dialect("dlib", lambda s: s.container == "dlib file", lambda s: dlib_file.face_network(s.root)),
+    Dialect("TensorFlow StyleGAN2", lambda s: tensorflow.is_networks(s.root), lambda s: tensorflow.networks(s.root)),
+    Dialect("codes, a single tensor", lambda s: s.tensor is not None, codes.single),
     Dialect(
-        "StyleGAN3",
-        anywhere(lambda name: name.startswith(("synthesis.input.", "synthesis.L0_"))),
-        refused("is a StyleGAN3 generator, whose networks are different; use a StyleGAN2 checkpoint"),
+        "NVlabs generator",
+        lambda s: nvlabs_file.is_module(s.root),
+        lambda s: nvlabs_file.whole_generator(s.root),
     ),
+    Dialect("NVlabs snapshot", nvlabs_file.is_snapshot, lambda s: nvlabs_file.snapshot(s.mapping)),
+    *NETWORKS,
+    Dialect("one of these networks in a wrapper", lambda s: len(wrapped(s)) == 1, unwrapped),
+    unsupported("networks around a StyleGAN2", families.AROUND),
+    Dialect("generator by the names of its tensors", is_generator, generator_file),
     Dialect(
-        "module of LPIPS",
-        anywhere(lambda name: name.startswith(("net.slice", "lins."))),
-        refused(
-            "is a whole LPIPS module; convert torchvision's vgg16-397923af.pth and lpips/weights/v0.1/vgg.pth instead, "
-            "one by one"
-        ),
+        "discriminator alone",
+        is_discriminator,
+        refused("has no generator (G_ema or G); a discriminator alone is not converted"),
     ),
+    unsupported("other networks", families.OTHERS),
     Dialect(
-        "StyleGAN1",
-        anywhere(
-            lambda name: (
-                name == "g_synthesis.blocks.4x4.epi1.top_epi.noise.weight"
-                or name.startswith("synthesis.layer0.apply_noise")
-            )
-        ),
-        refused(STYLEGAN1),
+        "directions",
+        codes.are_directions,
+        refused("holds directions, not weights; give the file to `lsap-jax edit RUN --direction FILE@w` as it is"),
     ),
-    Dialect(
-        "ArcFace inside of something else",
-        lambda s: any(
-            faces.ARCFACE_FIRST in flat and any(n.startswith("body.") for n in flat) for flat in s.parts.values()
-        ),
-        refused(
-            "holds a face-recognition network (ArcFace) among other things; convert the state dict of that network, "
-            "model_ir_se50.pth"
-        ),
-    ),
+    Dialect("codes by image", codes.are_by_image, codes.by_image),
+    Dialect("codes in numpy's files", lambda s: s.container in (".npz", ".npy"), codes.numpy_file),
     Dialect("codes by name", codes.are_codes, lambda s: codes.codes(s.own, s.placed)),
 )
+
+
+def paired(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint without its discriminator if that judges other pictures than the generator makes."""
+    parts = checkpoint.parts
+    if not {"generator", "discriminator"} <= parts.keys():
+        return checkpoint
+    made, judged = (
+        (parts[kind].config["img_resolution"], parts[kind].config["img_channels"])
+        for kind in ("generator", "discriminator")
+    )
+    if made == judged:
+        return checkpoint
+    note = (
+        f"the discriminator is not used: it judges pictures of {judged[0]} px with {judged[1]} channels, the generator "
+        f"makes {made[0]} px with {made[1]}"
+    )
+    kept = {kind: part for kind, part in parts.items() if kind != "discriminator"}
+    return dataclasses.replace(checkpoint, parts=kept, notes=(*checkpoint.notes, note))
 
 
 def in_dialect(structure: Structure) -> Checkpoint:
@@ -123,11 +145,12 @@ def in_dialect(structure: Structure) -> Checkpoint:
     """
     found = next((row for row in DIALECTS if row.test(structure)), None)
     if found is not None:
-        return found.read(structure)
+        return paired(found.read(structure))
     if isinstance(structure.root, dict):
+        first = ", ".join(f"{layout.telling[0]} ({layout.title})" for layout in LAYOUTS)
         raise ConversionError(
-            f"holds {listed([str(k) for k in structure.root])}, which is not a known checkpoint; see the list of "
-            "supported formats"
+            f"lacks the tensors that a known network begins with, under any key and prefix: {first}, or those of the "
+            f"other networks; {FORMATS}. It holds {listed([str(k) for k in structure.root])}"
         )
     held = "a single network" if isinstance(structure.root, Node) else shown(structure.root)
-    raise ConversionError(f"holds {held} instead of a checkpoint; it is not supported")
+    raise ConversionError(f"holds {held} instead of a checkpoint; {FORMATS}")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from convert_weights.checkpoint import Checkpoint, Part, together
 from convert_weights.match import Rule, fill, match
+from convert_weights.structure import Structure
 from convert_weights.tensors import Tensor
 
 FACENET_FIRST = "conv2d_1a.conv.weight"
@@ -101,6 +102,12 @@ def facenet(tensors: Mapping[str, Tensor]) -> Checkpoint:
         notes=notes,
         licence="MIT (facenet-pytorch); the pictures it learned from are for research",
     )
+
+
+def is_arcface(structure: Structure) -> bool:
+    """Whether the file's own state dict begins like ArcFace; so do the encoders of pSp and e4e, which have styles."""
+    own = structure.own
+    return ARCFACE_FIRST in own and not any(name.startswith("styles.") for name in own)
 
 
 def arcface_shapes() -> Shapes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from convert_weights import stylegan2
-from convert_weights.checkpoint import ConversionError, Part
+from convert_weights.checkpoint import ConversionError, Part, Unfit
 from convert_weights.match import Rule, match
 from convert_weights.nvlabs import Network, finish_discriminator, finish_generator
 from convert_weights.rosinality import N, first, first_two
@@ -99,7 +99,7 @@ def discriminator(tensors: Mapping[str, Tensor], what: str) -> Part:
         (rf"skip_layer{N}\.weight", lambda m: f"b{resolution(m[1])}.skip.weight", ""),
     ]
     if blocks < 1:
-        raise ConversionError("its discriminator is not a StyleGAN2 discriminator; use a StyleGAN2 checkpoint")
+        raise Unfit("its discriminator is not a StyleGAN2 discriminator; use a StyleGAN2 checkpoint")
     found, _ = match(tensors, rules, what)
     config = stylegan2.discriminator_config({n: m.shape for n, m in found.items()})
     config["resample_filter"] = _taps(tensors, 1.0, config)

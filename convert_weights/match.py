@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from convert_weights.checkpoint import ConversionError, listed, shown
+from convert_weights.checkpoint import ConversionError, Unfit, listed, shown
 from convert_weights.tensors import Tensor, as_float32, check_sharing, transformed_shape
 
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -65,9 +65,7 @@ def match(tensors: Mapping[str, Tensor], rules: Sequence[Rule], what: str) -> tu
             )
         found[canonical] = _matched(source, tensor, action if callable(action) else None)
     if unknown:
-        raise ConversionError(
-            f"{what}: unknown tensors {listed(unknown)}; this variant of the network is not supported"
-        )
+        raise Unfit(f"{what}: unknown tensors {listed(unknown)}; this variant of the network is not supported")
     return found, ignored
 
 
@@ -78,7 +76,7 @@ def _matched(source: str, tensor: Tensor, transform: Transform | None) -> Matche
         return Matched(source, tensor, transformed_shape(tensor.shape, transform), transform)
     except (IndexError, ValueError) as error:
         reason = str(error) if isinstance(error, ConversionError) else f"has unexpected shape {list(tensor.shape)}"
-        raise ConversionError(f"tensor {shown(source, 80)}: {reason}") from None
+        raise Unfit(f"tensor {shown(source, 80)}: {reason}") from None
 
 
 def fill(found: Mapping[str, Matched], expected: Mapping[str, tuple[int, ...]], what: str) -> dict[str, np.ndarray]:
@@ -105,7 +103,7 @@ def fill(found: Mapping[str, Matched], expected: Mapping[str, tuple[int, ...]], 
         if x
     ]
     if parts:
-        raise ConversionError(f"{what}: the tensors do not fit its architecture; " + "; ".join(parts))
+        raise Unfit(f"{what}: the tensors do not fit its architecture; " + "; ".join(parts))
     check_sharing(found[name].tensor for name in expected)
     return {name: read_array(found[name]) for name in expected}
 

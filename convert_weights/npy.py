@@ -15,6 +15,7 @@ HEADER = re.compile(
     rb"\{'descr': '([<>|=]?)([a-zA-Z])(\d{1,6})', 'fortran_order': (True|False), "
     rb"'shape': \(((?:\d{1,15}, ?)*(?:\d{1,15})?,?)\),? ?\}\s*"
 )
+OBJECTS = re.compile(rb"\{'descr': '\|?O', 'fortran_order': False, 'shape': \(([0-9, ]{0,99})\),? ?\}\s*")
 KINDS = {"f": (2, 4, 8), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "b": (1,)}
 
 
@@ -39,7 +40,7 @@ def read_npy(head: bytes | memoryview, size: int) -> tuple[tuple[int, ...], np.d
     header = head[start : start + length]
     found = HEADER.fullmatch(header)
     if found is None:
-        if b"'descr': '|O'" in header or b"'O'" in header:
+        if OBJECTS.fullmatch(header) is not None:
             raise ConversionError("holds pickled Python objects, which are not read; save plain numeric arrays instead")
         raise ConversionError(
             f"has an .npy header that cannot be read: {shown(header)}; save it again as a plain numeric array"
@@ -56,6 +57,17 @@ def read_npy(head: bytes | memoryview, size: int) -> tuple[tuple[int, ...], np.d
             f"claims shape {list(shape)} but holds {size - start - length} bytes; the file is damaged or truncated"
         )
     return shape, dtype, found[4] == b"True", start + length
+
+
+def objects_start(head: bytes | memoryview) -> int | None:
+    """Where the pickle starts in an .npy of one Python object (`numpy.save` of a dictionary); None of other files."""
+    head = bytes(head[: MAX_HEADER + 12])
+    if head[:6] != MAGIC or len(head) < 12 or head[6] not in (1, 2, 3):
+        return None
+    start = 10 if head[6] == 1 else 12
+    end = start + int.from_bytes(head[8:start], "little")
+    found = OBJECTS.fullmatch(head[start:end])
+    return end if found is not None and not found[1].strip() else None
 
 
 def npy_tensor(data: bytes | memoryview) -> Tensor:

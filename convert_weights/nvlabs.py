@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from convert_weights import stylegan2
-from convert_weights.checkpoint import ConversionError, Part, shown
+from convert_weights.checkpoint import Part, Unfit, shown
 from convert_weights.match import Rule, fill, match
 from convert_weights.tensors import Tensor, as_float32
 from convert_weights.w_avg import SAMPLES, estimate_w_avg
@@ -33,6 +33,10 @@ GENERATOR_FILTERS = rf"synthesis\.b{N}\.((conv0|skip)\.)?resample_filter"
 DISCRIMINATOR_FILTERS = rf"b{N}\.((conv1|skip)\.)?resample_filter"
 # config entries that shapes do not tell
 FREE = ("mapping_lr_multiplier", "w_avg_beta", "conv_clamp", "mbstd_group_size", "resample_filter")
+WIDE = (
+    "the first mapping layer takes {z_dim} numbers, twice the {w_dim} of w: if the network was conditional, the "
+    "embedding of its labels (mapping.embed) is missing; look at samples"
+)
 Network = tuple[Part, list[str]]  # a generator, and notes on it
 
 
@@ -50,7 +54,10 @@ def generator(tensors: Mapping[str, Tensor], what: str, known: Mapping | None = 
     config = merged(stylegan2.generator_config({n: m.shape for n, m in found.items()}), known, what)
     config["resample_filter"] = _taps(tensors, GENERATOR_FILTERS, config)
     expected = stylegan2.generator_shapes(config)
-    return finish_generator(found, expected, config, what)
+    part, notes = finish_generator(found, expected, config, what)
+    if "z_dim" not in (known or {}) and not config["c_dim"] and config["z_dim"] == 2 * config["w_dim"]:
+        notes = [*notes, WIDE.format(**config)]
+    return part, notes
 
 
 def finish_generator(found: Mapping, expected: dict, config: dict, what: str) -> Network:
@@ -81,7 +88,7 @@ def merged(config: dict, known: Mapping | None, what: str) -> dict:
     """The config from shapes, updated with the entries that the file states; both must agree wherever shapes decide."""
     for key, value in (known or {}).items():
         if key not in FREE and (not isinstance(value, (int, str)) or config.get(key) != value):
-            raise ConversionError(
+            raise Unfit(
                 f"{what}: states {key} {shown(value)} but its tensors have {config.get(key)}; the file is damaged"
             )
         config[key] = value
@@ -91,22 +98,3 @@ def merged(config: dict, known: Mapping | None, what: str) -> dict:
 def _taps(tensors: Mapping[str, Tensor], pattern: str, config: dict) -> list:
     filters = {n: as_float32(t) for n, t in tensors.items() if re.fullmatch(pattern, n)}
     return stylegan2.filter_taps(filters) if filters else config["resample_filter"]
-
-
-def state_dicts(tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
-    """Splits "G_ema/…", "G/…", "D/…" (npz) into networks; everything else is ignored with a reason.
-
-    Returns:
-        {"G_ema" or "G": …, "D": …} and source name -> reason.
-    """
-    networks: dict[str, dict[str, Tensor]] = {}
-    ignored = {}
-    for name, tensor in tensors.items():
-        prefix, _, rest = name.partition("/")
-        if rest and prefix in ("G_ema", "G", "D"):
-            networks.setdefault(prefix, {})[rest] = tensor
-        else:
-            ignored[name] = "not a tensor of G_ema, G or D"
-    if "G_ema" in networks and networks.pop("G", {}):
-        ignored["G/*"] = "G_ema, its moving average, is used"
-    return networks, ignored

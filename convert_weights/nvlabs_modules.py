@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from convert_weights.checkpoint import ConversionError, listed, shown
+from convert_weights.checkpoint import ConversionError, Unfit, listed, shown
+from convert_weights.keywords import nested, unknown
 from convert_weights.pickle_machine import Node
 from convert_weights.tensors import Tensor
 
@@ -24,7 +25,7 @@ def modules(root: Node) -> Modules:
 
 def _walk(node: object, path: str, depth: int) -> Iterator[tuple[str, tuple[str, dict]]]:
     if depth > MAX_DEPTH or type(node) is not Node or type(node.state) is not dict:
-        raise ConversionError(
+        raise Unfit(
             f"module {shown(path) or 'G'} is not a persistent module of NVlabs; the file is damaged or of "
             "another network"
         )
@@ -37,7 +38,7 @@ def _walk(node: object, path: str, depth: int) -> Iterator[tuple[str, tuple[str,
 def _dict(state: dict, key: str, path: str) -> dict:
     value = state.get(key)
     if type(value) is not dict:
-        raise ConversionError(f"module {shown(path)} has no {key}; the file is damaged")
+        raise Unfit(f"module {shown(path)} has no {key}; the file is damaged")
     return value
 
 
@@ -47,17 +48,17 @@ def tensors(found: Modules) -> dict[str, Tensor]:
     for path, (_, state) in found.items():
         skipped = state.get("_non_persistent_buffers_set", set())
         if type(skipped) is not set:
-            raise ConversionError(f"module {shown(path)} is damaged; fetch the file again")
+            raise Unfit(f"module {shown(path)} is damaged; fetch the file again")
         parameters, buffers = _dict(state, "_parameters", path), _dict(state, "_buffers", path)
         if len(parameters) + len(buffers) > MAX_TENSORS:
-            raise ConversionError(f"module {shown(path)} has more than {MAX_TENSORS} tensors; refused as hostile")
+            raise Unfit(f"module {shown(path)} has more than {MAX_TENSORS} tensors; refused as hostile")
         kept = {n: t for n, t in buffers.items() if n not in skipped}
         for name, tensor in [*parameters.items(), *kept.items()]:
             full = f"{path}.{name}" if path else str(name)
             if tensor is None:
                 continue
             if type(tensor) is not Tensor or full in result:
-                raise ConversionError(f"{shown(full)} is not a tensor or appears twice; the file is damaged")
+                raise Unfit(f"{shown(full)} is not a tensor or appears twice; the file is damaged")
             result[full] = tensor
     return result
 
@@ -66,9 +67,10 @@ def generator_facts(found: Modules) -> dict:
     """What the attributes of a generator state: sizes, clamp, architecture, learning-rate multiplier, activation.
 
     Raises:
-        ConversionError: the network is not a StyleGAN2 generator, or its layers disagree.
+        Unfit: the network is not a StyleGAN2 generator, or its layers disagree.
     """
     _check_generator(found)
+    _check_square(found[""][1].get("img_resolution"))
     root, layers = found[""][1], r"synthesis\.b\d+\.(conv0|conv1)"
     facts = {
         key: _scalar(root, key, "")
@@ -86,15 +88,42 @@ def generator_facts(found: Modules) -> dict:
     return _checked(facts)
 
 
+# Arguments of Generator, MappingNetwork, SynthesisNetwork, their blocks and layers, in both repositories.
+KEYWORDS = frozenset((
+    "z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "num_layers", "embed_features", "layer_features",
+    "activation", "lr_multiplier", "w_avg_beta", "channel_base", "channel_max", "num_fp16_res", "conv_clamp",
+    "architecture", "resample_filter", "use_noise", "use_fp16", "fp16_channels_last", "kernel_size", "up",
+    "channels_last", "class_name",
+))  # fmt: skip
+
+
+def unknown_keywords(found: Modules) -> list[str]:
+    """Keywords of a generator that its attributes do not tell and no version of the originals has.
+
+    Raises:
+        Unfit: one of them changes the network.
+    """
+    kwargs = found[""][1].get("_init_kwargs")
+    return unknown(dict(nested(kwargs)), KEYWORDS, "the generator") if type(kwargs) is dict else []
+
+
 def _check_generator(found: Modules) -> None:
     name = found[""][0]
     inside = sorted(path for path in found if path and "." not in path)
     if "synthesis.input" in found:
-        raise ConversionError("this is a StyleGAN3 generator, whose networks are different; use a StyleGAN2 checkpoint")
+        raise Unfit("this is a StyleGAN3 generator, whose networks are different; use a StyleGAN2 checkpoint")
     if name != "Generator" or inside != ["mapping", "synthesis"]:
-        raise ConversionError(
+        raise Unfit(
             f"its generator is of class {shown(name)} with parts {listed(inside)}, not the Generator of "
             "StyleGAN2; use a StyleGAN2 checkpoint"
+        )
+
+
+def _check_square(resolution: object) -> None:
+    """Refuses a resolution that is a pair, as forks for other formats have it."""
+    if isinstance(resolution, (list, tuple)) and len(resolution) == 2 and all(type(n) is int for n in resolution):
+        raise Unfit(
+            f"the generator makes pictures of {resolution[0]} x {resolution[1]} px; only square pictures are supported"
         )
 
 
@@ -129,11 +158,11 @@ def _common(found: Modules, pattern: str, key: str) -> Scalar:
     """The one value of an attribute in all modules whose path matches."""
     values = {path: _scalar(state, key, path) for path, (_, state) in found.items() if re.fullmatch(pattern, path)}
     if not values:
-        raise ConversionError(f"no module has {key}; the file is damaged or of another network")
+        raise Unfit(f"no module has {key}; the file is damaged or of another network")
     path, first = next(iter(values.items()))
     odd = next((p for p, v in values.items() if v != first), None)
     if odd is not None:
-        raise ConversionError(
+        raise Unfit(
             f"{shown(path)} has {key} {shown(str(first))} but {shown(odd)} has {shown(str(values[odd]))}; mixed "
             "networks are not supported"
         )
@@ -143,7 +172,7 @@ def _common(found: Modules, pattern: str, key: str) -> Scalar:
 def _scalar(state: dict, key: str, path: str) -> Scalar:
     value = state.get(key, ...)
     if not isinstance(value, (int, float, str, type(None))):
-        raise ConversionError(
+        raise Unfit(
             f"module {shown(path)} does not state {key}; the file is damaged or of a version that is not supported"
         )
     return value
@@ -151,7 +180,7 @@ def _scalar(state: dict, key: str, path: str) -> Scalar:
 
 def _clamp(value: Scalar) -> float | None:
     if value is not None and not (isinstance(value, (int, float)) and value > 0):
-        raise ConversionError(f"conv_clamp is {shown(str(value))}; the file is damaged")
+        raise Unfit(f"conv_clamp is {shown(str(value))}; the file is damaged")
     return None if value is None else float(value)
 
 
@@ -167,5 +196,5 @@ NUMBERS: dict[str, Callable[[Scalar], bool]] = {
 def _checked(facts: dict) -> dict:
     for key, good in NUMBERS.items():
         if key in facts and not good(facts[key]):
-            raise ConversionError(f"{key} is {shown(str(facts[key]))}, which is not supported by this converter")
+            raise Unfit(f"{key} is {shown(str(facts[key]))}, which is not supported by this converter")
     return facts

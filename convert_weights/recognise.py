@@ -4,18 +4,21 @@ import dataclasses
 import hashlib
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from convert_weights import mtcnn
 from convert_weights.archive import Archive
 from convert_weights.checkpoint import Checkpoint, ConversionError, shown
+from convert_weights.codes import PICKLED
 from convert_weights.dialects import in_dialect
 from convert_weights.dlib_file import is_dlib
-from convert_weights.npy import MAGIC, npy_tensor, npz_tensors
+from convert_weights.npy import MAGIC, npy_tensor, npz_tensors, objects_start
 from convert_weights.opening import open_file
 from convert_weights.structure import Structure
-from convert_weights.torch_file import LEGACY_START, read_legacy, read_plain, read_zip
+from convert_weights.torch_file import LEGACY_START, read_legacy, read_objects, read_plain, read_zip
 
 OTHERS = (
     (b"\x1f\x8b", "is compressed with gzip; unpack it first"),
@@ -44,14 +47,33 @@ def read(path: str | os.PathLike) -> Checkpoint:
     Raises:
         ConversionError: one line that names the file, the offending global, tensor or shape, and the remedy.
     """
-    path = Path(path)
+    with explained(Path(path)), open_file(path) as file:
+        before = os.fstat(file.fileno())
+        checkpoint = in_dialect(_opened(file, before.st_size))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ConversionError(f"{path}: changed while it was read; wait for the download to finish and convert again")
+    return dataclasses.replace(checkpoint, sha256=digest)
+
+
+@contextmanager
+def opened(path: str | os.PathLike) -> Iterator[Structure]:
+    """The contents of a file before anything is made of them; its tensors can be read until the end of the context.
+
+    Raises:
+        ConversionError: see `read`.
+    """
+    with explained(Path(path)), open_file(path) as file:
+        yield _opened(file, os.fstat(file.fileno()).st_size)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Errors of reading a file as a ConversionError that names it."""
     try:
-        with open_file(path) as file:
-            before = os.fstat(file.fileno())
-            checkpoint = in_dialect(_opened(file, before.st_size))
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            after = os.fstat(file.fileno())
+        yield
     except ConversionError as error:
         raise ConversionError(f"{path}: {error}") from None
     except OSError as error:
@@ -63,9 +85,6 @@ def read(path: str | os.PathLike) -> Checkpoint:
             f"{path}: needs more memory or deeper nesting than a checkpoint does ({type(error).__name__}); it is "
             "damaged, hostile or too large for this machine"
         ) from None
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise ConversionError(f"{path}: changed while it was read; wait for the download to finish and convert again")
-    return dataclasses.replace(checkpoint, sha256=digest)
 
 
 def _opened(file: BinaryIO, size: int) -> Structure:
@@ -86,6 +105,8 @@ def _opened(file: BinaryIO, size: int) -> Structure:
     data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     if is_dlib(start):
         return Structure(data, "dlib file")
+    if (at := objects_start(data)) is not None:
+        return Structure(read_objects(data[at:]), PICKLED)
     if start.startswith(MAGIC):
         return Structure({"array": npy_tensor(data)}, ".npy")
     if start.startswith(LEGACY_START):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from convert_weights import stylegan2
-from convert_weights.checkpoint import Part
+from convert_weights.checkpoint import Part, Unfit
 from convert_weights.match import Matched, Rule, match
 from convert_weights.nvlabs import Network, finish_discriminator, finish_generator
 from convert_weights.tensors import Tensor, as_float32, from_numpy
@@ -77,38 +77,39 @@ GENERATOR_RULES: list[Rule] = [
 ]
 
 
-def generator(tensors: Mapping[str, Tensor], latent_avg: Tensor | None, what: str) -> Network:
-    """A generator from rosinality's `g_ema`; `latent_avg` is stored beside it, if at all.
+def generator(tensors: Mapping[str, Tensor], what: str) -> Network:
+    """A generator from rosinality's `g_ema`, with `latent_avg` among its tensors if the file has it.
 
     Returns:
         the generator, and notes.
+    Raises:
+        ConversionError: naming conditional networks, whose labels have no place in these names.
     """
     notes: list[str] = []
-    average = None if latent_avg is None else _average(latent_avg)
-    if latent_avg is not None and average is None:
-        notes.append("latent_avg differs from layer to layer and is not used")
-    source = dict(tensors) | ({} if average is None else {"latent_avg": average})
-    found, _ = match(source, GENERATOR_RULES, what)
+    found, _ = match(tensors, GENERATOR_RULES, what)
     if not any(name.startswith("noises.") for name in tensors):
         found |= _drawn_noise(found)
         notes.append("noise buffers are not in the file: drawn from a fixed seed")
     config = stylegan2.generator_config({n: m.shape for n, m in found.items()})
+    _check_width(config, what)
     config["resample_filter"] = _taps(tensors, 0.25, config)  # up-sampling kernels are stored times 4
     part, more = finish_generator(found, stylegan2.generator_shapes(config), config, what)
     return part, notes + more
 
 
-def _average(tensor: Tensor) -> Tensor | None:
-    """latent_avg as [w_dim]; pSp and e4e repeat it per layer. None where the rows differ."""
-    values = as_float32(tensor)
-    rows = values.reshape(-1, values.shape[-1]) if values.ndim else values
-    if (
-        rows.ndim != 2
-        or not len(rows)
-        or not np.array_equal(rows, np.broadcast_to(rows[:1], rows.shape), equal_nan=True)
-    ):
-        return None
-    return from_numpy(np.array(rows[0]))
+def _check_width(config: dict, what: str) -> None:
+    """z and w have one width here, and nothing but z enters the mapping network."""
+    z, w = config["z_dim"], config["w_dim"]
+    if z == 2 * w:
+        raise Unfit(
+            f"{what}: its first mapping layer takes {z} numbers, twice the {w} of w: it was exported from a "
+            "conditional network, whose embedding of the labels is not in these names; convert the original .pkl"
+        )
+    if z != w:
+        raise Unfit(
+            f"{what}: its first mapping layer takes {z} numbers, but z and w have one width in this layout, here {w}; "
+            "this variant of the network is not supported"
+        )
 
 
 def _drawn_noise(found: Mapping[str, Matched]) -> dict[str, Matched]:

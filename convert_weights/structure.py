@@ -1,12 +1,13 @@
 """The contents of a container, before the dialect is known."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 from convert_weights.builders import Array
 from convert_weights.checkpoint import ConversionError
 from convert_weights.pickle_machine import MAX_STEPS
+from convert_weights.places import MAX_DEPTH, flattened, shared_prefix
 from convert_weights.tensors import Tensor
 
 Flat = Mapping[str, Tensor]
@@ -53,17 +54,42 @@ class Structure:
         inside = {name: _tensors(value) for name, value in dicts.items()}
         return {name: flat for name, flat in inside.items() if flat}
 
+    @cached_property
+    def everything(self) -> Flat:
+        """All tensors in nested dictionaries, by their names with the keys before them (`places`)."""
+        return flattened(self.mapping)
+
+    @cached_property
+    def entries(self) -> list[str]:
+        """The names of `everything`, and of the root's dictionaries and lists that hold no tensor."""
+        full = {name.partition("/")[0] for name in self.everything}
+        empty = [
+            f"{key}/" if isinstance(value, dict) else str(key)
+            for key, value in self.mapping.items()
+            if isinstance(value, (dict, list)) and str(key) not in full
+        ]
+        return [*self.everything, *empty]
+
+    def views(self) -> Iterator[tuple[str, "Structure"]]:
+        """The state dicts inside this one as files of their own, with their places: those in dictionaries, and each
+        without the prefixes that all its names share.
+        """
+        folders: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in self.everything.items():
+            head, slash, leaf = name.rpartition("/")
+            folders.setdefault(head + slash, {})[leaf] = tensor
+        for place, flat in folders.items():
+            if place:
+                yield place, Structure(flat, self.container)
+            for _ in range(MAX_DEPTH):
+                if (word := shared_prefix(flat)) is None:
+                    break
+                place, flat = place + word, {name.removeprefix(word): tensor for name, tensor in flat.items()}
+                yield place, Structure(flat, self.container)
+
     def with_tensor(self, name: str) -> Flat | None:
         """The first set of tensors with this name among the root's own and those of the parts."""
         return next((flat for flat in (self.own, *self.parts.values()) if name in flat), None)
-
-    def candidates(self, *names: str) -> dict[str, Flat]:
-        """The parts with these names, in this order, as far as they exist; {"": the root's own tensors} if none does.
-
-        A dialect is recognised from any of them, but only the first is read: if the averaged network is damaged, the
-        plain one must not take its place.
-        """
-        return {name: self.parts[name] for name in names if name in self.parts} or {"": self.own}
 
 
 def _tensors(value: Mapping) -> dict[str, Tensor]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from convert_weights.checkpoint import ConversionError, shown
+from convert_weights.checkpoint import Unfit, shown
 
+COLOURS = (1, 3)  # channels of pictures
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -18,15 +19,14 @@ def generator_config(shapes: Shapes) -> dict:
     """Reads the generator's architecture off its shapes (canonical names); other entries get their usual values.
 
     Raises:
-        ConversionError: the tensors are not those of a StyleGAN2 generator.
+        Unfit: the tensors are not those of a StyleGAN2 generator.
     """
     resolutions = _resolutions(shapes, r"synthesis\.b(\d{1,5})\..*", "generator")
     layers = _count(shapes, r"mapping\.fc(\d{1,5})\.weight", "generator's mapping")
     if layers == 0:
-        raise ConversionError(
-            "the generator has no mapping network (mapping.fc0.weight); use a file of the whole generator"
-        )
+        raise Unfit("the generator has no mapping network (mapping.fc0.weight); use a file of the whole generator")
     last = f"synthesis.b{resolutions[-1]}"
+    _check_pictures(_dim(shapes, f"{last}.torgb.weight", 0), shapes.get("synthesis.b4.const", ()), resolutions[-1])
     w_dim = _dim(shapes, "synthesis.b4.conv1.affine.weight", 1)
     embed, c_dim = (_dim(shapes, "mapping.embed.weight", i) if "mapping.embed.weight" in shapes else 0 for i in (0, 1))
     return {
@@ -47,6 +47,22 @@ def generator_config(shapes: Shapes) -> dict:
         "use_noise": "synthesis.b4.conv1.noise_const" in shapes,
         "activation": "lrelu",
     }
+
+
+def _check_pictures(channels: int, const: tuple[int, ...], resolution: int) -> None:
+    """Refuses pictures that are not square, and colours other than grey and RGB."""
+    if len(const) == 3 and const[1:] != (4, 4):
+        height, width = (side * resolution // 4 for side in const[1:])
+        raise Unfit(
+            f"the generator makes pictures of {width} x {height} px (width x height); only square pictures are "
+            "supported"
+        )
+    if channels not in COLOURS:
+        kind = {2: " (grey with alpha)", 4: " (RGB with alpha)"}.get(channels, "")
+        raise Unfit(
+            f"the generator makes pictures with {channels} channels{kind}; {COLOURS[1]} (RGB) or {COLOURS[0]} (grey) "
+            "are supported: train it on pictures without alpha"
+        )
 
 
 def _generator_architecture(shapes: Shapes, resolutions: list[int]) -> str:
@@ -94,11 +110,11 @@ def discriminator_config(shapes: Shapes) -> dict:
     """Reads the discriminator's architecture off its shapes; mbstd_group_size, which has no tensor, gets its default 4.
 
     Raises:
-        ConversionError: the tensors are not those of a StyleGAN2 discriminator.
+        Unfit: the tensors are not those of a StyleGAN2 discriminator.
     """
     resolutions = _resolutions(shapes, r"b(\d{1,5})\..*", "discriminator")
     if len(resolutions) < 2:
-        raise ConversionError("the discriminator has no block above 4 px; this variant is not supported")
+        raise Unfit("the discriminator has no block above 4 px; this variant is not supported")
     top, base = resolutions[-1], _dim(shapes, "b4.conv.bias", 0)
     c_dim = _dim(shapes, "mapping.embed.weight", 1) if "mapping.embed.weight" in shapes else 0
     architecture = "resnet" if f"b{top}.skip.weight" in shapes else "skip" if "b4.fromrgb.weight" in shapes else "orig"
@@ -156,18 +172,18 @@ def filter_taps(filters: Mapping[str, np.ndarray], scale: float = 1.0) -> list:
         filters: source name -> the filter as stored, [taps] or [h, w].
         scale: factor that makes the stored values sum to 1.
     Raises:
-        ConversionError: the filters differ or do not sum to 1.
+        Unfit: the filters differ or do not sum to 1.
     """
     first_name, first = next(iter(filters.items()))
     for name, values in filters.items():
         if values.shape != first.shape or not np.allclose(values, first, rtol=1e-5, atol=1e-7):
-            raise ConversionError(
+            raise Unfit(
                 f"the resampling filters {shown(first_name, 80)} and {shown(name, 80)} differ; one per network "
                 "is supported"
             )
     taps = np.asarray(first, np.float64) * scale
     if taps.ndim not in (1, 2) or not np.isfinite(taps).all() or abs(taps.sum() - 1) > 1e-4:
-        raise ConversionError(f"the resampling filter {shown(first_name, 80)} is not a normalised 1-D or 2-D filter")
+        raise Unfit(f"the resampling filter {shown(first_name, 80)} is not a normalised 1-D or 2-D filter")
     if taps.ndim == 2:
         row = taps.sum(axis=1)
         if taps.shape[0] != taps.shape[1] or not np.allclose(np.outer(row, row), taps, rtol=1e-4, atol=1e-7):
@@ -187,7 +203,7 @@ def symmetric_taps(kernels: Mapping[str, np.ndarray], scale: float, default: lis
     if not kernels:
         return default
     if any(k.ndim != 2 or not np.allclose(k, k[::-1, ::-1]) for k in kernels.values()):
-        raise ConversionError("has an asymmetric resampling filter, which is supported in NVlabs files only")
+        raise Unfit("has an asymmetric resampling filter, which is supported in NVlabs files only")
     return filter_taps(kernels, scale)
 
 
@@ -196,7 +212,7 @@ def _resolutions(shapes: Shapes, pattern: str, what: str) -> list[int]:
     found = sorted({int(m[1]) for name in shapes if (m := re.fullmatch(pattern, name))})
     expected = [4 * 2**k for k in range(len(found))]
     if not found or found != expected:
-        raise ConversionError(
+        raise Unfit(
             f"the {what} has blocks of {found} px instead of 4, 8, 16, …; it is not a StyleGAN2 network or "
             "the file is damaged"
         )
@@ -206,11 +222,11 @@ def _resolutions(shapes: Shapes, pattern: str, what: str) -> list[int]:
 def _count(shapes: Shapes, pattern: str, what: str) -> int:
     found = sorted(int(m[1]) for name in shapes if (m := re.fullmatch(pattern, name)))
     if found != list(range(len(found))):
-        raise ConversionError(f"the {what} has layers {found}, with gaps; the file is damaged or of another network")
+        raise Unfit(f"the {what} has layers {found}, with gaps; the file is damaged or of another network")
     return len(found)
 
 
 def _dim(shapes: Shapes, name: str, axis: int) -> int:
     if name not in shapes or len(shapes[name]) <= axis:
-        raise ConversionError(f"{name} is missing or has too few axes; the file is damaged or of another network")
+        raise Unfit(f"{name} is missing or has too few axes; the file is damaged or of another network")
     return shapes[name][axis]

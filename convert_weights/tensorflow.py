@@ -12,8 +12,9 @@ import numpy as np
 
 from convert_weights import stylegan2
 from convert_weights.builders import NETWORK, Array
-from convert_weights.checkpoint import Checkpoint, ConversionError, Part, shown, together
+from convert_weights.checkpoint import Checkpoint, ConversionError, Part, Unfit, shown, together
 from convert_weights.genforce import plus_one
+from convert_weights.keywords import unknown
 from convert_weights.match import Rule, match
 from convert_weights.nvlabs import Network, finish_discriminator, finish_generator, merged
 from convert_weights.pickle_machine import Node
@@ -117,8 +118,13 @@ def networks(root: tuple) -> Checkpoint:
             "checkpoint (version 4 or later)"
         )
     network, notes = generator(_variables(gs), _kwargs(gs))
-    critic = discriminator(_variables(d), _kwargs(d), version)
     ignored = {"G/*": "Gs, its moving average, is used"}
+    critic = None
+    try:
+        critic = discriminator(_variables(d), _kwargs(d), version)
+    except Unfit as error:
+        notes = [*notes, f"the discriminator (D) is not used: {error}"]
+        ignored["D/*"] = "does not fit, see the note"
     for prefix, node in (("Gs", gs), ("D", d)):
         ignored |= {
             f"{prefix}/{n}": "progressive growing, not used" for n in _variables(node) if n.rpartition("/")[2] == "lod"
@@ -230,11 +236,9 @@ def _facts(kwargs: Mapping, more: set[str]) -> dict:
         *AGREEING,
         *more,
     }
-    unknown = sorted(str(k) for k in kwargs if k not in known and not HARMLESS.fullmatch(str(k)))
-    if unknown:
-        raise ConversionError(
-            f"a TensorFlow network was built with the unknown argument {shown(unknown[0])}; it is not supported"
-        )
+    harmless = {k for k in kwargs if HARMLESS.fullmatch(str(k))}
+    if odd := unknown(kwargs, known | harmless, "a TensorFlow network"):
+        raise Unfit(f"a TensorFlow network was built with the unknown argument {shown(odd[0])}; it is not supported")
     for name in ("nonlinearity", "mapping_nonlinearity"):
         if kwargs.get(name, "lrelu") != "lrelu":
             raise ConversionError(f"a TensorFlow network has {name} {shown(kwargs[name])}; only lrelu is supported")

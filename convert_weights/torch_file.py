@@ -1,7 +1,7 @@
 """torch's containers without torch: the zip of torch ≥ 1.6, the legacy format, and the blobs in NVlabs pickles."""
 
 from convert_weights.archive import Archive
-from convert_weights.builders import ADVICE, ALLOWED, STORAGE_CLASSES, storage_dtype
+from convert_weights.builders import ADVICE, ALLOWED, STORAGE_CLASSES, Array, object_dtype, storage_dtype
 from convert_weights.checkpoint import ConversionError, shown
 from convert_weights.pickle_machine import Budget, Builder, Rules, load
 from convert_weights.tensors import Storage, numpy_dtype, whole
@@ -102,9 +102,25 @@ def read_legacy(
 
 def read_plain(data: memoryview) -> object:
     """The object in a plain pickle (NVlabs snapshots, TensorFlow networks); tensors inside are legacy blobs."""
+    return _plain(data, {})
+
+
+def read_objects(data: memoryview) -> dict:
+    """The dictionary that numpy.save pickled into an .npy, from where its values start; read like any other pickle."""
+    value = _plain(data, {"numpy.dtype": object_dtype})
+    objects = value.objects if isinstance(value, Array) else None
+    if objects is None or len(objects) != 1 or type(objects[0]) is not dict:
+        raise ConversionError(
+            "holds pickled Python objects other than one dictionary, which are not read; save plain numeric arrays "
+            "instead"
+        )
+    return objects[0]
+
+
+def _plain(data: memoryview, more: dict[str, Builder | None]) -> object:
     budget = Budget.of(data)
-    builders = ALLOWED | {"torch.storage._load_from_bytes": lambda args: _blob(args, budget)}
-    value, end = load(data, Rules(builders=builders, advice=ADVICE, budget=budget))
+    blobs: dict[str, Builder | None] = {"torch.storage._load_from_bytes": lambda args: _blob(args, budget)}
+    value, end = load(data, Rules(builders=ALLOWED | blobs | more, advice=ADVICE, budget=budget))
     _check_end(data, end)
     return value
 

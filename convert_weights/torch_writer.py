@@ -42,24 +42,27 @@ class Part:
         return prod(self.shape) * self.dtype.itemsize
 
 
-def write_torch(file: BinaryIO, tensors: Mapping[str, Part], texts: Mapping[str, Sequence[str]] | None = None) -> None:
-    """Writes a dict of tensors, and of lists of texts, to a seekable file.
+def write_torch(
+    file: BinaryIO, tensors: Mapping[str, Part] | Part, texts: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Writes a dict of tensors, and of lists of texts, to a seekable file; or a tensor alone.
 
     Args:
-        tensors: by name.
-        texts: lists of texts by name; no name may be that of a tensor.
+        tensors: by name, or one without a name.
+        texts: lists of texts by name; no name may be that of a tensor, and none goes with a tensor alone.
 
     Raises:
         ConversionError: torch has no such dtype.
         ValueError: the chunks of an array are not as long as its shape says.
     """
-    for name, part in tensors.items():
+    parts = {"the array": tensors} if isinstance(tensors, Part) else tensors
+    for name, part in parts.items():
         if part.dtype.name not in CLASSES:
             raise ConversionError(f"{name}: torch has no dtype {part.dtype}; cast it to float32 first")
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         write_member(archive, f"{ROOT}/data.pkl", [np.frombuffer(_pickle(tensors, texts or {}), np.uint8)])
         write_member(archive, f"{ROOT}/byteorder", [np.frombuffer(b"little", np.uint8)])
-        for key, (name, part) in enumerate(tensors.items()):
+        for key, (name, part) in enumerate(parts.items()):
             written = write_member(archive, f"{ROOT}/data/{key}", part.chunks, part.size)
             if written != part.size:
                 raise ValueError(
@@ -89,8 +92,10 @@ def write_member(
     return written
 
 
-def _pickle(tensors: Mapping[str, Part], texts: Mapping[str, Sequence[str]]) -> bytes:
+def _pickle(tensors: Mapping[str, Part] | Part, texts: Mapping[str, Sequence[str]]) -> bytes:
     """Protocol 2 without a memo: a dict is filled item by item."""
+    if isinstance(tensors, Part):
+        return b"\x80\x02" + _tensor(0, tensors) + b"."
     items = [_text(name) + _tensor(key, part) + b"s" for key, (name, part) in enumerate(tensors.items())]
     items += [_text(name) + b"](" + b"".join(map(_text, values)) + b"es" for name, values in texts.items()]
     return b"\x80\x02}" + b"".join(items) + b"."

@@ -8,7 +8,8 @@ usage: lsap-jax convert SRC DST                         StyleGAN2 (NVlabs, PTI, 
        lsap-jax convert facenet_pytorch.whl DST         MTCNN, which finds faces (it comes with this package, too)
        lsap-jax convert ENCODER DST [--generator G]     BDInvert's base-code encoder, alone or inside its generator
 
-SRC is recognised by its content. DST is one safetensors file with configuration, provenance and digest in its header.
+SRC is recognised by its content, under any key and prefix; docs/converting.md lists the formats.
+DST is one safetensors file with configuration, provenance and digest in its header.
 DST.samples.png beside it shows samples of seeds 0, 1, ... at truncation 0.7 (16; 4 above 256 px): look at them, they
 show a wrong conversion at once.
 """

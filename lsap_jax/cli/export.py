@@ -5,9 +5,10 @@ usage: lsap-jax export RUN --format npy|pt|npz DST [--array NAME] [--ws]
        lsap-jax export STORE --format files RUN
 
 npz: an array per name of the code (z, f, ...) with the images on the first axis, and `ids`, in the order of the ids.
-pt: a dict of tensors with the same names and the list `ids`, for `torch.load(DST, weights_only=True)`. npy: one
-array, and the ids as lines of DST.ids.txt. Every code's SHA-256 is checked. `--ws` adds the W+ codes [N, num_ws,
-w_dim] that the codes stand for, after the truncation that the run used.
+pt: a dict of tensors with the same names and the list `ids`, for `torch.load(DST, weights_only=True)`; with `--array`
+the bare tensor, as other tools load it. npy: one array. Beside a bare tensor or an npy the ids are the lines of
+DST.ids.txt. Every code's SHA-256 is checked. `--ws` adds the W+ codes [N, num_ws, w_dim] that the codes stand for,
+after the truncation that the run used.
 
 zarr: codes, pictures, targets, curves, metrics and manifest as one Zarr store of some thousands of files, however many
 images there are; STORE is a folder, or a URL as gs://BUCKET/NAME or s3://BUCKET/NAME. files: a store as a run folder
@@ -96,7 +97,7 @@ def to_file(args: Arguments, folder: Path, target: Path, kind: str) -> int:
         if args.flags.array not in parts:
             raise LsapError(f"--array={args.flags.array}: this run has {', '.join(parts)}")
         parts = {args.flags.array: parts[args.flags.array]}
-    write_array_file(kind, target, parts, ids)
+    write_array_file(kind, target, parts, ids, alone=args.flags.array is not None)
     shapes = ", ".join(f"{name} {list(part.shape)}" for name, part in parts.items())
     print(f"{target}: {len(ids)} codes, {shapes}")
     return 0

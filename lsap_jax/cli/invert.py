@@ -65,10 +65,15 @@ def flags() -> FlagValues:
     text(
         values,
         "init",
-        "codes to start from: a file (.npy, .npz, .pt) in the order of the ids, a folder with a file per id, or a run",
+        "codes to start from: a file (.npy, .npz, .pt) in the order of the ids or by image, a folder with a file (or a "
+        "folder) per id, or a run",
     )
     choice(
-        values, "init_kind", ("auto", "z", "w"), "kind of the codes of --init; auto goes by the array's name", "auto"
+        values,
+        "init_kind",
+        ("auto", "z", "w"),
+        "kind of the codes of --init; auto goes by the name of the array or file",
+        "auto",
     )
     text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote")
     text(values, "basecode", "base-code encoder to use instead of the generator's own")

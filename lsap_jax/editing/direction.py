@@ -73,11 +73,11 @@ def fitted(G: Generator, space: Space, direction: Direction) -> np.ndarray:
         )
     if vector.ndim == 1:
         return vector
+    if (vector == vector[:1]).all():  # one vector, whatever the number of layers of the generator it comes from
+        return vector[0]
     rows = G.num_ws if space.has_ws else 1
     if len(vector) not in (1, rows):
         raise LsapError(f"{who} has {len(vector)} rows; this generator has {rows}: it was made for another resolution")
-    if (vector == vector[:1]).all():
-        return vector[0]
     if len(shape) == 1:
         raise LsapError(f"{who} has a vector for every row; space {space.name} has one row: use {space.name}+")
     return vector
@@ -98,10 +98,21 @@ def described(direction: Direction) -> dict[str, object]:
 
 
 def found_elsewhere(G: Generator, directions: Sequence[Direction]) -> str:
-    """One line that says which of these directions were found with another generator; "" where none was.
+    """One line that says which of these directions were found with another generator, or made for another number of
+    layers; "" where none was.
 
     This is not an error: a fine-tuned generator shares the directions of the one it comes from.
     """
+    longer = [
+        one
+        for one in directions
+        if np.ndim(one.vector) == 2 and len(one.vector) not in (1, G.num_ws) and (one.vector == one.vector[:1]).all()
+    ]
+    if longer:
+        return (
+            f"direction {longer[0].name}: made for a generator with {len(longer[0].vector)} layers, this one has "
+            f"{G.num_ws}; its rows are alike and serve all layers, right where both are of one family"
+        )
     if not any(direction.generator for direction in directions):
         return ""
     own = G.network_sha256

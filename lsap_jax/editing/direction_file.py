@@ -31,7 +31,7 @@ def save_directions(path: str | Path, directions: Iterable[Direction]) -> str:
         raise LsapError(f"{path}: there are no directions to save")
     arrays, records = {}, []
     for one in directions:
-        _check_name(path, one.name)
+        check_name(path, one.name)
         key = f"{one.name}@{one.space}"
         if f"vectors/{key}" in arrays:
             raise LsapError(f"{path}: two directions of space {one.space} have the name {one.name}; rename one")
@@ -83,7 +83,7 @@ def by_name(directions: Iterable[Direction]) -> dict[str, Direction]:
 def _direction(path: str | Path, record: Mapping[str, Any], left: dict[str, np.ndarray]) -> Direction:
     """The direction of one entry of the header; takes its tensors out of `left`."""
     name, space, scale = record["name"], record["space"], float(record["scale"])
-    _check_name(path, name)
+    check_name(path, name)
     vector = left.pop(f"vectors/{name}@{space}")
     mean = left.pop(f"means/{name}@{space}", None)
     if space not in FAMILIES or not (math.isfinite(scale) and scale):
@@ -114,7 +114,7 @@ def _layers(value: Any) -> Layers:
     return tuple(value)
 
 
-def _check_name(path: str | Path, name: Any) -> None:
+def check_name(path: str | Path, name: Any) -> None:
     """Raises LsapError if a text cannot be the name of a direction."""
     if not (isinstance(name, str) and 0 < len(name) <= LONGEST and name.isprintable()) or (
         FORBIDDEN & set(name) or name.startswith(".") or name != name.strip()

@@ -6,34 +6,44 @@
 | pose.pt (e4e, BDInvert)              | [1, 18, 512], rows alike                | W, all                     |
 | *_w_boundary.npy (InterFaceGAN)      | [1, d]                                  | W, all                     |
 | *_boundary.npy                       | [1, d], for Z+ also [1, num_ws · d]     | Z, all                     |
+| *boundary.npy (HiGAN, pickled)       | boundary [1, d], manipulate_layers      | as above, these layers     |
+| any, with several arrays             | a direction under each name             | that of `space`, all       |
+| factor.pt (rosinality's SeFa)        | eigvec [d, d], a direction per column   | W, all                     |
 | ffhq_pca.pt (GANSpace in PTI, e4e)   | mean [1, d], comp [K, 1, d], std [K]    | W; named ones have a range |
 | *.npz (GANSpace)                     | act_comp, act_mean, act_stdev (layer's) | lat_*: Z where all         |
 |                                      | lat_comp, lat_mean, lat_stdev           | lat_stdev are 1, else W    |
 | *.safetensors (`save_directions`)    | any number of directions                | each its own               |
+
+Files in `LAYOUTS` are told by the names of their arrays. Equal rows are one row, for any number of layers.
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import replace
-from io import BytesIO
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from convert_weights import ConversionError
-from convert_weights.archive import Archive
-from convert_weights.builders import Array
-from convert_weights.npy import MAGIC, npy_tensor, npz_tensors
-from convert_weights.opening import read_file
+from convert_weights.codes import DIRECTIONS
+from convert_weights.recognise import opened
+from convert_weights.structure import Structure
 from convert_weights.tensors import Tensor, as_float32
-from convert_weights.torch_file import LEGACY_START, read_legacy, read_plain, read_zip
 from lsap_jax.editing.direction import FAMILIES, Direction
-from lsap_jax.editing.direction_file import by_name, read_directions
+from lsap_jax.editing.direction_file import by_name, check_name, read_directions
 from lsap_jax.editing.layers import Layers
 from lsap_jax.errors import LsapError
 from lsap_jax.storage.weights_file import is_weights_file
 
-OFFICIAL = {name: "w" for name in ("age.pt", "smile.pt", "pose.pt", "rotation.pt")}
+# Names of files that tell the space of the direction, the first that fits.
+SPACES = (
+    (re.compile(r"(age|smile|pose|rotation)\.pt"), "w"),
+    (re.compile(r".*_w_.*boundary\.npy"), "w"),
+    (re.compile(r".*boundary\.npy"), "z"),
+)
 # Component and rows of named directions of the FFHQ generator (GANSpace's and e4e's notebooks, which apply them as
 # absolute coordinates of about ±20).
 FFHQ_FILE = "ffhq_pca.pt"
@@ -44,17 +54,57 @@ FFHQ_NAMED = {
     "white_hair": (57, range(7, 10)),
     "lipstick": (34, range(10, 11)),
 }
-PCA_KEYS = ("mean", "comp", "std")
-NPZ_KEYS = ("lat_comp", "lat_mean", "lat_stdev")
+FACTORS, BOUNDARY, PCA_KEYS, NPZ_KEYS = DIRECTIONS
 LARGEST = 2**30  # bytes
 MOST_COMPONENTS = 2**13
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of directions.
+
+    Attributes:
+        path: of the file.
+        contents: what it holds.
+        space, layers: what the user gives in place of what the file says.
+    """
+
+    path: Path
+    contents: Structure
+    space: str | None
+    layers: Layers
+
+    @cached_property
+    def arrays(self) -> Mapping[str, Tensor]:
+        """The arrays by name; a single one has the name of the file, those in dictionaries the keys before theirs."""
+        single = self.contents.tensor
+        found = self.contents.everything if single is None else {"": single}
+        alone = len(found) == 1 and not any(set(row.keys) <= found.keys() for row in LAYOUTS)
+        return {self.path.stem: next(iter(found.values()))} if alone else found
+
+    def value(self, name: str) -> np.ndarray:
+        """The finite array of this name."""
+        try:
+            values = np.array(as_float32(self.arrays[name]))
+        except ConversionError as error:
+            raise LsapError(f"{self.path}: array {name} {error}") from None
+        if not (values.ndim and values.size and np.isfinite(values).all()):
+            raise LsapError(f"{self.path}: array {name} is empty or not finite; download it again")
+        return values
+
+
+class Layout(NamedTuple):
+    """A row: names that tell a layout of files among those of the arrays, and its reader."""
+
+    keys: tuple[str, ...]
+    read: Callable[[Source], dict[str, Direction]]
 
 
 def load_directions(
     path: str | os.PathLike, *, space: str | None = None, layers: Layers = None
 ) -> dict[str, Direction]:
-    """Directions by name; one from a file of one, `ganspace-0`, ... from one of principal components. A name that
-    several spaces have is NAME@SPACE.
+    """Directions by name; one from a file of one, `ganspace-0`, ... from one of principal components, `factor-0`, ...
+    from one of SeFa's factors. A name that several spaces have is NAME@SPACE.
 
     Args:
         path: a file of the table above.
@@ -70,31 +120,18 @@ def load_directions(
     if space not in (None, *FAMILIES):
         raise LsapError(f"space {space!r}: directions are of {', '.join(FAMILIES)}")
     try:
+        if (size := path.stat().st_size) > LARGEST:
+            raise LsapError(f"{path}: has {size} bytes; files of directions have at most {LARGEST}")
         if is_weights_file(path):
             return _own(path, space, layers)
-        arrays = _read(path)
+        with opened(path) as contents:
+            return _read(Source(path, contents, space, layers))
     except ConversionError as error:
-        raise LsapError(f"{path}: {error}") from None
+        raise LsapError(str(error)) from None
     except OSError as error:
         raise LsapError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
     except (MemoryError, RecursionError) as error:
         raise LsapError(f"{path}: needs more memory or nesting than directions do ({type(error).__name__})") from None
-    if set(PCA_KEYS) <= arrays.keys():
-        found = _components(path, [_value(path, arrays, key) for key in PCA_KEYS], space or "w", layers)
-        return {**found, **(_named(found) if path.name == FFHQ_FILE and layers is None else {})}
-    if set(NPZ_KEYS) <= arrays.keys():
-        return _ganspace(path, arrays, space, layers)
-    if len(arrays) != 1:
-        raise LsapError(f"{path}: holds {', '.join(sorted(arrays)[:8]) or 'no arrays'}; a direction is one array")
-    values = _value(path, arrays, next(iter(arrays)))
-    one = Direction(
-        name=path.stem,
-        space=space or _space_of_name(path),
-        vector=_rows(path, values),
-        layers=layers,
-        source=f"file {path.name}",
-    )
-    return {path.stem: one}
 
 
 def _own(path: Path, space: str | None, layers: Layers) -> dict[str, Direction]:
@@ -106,15 +143,58 @@ def _own(path: Path, space: str | None, layers: Layers) -> dict[str, Direction]:
     return by_name(chosen if layers is None else [replace(one, layers=layers) for one in chosen])
 
 
+def _read(source: Source) -> dict[str, Direction]:
+    """The directions of a file of another project."""
+    found = next((row for row in LAYOUTS if set(row.keys) <= source.arrays.keys()), None)
+    return _by_name(source) if found is None else found.read(source)
+
+
 def _space_of_name(path: Path) -> str:
-    if path.name in OFFICIAL:
-        return OFFICIAL[path.name]
-    if path.name.endswith("boundary.npy"):
-        return "w" if "_w_" in path.name else "z"
+    found = next((space for names, space in SPACES if names.fullmatch(path.name)), None)
+    if found is not None:
+        return found
     raise LsapError(
         f"{path}: the space of this direction is unknown; give space={' or '.join(FAMILIES)}, on the command "
         "line as FILE@SPACE"
     )
+
+
+def _by_name(source: Source) -> dict[str, Direction]:
+    """A direction for each array, or for each dictionary with a boundary and the layers that it is for."""
+    if not source.arrays:
+        raise LsapError(f"{source.path}: holds no arrays; a direction is one array, [1, d] or [1, rows, d]")
+    space = source.space or _space_of_name(source.path)
+    tail = f"/{BOUNDARY[0]}"
+    return dict(_one(source, space, key.removesuffix(tail), key) for key in source.arrays)
+
+
+def _boundary(source: Source) -> dict[str, Direction]:
+    """One boundary with the layers that it is for, as HiGAN saves it."""
+    space = source.space or _space_of_name(source.path)
+    return dict([_one(source, space, source.path.stem, BOUNDARY[0])])
+
+
+def _one(source: Source, space: str, name: str, key: str) -> tuple[str, Direction]:
+    check_name(source.path, name)
+    layers = _manipulated(source, key) if source.layers is None else source.layers
+    of = f"file {source.path.name}" + f", {name}" * (name != source.path.stem)
+    return name, Direction(
+        name=name, space=space, vector=_rows(source.path, source.value(key)), layers=layers, source=of
+    )
+
+
+def _manipulated(source: Source, key: str) -> Layers:
+    """The rows in `meta_data` beside a boundary; None where there are none, which means all."""
+    beside = source.contents.mapping
+    for part in key.split("/")[:-1]:
+        beside = beside.get(part) or {}
+    meta = beside.get("meta_data")
+    rows = meta.get("manipulate_layers") if isinstance(meta, dict) else None
+    if rows is None or (isinstance(rows, list) and not rows):
+        return None
+    if not isinstance(rows, list | tuple) or not all(type(row) is int for row in rows):
+        raise LsapError(f"{source.path}: its manipulate_layers are no rows; choose them with --layers, as 0-3")
+    return tuple(rows)
 
 
 def _rows(path: Path, values: np.ndarray) -> np.ndarray:
@@ -127,29 +207,54 @@ def _rows(path: Path, values: np.ndarray) -> np.ndarray:
     return squeezed
 
 
-def _ganspace(path: Path, arrays: Mapping[str, Tensor], space: str | None, layers: Layers) -> dict[str, Direction]:
+def _factors(source: Source) -> dict[str, Direction]:
+    """The eigenvectors of SeFa, the columns of `eigvec`: directions of W, the one with the largest eigenvalue first."""
+    if source.space not in (None, "w"):
+        raise LsapError(f"{source.path}: its factors are directions of w, not of {source.space}; leave @SPACE out")
+    factors = source.value(FACTORS[0])
+    if factors.ndim != 2 or factors.shape[1] > factors.shape[0]:
+        raise LsapError(f"{source.path}: eigvec is {list(factors.shape)}, not a matrix with a direction per column")
+    return {
+        f"factor-{k}": Direction(
+            name=f"factor-{k}",
+            space="w",
+            vector=np.ascontiguousarray(factors[:, k]),
+            layers=source.layers,
+            source=f"file {source.path.name}, column {k}",
+        )
+        for k in range(factors.shape[1])
+    }
+
+
+def _pca(source: Source) -> dict[str, Direction]:
+    """Components of W as PTI and e4e keep them; those of FFHQ's generator also by the names of their notebooks."""
+    found = _components(source, [source.value(key) for key in PCA_KEYS], source.space or "w")
+    return {**found, **(_named(found) if source.path.name == FFHQ_FILE and source.layers is None else {})}
+
+
+def _ganspace(source: Source) -> dict[str, Direction]:
     """A file of GANSpace. In W files latents are w and have their deviations; in others latents are z."""
-    comp, mean, std = (_value(path, arrays, key) for key in NPZ_KEYS)
+    comp, mean, std = (source.value(key) for key in NPZ_KEYS)
     own = "z" if (std == 1).all() else "w"
-    if space in (None, own):
-        return _components(path, [mean, comp, std], own, layers)
+    if source.space in (None, own):
+        return _components(source, [mean, comp, std], own)
     keys = ("act_mean", "act_comp", "act_stdev")
-    if space != "w" or not set(keys) <= arrays.keys():
-        raise LsapError(f"{path}: its components are of {own}, not of {space}; leave space out")
-    return _components(path, [_value(path, arrays, key) for key in keys], "w", layers)
+    if source.space != "w" or not set(keys) <= source.arrays.keys():
+        raise LsapError(f"{source.path}: its components are of {own}, not of {source.space}; leave space out")
+    return _components(source, [source.value(key) for key in keys], "w")
 
 
-def _components(path: Path, parts: list[np.ndarray], space: str, layers: Layers) -> dict[str, Direction]:
+def _components(source: Source, parts: list[np.ndarray], space: str) -> dict[str, Direction]:
     """Directions of (mean, components [K, ..., d], deviations [K]); Z has no absolute coordinate."""
     mean, comp, std = parts
     if len(comp) > MOST_COMPONENTS:
         raise LsapError(
-            f"{path}: holds {len(comp)} components, at most {MOST_COMPONENTS} are read; keep the first ones"
+            f"{source.path}: holds {len(comp)} components, at most {MOST_COMPONENTS} are read; keep the first ones"
         )
     comp, std, mean = comp.reshape(len(comp), -1), std.reshape(-1), mean.reshape(-1)
     if std.shape != comp.shape[:1] or mean.shape != comp.shape[1:]:
         raise LsapError(
-            f"{path}: components {list(parts[1].shape)}, deviations {list(parts[2].shape)} and mean "
+            f"{source.path}: components {list(parts[1].shape)}, deviations {list(parts[2].shape)} and mean "
             f"{list(parts[0].shape)} do not belong together; download it again"
         )
     return {
@@ -158,9 +263,9 @@ def _components(path: Path, parts: list[np.ndarray], space: str, layers: Layers)
             space=space,
             vector=comp[k],
             scale=float(std[k]),
-            layers=layers,
+            layers=source.layers,
             mean=None if space == "z" else mean,
-            source=f"file {path.name}, component {k}",
+            source=f"file {source.path.name}, component {k}",
         )
         for k in range(len(comp))
     }
@@ -174,33 +279,9 @@ def _named(components: Mapping[str, Direction]) -> dict[str, Direction]:
     return found
 
 
-def _value(path: Path, arrays: Mapping[str, Tensor], name: str) -> np.ndarray:
-    try:
-        values = np.array(as_float32(arrays[name]))
-    except ConversionError as error:
-        raise LsapError(f"{path}: array {name} {error}") from None
-    if not (values.ndim and values.size and np.isfinite(values).all()):
-        raise LsapError(f"{path}: array {name} is empty or not finite; download it again")
-    return values
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The arrays of a file by name, by the readers of `convert_weights`; its content, not its suffix, decides."""
-    data = read_file(path, LARGEST)
-    if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        archive = Archive(BytesIO(data), len(data))
-        torch = any(name.endswith((".pkl", "/version", "/byteorder")) for name in archive.names)
-        return _tensors(read_zip(archive)) if torch else npz_tensors(archive)
-    if data.startswith(MAGIC):
-        return {"array": npy_tensor(data)}
-    if data.startswith(LEGACY_START):
-        return _tensors(read_legacy(memoryview(data)))
-    if data.startswith(b"\x80"):
-        return _tensors(read_plain(memoryview(data)))
-    raise ConversionError("is not an .npy, .npz or .pt file; the download may be incomplete")
-
-
-def _tensors(root: object) -> dict[str, Tensor]:
-    items = root.items() if isinstance(root, dict) else [("array", root)]
-    plain = {str(k): v.tensor if isinstance(v, Array) else v for k, v in items}
-    return {k: v for k, v in plain.items() if isinstance(v, Tensor)}
+LAYOUTS = (
+    Layout(PCA_KEYS, _pca),
+    Layout(NPZ_KEYS, _ganspace),
+    Layout(FACTORS, _factors),
+    Layout(BOUNDARY, _boundary),
+)

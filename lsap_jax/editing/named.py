@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lsap_jax.cache import user_folder
 from lsap_jax.editing import ganspace
@@ -41,9 +41,23 @@ from lsap_jax.spaces.statistics import Report
 from lsap_jax.storage.weights_file import Unwritable
 
 COMPONENTS = 80  # found at once, as GANSpace's authors do
-NUMBERED = re.compile(r"(ganspace|sefa|random)-(\d+)(-code)?")
+NUMBERED = re.compile(r"([a-z]+)-(\d+)(-code)?")
 FORMULAS = 1  # raised whenever a method gives something else than before
 SHOWN = 12  # names in a message
+
+
+class Method(NamedTuple):
+    """A way to find directions: METHOD:TEXT on the command line.
+
+    Attributes:
+        find: from the generator, the family that is wanted, the text behind the colon and a report to directions.
+        families: those that it has directions of.
+        text: how it is written.
+    """
+
+    find: Callable[[Generator, str, str, Report | None], list[Direction]]
+    families: tuple[str, ...]
+    text: str
 
 
 def find(
@@ -65,7 +79,7 @@ def find(
     wanted, text = family(parse_space(space)), text.strip()
     method, _, rest = text.partition(":")
     if method in METHODS and rest and not os.path.isfile(text):
-        return METHODS[method](G, wanted, rest, report)
+        return METHODS[method].find(G, wanted, rest, report)
     bare, at, given = text.rpartition("@")
     if not at or given not in FAMILIES:
         bare, given = text, ""
@@ -76,9 +90,10 @@ def find(
         return _of_file(G, wanted, path, name, given)
     if "/" in bare or Path(path or bare).suffix in (".safetensors", ".pt", ".npy", ".npz"):
         raise LsapError(f"{path or bare}: no such file of directions; check the path")
-    if (numbered := NUMBERED.fullmatch(bare)) and suitable(wanted, given or wanted):
+    numbered = NUMBERED.fullmatch(bare)
+    if numbered and numbered[1] in METHODS and suitable(wanted, given or wanted):
         method, number, variance = numbered.groups("")
-        return suited(G, wanted, METHODS[method](G, given or wanted, number + variance.replace("-", ":"), report))
+        return suited(G, wanted, METHODS[method].find(G, given or wanted, number + variance.replace("-", ":"), report))
     return [_of_name(G, wanted, bare, given, note)]
 
 
@@ -101,7 +116,7 @@ def ganspace_directions(
     Raises:
         LsapError: another family, more components than w has dimensions, or no fewer than samples.
     """
-    _check_method("GANSpace", space, ("z", "w", "s"))
+    _check_method("GANSpace", space)
     if not 1 <= components <= G.w_dim:
         raise LsapError(f"{components} components: a generator of w_dim {G.w_dim} has 1 to {G.w_dim}")
     samples = samples or ganspace.SAMPLES
@@ -117,7 +132,7 @@ def ganspace_directions(
 
 def sefa_directions(G: Generator, space: str, components: int, layers: str | None = None) -> list[Direction]:
     """The first components of SeFa for a family w or s; LsapError for another."""
-    _check_method("SeFa", space, ("w", "s"))
+    _check_method("SeFa", space)
     return suited(G, space, sefa(G, components, layers))
 
 
@@ -202,7 +217,11 @@ def _sefa(G: Generator, wanted: str, text: str, report: Report | None) -> list[D
     return sefa_directions(G, wanted, last + 1)[first:]
 
 
-METHODS = {"random": _random, "ganspace": _ganspace, "sefa": _sefa}
+METHODS: dict[str, Method] = {
+    "ganspace": Method(_ganspace, ("z", "w", "s"), "ganspace:K"),
+    "sefa": Method(_sefa, ("w", "s"), "sefa:K"),
+    "random": Method(_random, FAMILIES, "random:SEED"),
+}
 
 
 def _numbers(method: str, text: str, count: int) -> tuple[int, int]:
@@ -216,7 +235,8 @@ def _numbers(method: str, text: str, count: int) -> tuple[int, int]:
     return first, last
 
 
-def _check_method(method: str, space: str, spaces: Sequence[str]) -> None:
+def _check_method(method: str, space: str) -> None:
+    spaces = METHODS[method.lower()].families
     if space not in spaces:
         others = "take random:SEED, or a file of such directions"
         raise LsapError(f"{method} has directions of {', '.join(spaces)}, none of {space}; {others}")
@@ -263,8 +283,7 @@ def suitable(wanted: str, space: str) -> bool:
 
 def _texts(wanted: str) -> list[str]:
     """The texts of methods that find directions for a family."""
-    texts = {"ganspace:K": ("z", "w", "s"), "sefa:K": ("w", "s"), "random:SEED": FAMILIES}
-    return [text for text, families in texts.items() if wanted in families]
+    return [method.text for method in METHODS.values() if wanted in method.families]
 
 
 def _some(names: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ mapping output is nearest, and `starting_codes` reports how near it came.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from lsap_jax.spaces import Space, parse_space
 SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 # Names that tools give the array; other names (latent, codes, ...) may mean either kind, so the user has to name it.
 KINDS = dict.fromkeys(("z", "zs"), "z") | dict.fromkeys(("w", "ws", "wp", "w_plus", "dlatents", "projected_w"), "w")
+UNNAMED = ("array", "tensor")  # an array that has no name of its own, so that the file's name may tell
 BATCH = 32  # images at a time
 
 Codes = dict[str, np.ndarray]
@@ -28,8 +29,9 @@ def read_start(path: str | Path, ids: Sequence[str], kind: str = "auto") -> tupl
     """Codes by image id, from a file, a folder of files, or a run folder.
 
     Args:
-        path: a file with codes [N, D] or [N, L, D] in the order of the ids (one image: also [L, D]); a folder with
-            ID.npy, .npz or .pt, each [D], [L, D] or [1, L, D]; or a run folder.
+        path: a file with codes [N, D] or [N, L, D] in the order of the ids (one image: also [L, D]), or by the names of
+            images; a folder with ID.npy, .npz or .pt, or with a folder ID around such a file, each [D], [L, D] or
+            [1, L, D]; or a run folder.
         ids: of the images.
         kind: "z", "w", or "auto", which takes it from the array's name in the file.
 
@@ -45,15 +47,17 @@ def read_start(path: str | Path, ids: Sequence[str], kind: str = "auto") -> tupl
     if (path / "run.json").is_file():
         return "run", _from_run(path, ids)
     if path.is_dir():
-        found = {id: file for id in ids for suffix in SUFFIXES if (file := path / f"{id}{suffix}").is_file()}
+        found = {id: file for id in ids if (file := _file_of(path, id)) is not None}
         if not found:
             raise LsapError(f"{path}: has no code of these images; name each file after its image, e.g. {ids[0]}.npy")
-        read = {id: _read(file, kind) for id, file in found.items()}
+        read = {id: _read(file, kind)[:2] for id, file in found.items()}
         kinds = {one for one, _ in read.values()}
         if len(kinds) > 1:
             raise LsapError(f"{path}: holds z and w codes; give codes of one kind")
         return kinds.pop(), {id: {one: _single(code, found[id])} for id, (one, code) in read.items()}
-    found_kind, codes = _read(path, kind)
+    found_kind, codes, names = _read(path, kind)
+    if names is not None:
+        return found_kind, {id: {found_kind: np.atleast_2d(codes[row])} for id, row in _by_name(path, ids, names)}
     if len(ids) == 1 and codes.ndim == 2:
         codes = codes[None]
     if len(codes) != len(ids):
@@ -64,8 +68,38 @@ def read_start(path: str | Path, ids: Sequence[str], kind: str = "auto") -> tupl
     return found_kind, {id: {found_kind: code} for id, code in zip(ids, rows, strict=True)}
 
 
-def _read(path: Path, kind: str) -> tuple[str, np.ndarray]:
-    """(kind, codes [N, D] or [N, L, D]) of one file."""
+def _file_of(folder: Path, id: str) -> Path | None:
+    """The file with an image's code: ID.npy and the like, or the only such file in the folder ID."""
+    for suffix in SUFFIXES:
+        if (file := folder / f"{id}{suffix}").is_file():
+            return file
+    inside = folder / id
+    files = sorted(file for file in inside.iterdir() if file.suffix in SUFFIXES) if inside.is_dir() else []
+    if len(files) > 1:
+        raise LsapError(
+            f"{inside}: has {len(files)} files of codes, {files[0].name} and more; leave the one to start from"
+        )
+    return files[0] if files else None
+
+
+def _by_name(path: Path, ids: Sequence[str], names: Sequence[str]) -> list[tuple[str, int]]:
+    """Each id with the row of its code: a name is the id, the path of the picture, or the end of one."""
+    bare = [name.replace("\\", "/") for name in names]
+    bare = [name.removesuffix(PurePosixPath(name).suffix) if PurePosixPath(name).suffix else name for name in bare]
+    found = []
+    for id in ids:
+        rows = [row for row, name in enumerate(bare) if id in (name, names[row]) or name.endswith(f"/{id}")]
+        rows = rows or [row for row, name in enumerate(bare) if name == id.rpartition("/")[2]]
+        if len(rows) > 1:
+            raise LsapError(f"{path}: has {len(rows)} codes for {id!r}, as {names[rows[0]]!r} and {names[rows[1]]!r}")
+        found += [(id, row) for row in rows]
+    if not found:
+        raise LsapError(f"{path}: has codes of {', '.join(map(repr, names[:3]))}, none of these images, as {ids[0]!r}")
+    return found
+
+
+def _read(path: Path, kind: str) -> tuple[str, np.ndarray, Sequence[str] | None]:
+    """(kind, codes [N, D] or [N, L, D], names of the images where the file has them) of one file."""
     from convert_weights import read
 
     checkpoint = read(path)
@@ -73,12 +107,13 @@ def _read(path: Path, kind: str) -> tuple[str, np.ndarray]:
         raise LsapError(f"{path}: holds {checkpoint.kind!r} weights, not codes; --init takes codes [N, D] or [N, L, D]")
     codes = checkpoint.parts["codes"]
     name = codes.config["source_name"]
-    found = KINDS.get(name) if kind == "auto" else kind
+    told = codes.config.get("space") or KINDS.get(name) or (KINDS.get(path.stem) if name in UNNAMED else None)
+    found = told if kind == "auto" else kind
     if found is None:
         raise LsapError(
             f"{path}: does not say whether its codes are z or w (the array is called {name!r}); add --init_kind=z or w"
         )
-    return found, codes.arrays["codes"]
+    return found, codes.arrays["codes"], codes.config.get("names")
 
 
 def _single(code: np.ndarray, path: Path) -> np.ndarray:
@@ -139,6 +174,7 @@ def _from_files(
     dim = G.z_dim if kind == "z" else G.w_dim
     one_z = space.detail == parse_space("z").detail and kind == "z"  # rows of Z+ have no place in Z
     allowed = {1} if one_z else {1, G.num_ws}
+    codes = {id: _one_row(code) for id, code in codes.items()}
     for id, code in codes.items():
         if code.ndim != 2 or code.shape[1] != dim or len(code) not in allowed or not np.isfinite(code).all():
             wanted = " or ".join(f"[{rows}, {dim}]" for rows in sorted(allowed))
@@ -149,6 +185,11 @@ def _from_files(
     if all(len(code) == 1 for code in codes.values()):
         return parse_space(kind), {id: code[0] for id, code in codes.items()}
     return parse_space(f"{kind}+"), {id: np.broadcast_to(code, (G.num_ws, dim)) for id, code in codes.items()}
+
+
+def _one_row(code: np.ndarray) -> np.ndarray:
+    """Equal rows as one: it serves a generator with any number of layers."""
+    return code[:1] if code.ndim == 2 and (code == code[:1]).all() else code
 
 
 def _by_ws(G: Generator, given: Space, space: Space, details: Mapping[str, np.ndarray]) -> tuple[Codes, np.ndarray]:

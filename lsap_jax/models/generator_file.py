@@ -5,6 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 from convert_weights.checkpoint import Checkpoint
+from convert_weights.stylegan2 import COLOURS
 from lsap_jax.errors import LsapError
 from lsap_jax.models import network_file
 from lsap_jax.models.generator import Generator
@@ -51,6 +52,11 @@ def _generator(contents: Contents) -> Generator:
     if own not in contents.parts:
         raise LsapError(f"{contents.name}: holds {contents.kind!r} weights, not {KINDS[own].what}; {KINDS[own].remedy}")
     G: Generator = contents.build(own)
+    if G.img_channels not in COLOURS:
+        raise LsapError(
+            f"{contents.name}: the generator makes pictures with {G.img_channels} channels; {COLOURS[1]} (RGB) or "
+            f"{COLOURS[0]} (grey) are supported: train it on pictures without alpha"
+        )
     parts = {kind: contents.build(kind) for kind in contents.parts if kind != own}
     for kind in parts.keys() & set(companions()):
         parts[kind].check_fits(G.config)

@@ -18,11 +18,14 @@ from lsap_jax.storage.atomic import sync_folder
 FORMATS = ("npy", "pt", "npz")
 
 
-def write_array_file(kind: str, target: Path, parts: Mapping[str, Part], ids: Sequence[str]) -> None:
+def write_array_file(
+    kind: str, target: Path, parts: Mapping[str, Part], ids: Sequence[str], *, alone: bool = False
+) -> None:
     """Writes arrays by name, and the ids of their rows, to one file, which is complete or absent.
 
     Args:
         kind: one of `FORMATS`. npz has `ids` as an array, pt as a list; npy has them as lines of TARGET.ids.txt.
+        alone: in a pt the one array is a bare tensor, as other tools load it, and the ids are written as of an npy.
 
     Raises:
         LsapError: several arrays for an npy, or the file cannot be written.
@@ -37,8 +40,12 @@ def write_array_file(kind: str, target: Path, parts: Mapping[str, Part], ids: Se
             file.write(npy_header(part))
             for chunk in part.chunks:
                 file.write(np.ascontiguousarray(chunk).data.cast("B"))
-        with whole_file(target.with_name(f"{target.name}.ids.txt")) as file:
-            file.write("".join(f"{image}\n" for image in ids).encode())
+        _write_ids(target, ids)
+    elif kind == "pt" and alone:
+        with whole_file(target) as file:
+            (part,) = parts.values()
+            write_torch(file, part)
+        _write_ids(target, ids)
     elif kind == "pt":
         with whole_file(target) as file:
             write_torch(file, parts, {"ids": ids})
@@ -48,6 +55,11 @@ def write_array_file(kind: str, target: Path, parts: Mapping[str, Part], ids: Se
         with whole_file(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for name, part in {"ids": texts, **parts}.items():
                 write_member(archive, f"{name}.npy", part.chunks, part.size, npy_header(part))
+
+
+def _write_ids(target: Path, ids: Sequence[str]) -> None:
+    with whole_file(target.with_name(f"{target.name}.ids.txt")) as file:
+        file.write("".join(f"{image}\n" for image in ids).encode())
 
 
 def npy_header(part: Part) -> bytes:

@@ -14,6 +14,7 @@ from PIL import Image
 
 import convert_weights
 from convert_weights.archive import Archive
+from convert_weights.recognise import opened
 from convert_weights.torch_file import read_zip
 from lsap_jax.cli import main, progress
 from lsap_jax.models.basecode import BasecodeEncoder
@@ -167,6 +168,15 @@ def test_a_run_that_went_through_a_store_serves_as_before(work, tmp_path, capsys
     assert run("report", tmp_path / "run") == 0
 
 
+def test_one_array_as_pt_is_a_bare_tensor(work, tmp_path):
+    assert run("export", work / "run", tmp_path / "z.pt", "--array=z") == 0
+    assert run("export", work / "run", tmp_path / "z.npy", "--array=z") == 0
+    with opened(tmp_path / "z.pt") as contents:
+        assert contents.tensor is not None and contents.tensor.dtype == "float32"
+        np.testing.assert_array_equal(contents.tensor.load(), np.load(tmp_path / "z.npy"))
+    assert (tmp_path / "z.pt.ids.txt").read_text() == (tmp_path / "z.npy.ids.txt").read_text() != ""
+
+
 def test_exports_that_cannot_be(work, tmp_path, capsys):
     assert run("export", work / "run", tmp_path / "x.npy") == 2
     assert "--array=NAME" in capsys.readouterr().err
@@ -178,7 +188,7 @@ def test_exports_that_cannot_be(work, tmp_path, capsys):
 def test_exported_z_codes_start_another_run(work, tmp_path, capsys):
     argv = ("invert", work / "images", "--generator", work / "g.safetensors", *QUICK)
     assert run("export", work / "run", tmp_path / "z.pt", "--array=z") == 0
-    assert convert_weights.read(tmp_path / "z.pt").parts["codes"].config["source_name"] == "z"
+    assert convert_weights.read(tmp_path / "z.pt").parts["codes"].config["source_name"] == "tensor"  # it is bare
     assert run(*argv, "--out", tmp_path / "file", "--init", tmp_path / "z.pt") == 0
     assert run(*argv, "--out", tmp_path / "again", "--init", work / "run") == 0
     fresh, again = (read_manifest(f) for f in (work / "run", tmp_path / "again"))

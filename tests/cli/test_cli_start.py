@@ -61,6 +61,65 @@ def test_what_cannot_be_told_is_asked_for(tmp_path):
         read_start(tmp_path, IDS)
 
 
+def pickled(path, content):
+    np.save(path, np.array(content, object), allow_pickle=True)
+
+
+def test_codes_by_the_names_of_images(tmp_path):
+    codes = rows(5, 6, 16)
+    named = {"photos/a.png": codes[:2], "x/b/c.jpg": codes[2:], "other.png": codes[:1]}
+    pickled(tmp_path / "latents.npy", named)
+    pickled(tmp_path / "steps.npy", {name: list(steps) for name, steps in named.items()})
+    for file in ("latents.npy", "steps.npy"):
+        kind, found = read_start(tmp_path / file, IDS, "w")
+        assert kind == "w" and list(found) == ["a", "b/c"]  # d has no code
+        np.testing.assert_array_equal(found["a"]["w"], codes[1])  # the last step
+        np.testing.assert_array_equal(found["b/c"]["w"], codes[4])
+    with pytest.raises(LsapError, match="none of these images, as 'e'"):
+        read_start(tmp_path / "latents.npy", ["e"], "w")
+    pickled(tmp_path / "twice.npy", {"x/a.png": codes[:1], "y/a.png": codes[:1]})
+    with pytest.raises(LsapError, match="has 2 codes for 'a'"):
+        read_start(tmp_path / "twice.npy", ["a"], "w")
+
+
+def test_the_dictionary_of_a_projector(tmp_path):
+    w = rows(2, 16)
+    entry = {"img": files.T(rows(3, 4, 4)), "noise": [files.T(rows(1, 1, 4, 4))]}
+    content = {
+        name: entry | {"latent": files.T(code.copy())} for name, code in zip(("in/a.png", "in/d.png"), w, strict=True)
+    }
+    (tmp_path / "projector.pt").write_bytes(files.torch_zip(content))
+    kind, found = read_start(tmp_path / "projector.pt", IDS)  # this projector works in W
+    assert kind == "w" and found.keys() == {"a", "d"}
+    np.testing.assert_array_equal(found["d"]["w"], w[1:])
+
+
+def test_a_folder_may_have_a_folder_per_image(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.pt").write_bytes(files.torch_zip(files.T(rows(1, 6, 16))))
+    kind, found = read_start(tmp_path, IDS, "w")
+    assert kind == "w" and found.keys() == {"a"}
+    np.save(tmp_path / "a" / "1.npy", rows(6, 16))
+    with pytest.raises(LsapError, match="has 2 files of codes"):
+        read_start(tmp_path, IDS, "w")
+
+
+def test_the_name_of_a_file_tells_the_kind_of_a_bare_array(tmp_path):
+    (tmp_path / "z.pt").write_bytes(files.torch_zip(files.T(rows(3, 6, 16))))
+    np.save(tmp_path / "w.npy", rows(3, 6, 16))
+    assert read_start(tmp_path / "z.pt", IDS)[0] == "z" and read_start(tmp_path / "w.npy", IDS)[0] == "w"
+
+
+def test_equal_rows_are_one_row_and_others_are_never_cut(G):
+    w = rows(1, 16)
+    start, residuals = starting_codes(G, parse_space("w+"), "w", {"a": {"w": np.tile(w, (18, 1))}})
+    np.testing.assert_array_equal(start["a"]["w"], np.tile(w, (6, 1)))
+    assert residuals is None
+    for shape in ((18, 16), (6, 15), (1, 96)):
+        with pytest.raises(LsapError, match="takes finite numbers"):
+            starting_codes(G, parse_space("w+"), "w", {"a": {"w": rows(*shape)}})
+
+
 def test_z_codes_are_put_on_the_sphere(G):
     given = {"a": {"z": rows(6, 16)}, "d": {"z": rows(1, 16)}}
     start, residuals = starting_codes(G, parse_space("f/z+"), "z", given)

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import foreign_dialects as dialects
+import foreign_dlib
 import foreign_files as files
 import numpy as np
 import pytest
@@ -63,6 +64,7 @@ def state_dicts(**networks):
 
 # Row of the table of dialects: a file of it.
 SOURCES = {
+    "dlib": lambda: foreign_dlib.written(foreign_dlib.other_weights()),
     "wheel of facenet-pytorch": wheel,
     "NVlabs .npz": lambda: files.npz({f"G_ema/{n}": a for n, a in G.items()} | {f"D/{n}": a for n, a in D.items()}),
     "TensorFlow StyleGAN2": lambda: tensorflow(4),
@@ -86,7 +88,13 @@ SOURCES = {
 # Rows whose files are no weights to convert, or half of them, or are refused.
 OTHERS = {
     "codes in numpy's files", "codes, a single tensor", "codes by name", "linear layers of LPIPS", "network of MTCNN",
-    "StyleGAN3", "module of LPIPS", "StyleGAN1", "ArcFace inside of something else",
+    "networks around a StyleGAN2", "other networks", "discriminator alone", "directions", "codes by image",
+    "generator by the names of its tensors", "one of these networks in a wrapper",
+}  # fmt: skip
+# Files of one row: of `tensorflow`, and of `generators`, which has a table of its own.
+GENERATORS = {
+    "TensorFlow StyleGAN2-ADA", "NVlabs .npz", "generator in pSp, e4e, HyperStyle", "rosinality", "GenForce",
+    "NVlabs names",
 }  # fmt: skip
 
 BLOCKED = """
@@ -122,7 +130,7 @@ def arguments(folder, name, target):
 
 
 def test_every_row_has_a_file_here():
-    assert {row.name for row in DIALECTS} == (SOURCES.keys() - {"TensorFlow StyleGAN2-ADA"}) | OTHERS
+    assert {row.name for row in DIALECTS} == (SOURCES.keys() - GENERATORS) | OTHERS
 
 
 def test_every_dialect_converts_with_numpy_alone(folder):

@@ -96,7 +96,6 @@ def _unsupported():
         "fused_magic": plain((tf, d, dialects.tensorflow_generator(G, fused_magic=True))),
         "ArcFace": files.torch_zip(dialects.state_dict(arcface)),
         "unknown name": plain({"G": lonely, "G_emb": files.module("Generator", {}, {})}),
-        "unknown name f;": files.torch_zip({"g_ema": rosinality["g"], "f": dialects.state_dict({"x": ones(2)})}),
         "unknown name latent_avh;": files.torch_zip(rosinality | {"latent_avh": files.T(ones(4))}),
         "the unknown entry 'e'": files.torch_zip(rosinality | {"e": dialects.state_dict({"x": ones(2)})}),
         "no generator": files.npz({f"D/{n}": a for n, a in D.items()}),

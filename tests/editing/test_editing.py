@@ -221,7 +221,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(G):
     cases = [
         ("w", w, random_direction(G, "z"), {}, "is of space z and .* space w"),
         ("w+", wp, np.ones(512), {}, r"\[512\]; .* 16 numbers per row: it was made for another generator"),
-        ("w+", wp, np.ones((18, 16)), {}, "18 rows; this generator has 6: .* another resolution"),
+        ("w+", wp, np.eye(18, 16), {}, "18 rows; this generator has 6: .* another resolution"),
         ("w", w, rows, {}, r"a vector for every row; .* use w\+"),
         ("w", w, np.zeros(16), {}, "zero or not finite"),
         ("w", w, np.full(16, np.nan), {}, "zero or not finite"),

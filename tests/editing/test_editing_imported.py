@@ -1,6 +1,7 @@
 """Directions of other projects' files: what is read, with which space and layers, and what is refused."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from foreign_files import npz, torch_legacy, torch_zip
 from test_editing import some_codes
 
 import lsap_jax
-from lsap_jax.editing.direction import fitted
+from lsap_jax.editing.direction import fitted, found_elsewhere
 from lsap_jax.editing.imported import load_directions
+from lsap_jax.editing.named import find
 from lsap_jax.errors import LsapError
 from lsap_jax.spaces import parse_space
 
@@ -98,18 +100,82 @@ class Attack:
         return print, ("ran",)
 
 
+def test_a_boundary_with_its_layers_pickled_into_an_npy(tmp_path, tiny):
+    content = {"boundary": ROW.astype(np.float64), "meta_data": {"manipulate_layers": [0, 2, 3], "name": "age"}}
+    path = saved(tmp_path, "age_w_boundary.npy", npy(np.array(content, object)))
+    age = load_directions(path)["age_w_boundary"]
+    assert (age.space, age.layers) == ("w", (0, 2, 3))
+    np.testing.assert_array_equal(age.vector, ROW[0])
+    assert load_directions(path, layers="fine")["age_w_boundary"].layers == "fine"
+    several = {"smile": content, "beard": {"boundary": 2 * ROW}}
+    found = load_directions(saved(tmp_path, "boundary.npy", npy(np.array(several, object))), space="w")
+    assert {name: one.layers for name, one in found.items()} == {"smile": (0, 2, 3), "beard": None}
+    np.testing.assert_array_equal(found["beard"].vector, 2 * ROW[0])
+
+
+@pytest.mark.parametrize("container", [torch_zip, lambda d: npz(d), lambda d: npy(np.array(d, object))])
+def test_several_directions_in_one_file(tmp_path, tiny, container):
+    rows = {"smile": ROW, "pose": np.tile(ROW, (6, 1)), "beard": RNG.standard_normal((6, 16)).astype(np.float32)}
+    content = container({n: tensor(a) for n, a in rows.items()} if container is torch_zip else rows)
+    path = saved(tmp_path, "many.pt", content)
+    found = load_directions(path, space="w")
+    assert {name: one.vector.shape for name, one in found.items()} == {
+        "smile": (16,),
+        "pose": (6, 16),
+        "beard": (6, 16),
+    }
+    chosen = find(tiny, "w+", f"{path}:beard@w")
+    assert [one.name for one in chosen] == ["beard"] and len(find(tiny, "w+", f"{path}@w")) == 3
+    with pytest.raises(LsapError, match="no direction 'smiles'"):
+        find(tiny, "w+", f"{path}:smiles@w")
+
+
+def test_the_factors_of_sefa_are_its_columns(tmp_path, tiny):
+    factors = np.linalg.qr(RNG.standard_normal((16, 16)))[0].astype(np.float32)
+    path = saved(tmp_path, "factor.pt", torch_zip({"ckpt": "550000.pt", "eigvec": tensor(factors)}))
+    for text in (path, f"{path}@w"):
+        found = find(tiny, "w", str(text))
+        assert [one.name for one in found] == [f"factor-{k}" for k in range(16)]
+    (second,) = find(tiny, "w+", f"{path}:factor-1")
+    np.testing.assert_array_equal(second.vector, factors[:, 1])
+    with pytest.raises(LsapError, match="directions of w, not of z"):
+        load_directions(path, space="z")
+
+
+def test_equal_rows_are_one_row_for_any_number_of_layers(tmp_path, tiny):
+    for count in (1, 4, 6, 18):
+        for shape in ((count, 16), (1, count, 16)):
+            path = saved(tmp_path, "smile.npy", npy(np.tile(ROW, (1, count)).reshape(shape)))
+            smile = load_directions(path, space="w")["smile"]
+            for name in ("w", "w+", "f/w+"):
+                np.testing.assert_array_equal(fitted(tiny, parse_space(name), smile), ROW[0])
+            noted = found_elsewhere(tiny, [smile])
+            assert ("18 layers, this one has 6" in noted) == (count == 18), (count, shape)
+    odd = replace(smile, vector=RNG.standard_normal((18, 16)).astype(np.float32))
+    with pytest.raises(LsapError, match="has 18 rows; this generator has 6"):
+        fitted(tiny, parse_space("w+"), odd)
+    for length in (15, 17, 40, 5 * 16, 512):  # never cut, never filled
+        with pytest.raises(LsapError, match="made for another generator"):
+            fitted(tiny, parse_space("w+"), replace(smile, vector=np.arange(length, dtype=np.float32)))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
         ("mine.npy", npy(ROW), "the space of this direction is unknown"),
-        ("a_boundary.npy", npy(np.array({"boundary": ROW}, object)), "pickled Python objects"),
+        ("a_boundary.npy", npy(np.array([{"boundary": ROW}], object)), "pickled Python objects"),
+        ("a_boundary.npy", npy(np.array({"boundary": Attack()}, object)), "print"),
+        ("a_boundary.npy", npy(np.array({"boundary": ROW, "meta_data": {"manipulate_layers": ["x"]}}, object)), "rows"),
+        ("a_boundary.npy", npy(np.array({"../../x": ROW, "b": ROW}, object)), "cannot be the name of a direction"),
         ("a_boundary.npy", npy(np.full((1, 16), np.nan)), "not finite"),
         ("a_boundary.npy", npy(np.ones((3, 2, 16))), "is not a direction"),
         ("a_boundary.npy", npy(np.ones((1, 16), np.int64)), "floating-point"),
         ("a_boundary.npy", npy(ROW)[:-3], "damaged or truncated"),
-        ("age.pt", b"<html>", "is not an .npy, .npz or .pt file"),
-        ("age.pt", b"", "is not an .npy, .npz or .pt file"),
-        ("age.pt", torch_zip({"a": tensor(ROW), "b": tensor(ROW)}), "holds a, b; a direction is one array"),
+        ("age.pt", b"<html>", "is a web page"),
+        ("age.pt", b"", "is empty"),
+        ("mine.pt", torch_zip({"a": tensor(ROW), "b": tensor(ROW)}), "the space of this direction is unknown"),
+        ("age.pt", torch_zip({"a": tensor(ROW), "n": tensor(np.float32(3))}), r"shape \[1\] is not a direction"),
+        ("factor.pt", torch_zip({"eigvec": tensor(COMP[:, 0].T)}), "not a matrix with a direction per column"),
         ("age.pt", torch_zip([1]), "holds no arrays"),
         ("x.npz", npz({"lat_comp": COMP, "lat_mean": ROW, "lat_stdev": STD[:5]}), "do not belong together"),
         ("age.pt", torch_zip(Attack()), "print"),

@@ -201,6 +201,12 @@ def test_a_file_whose_tensors_do_not_fit_its_configuration(saved, tmp_path):
         load_generator(tmp_path / "bare")
 
 
+def test_pictures_with_alpha_are_refused_where_the_generator_enters(tmp_path):
+    tiny_generator(img_channels=4, discriminator=False).save(tmp_path / "rgba.safetensors")
+    with pytest.raises(LsapError, match="rgba.safetensors: the generator makes pictures with 4 channels; 3 .RGB."):
+        load_generator(tmp_path / "rgba.safetensors")
+
+
 def test_a_place_that_cannot_be_written_is_named_before_and_after(tmp_path):
     (tmp_path / "file").write_bytes(b"old")
     weights_file.check_writable(tmp_path / "file")

@@ -1,0 +1,225 @@
+"""Generators by the names of their tensors, wherever they lie in a file: rosinality, GenForce, NVlabs names.
+
+Snapshots, bare state dicts, the decoders of pSp, e4e and HyperStyle, and what training scripts wrap around them. An
+averaged generator that fits its architecture is used, and all beside it is listed as ignored; a plain generator is used
+only where nothing beside it could be its average under a damaged name.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from convert_weights import genforce, nvlabs, rosinality
+from convert_weights.checkpoint import Checkpoint, ConversionError, Part, Unfit, listed, shown, together
+from convert_weights.nvlabs import Network
+from convert_weights.nvlabs_file import NO_AVERAGE
+from convert_weights.places import chosen, inside, labelled, named, places, role
+from convert_weights.structure import Flat, Structure
+from convert_weights.tensors import Tensor, as_float32, from_numpy
+
+SILENT = (
+    "a state dict does not state conv_clamp, learning-rate multipliers or the minibatch-stddev group: "
+    "no clamp, 0.01 and 4 are assumed"
+)
+MEANS = ("latent_avg", "mean_latent", "w_avg", "dlatent_avg")  # names that tools give to the mean w beside a generator
+TRAINING = {
+    "g_optim": "optimiser state",
+    "d_optim": "optimiser state",
+    "optimizer": "optimiser state",
+    "scheduler": "training state",
+    "discriminator_state_dict": "discriminator of the encoder's training",
+}
+
+
+class Layout(NamedTuple):
+    """A row: how a project names the tensors of its generators.
+
+    Attributes:
+        title: start of the checkpoint's format.
+        telling: tensors of which each of its generators has at least one.
+        critic: a tensor that each of its discriminators has.
+        mean: name of the mean w among the generator's tensors.
+        usual: places where its own tools put a generator.
+        generator, discriminator: the readers of the tensors, with the name of the network for messages.
+        notes: on what its files do not state.
+    """
+
+    title: str
+    telling: tuple[str, ...]
+    critic: str
+    mean: str
+    usual: tuple[str, ...]
+    generator: Callable[[Mapping[str, Tensor], str], Network]
+    discriminator: Callable[[Mapping[str, Tensor], str], Part]
+    notes: tuple[str, ...] = ()
+
+
+LAYOUTS = (
+    Layout(
+        "rosinality stylegan2-pytorch",
+        ("input.input",),
+        "final_linear.1.weight",
+        "latent_avg",
+        ("", "g_ema/", "g/", "state_dict/decoder."),
+        rosinality.generator,
+        rosinality.discriminator,
+    ),
+    Layout(
+        "GenForce StyleGAN2",
+        ("synthesis.early_layer.const", "mapping.dense0.weight"),
+        "input0.weight",
+        "truncation.w_avg",
+        ("", "generator_smooth/", "generator/"),
+        genforce.generator,
+        genforce.discriminator,
+    ),
+    Layout(
+        "NVlabs tensors",
+        ("synthesis.b4.const",),
+        "b4.out.weight",
+        "mapping.w_avg",
+        ("", "G_ema/", "G/"),
+        nvlabs.generator,
+        nvlabs.discriminator,
+        (SILENT,),
+    ),
+)
+DECODER = "decoder."
+
+
+def is_generator(s: Structure) -> bool:
+    """Whether the file holds a generator, by the name of a tensor that each has."""
+    return any(places(s.everything, layout.telling) for layout in LAYOUTS)
+
+
+def is_discriminator(s: Structure) -> bool:
+    """Whether the file holds a discriminator."""
+    return any(places(s.everything, (layout.critic,)) for layout in LAYOUTS)
+
+
+def generator_file(s: Structure) -> Checkpoint:
+    """The generator of a file, with its discriminator if that fits.
+
+    Raises:
+        ConversionError: it does not fit its architecture, or it is not clear which of several is meant.
+    """
+    tensors = s.everything
+    found = {place: layout for layout in LAYOUTS for place in places(tensors, layout.telling)}
+    place = chosen(list(found), tensors, [name for layout in LAYOUTS for name in layout.telling])
+    layout, kind = found[place], role(place)
+    if kind == "plain":
+        _check_alone(s, place)
+    network, notes = _generator(layout, tensors, place)
+    critic, at, more = _critic(layout, tensors, place)
+    found_at = f"the generator was found under {shown(place)}, which is not a part of its names"
+    where = [NO_AVERAGE] * (kind == "plain") + [found_at] * (place not in layout.usual)
+    title = f"pSp/e4e/HyperStyle decoder in {s.placed}" if place.endswith(DECODER) else f"{layout.title} in {s.placed}"
+    return Checkpoint(
+        format=title,
+        parts=together(network, critic),
+        ignored=_ignored(s, place, [place, *at]),
+        notes=(*where, *notes, *more, *layout.notes),
+    )
+
+
+def _generator(layout: Layout, tensors: Flat, place: str) -> Network:
+    flat, notes = inside(tensors, place), []
+    name, stored = _mean(layout, tensors, place)
+    if stored is not None:
+        flat.pop(layout.mean, None)
+        if (row := _row(stored)) is not None:
+            flat[layout.mean] = row
+        else:
+            notes.append(f"{name} differs from layer to layer and is not used")
+    part, more = layout.generator(flat, shown(named(place)))
+    if stored is None and layout.mean not in flat:
+        _check_no_mean(part, tensors, place)
+    return part, notes + more
+
+
+def _folders(place: str) -> list[str]:
+    """The dictionaries around a place, innermost first, the file's own last: `a/b/c.` has `a/b/`, `a/`, ``."""
+    parts = place.split("/")[:-1]
+    return ["".join(f"{part}/" for part in parts[:count]) for count in range(len(parts), -1, -1)]
+
+
+def _mean(layout: Layout, tensors: Flat, place: str) -> tuple[str, Tensor | None]:
+    """Name and value of the mean w among the generator's tensors, else beside it."""
+    names = [place + layout.mean, *(folder + name for folder in _folders(place) for name in MEANS)]
+    name = next((name for name in names if name in tensors), "")
+    return name, tensors.get(name)
+
+
+def _row(tensor: Tensor) -> Tensor | None:
+    """A mean w as [w_dim]; pSp and e4e repeat it per layer. None where the rows differ."""
+    values = as_float32(tensor)
+    rows = values.reshape(-1, values.shape[-1]) if values.ndim and values.size else values
+    if rows.ndim != 2 or not np.array_equal(rows, np.broadcast_to(rows[:1], rows.shape), equal_nan=True):
+        return None
+    return from_numpy(np.array(rows[0]))
+
+
+def _check_no_mean(part: Part, tensors: Flat, place: str) -> None:
+    """Refuses a file without a mean w if something in it could be one under a damaged or unknown name."""
+    width = part.config["w_dim"]
+    beside = {
+        name: tensors[name].shape
+        for folder in _folders(place)
+        for name in tensors
+        if name.startswith(folder) and not set("/.") & set(name[len(folder) :]) and not name.startswith(place)
+    }
+    for name, shape in beside.items():
+        if 0 < len(shape) <= 2 and shape[-1] == width:
+            raise ConversionError(
+                f"has tensors under the unknown name {shown(name)}; if this is the mean w, call it latent_avg, else "
+                "delete it"
+            )
+
+
+def _critic(layout: Layout, tensors: Flat, place: str) -> tuple[Part | None, list[str], list[str]]:
+    """The discriminator if there is one and it fits; its place if it is used; notes."""
+    found = [at for at in places(tensors, (layout.critic,)) if at != place]
+    best = found if len(found) == 1 else [at for at in found if role(at) == "critic"]
+    if len(best) != 1:
+        folders = dict.fromkeys(name.partition("/")[0] for name in tensors if "/" in name)
+        others = [named(at) for at in found] or [folder for folder in folders if role(folder) == "critic"]
+        return None, [], [f"{listed(others)} is not used: it is not the one discriminator of StyleGAN2"] * bool(others)
+    try:
+        return layout.discriminator(inside(tensors, best[0]), shown(named(best[0]))), best, []
+    except Unfit as error:
+        return None, [], [f"the discriminator under {shown(named(best[0]))} is not used: {error}"]
+
+
+def _check_alone(s: Structure, place: str) -> None:
+    """Refuses a plain generator if another entry of the file could be its average, or its mean w, under a damaged name.
+
+    Single numbers cannot be.
+    """
+    known = {*TRAINING, *MEANS, "args", place.partition("/")[0]}
+    for key, value in s.mapping.items():
+        if key in known or role(str(key)) == "critic":
+            continue
+        if isinstance(value, dict):
+            raise ConversionError(
+                f"has no averaged generator, but the unknown entry {shown(key)!r}; the file is damaged or of another "
+                "project: save the generator alone"
+            )
+        if isinstance(value, Tensor) and len(value.shape):
+            raise ConversionError(
+                f"has tensors under the unknown name {shown(key)}; the file is damaged or of another project: save "
+                "the generator alone"
+            )
+
+
+def _ignored(s: Structure, place: str, taken: Collection[str]) -> dict[str, str]:
+    """Everything in the file that is no part of the networks, in few labels: label -> reason."""
+    means = [name for folder in _folders(place) for name in (folder + mean for mean in MEANS)]
+    names = [name for name in s.entries if name not in means]
+    found = {}
+    for label in labelled(names, tuple(taken)):
+        top = label.partition("/")[0]
+        plain = role(label.rstrip("/*.")) == "plain" and role(place) == "averaged"
+        average = f"{shown(named(place))}, its moving average, is used"
+        found[label] = average if plain else TRAINING.get(top, "not part of the networks")
+    return found
