@@ -41,6 +41,7 @@ coverage: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/compile.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/refill.py
 	$(BIN)/python benchmarks/edits.py

@@ -23,7 +23,7 @@ from lsap_jax.spaces.statistics import with_statistics
 
 STARTS = {"random": "#a8571b", "w_avg": "#2c6690", "encoder": "#3d7a45"}
 LABELS = {"random": "random z", "w_avg": "mean w", "encoder": "latent encoder"}
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, PANEL = 760, 300, 58, 44, 34, 290
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, PANEL, GAP = 800, 300, 48, 44, 34, 290, 146
 
 
 def main() -> None:
@@ -89,7 +89,7 @@ def plot(curves: dict[str, list[tuple[int, float, float]]], level: float) -> str
     last = max(points[-1][0] for points in curves.values())
     parts = []
     for index, title in enumerate(("Angle of z from its start, degrees", "NSCD")):
-        x0 = LEFT + index * (PANEL + 80)
+        x0 = LEFT + index * (PANEL + GAP)
         values = [point[1 + index] for points in curves.values() for point in points] + [level] * index
         low, high = min(values) * (0.9 * index), max(values) * 1.05
 
@@ -106,7 +106,9 @@ def plot(curves: dict[str, list[tuple[int, float, float]]], level: float) -> str
             parts.append(f'<text x="{right:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{at:.0f}</text>')
         if index:
             parts.append(f'<path d="M{x0} {y(level):.1f}h{PANEL}" stroke="#888" stroke-dasharray="4 3"/>')
-            parts.append(f'<text x="{x0 + 4}" y="{y(level) - 4:.1f}" fill="#666">genuine samples</text>')
+            parts.append(
+                f'<text x="{x0 + PANEL}" y="{y(level) - 4:.1f}" text-anchor="end" fill="#666">genuine samples</text>'
+            )
         for start, points in curves.items():
             line = " ".join(f"{x0 + PANEL * p[0] / last:.1f},{y(p[1 + index]):.1f}" for p in points)
             parts.append(f'<polyline points="{line}" fill="none" stroke="{STARTS[start]}" stroke-width="1.8"/>')

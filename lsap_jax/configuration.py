@@ -83,11 +83,28 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
-def flat(config: ConfigDict) -> dict[str, Any]:
+def recorded(values: object) -> ConfigDict:
+    """The inversion's configuration that a folder records; keys that its version did not have get their defaults, and
+    those that this one does not have are left out.
+
+    Raises:
+        LsapError: not a configuration, or a value of the wrong type: the folder comes from elsewhere.
+    """
+    if not isinstance(values, Mapping):
+        raise LsapError(f"config={values!r:.80}: the folder records no configuration; do not use it")
+    config = load_config("w")
+    known = flat(config)
+    given = {key: value for key, value in flat(values).items() if key in known}
+    if nothing := [key for key, value in given.items() if value is None and known[key] is not None]:
+        raise LsapError(f"config.{nothing[0]}=None: it needs {type(known[nothing[0]]).__name__}")
+    return override(config, given)
+
+
+def flat(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
     """Dotted key -> value."""
     found: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, ConfigDict):
+        if isinstance(value, ConfigDict | Mapping):
             found |= {f"{key}.{k}": v for k, v in flat(value).items()}
         else:
             found[key] = value

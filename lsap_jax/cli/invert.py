@@ -165,12 +165,13 @@ def fitting_batch(G: "Generator", config: "ConfigDict", encoder: "NamedEncoder |
     """The batch size that a run in `out` was begun with, so that its batches stay the same; else the largest that
     fits.
     """
+    from lsap_jax.configuration import recorded
     from lsap_jax.inversion.memory import largest_batch
     from lsap_jax.runs.run import InversionWorker
     from lsap_jax.storage.results import read_run
 
     if (out / "run.json").is_file():
-        return read_run(out)["config"]["batch_size"]
+        return int(recorded(read_run(out).get("config")).batch_size)
     return largest_batch(InversionWorker(G, config, encoder=encoder).inverter, images)
 
 

@@ -21,7 +21,7 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
-    from lsap_jax.editing.edit_run import EDIT
+    from lsap_jax.editing.edit_record import EDIT
     from lsap_jax.experiments.edit_quality.folder import RECORD
     from lsap_jax.report.edit_report import MAX_IMAGES, write_edit_report
     from lsap_jax.report.quality.write import write_quality

@@ -2,9 +2,10 @@
 
 usage: lsap-jax verify RUN|EDIT [--generator G]
 
-Every file is compared with the SHA-256 in the manifest. Then every code is rendered and compared with its PNG: they
-may differ by one grey level, where rounding on another device falls to the other side; edits that were written with
---nocodes have no codes to render. Mismatches are listed, and the exit status is 1.
+Every file of an image is compared with its SHA-256 in the manifest; run.json or edit.json, every line of the lists,
+metrics.csv and evaluation.json with the checks that were written with them. Then every code is rendered and compared
+with its PNG: they may differ by one grey level, where rounding on another device falls to the other side; edits that
+were written with --nocodes have no codes to render. Mismatches are listed, and the exit status is 1.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lsap_jax.storage.results import Record
 
 TOLERANCE = 1
+UNCOVERED = " and of what `evaluate` wrote"
 
 
 def flags() -> FlagValues:
@@ -47,14 +49,22 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
     import jax
 
     from lsap_jax.cli.runs import generator_of
-    from lsap_jax.editing.edit_run import EDIT, read_edit
+    from lsap_jax.editing.edit_record import EDIT, read_edit
     from lsap_jax.rendering.render import renderer, space_of
-    from lsap_jax.storage.results import read_manifest, read_run
+    from lsap_jax.storage.matching import is_sealed
+    from lsap_jax.storage.results import RUN, read_manifest, read_run
 
-    edit = read_edit(folder) if (folder / EDIT.file).is_file() else None
+    layout = EDIT if (folder / EDIT.file).is_file() else RUN
+    edit = read_edit(folder) if layout is EDIT else None
     record, manifest = read_run(folder) if edit is None else {**edit, **edit["run"]}, read_manifest(folder)
     if not manifest:
         raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax {'edit' if edit else 'invert'}` again")
+    tables = list(damaged_tables(folder, manifest, edit is None))
+    for problem in tables:
+        print(problem)
+    if not is_sealed(edit or record, layout):
+        uncovered = f"{layout.file}{UNCOVERED if edit is None else ''}"
+        print(f"{folder}: is of an earlier format, {(edit or record)['format']!r}, without a digest of {uncovered}")
     changed = {(name, part): problem for name, part, problem in unread(folder, manifest)}
     for (name, part), problem in changed.items():
         print(f"{edit_of(name, part)}: {problem}")
@@ -64,7 +74,7 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
     codes = [(name, part) for name in manifest for part in codes_of(manifest[name])]
     if not codes:
         print("there are no codes to render again (--nocodes)")
-        return 1 if changed else 0
+        return 1 if changed or tables else 0
     items = [(name, part) for name, part in codes if not changed.keys() & {(name, part), (name, picture_of(part))}]
     G = generator_of(folder, record, generator)
     space, wrong, largest = space_of(record, G), 0, 0
@@ -81,7 +91,24 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
         f"{what} rendered again: {verdict}; the largest difference is {largest} grey levels "
         f"(up to {TOLERANCE} is allowed)"
     )
-    return 1 if changed or wrong else 0
+    return 1 if changed or tables or wrong else 0
+
+
+def damaged_tables(folder: Path, manifest: Mapping[str, "Record"], run: bool) -> Iterator[str]:
+    """What is wrong with the tables of a folder, which hold what is in no image's files."""
+    from lsap_jax.storage.metrics_table import TABLE, read_metrics_table
+    from lsap_jax.storage.results import read_evaluation, read_failures
+
+    for read in (read_failures, read_metrics_table, read_evaluation) if run else (read_failures,):
+        try:
+            found = read(folder)
+        except LsapError as error:
+            yield str(error)
+            continue
+        for id, row in found.items() if read is read_metrics_table else ():
+            listed = manifest[id]["metrics"] if id in manifest else None
+            if listed is None or any(repr(row.get(name)) != repr(value) for name, value in listed.items()):
+                yield f"{folder / TABLE}: its row of {id!r} is not what manifest.jsonl says; run the same command again"
 
 
 def codes_of(record: "Record") -> list[str]:

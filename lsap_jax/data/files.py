@@ -46,8 +46,8 @@ def list_files(specs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[s
             the same files again.
 
     Raises:
-        LsapError: nothing is there, nothing matches, a folder has no image, may not be read or is that of the results,
-            or a file list is damaged.
+        LsapError: nothing is there, nothing matches, a folder that was named has no image, may not be read or is that
+            of the results, or a file list is damaged.
     """
     results = os.path.realpath(out) if out is not None else None
     bases: list[str] = []
@@ -141,7 +141,7 @@ def _entry_problem(entry: str) -> str | None:
 def _expand(spec: str, skipped: list[str]) -> tuple[str, list[str]]:
     """The folder that names are relative to, and the files."""
     if os.path.isdir(spec):
-        return spec, _walk(spec, skipped, ())
+        return spec, _walk(spec, skipped)
     if os.path.lexists(spec):
         return os.path.dirname(spec) or ".", [spec]
     if not glob.has_magic(spec):
@@ -151,7 +151,7 @@ def _expand(spec: str, skipped: list[str]) -> tuple[str, list[str]]:
         if not os.path.isdir(match):
             paths.append(match)
         elif not spec.rstrip("/").endswith("**"):  # `**` has already gone into the folders it matches
-            paths += _walk(match, skipped, ())
+            paths += _walk(match, skipped)
     if not paths:
         raise LsapError(f"{spec}: no file matches")
     return _fixed_part(spec), paths
@@ -165,23 +165,38 @@ def _fixed_part(pattern: str) -> str:
     return base or "."
 
 
-def _walk(folder: str, skipped: list[str], above: tuple[str, ...]) -> list[str]:
-    """Image files below a folder. Links to folders are followed, except back to one that the walk came through."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return []
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise LsapError(f"{folder}: cannot be listed ({error.strerror})") from None
+def _walk(top: str, skipped: list[str]) -> list[str]:
+    """Image files below a folder, and the folders below it that cannot be listed, which fail when they are loaded.
+    Links to folders are followed, except back to one that the walk came through.
+    """
     paths: list[str] = []
-    for entry in entries:
-        if entry.name.startswith("."):
-            skipped.append(entry.path)
-        elif entry.is_dir():
-            paths += _walk(entry.path, skipped, (*above, real))
-        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-            paths.append(entry.path)
-        else:
-            skipped.append(entry.path)
+    waiting: list[tuple[str, tuple[str, ...]]] = [(top, ())]
+    while waiting:
+        folder, above = waiting.pop()
+        real = os.path.realpath(folder)
+        if real in above:
+            continue
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            if folder == top:
+                raise LsapError(f"{folder}: cannot be listed ({error.strerror})") from None
+            paths.append(folder)
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                skipped.append(entry.path)
+            elif _is_folder(entry):
+                waiting.append((entry.path, (*above, real)))
+            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                paths.append(entry.path)
+            else:
+                skipped.append(entry.path)
     return paths
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

@@ -5,6 +5,7 @@ them, nothing that a terminal or a line-based file would trip over, and no two i
 systems that ignore case or normalise Unicode.
 """
 
+import hashlib
 import os
 import unicodedata
 from collections import defaultdict
@@ -14,10 +15,11 @@ from lsap_jax.errors import LsapError
 
 _OUTPUT_SUFFIXES = (".png", ".npz")
 _MOST_BYTES = 255 - len(".npz")  # of a name within a folder, on the usual file systems
+_DIGEST = 16  # hexadecimal digits
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, undecodable bytes, line and paragraph separators
 
 
-def id_problem(text: str) -> str | None:
+def id_problem(text: object) -> str | None:
     """The reason why a text cannot be an id; None if it can."""
     if not isinstance(text, str):
         return f"is a {type(text).__name__}, not a text"
@@ -50,12 +52,14 @@ def assign_ids(names: Sequence[str]) -> list[str]:
         names: distinct relative paths with '/' between folders.
     Returns:
         one id per name: without its suffix, or with it where two would otherwise share a file; characters that are
-        unsafe in a path or a terminal are written as %XX.
+        unsafe in a path or a terminal are written as %XX. A part of more than 251 bytes, which would not leave room for
+        the suffixes of results, is cut and ends with ~ and a digest of all of it.
     Raises:
-        LsapError: a name is too long, or two differ in case (or in their spelling of the same accents) only.
+        LsapError: two names differ in case (or in their spelling of the same accents) only.
     """
-    whole = [_escaped(name) for name in names]
-    ids = [_without_suffix(name) for name in whole]
+    escaped = [_escaped(name) for name in names]
+    whole = [_cut(name) for name in escaped]
+    ids = [_cut(_without_suffix(name)) for name in escaped]
     for name, text in zip(names, whole, strict=True):
         if problem := id_problem(text):
             raise LsapError(f"{name!r}: its name {problem}: rename it")
@@ -89,6 +93,16 @@ def _without_suffix(name: str) -> str:
     folder, slash, base = name.rpartition("/")
     root, _, suffix = base.rpartition(".")
     return folder + slash + root if suffix and root.strip(".") else name
+
+
+def _cut(name: str) -> str:
+    """The name with its long parts cut; which name it is remains told by their digest."""
+    return "/".join(part if len(part.encode()) <= _MOST_BYTES else _cut_part(part.encode()) for part in name.split("/"))
+
+
+def _cut_part(part: bytes) -> str:
+    digest = hashlib.sha256(part).hexdigest()[:_DIGEST]
+    return f"{part[: _MOST_BYTES - _DIGEST - 1].decode(errors='ignore')}~{digest}"
 
 
 def _unsafe(character: str) -> bool:

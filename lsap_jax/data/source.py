@@ -6,6 +6,7 @@ notes of what was done to it. A picture that cannot be used raises `ImageError` 
 
 import hashlib
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -286,15 +287,17 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """
     file = Path(path)
     try:
-        if not file.exists():
-            raise ImageError(
-                "not there, or no longer there" if not file.is_symlink() else "a link to a file that is not there"
-            )
-        if not file.is_file():  # reading a pipe or a device would never end
+        about = file.stat()
+        if stat.S_ISDIR(about.st_mode):
+            os.listdir(file)  # says why a folder was not searched
+        if not stat.S_ISREG(about.st_mode):  # reading a pipe or a device would never end
             raise ImageError("not a regular file")
-        if file.stat().st_size > _MOST_FILE_BYTES:
+        if about.st_size > _MOST_FILE_BYTES:
             raise ImageError(f"larger than {_MOST_FILE_BYTES // 2**20} MiB; scale it down first")
         return file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        link = os.path.islink(file)
+        raise ImageError("a link to a file that is not there" if link else "not there, or no longer there") from None
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror})") from None
 

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from lsap_jax.editing.edit_record import EDIT
 from lsap_jax.editing.series import Series
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.inverter import versions
@@ -34,14 +35,13 @@ from lsap_jax.rendering.render import renderer, space_of
 from lsap_jax.runs.saving import Clock, Progress
 from lsap_jax.runs.work import Share, Summary, share_of
 from lsap_jax.storage.atomic import sha256
-from lsap_jax.storage.file_bytes import arrays_from_npz, image_from_png, npz_bytes, png_bytes
-from lsap_jax.storage.matching import Layout, Rule
+from lsap_jax.storage.file_bytes import image_from_png, npz_bytes, png_bytes
+from lsap_jax.storage.matching import Rule
 from lsap_jax.storage.pictures import grid
-from lsap_jax.storage.results import Record, read_bytes, read_manifest, read_run
+from lsap_jax.storage.results import Record, read_bytes, read_code, read_manifest, read_run
 from lsap_jax.storage.run_folder import Conclude, Kind, RunFolder
 from lsap_jax.storage.shards import Shard
 
-EDIT = Layout("edit.json", "lsap_jax edit 1", "edit")
 DECIDING = ("series", "space", "base_resolution", "run.config", "run.refinement", "generator.sha256", "saved")
 EDITS = Kind(EDIT, Rule(DECIDING, ("run.refinement.weights",)))
 FRAME_MILLISECONDS = 120
@@ -213,7 +213,7 @@ def _read(folder: Path, manifest: Mapping[str, Record], ids: Sequence[str], edit
         try:
             parts = [part for part in OWN if part in manifest[id]["sha256"]]
             files = {part: read_bytes(folder, id, part, manifest=manifest) for part in parts}
-            found[id] = _Own(arrays_from_npz(files["codes"]), read_refinement(folder, id, manifest), files)
+            found[id] = _Own(read_code(folder, id, manifest=manifest), read_refinement(folder, id, manifest), files)
         except LsapError as error:
             edits.fail(id, str(error), f"{folder}: {id}")
     return found
@@ -342,8 +342,3 @@ def animation(pictures: Sequence[np.ndarray], milliseconds: int = FRAME_MILLISEC
     except (KeyError, OSError) as error:
         raise LsapError(f"animated WebP: this Pillow cannot write it ({error}); install one with WebP") from error
     return buffer.getvalue()
-
-
-def read_edit(path: str | Path) -> Record:
-    """Contents of edit.json; errors as `read_run`."""
-    return read_run(path, EDIT)

@@ -6,18 +6,21 @@ alignment.jsonl   a line per picture, written after its PNG, with the SHA-256 of
 failures.jsonl    a line per image that could not be done, and why
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lsap_jax.data.ids import id_problem
+from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic, matching
+from lsap_jax.storage.checked_json import Record, encode_record
+from lsap_jax.storage.inside import read_inside
+from lsap_jax.storage.results import failed_problem
 
 LAYOUT = matching.Layout("alignment.json", "lsap_jax alignment 1", "alignment")
 DONE, FAILED = "alignment.jsonl", "failures.jsonl"
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,7 @@ class Folder:
         if self.failed or (self.path / FAILED).exists():
             lists[self.path / FAILED] = self.failed
         atomic.write_files(
-            {path: b"".join(atomic.encode_record(some[id]) for id in sorted(some)) for path, some in lists.items()}
+            {path: b"".join(encode_record(some[id]) for id in sorted(some)) for path, some in lists.items()}
         )
 
 
@@ -61,13 +64,25 @@ def opened(path: Path, settings: Mapping[str, Any]) -> Iterator[Folder]:
         LsapError: the folder holds something else, was made with other settings, is in use, or cannot be written.
     """
     with matching.claimed(path, LAYOUT, settings):
-        done = {r["id"]: r for r in atomic.read_records(path / DONE, cut=True) if _is_whole(path, r)}
-        failed = {r["id"]: r for r in atomic.read_records(path / FAILED, cut=True) if r["id"] not in done}
+        done = {r["id"]: r for r in _records(path / DONE, _done_problem) if _is_whole(path, r)}
+        failed = {r["id"]: r for r in _records(path / FAILED, failed_problem) if r["id"] not in done}
         yield Folder(path=path, done=done, failed=failed)
+
+
+def _records(file: Path, problem_of: Callable[[Record], str | None]) -> list[Record]:
+    found = atomic.read_records(file, cut=True)
+    for problem in filter(None, map(problem_of, found)):
+        raise LsapError(f"{file}: holds a record that cannot be of this package: {problem}")
+    return found
+
+
+def _done_problem(record: Record) -> str | None:
+    problem = id_problem(record.get("id"))
+    return f"the id {str(record.get('id'))[:200]!r} {problem}" if problem else None
 
 
 def _is_whole(path: Path, record: Mapping[str, Any]) -> bool:
     try:
-        return atomic.sha256((path / f"{record['id']}.png").read_bytes()) == record["sha256"]
+        return atomic.sha256(read_inside(path, f"{record['id']}.png")) == record.get("sha256")
     except OSError:
         return False

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
+from lsap_jax.configuration import recorded
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.image_by_image import images_at_once, in_groups, on_batch
+from lsap_jax.networks.synthesis import NoiseMode
 from lsap_jax.rendering.devices import merge, over_devices, padded_size, replicate, shard
 from lsap_jax.rendering.refinement import Refinement, check, count, merged, take
 from lsap_jax.rendering.transforms import parts
@@ -72,8 +73,14 @@ def space_of(run: Mapping[str, Any], G: Generator) -> Space:
 
     Args:
         run: the contents of run.json.
+
+    Raises:
+        LsapError: its configuration is none, or does not fit the generator.
     """
-    return space_from_config(ConfigDict(run["config"]), G)
+    config = recorded(run.get("config"))
+    if config.noise_mode not in get_args(NoiseMode):
+        raise LsapError(f"config.noise_mode={config.noise_mode!r}: is none of {', '.join(get_args(NoiseMode))}")
+    return space_from_config(config, G)
 
 
 def check_keys(space: Space, codes: Mapping[str, Any]) -> None:

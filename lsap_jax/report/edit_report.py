@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsap_jax.editing.edit_run import read_edit
+from lsap_jax.editing.edit_record import read_edit
 from lsap_jax.errors import LsapError
 from lsap_jax.report.fragments import details, settings, text_table
 from lsap_jax.report.page import breakable, count, escape, page, section

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lsap_jax.data.ids import id_problem
 from lsap_jax.errors import LsapError
 from lsap_jax.report.page import page
 from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri, difference
@@ -153,8 +152,6 @@ def _card(run_dir: Path, manifest: Mapping[str, Record], name: str, index: int) 
 
 def _picture(run_dir: Path, manifest: Mapping[str, Record], name: str, part: str) -> np.ndarray | None:
     """uint8 [H, W, C], or None where the file is missing or is not the one that the run wrote."""
-    if id_problem(name):  # such an id is in no manifest that this package wrote
-        return None
     try:
         return read_image(run_dir, name, part, manifest=manifest)
     except (LsapError, OSError, ValueError):
@@ -172,8 +169,6 @@ def _all_curves(run_dir: Path, manifest: Mapping[str, Record]) -> tuple[dict[str
 
 
 def _curves(run_dir: Path, manifest: Mapping[str, Record], name: str) -> dict[str, np.ndarray]:
-    if id_problem(name):
-        return {}
     try:
         arrays = read_arrays(run_dir, name, "curves", manifest=manifest)
     except (LsapError, OSError, ValueError):

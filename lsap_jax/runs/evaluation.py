@@ -1,6 +1,5 @@
 """Metrics of codes against their targets: per image, and of the set of reconstructions as a whole."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
+from lsap_jax.configuration import recorded
 from lsap_jax.errors import LsapError
 from lsap_jax.losses.alignment import genuine_level, mean_nscd, sn_layers
 from lsap_jax.losses.judges import Judge, column, make_judges
@@ -29,9 +28,9 @@ from lsap_jax.rendering.transforms import parts
 from lsap_jax.spaces import Space, parse_space
 from lsap_jax.spaces.statistics import with_statistics
 from lsap_jax.storage.atomic import write_files
-from lsap_jax.storage.file_bytes import metrics_csv
-from lsap_jax.storage.metrics_table import read_metrics_table
-from lsap_jax.storage.results import Record, read_code, read_image, read_manifest, read_run
+from lsap_jax.storage.checked_json import sealed
+from lsap_jax.storage.metrics_table import metrics_csv, read_metrics_table, write_table
+from lsap_jax.storage.results import Record, mapping, read_code, read_image, read_manifest, read_run
 
 WHITENING_SAMPLES = 1024
 NSCD_FORMULA = (
@@ -196,7 +195,7 @@ def evaluate_run(
     if not ids:
         raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax invert` command again")
     G, space = with_statistics(G), space_of(run, G)
-    minimised = [one.judge for one in make_judges(ConfigDict(run["config"]), G).values() if one.judge is not None]
+    minimised = [one.judge for one in make_judges(recorded(run["config"]), G).values() if one.judge is not None]
     named = {judge.name for judge in distances}
     distances = [*(judge for judge in minimised if judge.name not in named), *distances]
     codes = [read_code(folder, name, manifest=manifest) for name in ids]
@@ -223,8 +222,8 @@ def evaluate_run(
         "ppl": _path_length(G, distances, ppl, ppl_crop, batch_size) if ppl else {},
         "metrics": _described(run, describe_metrics(G, space, distances)),
     }
-    data = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
-    write_files({folder / "metrics.csv": metrics_csv(rows), folder / "evaluation.json": data})
+    write_table(folder, metrics_csv(rows))
+    write_files({folder / "evaluation.json": sealed(record)})
     return record
 
 
@@ -239,6 +238,6 @@ def _path_length(G: Generator, distances: Sequence[Judge], samples: int, crop: b
 
 def _described(run: Record, described: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The descriptions, with whether each metric was also the loss."""
-    also = {name for name, record in run.get("metrics", {}).items() if record.get("also_loss")}
-    also |= {name for name in ("nscd",) if run["config"]["loss"].get(name, 0) > 0}
+    also = {name for name, record in mapping(run.get("metrics")).items() if mapping(record).get("also_loss")}
+    also |= {name for name in ("nscd",) if recorded(run["config"]).loss[name] > 0}
     return {name: {**record, "also_loss": name in also} for name, record in described.items()}

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from lsap_jax.configuration import recorded
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.settings import make_problem
 from lsap_jax.models.generator import Generator
@@ -13,6 +14,10 @@ from lsap_jax.models.generator_file import bundled, load_generator
 from lsap_jax.models.network_file import attach, load
 from lsap_jax.spaces import space_from_config
 from lsap_jax.spaces.statistics import Report, with_pnorm, with_statistics
+from lsap_jax.storage.matching import check_fields
+from lsap_jax.storage.results import RUN
+
+GENERATOR = {"generator": dict, "generator.name": str, "generator.sha256": str}
 
 
 def attached(G: Generator, files: Mapping[str, Any], report: Report | None = None) -> Generator:
@@ -38,16 +43,17 @@ def generator_of(folder: Path, run: Mapping[str, Any], other: str | None, report
     """The generator that a run was made with, loaded from where run.json says or from `other`.
 
     Raises:
-        LsapError: the file is missing, or its weights are not those of the run.
+        LsapError: the file is missing, its weights are not those of the run, or run.json names none.
     """
-    recorded = run.get("generator", {})
-    name = other or recorded.get("name", "")
+    check_fields(folder / RUN.file, run, GENERATOR)
+    known = run["generator"]
+    name = other or known["name"]
     if not other and name not in bundled() and not Path(name).is_file():
         raise LsapError(f"{folder}: its generator {name!r} was not found; name the file with --generator")
-    G = attached(load_generator(name), run.get("config", {}).get("init", {}), report)
-    if G.sha256 != recorded.get("sha256"):
+    G = attached(load_generator(name), recorded(run.get("config")).init, report)
+    if G.sha256 != known["sha256"]:
         raise LsapError(
-            f"{name}: has SHA-256 {G.sha256[:16]}…, the run {folder} had {str(recorded.get('sha256'))[:16]}…; name the "
+            f"{name}: has SHA-256 {G.sha256[:16]}…, the run {folder} had {known['sha256'][:16]}…; name the "
             "right file with --generator"
         )
     return G

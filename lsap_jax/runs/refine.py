@@ -7,9 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from lsap_jax.configuration import load_config
+from lsap_jax.configuration import load_config, recorded
 from lsap_jax.data import ImageError, Item, Source, from_arrays
 from lsap_jax.data.masks import mask_from_bytes, masks_from_arrays
 from lsap_jax.data.source import read_file
@@ -159,7 +158,7 @@ def refine_run(
         raise LsapError(
             f"{folder}: is refined already, by {run['refinement'].get('method')!r}; refine the run that it came from"
         )
-    config = ConfigDict(run["config"])
+    config = recorded(run["config"])
     config.batch_size = even_size(batch_size or config.batch_size, len(manifest))
     described = {key: value for key, value in run.items() if key != "format"}
     described["run"] = {"name": folder.resolve().name}

@@ -7,7 +7,6 @@ is recognised and cut off. So a process may be killed, or the machine lose power
 import errno
 import hashlib
 import itertools
-import json
 import os
 import time
 import warnings
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lsap_jax.errors import LsapError
+from lsap_jax.storage.checked_json import encode_record, parse_record
+from lsap_jax.storage.inside import read_inside
 
 try:
     import fcntl
@@ -117,11 +118,6 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
         raise explained(error, path) from error
 
 
-def encode_record(record: Mapping[str, Any]) -> bytes:
-    """A record as a line of ASCII JSON that ends with a checksum of the rest."""
-    return (json.dumps({**record, "check": _check(record)}, allow_nan=False) + "\n").encode("ascii")
-
-
 def read_records(path: Path, *, cut: bool = False) -> list[dict[str, Any]]:
     """Reads a file of `append_record`; an absent file has no records.
 
@@ -129,29 +125,26 @@ def read_records(path: Path, *, cut: bool = False) -> list[dict[str, Any]]:
         path: the file.
         cut: also remove a torn last line (what a power loss or SIGKILL left of it) from the file, as its writer must.
     Raises:
-        LsapError: a line has changed since it was written.
+        LsapError: a line has changed since it was written; what has no newline at its end is torn, unless it is a whole
+            line whose newline has changed.
     """
     try:
-        data = path.read_bytes()
+        data = read_inside(path.parent, path.name)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise explained(error, path) from error
-    records, good = [], 0
-    lines = data.split(b"\n")
-    for number, line in enumerate(lines[:-1], 1):
+    *lines, tail = data.split(b"\n")
+    records = []
+    for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            records.append(parse_record(line + b"\n"))
         except ValueError:
-            if number == len(lines) - 1 and not lines[-1]:  # torn: its end was on the disk before its middle
-                break
             raise LsapError(_damaged_line(path, number)) from None
-        if not isinstance(record, dict) or record.pop("check", None) != _check(record):
-            raise LsapError(_damaged_line(path, number))
-        records.append(record)
-        good += len(line) + 1
-    if cut and good < len(data):
-        os.truncate(path, good)
+    if tail and _is_whole(tail[:-1] + b"\n"):
+        raise LsapError(_damaged_line(path, len(lines) + 1))
+    if cut and tail:
+        os.truncate(path, len(data) - len(tail))
     return records
 
 
@@ -280,8 +273,11 @@ def _damaged_line(path: Path, number: int) -> str:
     return f"{path}: line {number} has changed since it was written; restore the line, or delete it and run again"
 
 
-def _check(record: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(record, sort_keys=True, allow_nan=False).encode("ascii"))[:16]
+def _is_whole(line: bytes) -> bool:
+    try:
+        return bool(parse_record(line))
+    except ValueError:
+        return False
 
 
 def _write_synced(path: Path, data: bytes) -> None:

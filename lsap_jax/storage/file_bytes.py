@@ -1,6 +1,5 @@
-"""Arrays, pictures and tables as bytes that depend on their contents only: no dates, no library versions, no paths."""
+"""Arrays and pictures as bytes that depend on their contents only: no dates, no library versions, no paths."""
 
-import csv
 import io
 import zipfile
 from collections.abc import Mapping
@@ -15,7 +14,6 @@ from lsap_jax.errors import LsapError
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip archive can hold
 _PNG_LEVEL = 3  # a third of the default level's time on natural images, within a tenth of its size
-_FIRST_COLUMNS = ("mse", "psnr", "ssim")
 
 
 class Unreadable(LsapError, ValueError):
@@ -79,17 +77,3 @@ def image_from_png(data: bytes) -> np.ndarray:
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise Unreadable(f"is not a readable picture: {error or type(error).__name__}") from None
     return array[..., None] if array.ndim == 2 else array
-
-
-def metrics_csv(rows: Mapping[str, Mapping[str, float]]) -> bytes:
-    """A table with a row per id, sorted: mse, psnr and ssim first, the other metrics by name; a cell is empty if an
-    image lacks the metric. Numbers are written so that they read back exactly.
-    """
-    names = {name for row in rows.values() for name in row}
-    columns = [name for name in _FIRST_COLUMNS if name in names] + sorted(names.difference(_FIRST_COLUMNS))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", *columns])
-    for key in sorted(rows):
-        writer.writerow([key, *(repr(float(rows[key][name])) if name in rows[key] else "" for name in columns)])
-    return text.getvalue().encode("utf-8")

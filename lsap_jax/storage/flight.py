@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
+from lsap_jax.storage.checked_json import parsed
 
 FLIGHTS = "flight"
 Curves = list[dict[str, Any]]
@@ -54,7 +55,7 @@ def load_flight(path: Path, like: Any) -> tuple[Any, Curves] | None:
     None if nothing was saved, or if it is damaged or of another shape: the batch is then computed from its start.
     """
     try:
-        whole = json.loads((path / "flight.json").read_bytes()) == _digests(path / "state")
+        whole = parsed((path / "flight.json").read_bytes()) == _digests(path / "state")
     except (OSError, ValueError):
         return None
     if not whole:

@@ -4,6 +4,7 @@ edits, alignments, comparisons and trainings all use this module.
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,18 +12,25 @@ from typing import Any, NamedTuple
 
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
+from lsap_jax.storage.checked_json import Record, json_bytes, sealed, unsealed
+from lsap_jax.storage.inside import read_inside
 
-Record = dict[str, Any]
+Fields = Mapping[str, type | tuple[type, ...]]  # dotted key -> type of its value
 
 
 class Layout(NamedTuple):
     """A kind of results folder: the file that records what is done there, the format named in it ("" is none), and
     the noun for the folder.
+
+    A format is a name and a number. Folders of the numbers from `oldest` on are read, those of larger ones are refused.
+    From the number `sealed` on, no bit of the file can change unnoticed.
     """
 
     file: str
     format: str
     noun: str
+    oldest: int = 1
+    sealed: int = 2
 
 
 class Rule(NamedTuple):
@@ -48,7 +56,7 @@ def read_record(path: str | os.PathLike[str], layout: Layout) -> Record:
     """
     file = Path(path) / layout.file
     try:
-        record = json.loads(file.read_bytes())
+        record, checked = unsealed(read_inside(path, layout.file))
     except (FileNotFoundError, NotADirectoryError):
         if (Path(path) / "zarr.json").is_file():
             remedy = f"`lsap-jax export {path} --format files RUN` makes a run folder of it"
@@ -57,13 +65,69 @@ def read_record(path: str | os.PathLike[str], layout: Layout) -> Record:
         raise LsapError(f"{path}: is not {article} {layout.noun} folder, it has no {layout.file}") from None
     except OSError as error:
         raise atomic.explained(error, file) from error
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise LsapError(f"{file}: is damaged; restore it, or write into another folder")
-    if (found := record.get("format", "")) != layout.format:
-        raise LsapError(f"{file}: format is {found!r}, this version reads {layout.format!r}")
+    except ValueError as error:
+        raise LsapError(f"{file}: is damaged, it {error}; restore it, or write into another folder") from None
+    _check_format(file, record, layout)
+    if not checked and is_sealed(record, layout):
+        raise LsapError(f"{file}: is damaged, it has lost its check; restore it, or write into another folder")
     return record
+
+
+def read_beside(path: str | os.PathLike[str], name: str, layout: Layout) -> Record | None:
+    """A sealed JSON file beside the record of a folder; None if there is none.
+
+    Raises:
+        LsapError: it is damaged, cannot be read, or the folder is none of this layout.
+    """
+    file, remedy = Path(path) / name, "delete it, and run the command that wrote it again"
+    try:
+        record, checked = unsealed(read_inside(path, name))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise atomic.explained(error, file) from error
+    except ValueError as error:
+        raise LsapError(f"{file}: is damaged, it {error}; {remedy}") from None
+    if not checked and is_sealed(read_record(path, layout), layout):
+        raise LsapError(f"{file}: is damaged, it has lost its check; {remedy}")
+    return record
+
+
+def check_fields(file: Path, record: Mapping[str, Any], fields: Fields) -> None:
+    """Raises LsapError unless a record from elsewhere has these dotted keys, with values of these types; * stands for
+    every entry of a list.
+    """
+    for key, kind in fields.items():
+        values: list[object] = [record]
+        for name in key.split("."):
+            if name == "*":
+                values = [one for value in values if isinstance(value, list) for one in value]
+            else:
+                values = [value.get(name, ...) if isinstance(value, Mapping) else ... for value in values]
+        if not all(isinstance(value, kind) for value in values):
+            raise LsapError(f"{file}: its {key!r} is missing or cannot be of this package; restore the file")
+
+
+def is_sealed(record: Record, layout: Layout) -> bool:
+    """Whether a folder of this record is of a format in which no bit may change unnoticed."""
+    return (_number(record.get("format", ""), layout) or 0) >= layout.sealed
+
+
+def _check_format(file: Path, record: Record, layout: Layout) -> None:
+    found = record.get("format", "")
+    number, newest = _number(found, layout), _number(layout.format, layout)
+    if number is None or newest is None or not min(layout.oldest, newest) <= number <= newest:
+        remedy = "" if number is None else "; use the version of lsap_jax that wrote it"
+        raise LsapError(f"{file}: format is {str(found)[:80]!r}, this version reads {layout.format!r}{remedy}")
+
+
+def _number(found: object, layout: Layout) -> int | None:
+    """The number of a format of this layout, 0 for a layout without a format; None if it is another one."""
+    name = layout.format.rpartition(" ")[0]
+    if not layout.format:
+        return 0 if found == "" else None
+    match = re.fullmatch(re.escape(name) + r" ([1-9][0-9]{0,8})", found) if isinstance(found, str) else None
+    return int(match[1]) if match else None
 
 
 def begin(folder: Path, layout: Layout, settings: Mapping[str, Any], rule: Rule = ALL) -> Record:
@@ -77,15 +141,22 @@ def begin(folder: Path, layout: Layout, settings: Mapping[str, Any], rule: Rule 
         the settings of the folder's first start, including the format.
 
     Raises:
-        LsapError: a deciding setting differs (each is named with both values), or see `read_record`.
+        LsapError: a deciding setting differs (each is named with both values), the folder is of an earlier format, or
+            see `read_record`.
     """
     head = {"format": layout.format} if layout.format else {}
     wanted: Record = json.loads(json.dumps({**head, **settings}, allow_nan=False))
     file = folder / layout.file
+    _check_format(file, wanted, layout)
     if not file.exists():
-        atomic.write_files({file: record_bytes(wanted)})
+        atomic.write_files({file: (sealed if is_sealed(wanted, layout) else json_bytes)(wanted)})
         return wanted
     kept = read_record(folder, layout)
+    if (there := kept.get("format")) != (here := wanted.get("format")):
+        raise LsapError(
+            f"{folder}: was begun by another version of lsap_jax ({there}, this one writes {here}) and cannot be "
+            "resumed, since what two versions compute differs; it can still be read: choose another folder"
+        )
     _refuse_differing(folder, kept, wanted, rule)
     return kept
 
@@ -100,11 +171,6 @@ def claimed(folder: Path, layout: Layout, settings: Mapping[str, Any], rule: Rul
     """
     with atomic.claimed(folder, [layout.file]):
         yield begin(folder, layout, settings, rule)
-
-
-def record_bytes(record: Record) -> bytes:
-    """A record as indented ASCII JSON."""
-    return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode("ascii")
 
 
 def _refuse_differing(folder: Path, kept: Record, wanted: Record, rule: Rule) -> None:
@@ -123,7 +189,11 @@ def _refuse_differing(folder: Path, kept: Record, wanted: Record, rule: Rule) ->
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
     """Leaves by dotted key; records in a list are keyed by their names."""
-    if isinstance(value, list) and value and all(isinstance(one, dict) and "name" in one for one in value):
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in value)
+    ):
         value = {one["name"]: one for one in value}
     if not isinstance(value, dict) or not value:
         return {key: value}

@@ -15,12 +15,18 @@ An edit folder has several codes, images and animations for each image: the part
 images/ID/DIRECTION/STRENGTH.png.
 """
 
+import lzma
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from lsap_jax.data.ids import id_problem
+from lsap_jax.errors import LsapError
 from lsap_jax.pixels import to_uint8
 from lsap_jax.storage.file_bytes import arrays_from_npz, image_from_png, npz_bytes, png_bytes
 
@@ -52,6 +58,12 @@ def picture_bytes(image: np.ndarray) -> bytes:
     return png_bytes(image if image.dtype == np.uint8 else to_uint8(image))
 
 
+# What numpy, zipfile and Pillow raise of bytes that are no array or no picture.
+_UNDECODABLE = (
+    LsapError, ValueError, OSError, EOFError, KeyError, SyntaxError, NotImplementedError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, Image.DecompressionBombError,
+)  # fmt: skip
+
 # In the order in which files are written and their digests recorded.
 PARTS: dict[str, Part] = {
     "codes": Part(suffix=".npz", encode=npz_bytes, decode=arrays_from_npz, arrays=True, finite=True),
@@ -67,6 +79,26 @@ PARTS: dict[str, Part] = {
 def part_of(name: str) -> Part:
     """The row of a part, also for a name like "images/DIRECTION/STRENGTH"."""
     return PARTS[name.partition("/")[0]]
+
+
+def part_problem(name: str) -> str | None:
+    """The reason why a text cannot be the name of a part; None if it can."""
+    kind, _, rest = name.partition("/")
+    if kind not in PARTS:
+        return f"is none of {', '.join(PARTS)}"
+    return id_problem(rest) if rest or name.endswith("/") else None
+
+
+def decoded(name: str, data: bytes) -> Any:
+    """The value of a part's file.
+
+    Raises:
+        ValueError: it is no such file, whatever the reason.
+    """
+    try:
+        return part_of(name).decode(data)
+    except _UNDECODABLE as error:
+        raise ValueError(str(error) or type(error).__name__) from None
 
 
 def file_of(id: str, name: str) -> str:

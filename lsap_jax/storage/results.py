@@ -5,7 +5,10 @@ manifest.jsonl   a line per finished image, written last, with the SHA-256 of it
 failures.jsonl   a line per image that failed; the last line of an id counts, unless the id is in the manifest
 manifest.PART.jsonl, failures.PART.jsonl   the same for one of several processes, until the parts are merged
 codes/ID.npz  images/ID.png  targets/ID.png  curves/ID.npz  refined/ID.npz      the parts of an image (`parts`)
-metrics.csv      a row per finished image, by id
+metrics.csv      a row per finished image, by id; metrics.csv.sha256 is its digest
+
+run.json, and every line of the manifest and of the failures, ends with a check of the rest. Folders of format 1 have no
+check in run.json and no digest of metrics.csv; they are read all the same, and cannot be resumed.
 """
 
 import os
@@ -15,13 +18,17 @@ from typing import Any
 
 import numpy as np
 
+from lsap_jax.data.ids import id_problem
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
-from lsap_jax.storage.file_bytes import Unreadable
-from lsap_jax.storage.matching import Layout, Record, read_record
-from lsap_jax.storage.parts import file_of, part_of
+from lsap_jax.storage.checked_json import Record
+from lsap_jax.storage.inside import read_inside
+from lsap_jax.storage.matching import Layout, read_beside, read_record
+from lsap_jax.storage.parts import decoded, file_of, part_problem
 
-RUN = Layout("run.json", "lsap_jax run 1", "run")
+RUN = Layout("run.json", "lsap_jax run 2", "run")
+EVALUATION = "evaluation.json"
+_NO_NUMBERS = ("inf", "-inf", "nan")  # what `as_json` makes of numbers that JSON does not have
 
 
 def read_run(path: str | os.PathLike[str], layout: Layout = RUN) -> Record:
@@ -38,6 +45,15 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Record]:
     return by_id(records(Path(path), "manifest"))
 
 
+def read_evaluation(path: str | os.PathLike[str]) -> Record:
+    """Contents of evaluation.json, which `lsap-jax evaluate` writes; empty if it has not.
+
+    Raises:
+        LsapError: it has changed since it was written.
+    """
+    return read_beside(path, EVALUATION, RUN) or {}
+
+
 def read_failures(path: str | os.PathLike[str]) -> dict[str, Record]:
     """Records of images that failed, by id: {"id", "input", "reason"}."""
     failures = by_id(records(Path(path), "failures"))
@@ -51,13 +67,13 @@ def read_part(path: str | os.PathLike[str], id: str, part: str, *, manifest: Map
     Args:
         manifest: from `read_manifest`, to read it once for many images.
     Raises:
-        LsapError: no such image, a file is missing or has changed.
+        LsapError: no such image, a file is missing, has changed, or holds something else.
     """
     data = read_bytes(path, id, part, manifest=manifest)
     try:
-        return part_of(part).decode(data)
-    except Unreadable as error:
-        raise LsapError(f"{Path(path) / file_of(id, part)}: {error}") from None
+        return decoded(part, data)
+    except ValueError as error:
+        raise LsapError(f"{Path(path) / file_of(id, part)}: cannot be decoded ({error})") from None
 
 
 def read_arrays(
@@ -89,10 +105,59 @@ def read_bytes(
 
 
 def records(folder: Path, name: str) -> list[Record]:
-    """Records of "manifest" or "failures", including those of parts."""
+    """Records of "manifest" or "failures", including those of parts.
+
+    Raises:
+        LsapError: a line has changed, or is not what this package writes: an id or a part could lead elsewhere.
+    """
     # Parts are listed first: a part that is merged meanwhile is then found in the whole.
     parts = [record for file in part_files(folder, name) for record in atomic.read_records(file)]
-    return [*atomic.read_records(folder / f"{name}.jsonl"), *parts]
+    found = [*atomic.read_records(folder / f"{name}.jsonl"), *parts]
+    problem_of = finished_problem if name == "manifest" else failed_problem
+    for record in found:
+        if problem := problem_of(record):
+            raise LsapError(f"{folder / name}.jsonl: holds a record that cannot be of this package: {problem}")
+    return found
+
+
+def finished_problem(record: Record) -> str | None:
+    """Why this package cannot have written a manifest's record; None if it can."""
+    if problem := id_problem(id := record.get("id")):
+        return f"the id {_short(id)} {problem}"
+    digests, metrics = record.get("sha256"), record.get("metrics")
+    if not isinstance(digests, dict) or not all(map(_is_sha256, [record.get("input_sha256"), *digests.values()])):
+        return f"a SHA-256 of {id!r} is missing or is none"
+    if problem := next((f"the part {_short(part)} {why}" for part in digests if (why := part_problem(part))), None):
+        return f"{problem} ({id!r})"
+    if not isinstance(metrics, dict) or not all(map(_is_number, metrics.values())):
+        return f"a metric of {id!r} is missing or is no number"
+    if not all(_is_texts(record.get(key)) for key in ("flags", "notes")):
+        return f"flags or notes of {id!r} are missing or are no texts"
+    return None
+
+
+def failed_problem(record: Record) -> str | None:
+    """Why this package cannot have written a record of failures.jsonl; None if it can."""
+    if problem := id_problem(id := record.get("id")):
+        return f"the id {_short(id)} {problem}"
+    return None if _is_texts([record.get("input"), record.get("reason")]) else f"why {id!r} has failed is no text"
+
+
+def _short(value: object) -> str:
+    return repr(value)[:200]
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef")
+
+
+def _is_number(value: object) -> bool:
+    whole = type(value) is int and abs(value) < 2**53
+    return whole or isinstance(value, float) or (isinstance(value, str) and value in _NO_NUMBERS)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def part_files(folder: Path, name: str) -> list[Path]:
@@ -105,7 +170,7 @@ def checked_bytes(folder: Path, id: str, part: str, manifest: Mapping[str, Recor
     file = folder / file_of(id, part)
     remedy = f"restore it, or delete the line of {id!r} from manifest.jsonl and resume the run"
     try:
-        data = file.read_bytes()
+        data = read_inside(folder, file_of(id, part))
     except (FileNotFoundError, NotADirectoryError):
         raise LsapError(f"{file}: is missing though the manifest lists it; {remedy}") from None
     except OSError as error:

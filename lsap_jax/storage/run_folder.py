@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 from lsap_jax.data.ids import id_problem
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic, matching
-from lsap_jax.storage.file_bytes import metrics_csv
+from lsap_jax.storage.checked_json import encode_record
+from lsap_jax.storage.inside import inside
 from lsap_jax.storage.matching import Layout, Rule
+from lsap_jax.storage.metrics_table import metrics_csv, write_table
 from lsap_jax.storage.parts import encoded, file_of
 from lsap_jax.storage.results import (
     RUN,
@@ -183,7 +185,7 @@ class RunFolder:
             raise ValueError(f"id {id!r} {problem}")
         if id in self._manifest:
             raise ValueError(f"{id!r} is finished already; its files must not change")
-        atomic.write_files({self.path / file_of(id, part): data for part, data in parts.items()})
+        atomic.write_files({inside(self.path, file_of(id, part)): data for part, data in parts.items()})
         return {part: atomic.sha256(data) for part, data in parts.items()}
 
     def put(self, record: Record, parts: Mapping[str, bytes], staged: Mapping[str, str] | None = None) -> None:
@@ -219,8 +221,8 @@ class RunFolder:
                 self._failures[id] = record
 
     def finish(self, conclude: Conclude | None = None) -> None:
-        """Writes metrics.csv, and rewrites failures.jsonl: one line per id, without images that succeeded later. Merges
-        the files of all parts.
+        """Writes metrics.csv with its digest, and failures.jsonl again: one line per id, without images that succeeded
+        later. Merges the files of all parts.
 
         Args:
             conclude: called with the folder at the end, e.g. to write a report. It sees all results so far: a later
@@ -236,7 +238,7 @@ class RunFolder:
             parts = [file for name in self._lines for file in part_files(self.path, name)]
             files: dict[Path, bytes] = {}
             if self._kind is RUNS or any(rows.values()):
-                files[self.path / "metrics.csv"] = metrics_csv(rows)
+                write_table(self.path, metrics_csv(rows))
             if parts:
                 files[self._lines["manifest"]] = _encoded(as_json(self._manifest[text]) for text in self._manifest)
             if self._failures or parts or self._lines["failures"].exists():
@@ -269,4 +271,4 @@ def untouched(path: str | os.PathLike[str], ids: Iterable[str]) -> set[str]:
 
 
 def _encoded(lines: Iterable[Record]) -> bytes:
-    return b"".join(map(atomic.encode_record, lines))
+    return b"".join(map(encode_record, lines))

@@ -12,7 +12,6 @@ each image can be read alone; a shard is about a thousand images; a bucket serve
 checksum, which readers verify. The contents of a store depend on the run alone.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,8 +26,8 @@ import tensorstore as ts
 from lsap_jax.data.ids import id_problem
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
+from lsap_jax.storage.checked_json import Record, check_of, json_bytes, parsed
 from lsap_jax.storage.parts import PARTS
-from lsap_jax.storage.results import Record
 
 FORMAT = "lsap_jax store 1"
 SHARD_ROWS = 1000
@@ -121,9 +120,9 @@ def _about(name: str, data: bytes) -> Record:
     """The description in zarr.json."""
     damaged = f"{name}/zarr.json: has changed since it was written; restore it, or export the run again"
     try:
-        attributes = json.loads(data)["attributes"]
+        attributes = parsed(data)["attributes"]
         about = attributes.get("lsap_jax")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise LsapError(damaged) from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         found = about.get("format") if isinstance(about, dict) else None
@@ -205,31 +204,8 @@ def rows_name(number: int) -> str:
     return f"rows/{number:05d}.jsonl"
 
 
-def parse_line(line: bytes) -> Record:
-    """A line of `atomic.encode_record`.
-
-    Raises:
-        ValueError: the line has changed.
-    """
-    record = json.loads(line)
-    if not isinstance(record, dict):
-        raise ValueError("no record")
-    record.pop("check", None)
-    if atomic.encode_record(record) != line:
-        raise ValueError("another checksum")
-    return record
-
-
 def group_json(attributes: Record) -> bytes:
     return json_bytes({"zarr_format": 3, "node_type": "group", "attributes": attributes})
-
-
-def json_bytes(value: Record) -> bytes:
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
-
-
-def check_of(about: Record) -> str:
-    return atomic.sha256(json.dumps(about, sort_keys=True, allow_nan=False).encode("ascii"))
 
 
 def checked_key(place: Any, name: str, about: Record, key: str) -> bytes:

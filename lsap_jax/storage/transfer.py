@@ -5,7 +5,6 @@ of the store. In a run folder, the images in the manifest are complete at every 
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,11 +15,17 @@ import tensorstore as ts
 
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
+from lsap_jax.storage.checked_json import Record, check_of, encode_record, json_bytes, parse_record, unsealed
+from lsap_jax.storage.inside import read_inside
+from lsap_jax.storage.metrics_table import TABLE, table_bytes, write_table
 from lsap_jax.storage.parts import PARTS, encoded, from_named_arrays, named_arrays
 from lsap_jax.storage.results import (
-    Record,
+    EVALUATION,
     as_json,
+    failed_problem,
+    finished_problem,
     from_json,
+    read_evaluation,
     read_failures,
     read_manifest,
     read_part,
@@ -33,16 +38,13 @@ from lsap_jax.storage.store import (
     SHARD_ROWS,
     Store,
     all_arrays,
-    check_of,
     explained,
     group_json,
     groups_of,
     is_ragged,
-    json_bytes,
     open_array,
     open_place,
     open_store,
-    parse_line,
     problem_of,
     read_key,
     row_bytes,
@@ -52,7 +54,6 @@ from lsap_jax.storage.store import (
 
 THREADS = 4
 _ADDED = ("content", "curve_length")  # in a row's record in addition to the manifest's
-_EXTRA_FILES = ("metrics.csv", "evaluation.json")
 STORED = sorted((name for name, part in PARTS.items() if part.stored), key=lambda name: PARTS[name].arrays)
 
 Row = dict[str, np.ndarray]
@@ -92,7 +93,7 @@ def write_store(folder: Path, target: str, kvstore: Any = None, tell: Tell = lam
             with explained(target):
                 _write_block(arrays, block, start)
             del block  # before the next one is read
-            data = b"".join(map(atomic.encode_record, records))
+            data = b"".join(map(encode_record, records))
             write_key(place, target, name, data)  # last: it says that this shard's arrays are whole
         digests[name] = atomic.sha256(data)
         tell(start + len(some), len(ids))
@@ -129,8 +130,10 @@ def write_files(store: Store, folder: Path, tell: Tell = lambda done, total: Non
         for id, reason, name in failures:
             out.fail(id, reason, name)
         out.finish()
-        extra = [name for name in _EXTRA_FILES if f"files/{name}" in store.about["sha256"]]
-        atomic.write_files({folder / name: store.file(f"files/{name}") for name in extra})
+        if f"files/{TABLE}" in store.about["sha256"]:
+            write_table(folder, store.file(f"files/{TABLE}"))
+        if f"files/{EVALUATION}" in store.about["sha256"]:
+            atomic.write_files({folder / EVALUATION: store.file(f"files/{EVALUATION}")})
     return changed
 
 
@@ -138,10 +141,12 @@ def _run_and_failures(store: Store) -> tuple[Record, list[tuple[str, str, str]]]
     """The settings for `RunFolder.open`, and (id, reason, input) of each failure."""
     run, lines = store.file("files/run.json"), store.file("files/failures.jsonl").splitlines(keepends=True)
     try:
-        failures = [(record["id"], record["reason"], record["input"]) for record in map(parse_line, lines)]
-        return {**json.loads(run)}, failures
-    except (ValueError, KeyError, TypeError):
-        raise LsapError(f"{store.name}: its run.json or failures.jsonl is damaged; export the run again") from None
+        failures = list(map(parse_record, lines))
+        if not any(map(failed_problem, failures)):
+            return unsealed(run)[0], [(record["id"], record["reason"], record["input"]) for record in failures]
+    except ValueError:
+        pass
+    raise LsapError(f"{store.name}: its run.json or failures.jsonl is damaged; export the run again")
 
 
 def _plan(folder: Path, run: Record, ids: Sequence[str], manifest: Mapping[str, Record]) -> Record:
@@ -153,7 +158,7 @@ def _plan(folder: Path, run: Record, ids: Sequence[str], manifest: Mapping[str, 
             about["shape"] = [max(about["shape"][0], int(run.get("steps", 0)) + 1)]
     lines = hashlib.sha256()
     for id in ids:
-        lines.update(atomic.encode_record(as_json(manifest[id])))
+        lines.update(encode_record(as_json(manifest[id])))
     plan = {
         "format": FORMAT,
         "images": len(ids),
@@ -193,12 +198,13 @@ def _begin(place: Any, name: str, plan: Record) -> bool:
 
 def _end(place: Any, name: str, folder: Path, plan: Record, ids: Sequence[str], digests: Mapping[str, str]) -> None:
     """Writes everything but the arrays, and finally the description that completes the store."""
-    failures = read_failures(folder)
+    failures, table = read_failures(folder), table_bytes(folder)
+    evaluation = read_inside(folder, EVALUATION) if read_evaluation(folder) else None
     files = {
         "ids.txt": "".join(f"{id}\n" for id in ids).encode(),
-        "files/run.json": (folder / "run.json").read_bytes(),
-        "files/failures.jsonl": b"".join(atomic.encode_record(failures[id]) for id in sorted(failures)),
-        **{f"files/{extra}": (folder / extra).read_bytes() for extra in _EXTRA_FILES if (folder / extra).is_file()},
+        "files/run.json": read_inside(folder, "run.json"),
+        "files/failures.jsonl": b"".join(encode_record(failures[id]) for id in sorted(failures)),
+        **{f"files/{name}": data for name, data in ((TABLE, table), (EVALUATION, evaluation)) if data is not None},
     }
     for key, data in files.items():
         write_key(place, name, key, data)
@@ -279,7 +285,7 @@ def _same_rows(data: bytes, records: Sequence[Record]) -> bool:
         return False
     for line, record in zip(lines, records, strict=True):
         try:
-            found = parse_line(line)
+            found = parse_record(line)
         except ValueError:
             return False
         if {key: value for key, value in found.items() if key not in _ADDED} != as_json(record):
@@ -296,17 +302,15 @@ def _records(store: Store, number: int, ids: Sequence[str]) -> list[Record]:
     name = rows_name(number)
     data = store.file(name)
     try:
-        records = [from_json(parse_line(line)) for line in data.splitlines(keepends=True)]
-        digests = [record[key] for record in records for key in ("content", "input_sha256")]
-        digests += [record["sha256"]["codes"] for record in records]
-        whole = all(isinstance(digest, str) for digest in digests)
-        whole &= all(isinstance(record.get("curve_length", 0), int) for record in records)
+        records = [parse_record(line) for line in data.splitlines(keepends=True)]
+        whole = not any(map(finished_problem, records)) and all("codes" in record["sha256"] for record in records)
+        whole &= all(isinstance(r["content"], str) and isinstance(r.get("curve_length", 0), int) for r in records)
         found = [record["id"] for record in records] if whole else None
     except (ValueError, KeyError, TypeError, AttributeError):
         found = None
     if found != list(ids):
         raise LsapError(f"{store.name}/{name}: does not describe the images of its shard; export the run again")
-    return records
+    return list(map(from_json, records))
 
 
 def _stored_block(store: Store, start: int, count: int) -> Row:

@@ -181,7 +181,6 @@ def test_a_file_whose_name_looks_like_a_list_is_that_file(tmp_path, monkeypatch)
         ("a.png\nphotos/\n", "line 2: 'photos/' is a folder"),
         ("# x\ngs://bucket/a.png", "line 2: 'gs://bucket/a.png' is no path"),
         ("tfds:mnist/test", "line 1: .* is no path"),
-        ("a" * 300 + ".png", "longer than 251 bytes: rename"),
         ("A.png\na.png", "would share a file"),
     ],
 )
@@ -218,6 +217,37 @@ def test_a_folder_that_may_not_be_listed_is_not_passed_over(tmp_path, monkeypatc
         open_images(tmp_path, **SAME)
 
 
+def test_a_bad_entry_of_a_folder_fails_alone(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", RGB)
+    save(tmp_path / ("n" * 251 + ".png"), RGB)
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe.png")
+    save(tmp_path / "closed" / "b.png", RGB)
+    (tmp_path / os.fsdecode(b"odd\xff\x1b.png")).write_bytes(b"")
+
+    def denied(real):
+        def call(path):
+            if os.path.basename(path) == "closed":
+                raise PermissionError(13, "Permission denied")
+            return real(path)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", denied(os.scandir))
+    monkeypatch.setattr(os, "listdir", denied(os.listdir))
+    source = open_images(tmp_path, **SAME)
+    outcomes = {source.ids[i]: outcome for i, outcome in source.stream()}
+    reasons = {id: one.reason for id, one in outcomes.items() if isinstance(one, ImageError)}
+    assert reasons == {
+        "closed": "cannot be read (Permission denied)",
+        "loop": "cannot be read (Too many levels of symbolic links)",
+        "odd%FF%1B": "the file is empty",
+        "pipe": "not a regular file",
+    }
+    assert outcomes.keys() - reasons.keys() == {"a", "n" * 251} and source.skipped == (str(tmp_path / "loop"),)
+
+
 def test_inputs_that_would_share_an_id_keep_their_suffixes(tmp_path):
     for name in ("p/a.png", "p/a.jpg", "q/a.png", "b.png"):
         save(tmp_path / name, RGB)
@@ -236,6 +266,7 @@ def test_inputs_that_would_share_an_id_keep_their_suffixes(tmp_path):
         (["..png", "...png", ".png"], ["..png", "...png", ".png"]),  # without a suffix they would be "." and ".."
         (["a.b.png", "c", "d."], ["a.b", "c", "d."]),
         (["x\ny.png", "back\\slash.png", "z\udcff.png"], ["x%0Ay", "back%5Cslash", "z%FF"]),
+        (["n" * 251 + ".png"], ["n" * 251]),  # of the results, ID.png has 255 bytes
     ],
 )
 def test_ids(names, ids):
@@ -243,11 +274,27 @@ def test_ids(names, ids):
 
 
 @pytest.mark.parametrize(
-    "names", [["a.png", "A.png"], ["é.png", "e\u0301.png"], ["a", "a.png/b"], ["x\n.png", "x%0A.png"], ["n" * 252]]
+    "names", [["a.png", "A.png"], ["é.png", "e\u0301.png"], ["a", "a.png/b"], ["x\n.png", "x%0A.png"]]
 )
 def test_names_that_cannot_be_kept_apart_are_refused(names):
     with pytest.raises(LsapError, match="rename"):
         assign_ids(names)
+
+
+def test_names_too_long_for_results_are_cut_and_kept_apart():
+    names = [
+        "n" * 252 + ".png",
+        "n" * 252 + ".jpg",
+        "n" * 251 + "m.png",
+        "ü" * 127 + ".png",
+        "\udcff" * 100,
+        "d" * 253 + "/a",
+    ]
+    ids = assign_ids(names)
+    assert ids == assign_ids(names[::-1])[::-1] and len(set(ids)) == len(ids)
+    assert all(id_problem(text) is None and "~" in text for text in ids)
+    assert assign_ids(names[:1])[0].startswith("n" * 234 + "~")  # the same without neighbours but for the suffix
+    assert ids[2:] == [assign_ids([name])[0] for name in names[2:]]
 
 
 plain_names = st.lists(st.text(st.sampled_from("aAb.%é\n\\ "), min_size=1, max_size=5), min_size=1, max_size=3).map(

@@ -18,7 +18,8 @@ from small_runs import write_run
 from lsap_jax.cli import main
 from lsap_jax.editing import edit_run as module
 from lsap_jax.editing.direction import Direction
-from lsap_jax.editing.edit_run import animation, edit_run, read_edit, strip
+from lsap_jax.editing.edit_record import read_edit
+from lsap_jax.editing.edit_run import animation, edit_run, strip
 from lsap_jax.editing.random import random_direction
 from lsap_jax.editing.series import along, file_name, mixed, towards
 from lsap_jax.errors import LsapError

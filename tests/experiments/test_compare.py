@@ -19,6 +19,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison import runs
 from lsap_jax.experiments.comparison.plan import Plan, label, make_plans
 from lsap_jax.runs.saving import Progress
+from lsap_jax.storage.checked_json import sealed
 from lsap_jax.storage.results import read_manifest
 from lsap_jax.testing import tiny_generator, tiny_images
 
@@ -272,7 +273,7 @@ def test_the_stopwatch_counts_steps_without_their_first_chunk(tmp_path, monkeypa
     kept = runs.read_times(tmp_path)["z"]
     assert (kept.images, kept.seconds) == (8, 23.0)
     assert runs.Times().per_image is None and runs.Times().stepping_per_image is None
-    (tmp_path / "times.json").write_text('{"presets": {"z": {"odd": 1}}}')
+    (tmp_path / "times.json").write_bytes(sealed({"presets": {"z": {"odd": 1}}}))
     with pytest.raises(LsapError, match="is damaged; delete it"):
         runs.read_times(tmp_path)
 

@@ -40,6 +40,7 @@ from lsap_jax.report.quality.write import write_quality
 from lsap_jax.runs.evaluation import evaluate, genuine_nscd
 from lsap_jax.spaces import parse_space
 from lsap_jax.spaces.feature import own_feature
+from lsap_jax.storage.checked_json import sealed
 from lsap_jax.testing import tiny_generator
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening")
@@ -343,8 +344,8 @@ def work(tmp_path_factory, classifier):
     presets, targets = {"z+": "zplus", "w+": "wplus"}, np.zeros((3, 16, 16, 3), np.uint8)
     for space, name in presets.items():
         write_run(folder / "runs" / name, G, folder / "g.safetensors", space, ("0", "1", "2"), targets)
-    record = {"format": "lsap_jax comparison 1", "presets": [{"preset": p, "folder": f} for p, f in presets.items()]}
-    (folder / "runs" / "comparison.json").write_text(json.dumps(record))
+    record = {"format": "lsap_jax comparison 2", "presets": [{"preset": p, "folder": f} for p, f in presets.items()]}
+    (folder / "runs" / "comparison.json").write_bytes(sealed(record))
     (folder / "images").mkdir()
     (folder / "images" / "0.png").write_bytes(b"")
     save_directions(folder / "d.safetensors", directions(G))
@@ -427,11 +428,11 @@ def test_what_cannot_be_measured_is_refused(work, capsys, tmp_path):
 
 
 def test_a_damaged_folder_is_refused(work, tmp_path):
-    for text, message in (("{", "is damaged"), ('{"format": "x"}', "is not of format")):
+    for text, message in (("{", "is damaged"), ('{"format": "x"}', "format is 'x', this version reads")):
         (tmp_path / "quality.json").write_text(text)
         with pytest.raises(LsapError, match=message):
             write_quality(tmp_path)
-    with pytest.raises(LsapError, match="cannot be read"):
+    with pytest.raises(LsapError, match="has no quality.json"):
         read_quality(tmp_path / "nowhere")
     (tmp_path / "m.npz").write_bytes(b"no archive")
     with pytest.raises(LsapError, match="delete it and run"):

@@ -17,6 +17,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.pixels import to_float, to_uint8
 from lsap_jax.refinement.methods import find_method, make_refiner
 from lsap_jax.rendering.refinement import from_arrays, take
+from lsap_jax.storage.metrics_table import write_table
 from lsap_jax.storage.results import read_arrays, read_code, read_failures, read_image, read_manifest, read_run
 from lsap_jax.testing import ColourRefiner, tiny_generator, tiny_images
 
@@ -201,7 +202,7 @@ def test_what_is_done_with_a_run_is_done_with_a_refined_one(work, tmp_path, caps
     before = (work / "refined" / "metrics.csv").read_text()
     assert main(["evaluate", folder]) == 0 and main(["report", folder]) == 0
     after = (work / "refined" / "metrics.csv").read_text()
-    (work / "refined" / "metrics.csv").write_text(before)
+    write_table(work / "refined", before.encode())
     with_nscd = {row["id"]: row for row in csv.DictReader(after.splitlines())}
     for row in csv.DictReader(before.splitlines()):
         assert with_nscd[row["id"]]["mse"] == row["mse"] and float(with_nscd[row["id"]]["nscd"]) > 0

@@ -13,7 +13,7 @@ from small_runs import write_run
 
 import lsap_jax
 from lsap_jax.cli import main
-from lsap_jax.editing.edit_run import read_edit
+from lsap_jax.editing.edit_record import read_edit
 from lsap_jax.errors import LsapError
 from lsap_jax.metrics import distortion
 from lsap_jax.pixels import to_uint8
@@ -24,6 +24,7 @@ from lsap_jax.rendering.render import render, renderer, space_of, synthesise
 from lsap_jax.rendering.transforms import ScaleShift, Transform
 from lsap_jax.spaces import parse_space
 from lsap_jax.spaces.feature import own_feature
+from lsap_jax.storage.checked_json import sealed
 from lsap_jax.storage.results import read_arrays, read_manifest, read_run
 from lsap_jax.testing import tiny_generator
 
@@ -298,7 +299,9 @@ def test_edits_of_a_refined_run_are_refined(refined_run, tmp_path, capsys):
     assert "all match" in capsys.readouterr().out
     other = tmp_path / "run"
     subprocess.run(["cp", "-r", run, other], check=True)
-    (other / "run.json").write_text((run / "run.json").read_text().replace('"made"', '"otherwise"'))
+    record = read_run(run)
+    record["refinement"]["method"] = "otherwise"
+    (other / "run.json").write_bytes(sealed(record))
     words = ("--direction=random:0", "--strengths=0,1.5", "--generator", refined_run / "g.safetensors")
     assert command("edit", other, *words, "--out", out) == 2
     assert "(run.refinement.method was 'made', is 'otherwise')" in capsys.readouterr().err

@@ -17,7 +17,8 @@ from lsap_jax.report.comparison import charts, picture
 from lsap_jax.report.comparison.sections import differences
 from lsap_jax.report.comparison.write import write_comparison
 from lsap_jax.report.page import escape
-from lsap_jax.storage.file_bytes import metrics_csv
+from lsap_jax.storage.checked_json import sealed
+from lsap_jax.storage.metrics_table import metrics_csv, write_table
 from lsap_jax.storage.results import read_manifest
 from lsap_jax.storage.run_folder import RunFolder
 from lsap_jax.testing import tiny_images
@@ -63,7 +64,7 @@ def fake_comparison(out: Path, presets: dict[str, float], count: int = 6, missin
                     targets=targets[i],
                     curves={"mse": mse * (1 + np.exp(-np.arange(20) / 5)), "loss": np.ones(20)},
                     metrics={"mse": mse, "psnr": 10 * np.log10(4 / mse), "lpips_vgg": 3 * mse},
-                    input_sha256=str(i) * 64,
+                    input_sha256=f"{i:064}",
                 )
             folder.finish()
     settings = load_config("compare", {"presets": tuple(presets), **config}).to_dict()
@@ -71,7 +72,7 @@ def fake_comparison(out: Path, presets: dict[str, float], count: int = 6, missin
         "format": runs.LAYOUT.format, "config": settings, "ids": ids, "generator": RUN["generator"], "versions": {},
         "presets": [{"preset": preset, "folder": f"run{i}"} for i, preset in enumerate(presets)],
     }  # fmt: skip
-    (out / "comparison.json").write_bytes(runs.json_bytes(record))
+    (out / "comparison.json").write_bytes(sealed(record))
     return out
 
 
@@ -120,9 +121,9 @@ def test_added_metrics_are_compared_and_described(tmp_path):
     for folder in ("run0", "run1"):
         manifest = read_manifest(out / folder)
         added = {id: {**one["metrics"], "ssim01": 0.5, "nscd": 0.1, "nscd_00": 0.2} for id, one in manifest.items()}
-        (out / folder / "metrics.csv").write_bytes(metrics_csv(added))
+        write_table(out / folder, metrics_csv(added))
         described = {"metrics": {"ssim01": {"formula": "as published", "network": None}}}
-        (out / folder / "evaluation.json").write_text(json.dumps(described))
+        (out / folder / "evaluation.json").write_bytes(sealed(described))
     comparison = write_comparison(out)
     assert comparison.metrics == ("mse", "psnr", "ssim01", "lpips_vgg", "nscd") and comparison.distance == "lpips_vgg"
     assert tables.best(comparison, "ssim01") == {"f/z+", "bdinvert"} and tables.best(comparison, "nscd") == set()
@@ -147,7 +148,8 @@ def test_published_numbers_stand_beside_ours(tmp_path):
     out = fake_comparison(tmp_path, {"f/z+": 0.1, "bdinvert": 0.2})
     record = json.loads((out / "comparison.json").read_text())
     record["config"]["published"] = published
-    (out / "comparison.json").write_text(json.dumps(record))
+    del record["check"]
+    (out / "comparison.json").write_bytes(sealed(record))
     comparison = write_comparison(out)
     text = (out / "report.html").read_text()
     ours = comparison.intervals["f/z+", "mse"].mean

@@ -17,7 +17,7 @@ from lsap_jax.models.perceptual import from_discriminator
 from lsap_jax.pixels import to_float, to_uint8
 from lsap_jax.runs.evaluation import compare_sets, describe_metrics, evaluate_run, genuine_nscd
 from lsap_jax.spaces import parse_space
-from lsap_jax.storage.metrics_table import read_metrics_table
+from lsap_jax.storage.metrics_table import read_metrics_table, write_table
 from lsap_jax.testing import tiny_generator, tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening")
@@ -120,7 +120,7 @@ def test_columns_of_others_stay_but_for_cells_that_hold_no_number(tmp_path):
     G = tiny_generator(discriminator=False)
     G.save(tmp_path / "g.safetensors")
     run = write_run(tmp_path / "run", G, tmp_path / "g.safetensors", "z", ("a", "b"))
-    (run / "metrics.csv").write_text("id,mse,score\na,7,n/a\nb,7,2.5\n")
+    write_table(run, b"id,mse,score\na,7,n/a\nb,7,2.5\n")
     evaluate_run(G, run, sets=False)
     table = read_metrics_table(run)
     assert "score" not in table["a"] and table["b"]["score"] == 2.5

@@ -1,6 +1,5 @@
 """The processor of a run: read, recorded, taken over by a resume, and named where another one goes on."""
 
-import json
 import os
 
 import numpy as np
@@ -11,6 +10,7 @@ from lsap_jax.data import from_arrays
 from lsap_jax.runs import processor as module
 from lsap_jax.runs.processor import adopt_threads, difference, processor
 from lsap_jax.runs.run import run
+from lsap_jax.storage.checked_json import sealed
 from lsap_jax.storage.results import read_run
 from lsap_jax.testing import tiny_generator, tiny_images
 
@@ -67,6 +67,12 @@ def test_a_resume_takes_over_the_threads_unless_they_are_set(monkeypatch):
     assert os.environ["NPROC"] == str(here + 2)
 
 
+def test_flags_that_decide_bits_are_part_of_it():
+    flags = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false --xla_force_host_platform_device_count=2"}
+    assert processor(flags)["flags"] == ["--xla_cpu_use_fusion_emitters=false"]
+    assert difference(processor({}), processor(flags)).startswith("flags [] then, ['--xla")
+
+
 def test_runs_record_it_and_another_one_is_named(tmp_path):
     G, images, config = tiny_generator(discriminator=False), tiny_images(3), load_config("z", {"steps": 1})
     config.batch_size = 2
@@ -74,7 +80,7 @@ def test_runs_record_it_and_another_one_is_named(tmp_path):
     record = read_run(tmp_path / "run")
     assert record["processor"] == processor()
     record["processor"] |= {"threads": 99}
-    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    (tmp_path / "run" / "run.json").write_bytes(sealed(record))
     more = source(images, ("a", "b", "c"))
     with pytest.warns(UserWarning, match=r"was begun on another processor \(threads 99 then, \d+ now\)"):
         run(G, more, config, tmp_path / "run", generator_name="g")
@@ -84,4 +90,4 @@ def test_runs_record_it_and_another_one_is_named(tmp_path):
 
 def test_folders_that_record_none_say_nothing():
     assert difference({}, processor()) == "" and difference(processor(), processor()) == ""
-    assert np.char.count(difference({"threads": 1}, processor()), "then") == 3
+    assert np.char.count(difference({"threads": 1}, processor()), "then") == 4

@@ -17,6 +17,8 @@ from lsap_jax.errors import LsapError
 from lsap_jax.storage import store as stores
 from lsap_jax.storage import transfer
 from lsap_jax.storage.atomic import write_files as write_bytes
+from lsap_jax.storage.checked_json import sealed
+from lsap_jax.storage.metrics_table import write_table
 from lsap_jax.storage.results import read_failures, read_manifest
 from lsap_jax.storage.run_folder import RunFolder
 from lsap_jax.storage.store import open_place, open_store
@@ -44,8 +46,8 @@ def originals(tmp_path_factory) -> Path:
     do_run(folder / "run", IDS[::-1])
     table = (folder / "run/metrics.csv").read_text().splitlines()
     added = [f"{line},{'nscd' if i == 0 else 0.1 * i}" for i, line in enumerate(table)]
-    (folder / "run/metrics.csv").write_text("\n".join(added) + "\n")
-    (folder / "run/evaluation.json").write_text('{"images": 7}\n')
+    write_table(folder / "run", ("\n".join(added) + "\n").encode())
+    (folder / "run/evaluation.json").write_bytes(sealed({"images": 7}))
     write_store(folder / "run", str(folder / "s"))
     return folder
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -29,10 +28,13 @@ from lsap_jax.runs.saving import Progress
 from lsap_jax.runs.work import Summary
 from lsap_jax.spaces.statistics import Report, with_statistics
 from lsap_jax.storage import atomic, matching
+from lsap_jax.storage.checked_json import sealed
+from lsap_jax.storage.inside import inside
 from lsap_jax.storage.results import Record, read_failures, read_manifest, read_run
 from lsap_jax.storage.run_folder import RUNS
 
-LAYOUT = matching.Layout("comparison.json", "lsap_jax comparison 1", "comparison")
+LAYOUT = matching.Layout("comparison.json", "lsap_jax comparison 2", "comparison")
+FIELDS: matching.Fields = {"presets": list, "presets.*.preset": str, "presets.*.folder": str}
 ABOUT = {
     "images": "finished in the sessions that were timed",
     "seconds": "until the last of these images was saved; compilation, loading and saving included",
@@ -96,16 +98,20 @@ def write_record(out: Path, record: Record) -> None:
     """Writes comparison.json: at the first start, and again when all runs are over, since only then it is true of a
     comparison that was extended.
     """
-    atomic.write_files({out / "comparison.json": json_bytes(record)})
+    atomic.write_files({out / LAYOUT.file: sealed(record)})
 
 
 def read_comparison(out: Path) -> Record:
     """Contents of comparison.json.
 
     Raises:
-        LsapError: it is not the folder of a comparison, or one of another version.
+        LsapError: it is not the folder of a comparison, or a later version's, or names a run outside the folder.
     """
-    return matching.read_record(out, LAYOUT)
+    record = matching.read_record(out, LAYOUT)
+    matching.check_fields(out / LAYOUT.file, record, FIELDS)
+    for one in record["presets"]:
+        inside(out, one["folder"])
+    return record
 
 
 def run_preset(
@@ -219,10 +225,11 @@ def read_times(out: Path) -> dict[str, Times]:
     Raises:
         LsapError: the file is damaged.
     """
-    if not (out / "times.json").exists():
+    record = matching.read_beside(out, "times.json", LAYOUT)
+    if record is None:
         return {}
     try:
-        return {preset: Times(**values) for preset, values in _read_json(out / "times.json")["presets"].items()}
+        return {preset: Times(**values) for preset, values in record["presets"].items()}
     except (TypeError, KeyError, AttributeError):
         raise LsapError(
             f"{out / 'times.json'}: is damaged; delete it and go on without the times measured so far"
@@ -232,23 +239,7 @@ def read_times(out: Path) -> dict[str, Times]:
 def write_times(out: Path, times: dict[str, Times]) -> None:
     """Writes times.json."""
     presets = {preset: asdict(one) for preset, one in times.items()}
-    atomic.write_files({out / "times.json": json_bytes({"about": ABOUT, "presets": presets})})
-
-
-def json_bytes(value: Any) -> bytes:
-    """Indented JSON in ASCII; NaN is refused, since JSON does not have it."""
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise LsapError(f"{path}: is not there") from None
-    except OSError as error:
-        raise atomic.explained(error, path) from error
-    except ValueError:
-        raise LsapError(f"{path}: is damaged; restore it or delete it") from None
+    atomic.write_files({out / "times.json": sealed({"about": ABOUT, "presets": presets})})
 
 
 def _settings(config: Record) -> Record:

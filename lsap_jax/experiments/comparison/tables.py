@@ -1,6 +1,5 @@
 """The numbers of a comparison: read from its run folders, summarised and tested."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -11,16 +10,22 @@ from typing import Any
 import numpy as np
 
 from lsap_jax.errors import LsapError
-from lsap_jax.experiments.comparison.runs import Times, read_comparison, read_times
+from lsap_jax.experiments.comparison.runs import LAYOUT, Times, read_comparison, read_times
 from lsap_jax.metrics.significance import Interval, NonInferiority, bootstrap_interval, non_inferiority
+from lsap_jax.storage.matching import Fields, check_fields
 from lsap_jax.storage.metrics_table import read_metrics_table
-from lsap_jax.storage.results import Record, mapping, read_failures, read_manifest, read_run
+from lsap_jax.storage.results import Record, mapping, read_evaluation, read_failures, read_manifest, read_run
 
 FIRST = ("mse", "psnr", "ssim", "ssim01")
 HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "ssim01", "ms_ssim", "identity"})
 NEITHER_IS_BETTER = frozenset({"nscd"})  # below the level of genuine samples, codes have collapsed towards the mean
 LAYER = re.compile(r"nscd_\d+")  # columns that a table of presets has no room for
 MARGINS = ("absolute", "relative")
+FIELDS: Fields = {  # of comparison.json
+    **{"ids": list, "ids.*": str, "config": dict, "config.grid": int, "config.test": dict},
+    **{"config.test.candidate": str, "config.test.baseline": str, "config.test.level": float},
+    **{f"config.test.{margin}": (int, float) for margin in MARGINS},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +101,7 @@ def read_all(out: Path) -> Comparison:
         LsapError: not a comparison, a run is missing or damaged, or an id stands for different images in two runs.
     """
     record = read_comparison(out)
+    check_fields(out / LAYOUT.file, record, FIELDS)
     ids, times = tuple(record["ids"]), read_times(out)
     entries = tuple(_entry(out, one["preset"], one["folder"], ids, times) for one in record["presets"])
     some = [entry for entry in entries if entry.manifest]
@@ -158,18 +164,10 @@ def _entry(out: Path, preset: str, folder: str, ids: Sequence[str], times: Mappi
         run=run,
         metrics={id: {**added.get(id, {}), **manifest[id]["metrics"]} for id in ids if id in manifest},
         manifest={id: manifest[id] for id in ids if id in manifest},
-        described={**_descriptions(out / folder), **mapping(run.get("metrics"))},
+        described={**mapping(read_evaluation(out / folder).get("metrics")), **mapping(run.get("metrics"))},
         failed=tuple(id for id in ids if id in failures),
         times=times.get(preset),
     )
-
-
-def _descriptions(folder: Path) -> Mapping[str, Mapping[str, Any]]:
-    """What the added metrics are, from evaluation.json; without it they are shown all the same."""
-    try:
-        return mapping(mapping(json.loads((folder / "evaluation.json").read_bytes())).get("metrics"))
-    except (OSError, ValueError):
-        return {}
 
 
 def _values(entry: Entry, metric: str, ids: Sequence[str]) -> np.ndarray:

@@ -5,8 +5,6 @@ measures/NAME.npz     measure -> [D, S, N], pictures of a few images, and the ke
 measures/genuine.npz  logits of the generator's own samples
 """
 
-import json
-import zipfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,11 +13,22 @@ import numpy as np
 
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
-from lsap_jax.storage.file_bytes import arrays_from_npz, npz_bytes
+from lsap_jax.storage.checked_json import sealed
+from lsap_jax.storage.file_bytes import npz_bytes
+from lsap_jax.storage.inside import read_inside
+from lsap_jax.storage.matching import Fields, Layout, check_fields, read_record
+from lsap_jax.storage.parts import decoded
 from lsap_jax.storage.results import Record
 
-FORMAT = "lsap_jax edit quality 2"
-RECORD = "quality.json"
+LAYOUT = Layout("quality.json", "lsap_jax edit quality 3", "edit quality", oldest=2, sealed=3)
+RECORD = LAYOUT.file
+FIELDS: Fields = {
+    **{"config": dict, "config.strengths": list, "config.strengths.*": (int, float), "config.levels": list},
+    **{"config.levels.*": (int, float), "config.toggle": bool, "config.shown": int, "ids": list, "ids.*": str},
+    **{"entries": list, "entries.*.name": str, "entries.*.space": str, "entries.*.file": str, "entries.*.key": str},
+    **{"entries.*.directions": list, "entries.*.directions.*.direction": str, "generator.name": str},
+    **{"generator.img_resolution": int, "unfinished": dict, "genuine": dict},
+}
 GENUINE = "measures/genuine.npz"  # cannot collide: the names of entries end with their variant
 
 
@@ -37,29 +46,31 @@ def read_quality(out: str | Path) -> Record:
     """Contents of quality.json.
 
     Raises:
-        LsapError: the file is missing, damaged, or not of this format.
+        LsapError: the file is missing, damaged, or of another format.
     """
-    file = Path(out) / RECORD
-    try:
-        record = json.loads(file.read_bytes())
-    except OSError as error:
-        raise LsapError(f"{file}: cannot be read ({error.strerror}); is this a folder of edit-quality?") from None
-    except ValueError:
-        raise LsapError(f"{file}: is damaged; run its `lsap-jax edit-quality` command again") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        remedy = "run its `lsap-jax edit-quality` command again"
-        raise LsapError(f"{file}: is not of format {FORMAT!r}; {remedy}, or choose another folder")
+    record = read_record(out, LAYOUT)
+    check_fields(Path(out) / RECORD, record, FIELDS)
     return record
+
+
+def write_quality(out: Path, record: Record) -> Record:
+    """Writes quality.json, with the SHA-256 of the files of measures that it names; returns what it holds."""
+    digests = [atomic.sha256(read_inside(out, entry["file"])) for entry in record["entries"]]
+    entries = [{**entry, "sha256": one} for entry, one in zip(record["entries"], digests, strict=True)]
+    written = {"format": LAYOUT.format, **record, "entries": entries}
+    atomic.write_files({out / RECORD: sealed(written)})
+    return written
 
 
 def read_measures(out: str | Path, entry: Record) -> dict[str, np.ndarray]:
     """Measure -> [D, S, N] of an entry of quality.json, and "pictures".
 
     Raises:
-        LsapError: the file is missing or damaged, or was measured again after quality.json was written.
+        LsapError: the file is missing or damaged, lies elsewhere, or was measured again after quality.json was written.
     """
-    arrays, key = _read(file := Path(out) / entry["file"])
-    if key != entry["key"]:
+    arrays, key, sha256 = _read(Path(out), entry["file"])
+    if key != entry["key"] or sha256 != entry.get("sha256", sha256):  # before format 3 there was no digest
+        file = Path(out) / entry["file"]
         raise LsapError(f"{file}: was not measured as {RECORD} says; run the `lsap-jax edit-quality` command again")
     return arrays
 
@@ -67,7 +78,7 @@ def read_measures(out: str | Path, entry: Record) -> dict[str, np.ndarray]:
 def kept_measures(file: Path, key: str) -> dict[str, np.ndarray] | None:
     """What is measured already: the file's arrays if they have this key."""
     try:
-        arrays, found = _read(file)
+        arrays, found, _ = _read(file.parent, file.name)
     except LsapError:
         return None
     return arrays if found == key else None
@@ -78,12 +89,13 @@ def write_measures(file: Path, arrays: Mapping[str, np.ndarray], key: str) -> No
     atomic.write_files({file: npz_bytes({**arrays, "key": np.frombuffer(bytes.fromhex(key), np.uint8)})})
 
 
-def _read(file: Path) -> tuple[dict[str, np.ndarray], str]:
-    """Arrays and key of a file of `write_measures`; LsapError if it is missing, damaged or something else."""
+def _read(folder: Path, name: str) -> tuple[dict[str, np.ndarray], str, str]:
+    """Arrays, key and SHA-256 of a file of `write_measures`; LsapError if it is missing, damaged or something else."""
+    file = folder / name
     try:
-        arrays = arrays_from_npz(file.read_bytes())
-        return arrays, arrays.pop("key").tobytes().hex()
+        arrays = decoded("codes", data := read_inside(folder, name))
+        return arrays, arrays.pop("key").tobytes().hex(), atomic.sha256(data)
     except KeyError:
         raise LsapError(f"{file}: holds no measures; delete it and run the command again") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         raise LsapError(f"{file}: cannot be read ({error}); delete it and run the command again") from None

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from lsap_jax.configuration import recorded
 from lsap_jax.editing.direction import Direction, described
 from lsap_jax.editing.named import find
 from lsap_jax.editing.series import file_name
 from lsap_jax.errors import LsapError
-from lsap_jax.experiments.edit_quality.folder import FORMAT, GENUINE, RECORD, kept_measures, write_measures
+from lsap_jax.experiments.edit_quality.folder import GENUINE, kept_measures, write_measures, write_quality
 from lsap_jax.experiments.edit_quality.quality import (
     PUBLISHED_SPACES,
     Judges,
@@ -29,7 +30,7 @@ from lsap_jax.rendering.render import space_of
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.statistics import Report, with_statistics
 from lsap_jax.storage import atomic
-from lsap_jax.storage.results import Record, read_code, read_image, read_manifest, read_run
+from lsap_jax.storage.results import Record, mapping, read_code, read_image, read_manifest, read_run
 
 FORMULAS = 1  # raised whenever a measure comes out otherwise than before
 VARIANTS = ("fair", "published")
@@ -70,7 +71,7 @@ def open_runs(folders: Sequence[tuple[str, Path]], generator: Callable[[Path, Re
     generators: dict[str, Generator] = {}
     for name, folder in folders:
         record = read_run(folder)
-        key = json.dumps([record.get("generator"), record.get("config", {}).get("init")], sort_keys=True)
+        key = json.dumps([record.get("generator"), mapping(record.get("config")).get("init")], sort_keys=True)
         if key not in generators:
             generators[key] = generator(folder, record)
         run = Run(name=name, folder=folder, G=generators[key], record=record, manifest=read_manifest(folder))
@@ -174,7 +175,6 @@ def measure_runs(
             continue
         write_measures(file, arrays, entry["key"])
     record = {
-        "format": FORMAT,
         "config": dict(settings),
         "entries": entries,
         "ids": ids,
@@ -183,8 +183,7 @@ def measure_runs(
         "genuine": _genuine(out, runs[0]),
         **judged,
     }
-    atomic.write_files({out / RECORD: (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()})
-    return record
+    return write_quality(out, record)
 
 
 def variants_of(run: Run, variants: Sequence[str]) -> list[str]:
@@ -218,7 +217,7 @@ def _entry(run: Run, variant: str, directions: Sequence[Direction]) -> Record:
         **({"truncation": truncation} if variant == "published" else {}),
         "run": run.name,
         "space": run.space.name,
-        "prior": float(run.record["config"]["loss"].get("pn", 0)) > 0,
+        "prior": recorded(run.record["config"]).loss.pn > 0,
         "directions": [described(d) for d in directions],
         "file": f"measures/{file_name(run.name)}.{variant}.npz",
     }
