@@ -31,12 +31,14 @@ def tiny_generator(
     img_channels: int = 3,
     architecture: Literal["skip", "resnet", "orig"] = "skip",
     family: Literal["stylegan1", "stylegan2"] = "stylegan2",
+    classes: int = 0,
 ) -> Generator:
     """A StyleGAN of 8 channels with z = w = 16 and two mapping layers, untrained but with noise and a w_avg that
     matter.
 
     Args:
         basecode: with an encoder for base resolution `img_resolution` / 8, at least 4.
+        classes: of a conditional generator; 0 is none.
     """
     rng = np.random.default_rng(seed)
     channels = (8,) * (img_resolution.bit_length() - 2)
@@ -49,12 +51,20 @@ def tiny_generator(
         layer_features=16,
         mapping_layers=2,
         img_channels=img_channels,
+        c_dim=classes,
+        embed_features=8 if classes else 0,
         **own,
     )
     params = random_leaves(generator_shapes(config), rng, 1 / config.mapping_lr_multiplier)
     parts: dict[str, Any] = {}
     if discriminator:
-        shape = critic.DiscriminatorConfig(img_resolution=img_resolution, channels=channels, img_channels=img_channels)
+        shape = critic.DiscriminatorConfig(
+            img_resolution=img_resolution,
+            channels=channels,
+            img_channels=img_channels,
+            c_dim=classes,
+            cmap_dim=8 if classes else 0,
+        )
         parts["discriminator"] = Discriminator(config=shape, params=random_leaves(discriminator_shapes(shape), rng))
     if basecode:
         size = encoder.BasecodeConfig(

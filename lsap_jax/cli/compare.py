@@ -1,6 +1,7 @@
 """Several latent spaces on the same images, with tables, tests and pictures as in the papers.
 
 usage: lsap-jax compare IMAGES ... --generator G --out DIR [--config compare|compare_table1|FILE] [--presets z,f/z+]
+                        [--class K|FILE.csv]
 
 IMAGES and G are those of `lsap-jax invert`; a preset is one of its spaces or configurations. DIR gets a run folder per
 preset, comparison.csv (means with 95 % intervals, seconds per image), per_image.csv, tests.csv (is one preset not
@@ -19,6 +20,7 @@ from absl.flags import FlagValues
 
 from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK
 from lsap_jax.cli.arguments import Arguments, configuration, new_flags, number, text
+from lsap_jax.cli.classes import EACH, chosen_classes, class_flag
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from lsap_jax.data import Source
     from lsap_jax.experiments.comparison.plan import Plan
     from lsap_jax.models.generator import Generator
+    from lsap_jax.runs.classes import Labels
 
 
 def flags() -> FlagValues:
@@ -39,6 +42,7 @@ def flags() -> FlagValues:
     number(values, "seed", "short for --config.seed")
     text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote, for every preset")
     text(values, "basecode", "base-code encoder to use instead of the generator's own, for every preset")
+    class_flag(values, EACH.format("image"))
     text(values, "pnorm", "BDInvert's folder pnorm/NAME, to use instead of the generator's own statistics of P_N")
     return values
 
@@ -49,14 +53,19 @@ def run(args: Arguments) -> int:
     config = choose_config(args)
     from lsap_jax.cli.runs import images_of
     from lsap_jax.experiments.comparison.plan import check_plans, fill_batches, make_plans
+    from lsap_jax.models.classes import no_class
     from lsap_jax.models.generator_file import load_generator
+    from lsap_jax.runs.classes import used_for
 
     plans = make_plans(config)
     G = load_generator(name)
     source = images_of(args, G, plans[0].config.fit, plans[0].config.align)
     fill_batches(plans, len(source))
-    check_plans(plans, G)
-    return compare(G, source, config, plans, out, generator_name=name)
+    classes = chosen_classes(args, G, source.ids)
+    if G.c_dim and classes is None:
+        raise no_class(G.c_dim, "comparison")
+    check_plans(plans, used_for(G, classes))
+    return compare(G, source, config, plans, out, generator_name=name, classes=classes)
 
 
 def choose_config(args: Arguments) -> "ConfigDict":
@@ -70,7 +79,14 @@ def choose_config(args: Arguments) -> "ConfigDict":
 
 
 def compare(
-    G: "Generator", source: "Source", config: "ConfigDict", plans: "Sequence[Plan]", out: Path, *, generator_name: str
+    G: "Generator",
+    source: "Source",
+    config: "ConfigDict",
+    plans: "Sequence[Plan]",
+    out: Path,
+    *,
+    generator_name: str,
+    classes: "Labels | None" = None,
 ) -> int:
     """Runs every preset with progress, writes tables and page, prints the table; returns the exit status."""
     from lsap_jax.cli.computing import print_failures
@@ -99,6 +115,7 @@ def compare(
                         evaluate=config.evaluate,
                         progress=progress,
                         statistics=statistics_counter(),
+                        classes=classes,
                     )
                 if summary.done and summary.skipped == summary.done:
                     print("finished earlier", flush=True)

@@ -113,10 +113,14 @@ def save(args: Arguments, G: "Generator", facts: dict[str, Any], target: Path) -
     print(written(target, G.save(target)))
     if not args.flags.grid:
         return 0
+    import numpy as np
+
+    from lsap_jax.models.classes import labels_from
     from lsap_jax.rendering.samples import draw
     from lsap_jax.storage.pictures import grid, save_png
 
     number_of = 16 if G.img_resolution <= 256 else 4
-    images = draw(G, list(range(number_of)), GRID_PSI, batch_size=4)
+    c = labels_from(G.c_dim, np.arange(number_of) % G.c_dim, number_of) if G.c_dim else None  # classes in turn
+    images = draw(G, list(range(number_of)), GRID_PSI, 4, c)
     print(row("samples", str(save_png(target.with_suffix(".samples.png"), grid(images)))))
     return 0

@@ -1,6 +1,6 @@
 """Images to latent codes by one pass of an encoder.
 
-usage: lsap-jax encode IMAGES ... --generator G --out DIR [--encoder FILE] [--refine METHOD] [--align]
+usage: lsap-jax encode IMAGES ... --generator G --out DIR [--encoder FILE] [--refine METHOD] [--align] [--class K]
 
 IMAGES and G are as in `lsap-jax invert`, and DIR becomes a run folder as there. The encoder is the one that comes with
 G, or the one in FILE: a converted file or an original checkpoint. No step is taken; `lsap-jax invert --init DIR`, or
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, configuration, literal, new_flags, number, switch, text
+from lsap_jax.cli.classes import EACH, class_flag
 from lsap_jax.cli.computing import AUTO, engine_flags, refine_flag
 from lsap_jax.cli.invert import embed, named_encoder
 
@@ -36,6 +37,7 @@ def flags() -> FlagValues:
     number(values, "seed", "short for --config.seed")
     text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote, to measure with")
     switch(values, "align", "short for --config.align: cut each picture to its face, as `lsap-jax align` does")
+    class_flag(values, EACH.format("image"))
     engine_flags(values)
     return values
 

@@ -7,9 +7,10 @@ weights that `lsap-jax convert` wrote (vgg, alex, squeeze). Beside NSCD it print
 generator: codes below it have collapsed towards the mean, which is not better. The set of reconstructions is compared
 with the set of targets by KID, and with --inception (converted Inception weights) by FID. --ppl measures the
 generator's perceptual path length in Z and W. `lsap-jax report RUN` then shows the new columns. Run it again after a
-run was resumed.
+run was resumed. Images of a conditional generator are compared with samples of their class.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,11 @@ def run(args: Arguments) -> int:
     values = args.flags
     network = load(values.inception, "inception") if values.inception else None
     distances = [load(name, "lpips") for name in (values.perceptual or "").split(",") if name]
-    G = with_shown_statistics(generator_of(Path(folder), read_run(folder), values.generator))
+    G = generator_of(Path(folder), read_run(folder), values.generator)
+    if G.c_dim and G.labels is None:
+        print(f"{folder}: no class was given for its images, so NSCD and KID are left out", file=sys.stderr)
+    else:
+        G = with_shown_statistics(G)
     options = {"ppl": values.ppl, "ppl_crop": values.ppl_crop}
     print(summary(folder, evaluate_run(G, Path(folder), distances, network, values.batch_size, **options)))
     return 0
@@ -56,7 +61,8 @@ def summary(folder: str, record: dict[str, Any]) -> str:
         marked = "   (also minimised)" if record["metrics"].get(name, {}).get("also_loss") else ""
         lines.append(f"  {name:24} {value:10.4g}{beside}{marked}")
     layers = [f"{value:.3g}" for name, value in record["means"].items() if name.startswith("nscd_")]
-    lines.append(f"  nscd by layer: {' '.join(layers)}")
+    if layers:
+        lines.append(f"  nscd by layer: {' '.join(layers)}")
     whole = record["set"]
     if "fid" in whole:
         lines.append(f"  fid {whole['fid']:.4g} {whole['fid_note']}".rstrip())

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, numbers, switch, text
+from lsap_jax.cli.classes import ONE, class_flag, of_class
 from lsap_jax.cli.progress import counter
 from lsap_jax.errors import LsapError
 
@@ -64,6 +65,7 @@ def flags() -> FlagValues:
     text(values, "strengths", "columns of the picture", "-3,-1.5,0,1.5,3")
     switch(values, "picture", "write FILE.png", True)
     number(values, "face", "seed of the sample in the picture, as in `lsap-jax generate`; 0 by default", 0, lower=0)
+    class_flag(values, ONE + ", of the samples of ganspace and interfacegan and of the picture")
     number(values, "batch_size", "images at a time", 16, lower=1)
     return values
 
@@ -74,6 +76,7 @@ def run(args: Arguments) -> int:
     from lsap_jax.editing.layers import layer_rows
     from lsap_jax.editing.listing import cosines, table
     from lsap_jax.editing.series import labels_of
+    from lsap_jax.models.classes import no_class
     from lsap_jax.models.generator_file import load_generator
     from lsap_jax.storage.weights_file import check_writable
 
@@ -87,7 +90,9 @@ def run(args: Arguments) -> int:
     labels_of("strengths", strengths)  # refused before the search
     spaces = parse_spaces(values.space)
     check_writable(out)
-    G = load_generator(args.required("generator"))
+    G = of_class(args, load_generator(args.required("generator")))
+    if G.c_dim and G.labels is None and values.picture:
+        raise no_class(G.c_dim, "the sample in the picture")
     if values.layers is not None:
         layer_rows(values.layers, G.num_ws)
     search = Search(

@@ -1,9 +1,10 @@
 """Samples of a generator, by seed.
 
-usage: lsap-jax generate --generator G --seeds 0-15 --out DIR [--truncation_psi X]
+usage: lsap-jax generate --generator G --seeds 0-15 --out DIR [--class K] [--truncation_psi X]
 
 z of seed s is `numpy.random.RandomState(s).randn(z_dim)`, as in NVlabs' generate.py, so that the same seed shows the
-same picture as there. Writes seedNNNN.png per seed and grid.png. A conditional generator is given the label zero.
+same picture as there. Writes seedNNNN.png per seed and grid.png. A conditional generator needs --class: a number for
+all pictures, as in generate.py, or FILE.csv of id,class with a line for each seed, whose id is its number.
 """
 
 import re
@@ -13,6 +14,7 @@ import numpy as np
 from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, new_flags, number, real, text
+from lsap_jax.cli.classes import EACH, chosen_classes, class_flag
 from lsap_jax.errors import LsapError
 
 MOST_SEEDS = 100_000
@@ -25,11 +27,13 @@ def flags() -> FlagValues:
     text(values, "seeds", "numbers and ranges, as in 0-15 or 1,5,10-20", "0-15")
     text(values, "out", "folder for the pictures")
     real(values, "truncation_psi", "1 is no truncation, 0 the mean face", 1.0)
+    class_flag(values, EACH.format("seed"))
     number(values, "batch_size", "images at a time", 8, lower=1)
     return values
 
 
 def run(args: Arguments) -> int:
+    from lsap_jax.models.classes import no_class
     from lsap_jax.models.generator_file import load_generator
     from lsap_jax.rendering.samples import draw
     from lsap_jax.storage.pictures import grid, save_png
@@ -38,11 +42,15 @@ def run(args: Arguments) -> int:
     args.only()
     out, seeds = Path(args.required("out")), parse_seeds(args.flags.seeds)
     G = load_generator(args.required("generator"))
+    labels = chosen_classes(args, G, [str(seed) for seed in seeds])
+    if G.c_dim and labels is None:
+        raise no_class(G.c_dim, "samples")
     kept: list[np.ndarray] = []
     size = args.flags.batch_size
     for start in range(0, len(seeds), size):
         some = seeds[start : start + size]
-        images = draw(G, some, args.flags.truncation_psi, size)
+        c = None if labels is None else np.stack([labels[str(seed)] for seed in some])
+        images = draw(G, some, args.flags.truncation_psi, size, c)
         for seed, image in zip(some, images, strict=True):
             save_png(out / f"seed{seed:04d}.png", image)
             if len(kept) < GRID_SEEDS:

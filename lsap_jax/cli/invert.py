@@ -1,17 +1,19 @@
 """Images to latent codes.
 
 usage: lsap-jax invert IMAGES ... --generator G --space f/z+ --out DIR [--config NAME|FILE] [--config.key=value ...]
-                       [--encoder FILE] [--refine METHOD] [--align] [--engine local|ray]
+                       [--encoder FILE] [--refine METHOD] [--align] [--engine local|ray] [--class K|FILE.csv]
 
 IMAGES is a folder (searched through), a glob, files, @FILE (a list of them), or tfds:NAME/SPLIT. G is a bundled name, a
 converted file, or an official checkpoint. DIR gets codes, pictures, curves, metrics.csv and report.html. Run the same
-command again to finish an interrupted run.
+command again to finish an interrupted run. A conditional generator needs the class of the images: in z spaces always,
+in others for random starts, means of the class, and what compares with samples.
 
 Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C, 143
 after SIGTERM, which saves the batch under way when its chunk of steps is over.
 """
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ import numpy as np
 from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, choice, configuration, literal, new_flags, number, switch, text
+from lsap_jax.cli.classes import EACH, chosen_classes, class_flag
 from lsap_jax.cli.computing import (
     AUTO,
     choose_engine,
@@ -61,6 +64,7 @@ def flags() -> FlagValues:
     )
     number(values, "seed", "short for --config.seed")
     switch(values, "align", "short for --config.align: cut each picture to its face, as `lsap-jax align` does")
+    class_flag(values, EACH.format("image"))
     engine_flags(values)
     text(
         values,
@@ -99,17 +103,20 @@ def embed(args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None")
     engine, shard, method = choose_engine(args), choose_shard(args), choose_method(args)
     from lsap_jax.cli.runs import attached, images_of, prepared
     from lsap_jax.models.generator_file import load_generator
+    from lsap_jax.runs.classes import used_for
     from lsap_jax.runs.refining import refining
 
-    G = prepared(attached(load_generator(name), config.init), config)
+    G = load_generator(name)
     source = images_of(args, G, config.fit, config.align)
+    classes = chosen_classes(args, G, source.ids)
+    G = prepared(attached(used_for(G, classes), config.init), config)
     if args.flags.batch_size == AUTO:
         count = -(-len(source) // (shard.count if shard else 1))
         config.batch_size = fitting_batch(G, config, encoder, out, count)
         print(f"batch size {config.batch_size}", file=sys.stderr)
-    options: dict[str, Any] = {"generator_name": name, "shard": shard, "encoder": encoder, **engine}
+    options: dict[str, Any] = {"generator_name": name, "shard": shard, "encoder": encoder, "classes": classes, **engine}
     if "init" in args.flags and args.flags.init:
-        options["start"] = starts(args, G, source, config)
+        options["start"] = starts(args, G, source, config, classes)
     if method:
         options["how"] = refining(G, method, seed=config.seed)
     return invert(G, source, config, out, **options)
@@ -175,7 +182,13 @@ def fitting_batch(G: "Generator", config: "ConfigDict", encoder: "NamedEncoder |
     return largest_batch(InversionWorker(G, config, encoder=encoder).inverter, images)
 
 
-def starts(args: Arguments, G: "Generator", source: "Source", config: "ConfigDict") -> dict[str, dict[str, np.ndarray]]:
+def starts(
+    args: Arguments,
+    G: "Generator",
+    source: "Source",
+    config: "ConfigDict",
+    classes: "Mapping[str, np.ndarray] | None" = None,
+) -> dict[str, dict[str, np.ndarray]]:
     """Codes of `--init` by id; their digest goes into the configuration, so that a resumed run starts from the same."""
     from lsap_jax.inversion.start import read_start, starting_codes
     from lsap_jax.rendering.render import space_of
@@ -186,7 +199,7 @@ def starts(args: Arguments, G: "Generator", source: "Source", config: "ConfigDic
     space = space_from_config(config, G)
     kind, given = read_start(args.flags.init, source.ids, args.flags.init_kind)
     found_in = space_of(read_run(args.flags.init), G) if kind == "run" else None
-    start, residuals = starting_codes(G, space, kind, given, found_in)
+    start, residuals = starting_codes(G, space, kind, given, found_in, classes)
     config.init.codes = digest({f"{id}/{key}": a for id, code in given.items() for key, a in code.items()})
     if len(start) < len(source):
         print(

@@ -12,8 +12,8 @@ from lsap_jax.editing.moves import checked
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import Refinement
-from lsap_jax.rendering.render import render
-from lsap_jax.spaces import Space, parse_space
+from lsap_jax.rendering.render import fitted, render
+from lsap_jax.spaces import Space
 
 _between = jax.jit(lambda space, a, b, t: space.between(a, b, t), static_argnums=0)
 
@@ -29,7 +29,7 @@ def interpolate(
     refinement: Refinement | None = None,
 ) -> Edited:
     """The way from codes a to codes b: z along great arcs, every z_i by itself (slerp), all else, f too, on straight
-    lines (the F/Z+ authors' interpolation).
+    lines (the F/Z+ authors' interpolation), the labels of a conditional generator, too.
 
     Args:
         a, b: codes by name, first axis N each.
@@ -43,7 +43,8 @@ def interpolate(
     Raises:
         LsapError: codes of another space or generator or of different counts, or no points, or some outside [0, 1].
     """
-    space = parse_space(space)
+    G, space, a = fitted(G, space, a)
+    _, _, b = fitted(G, space, b)
     check_points(points)
     found = [between(G, space, a, b, t) for t in points]
     return Edited(
@@ -70,8 +71,10 @@ def mix_styles(
         LsapError: codes of another space or generator or of different counts; a range where one code serves all
             layers, or before the base code.
     """
-    space = parse_space(space)
-    a, b = _pair(G, space, a, b)
+    G, space, a = fitted(G, space, a)
+    a, b = _pair(G, space, a, fitted(G, space, b)[2])
+    if space.has_class and (space.on_sphere or space.needs_statistics) and (a["c"] != b["c"]).any():
+        raise LsapError(f"space {space.name}: layers of images of different classes do not mix; a code has one class")
     key = space.key
     mask = layer_mask(G, space, layers, space.f_resolution(a))
     return {**a, key: np.where(mask, b[key], a[key])}
@@ -82,6 +85,10 @@ def between(
 ) -> dict[str, np.ndarray]:
     """Codes at one point of the way; arguments and errors as `interpolate`. One code of b may stand for all of a."""
     a, b = _pair(G, space, a, b)
+    if space.has_class and space.needs_statistics and (a["c"] != b["c"]).any():
+        raise LsapError(
+            f"space {space.name}: codes of different classes have other coordinates; there is no way between"
+        )
     if t in (0, 1):
         return b if t else a
     count = len(a[space.key])

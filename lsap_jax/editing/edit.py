@@ -12,8 +12,8 @@ from lsap_jax.editing.named import find
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import Refinement
-from lsap_jax.rendering.render import render
-from lsap_jax.spaces import Space, parse_space
+from lsap_jax.rendering.render import fitted, render
+from lsap_jax.spaces import Space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +72,8 @@ def edit(
     Raises:
         LsapError: codes, direction, range, images or refinement of another space or generator, or no strengths.
     """
-    space = parse_space(space)
+    G, space, codes = fitted(G, space, codes)
     count = len(checked(G, space, codes))
-    codes = {key: np.asarray(codes[key], np.float32) for key in space.keys}
     if isinstance(direction, str):
         direction = _named(G, space, direction)
     elif not isinstance(direction, Direction):

@@ -47,6 +47,7 @@ EDITS = Kind(EDIT, Rule(DECIDING, ("run.refinement.weights",)))
 FRAME_MILLISECONDS = 120
 STRIP_SIDE = 256  # px, of a picture in a strip, at most
 WAITING = 2  # series that may wait to be written while the next is computed
+OF_RUN = ("config", "refinement", "classes")  # entries of run.json that edit.json repeats
 OWN = ("codes", "images", "targets", "refined")  # parts of a run that its edits start from
 
 Bytes = dict[str, bytes]
@@ -107,7 +108,7 @@ def edit_run(
         "devices": [str(device) for device in devices],
         "versions": versions(),
         "generator": run["generator"],
-        "run": {"name": folder.resolve().name} | {key: run[key] for key in ("config", "refinement") if key in run},
+        "run": {"name": folder.resolve().name} | {key: run[key] for key in OF_RUN if key in run},
         "ids_sha256": sha256("\n".join(ids).encode()),
     }
     size = group_size(described)

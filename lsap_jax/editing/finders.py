@@ -15,7 +15,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.models.attributes import attribute_scores
 from lsap_jax.models.attributes_file import load_attributes
 from lsap_jax.models.generator import Generator
-from lsap_jax.spaces.statistics import Report
+from lsap_jax.spaces.statistics import Report, check_one_class
 from lsap_jax.storage.weights_file import digest
 
 COMPONENTS = 10
@@ -94,6 +94,7 @@ def by_interfacegan(G: Generator, spaces: Sequence[str], search: Search) -> list
     for space in spaces:
         method.checked_space(space)
     method.support_vector_machine()
+    check_one_class(G, "InterFaceGAN")
     scorer, known, scorer_digest = attribute_scorer(G, search.attributes)
     if unknown := [name for name in (*search.names, *search.condition) if name not in known]:
         raise LsapError(f"attribute {unknown[0]!r}{near(unknown[0], known)}")

@@ -13,7 +13,7 @@ import numpy as np
 from lsap_jax.editing.direction import Direction
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
-from lsap_jax.spaces.statistics import Report, principal_axes
+from lsap_jax.spaces.statistics import Report, class_suffix, principal_axes
 
 SAMPLES = 1_000_000
 REGRESSION_SAMPLES = 100_000
@@ -42,7 +42,7 @@ def ganspace_w(
     """Principal components of w as directions of W; a step of strength 1 is one standard deviation.
 
     Args:
-        samples: w of z ~ N(0, I), without truncation, label 0.
+        samples: w of z ~ N(0, I), without truncation; of a conditional generator those of its one class.
         report: called with (samples done, samples in all). Seconds for a million of the bundled
             generator, about a minute on two cores for a mapping network of 8 layers of 512.
 
@@ -58,7 +58,7 @@ def ganspace_w(
             vector=found.axes[:, k].astype(np.float32),
             scale=float(found.deviations[k]),
             mean=found.mean.astype(np.float32),
-            source=f"GANSpace, component {k} of {samples} w, seed {seed}",
+            source=f"GANSpace, component {k} of {samples} w, seed {seed}{class_suffix(G, ', class ')}",
             generator=generator,
             measures=found.measures(k),
         )
@@ -105,7 +105,7 @@ def ganspace_z(
             space="z",
             vector=(vectors[k] / np.linalg.norm(vectors[k])).astype(np.float32),
             source=f"GANSpace, component {k} of {samples} w, {regression} regression on {regression_samples} z, "
-            f"seed {seed}",
+            f"seed {seed}{class_suffix(G, ', class ')}",
             generator=generator,
             measures=found.measures(k),
         )

@@ -19,7 +19,7 @@ from lsap_jax.editing.direction import Direction, family, near
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import Space, parse_space, sphere
-from lsap_jax.spaces.statistics import Report
+from lsap_jax.spaces.statistics import Report, check_one_class, class_suffix
 
 SPACES = ("z", "w", "s")
 SAMPLES = 20_000
@@ -90,7 +90,7 @@ def sample(
     batch_size: int = 16,
     report: Report | None = None,
 ) -> Scored:
-    """Draws z uniformly from the sphere of radius √z_dim, label 0, and scores the images.
+    """Draws z uniformly from the sphere of radius √z_dim and scores the images.
 
     Args:
         scorer: is given batches of one shape, float32 [batch_size, R, R, C], clipped to [-1, 1].
@@ -98,10 +98,11 @@ def sample(
         report: called with (samples done, samples in all).
 
     Raises:
-        LsapError: a score is missing, not finite or not one per image.
+        LsapError: a score is missing, not finite or not one per image, or a conditional generator has not one class.
     """
     if samples < 2 * LEAST:
         raise LsapError(f"{samples} samples: a boundary needs at least {LEAST} on each side")
+    check_one_class(G, "InterFaceGAN")
     unscored = drawn(G, samples, seed, truncation_psi)
     z = unscored.z
     found: list[dict[str, np.ndarray]] = []
@@ -174,7 +175,7 @@ def interfacegan(
                 vector=plane.normal.astype(np.float32),
                 scale=1.0 if name == "z" else plane.deviation,
                 source=f"InterFaceGAN, {attribute}, {plane.fitted} of {len(scored.z)} samples, psi "
-                f"{scored.truncation_psi:g}, seed {scored.seed}",
+                f"{scored.truncation_psi:g}, seed {scored.seed}{class_suffix(G, ', class ')}",
                 generator=generator,
                 measures={"accuracy": plane.accuracy, **rest},
             )

@@ -37,7 +37,7 @@ from lsap_jax.editing.styles import in_styles
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import Space, parse_space
-from lsap_jax.spaces.statistics import Report
+from lsap_jax.spaces.statistics import Report, check_one_class, class_suffix
 from lsap_jax.storage.weights_file import Unwritable
 
 COMPONENTS = 80  # found at once, as GANSpace's authors do
@@ -114,9 +114,11 @@ def ganspace_directions(
         regression: of z (`ganspace_z`).
 
     Raises:
-        LsapError: another family, more components than w has dimensions, or no fewer than samples.
+        LsapError: another family, more components than w has dimensions, no fewer than samples, or no class of a
+            conditional generator.
     """
     _check_method("GANSpace", space)
+    check_one_class(G, "GANSpace")
     if not 1 <= components <= G.w_dim:
         raise LsapError(f"{components} components: a generator of w_dim {G.w_dim} has 1 to {G.w_dim}")
     samples = samples or ganspace.SAMPLES
@@ -160,7 +162,7 @@ def cached(
         method: start of the file's name.
         settings: all that the directions depend on besides the generator; JSON.
     """
-    key = json.dumps([FORMULAS, G.network_sha256, method, dict(settings)], sort_keys=True)
+    key = json.dumps([FORMULAS, G.network_sha256 + class_suffix(G), method, dict(settings)], sort_keys=True)
     path = cache_folder(G) / f"{method}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     try:
         return read_directions(path)

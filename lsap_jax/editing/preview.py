@@ -41,14 +41,20 @@ def preview(
 
 
 def sampled_codes(G: Generator, seed: int, report: Report | None = None) -> Callable[[str], Mapping[str, np.ndarray]]:
-    """A function from the name of a space to the code there of the sample of a seed; the image is the same in all."""
+    """A function from the name of a space to the code there of the sample of a seed; the image is the same in all.
+
+    Raises:
+        LsapError: the generator is conditional and is not used `for_classes` of one label.
+    """
     z = retract(jnp.asarray(np.random.RandomState(seed % 2**32).randn(1, G.z_dim), jnp.float32))
+
+    own = {} if G.labels is None else {"c": np.asarray(G.labels)}
 
     def codes(name: str) -> Mapping[str, np.ndarray]:
         space = parse_space(name)
         if space.on_sphere:
-            return {space.key: np.repeat(np.asarray(z)[:, None], G.num_ws, axis=1)}
-        ready = with_statistics(G, report) if space.needs_statistics else G
-        return {space.key: np.asarray(space.from_ws(ready, G.mapping(z)))}
+            return {space.key: np.repeat(np.asarray(z)[:, None], G.num_ws, axis=1), **own}
+        ready = (with_statistics(G, report) if space.needs_statistics else G).given(own.get("c"))
+        return {space.key: np.asarray(space.from_ws(ready, G.mapping(z))), **own}
 
     return codes

@@ -21,7 +21,7 @@ from lsap_jax.losses.terms import Targets
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.devices import merge, over_devices, padded_size, replicate, shard
 from lsap_jax.spaces import Space, feature, space_from_config
-from lsap_jax.spaces.statistics import with_statistics
+from lsap_jax.spaces.statistics import with_class_means, with_statistics
 from lsap_jax.storage.flight import Preempted, flight_path, load_flight, save_flight
 
 StepReport = Callable[[int, int, float], None]  # step, steps, mean loss of the images still moving
@@ -47,7 +47,7 @@ class Inverter:
         self.batch_size = padded_size(config.batch_size, self.devices)
         together = images_together(config, self.devices)
         self.problem = make_problem(config, space_from_config(config, G), together)
-        G = with_statistics(G) if self.problem.needs_statistics else G.without("statistics")
+        G = with_class_means(with_statistics(G) if self.problem.needs_statistics else G.without("statistics"))
         self.statistics = G.statistics
         self.judges = make_judges(config, G)
         judges = {name: judged.judge for name, judged in self.judges.items() if judged.judge is not None}
@@ -60,7 +60,7 @@ class Inverter:
         # The loop reaches the discriminator through its judge alone: one copy on a device is enough.
         used = G.encoder if start.detail == "encoder" or self.problem.objective.needs_encoder else None
         encoder = () if used is None else (used.kind,)
-        self._host = Networks(generator=G.bare("basecode", "statistics", *encoder), judges=judges)
+        self._host = Networks(generator=G.bare("basecode", "statistics", "class_means", *encoder), judges=judges)
         self._networks = replicate(self._host, self.devices)
         evaluations = config.steps + 1  # the last one evaluates the final codes
         self.chunks = -(-evaluations // config.chunk)
@@ -163,7 +163,9 @@ class Inverter:
             jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), copies)
             for copies in (self._networks, self._frozen)
         )
-        inputs = self.layout.arrays([Job(id="", image=np.zeros(self.layout.shape, np.uint8))] * count)
+        start = {key: np.zeros(shape, np.float32) for key, shape in self.layout.codes.items() if key == "c"}
+        job = Job(id="", image=np.zeros(self.layout.shape, np.uint8), start=start)
+        inputs = self.layout.arrays([job] * count)
         live = np.ones(count, bool)
         begin = partial(prepare, self.problem, self._programs.start)
         state, targets = jax.eval_shape(begin, networks, inputs, np.int32(self.config.seed), live)

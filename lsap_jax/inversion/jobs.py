@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -23,7 +24,8 @@ class Job:
         id: folds the rng, so that the result does not depend on the neighbours.
         image: uint8 [R, R, C].
         mask: float [R, R] in [0, 1], or None.
-        start: codes to begin from, by name; missing parts start as the configuration says.
+        start: codes to begin from, by name; missing parts start as the configuration says. The label "c" is one of
+            them, and is given where codes have a class.
     """
 
     id: str
@@ -80,7 +82,7 @@ class Layout:
         }
         if self.masked:
             found["mask"] = np.stack([self._mask(job) for job in jobs])
-        if any(job.start for job in jobs):
+        if "c" in self.codes or any(job.start for job in jobs):
             found["start"] = {key: np.stack([self._start(job, key) for job in jobs]) for key in self.codes}
             found["has_start"] = {key: np.array([key in (job.start or {}) for job in jobs]) for key in self.codes}
         return found
@@ -88,6 +90,8 @@ class Layout:
     def _start(self, job: Job, key: str) -> np.ndarray:
         """An array of the job's code; zeros where there is none."""
         code, shape = (job.start or {}).get(key), self.codes[key]
+        if code is None and key == "c":
+            raise LsapError(f"{job.id}: has no class, which every image of this run needs")
         if code is not None and code.shape != shape:
             raise LsapError(f"{job.id}: the start code {key!r} has shape {code.shape}, this run needs {shape}")
         return np.zeros(shape, np.float32) if code is None else np.asarray(code, np.float32)
@@ -104,6 +108,7 @@ def code_shapes(space: Space, G: Generator) -> dict[str, tuple[int, ...]]:
         f0 = jax.ShapeDtypeStruct((1, *feature.base_shape(G, space.base_resolution)), np.float32)
 
     def one(G: Generator, f0: jax.Array | None) -> dict[str, jax.Array]:
+        G = G.given(jnp.zeros((1, G.c_dim)) if space.has_class else None)
         return space.init(G, jax.random.split(jax.random.key(0), 1), f0)
 
     return {key: a.shape[1:] for key, a in jax.eval_shape(one, G, f0).items()}

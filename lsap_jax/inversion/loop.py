@@ -140,7 +140,7 @@ def step(
     def total(codes: Codes) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
         shown = None
         if targets.rng is not None:
-            key, G = problem.space.key, networks.generator
+            key, G = problem.space.key, networks.generator.given(codes.get("c"))
             shown = {**codes, key: problem.latent_noise(G, codes[key], targets.rng, state.step, t)}
         value, found = problem.loss(networks, codes, targets, shown)
         return value.sum(), (value, found)  # images do not mix: the gradient of the sum is each image's own

@@ -126,5 +126,6 @@ def make_optimizer(
         adam = optax.multi_transform({"sphere": scale_by_riemannian_adam(b1, b2, eps), "flat": adam}, labels)
     free = {"base", "detail"} if retraction_name == "normalise" else {"base"}
     kept = {key for key, group in space.groups.items() if group not in free}
-    rates = {key: lr_f if group == "base" and lr_f else lr for key, group in space.groups.items()}
+    of_group = {"base": lr_f or lr, "class": 0.0}  # the class is given, and nothing changes it
+    rates = {key: of_group.get(group, lr) for key, group in space.groups.items()}
     return optax.chain(each_image(adam), learning_rate(rates, schedule), retraction(space, kept))  # type: ignore

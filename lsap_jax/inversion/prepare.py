@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from lsap_jax.inversion import loop
 from lsap_jax.losses.judges import Networks
 from lsap_jax.losses.terms import Targets
+from lsap_jax.models.generator import Generator
 from lsap_jax.networks.image_by_image import in_groups
 from lsap_jax.spaces import feature
 
@@ -47,7 +48,8 @@ def _begin(
     rng: jax.Array,
 ) -> tuple[loop.State, Targets]:
     """Starting state, and targets without the keys of latent noise, of images [B] with a key each."""
-    images, space, G = inputs["images"], problem.space, networks.generator
+    images, space = inputs["images"], problem.space
+    G = networks.generator.given(inputs["start"]["c"] if space.has_class else None)
 
     def seen_by(name: str) -> jax.Array:
         return inputs["seen_by"].get(name, images)  # type: ignore[no-any-return]
@@ -56,7 +58,7 @@ def _begin(
     seen = {name: judge.features(seen_by(name)) for name, judge in networks.judges.items()}
     targets = Targets(images=images, seen=seen, f0=f0, mask=inputs.get("mask"))
     if start.w_steps:
-        codes = from_w(problem, start.w_steps, networks, rng, targets)
+        codes = from_w(problem, start.w_steps, networks, G, rng, targets)
     elif start.detail == "encoder":
         assert G.encoder is not None, "checked beforehand"
         codes = space.init(G, rng, f0) | {space.key: space.from_ws(G, G.encoder(seen_by("encoder"), G))}
@@ -69,17 +71,19 @@ def _begin(
 
 
 def from_w(
-    problem: loop.Problem, steps: int, networks: Networks, rng: jax.Array, targets: Targets
+    problem: loop.Problem, steps: int, networks: Networks, G: Generator, rng: jax.Array, targets: Targets
 ) -> dict[str, jax.Array]:
-    """Codes after some steps in W (F/W for an F space) from the mean w; other parts of the code are kept."""
-    space, G = problem.space, networks.generator
+    """Codes after some steps in W (F/W for an F space) from the mean w; other parts of the code are kept. `G` is the
+    networks' generator, given the labels of the images.
+    """
+    space = problem.space
     easy = space.in_w()
     first = replace(problem, space=easy, retraction="project", keep_best=True, together=0, still=False)
     state = loop.initial_state(first, easy.init(G, rng, targets.f0))
     noisy = targets.replace(rng=rng if problem.latent_noise.scale > 0 else None)
     count, live = jnp.asarray(steps, jnp.int32), jnp.ones(len(rng), bool)
     state, _ = loop.chunk(first, steps + 1, networks, state, noisy, count, live)
-    ws = easy.decode(G, state.best).ws
+    ws = easy.decode(networks.generator, state.best).ws
     assert ws is not None
     rest = {key: value for key, value in state.best.items() if key in space.keys and key != easy.key}
     return {**rest, space.key: space.from_ws(G, ws)}

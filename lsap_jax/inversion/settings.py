@@ -11,6 +11,7 @@ from lsap_jax.inversion.objective import objective_from_config
 from lsap_jax.inversion.optimizers import RETRACTIONS, SCHEDULES
 from lsap_jax.inversion.prepare import Start
 from lsap_jax.losses.terms import TERMS
+from lsap_jax.models.classes import no_class
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.arithmetic import PRECISIONS
 from lsap_jax.networks.image_by_image import images_at_once
@@ -60,7 +61,8 @@ def start_from_config(config: ConfigDict, G: Generator) -> Start:
     """Where codes begin; "near" is the latent encoder where there is one, else the mean w.
 
     Raises:
-        LsapError: the configuration insists on a latent encoder, and the generator has none.
+        LsapError: the configuration insists on a latent encoder, and the generator has none, or asks for random
+            starts of a conditional generator without a class.
     """
     detail = config.init.detail
     asking = ["init.detail='encoder'"] if detail == "encoder" else []
@@ -72,6 +74,8 @@ def start_from_config(config: ConfigDict, G: Generator) -> Start:
         )
     if detail == "near":
         detail = "w_avg" if G.encoder is None else "encoder"
+    if detail == "random" and G.c_dim and G.labels is None:
+        raise no_class(G.c_dim, "init.detail='random'")
     return Start(f=config.init.f, detail=detail, w_steps=config.init.w_steps)
 
 

@@ -134,12 +134,18 @@ def _from_run(folder: Path, ids: Sequence[str]) -> dict[str, Codes]:
 
 
 def starting_codes(
-    G: Generator, space: Space, kind: str, codes: Mapping[str, Codes], given: Space | None = None
+    G: Generator,
+    space: Space,
+    kind: str,
+    codes: Mapping[str, Codes],
+    given: Space | None = None,
+    labels: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[dict[str, Codes], np.ndarray | None]:
     """The codes that `read_start` returned, as codes of the space.
 
     Args:
         given: the space of a run's codes (`space_of`); codes from files are in Z, Z+, W or W+ without truncation.
+        labels: by id, of a conditional generator; codes of a run that have a class were found with that one.
 
     Returns:
         start: id -> arrays as the space has them, z on the sphere.
@@ -163,7 +169,13 @@ def starting_codes(
     elif not given.has_ws:
         raise LsapError(f"--init: styles have no ws that {space.name} could start from; give codes of w+ or z+")
     else:
-        found, residuals = _by_ws(G, given, space, details)
+        own = {id: codes[id].get("c", (labels or {}).get(id)) for id in details}
+        kept = all(np.array_equal(own[id], (labels or {}).get(id)) for id in details)  # type: ignore[arg-type]
+        if given.needs_statistics and not kept:
+            raise LsapError(
+                f"--init: codes of {given.name} have coordinates of their class; give the classes of that run"
+            )
+        found, residuals = _by_ws(G, given, space, details, own, labels or {})
     return {id: {**rest[id], key: code} for id, code in found.items()}, residuals
 
 
@@ -192,22 +204,39 @@ def _one_row(code: np.ndarray) -> np.ndarray:
     return code[:1] if code.ndim == 2 and (code == code[:1]).all() else code
 
 
-def _by_ws(G: Generator, given: Space, space: Space, details: Mapping[str, np.ndarray]) -> tuple[Codes, np.ndarray]:
-    """Detail codes of the space whose ws are nearest to those of the given codes, and the residuals."""
+def _by_ws(
+    G: Generator,
+    given: Space,
+    space: Space,
+    details: Mapping[str, np.ndarray],
+    before: Mapping[str, np.ndarray | None],
+    after: Mapping[str, np.ndarray],
+) -> tuple[Codes, np.ndarray]:
+    """Detail codes of the space whose ws are nearest to those of the given codes, and the residuals; with the labels
+    that the codes have `before` and `after`, of a conditional generator.
+    """
     ids, found = list(details), dict[str, np.ndarray]()
     residuals: list[float] = []
     for at in range(0, len(ids), BATCH):
         part = ids[at : at + BATCH]
         padded = [*part, *[part[-1]] * (BATCH - len(part))]
-        codes, gaps = _convert(G, given, space, np.stack([np.asarray(details[id], np.float32) for id in padded]))
+        was, now = (
+            None if padded[0] not in c or c[padded[0]] is None else np.stack([c[id] for id in padded])  # type: ignore
+            for c in (before, after)
+        )
+        some = np.stack([np.asarray(details[id], np.float32) for id in padded])
+        codes, gaps = _convert(G, given, space, some, was, now)
         found |= dict(zip(part, np.asarray(codes), strict=False))
         residuals += np.asarray(gaps)[: len(part)].tolist()
     return found, np.array(residuals)
 
 
 @jax.jit(static_argnums=(1, 2))
-def _convert(G: Generator, given: Space, space: Space, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
-    ws = G.truncate(given.detail.decode(G, codes)["ws"], given.truncation_psi, given.truncation_cutoff)
+def _convert(
+    G: Generator, given: Space, space: Space, codes: jax.Array, was: jax.Array | None, now: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    ws = G.truncate(given.detail.decode(G.given(was), codes)["ws"], given.truncation_psi, given.truncation_cutoff)
+    G = G.given(now)
     found = space.from_ws(G, ws)
     if not space.has_ws:
         return found, jnp.zeros(len(codes))

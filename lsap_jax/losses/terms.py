@@ -6,6 +6,7 @@ configurations. One that needs another network adds a row of `lsap_jax.losses.ju
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from lsap_jax.losses.base import base_code
 from lsap_jax.losses.judges import Networks
 from lsap_jax.losses.pixel import mse
 from lsap_jax.models.generator import Generator
+from lsap_jax.models.latent_statistics import LatentStatistics
 from lsap_jax.networks.pixel_maps import lanczos
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.decoded import Decoded
@@ -131,9 +133,14 @@ def judged(name: str) -> Callable[[Context], jax.Array]:
 
 def nscd_of(G: Generator, decoded: Decoded, renormalise: bool = False) -> jax.Array:
     """NSCD [B, L] over the layers that these codes' images are made from; `renormalise` see `nscd`."""
-    assert G.statistics is not None
+    statistics = G.given(decoded.c).statistics
+    assert statistics is not None
     base = 0 if decoded.f is None else decoded.f.shape[1]
-    return nscd(G.config, decoded.styles, G.statistics.anchors, base_resolution=base, renormalise=renormalise)
+
+    def of(own: LatentStatistics, styles: Mapping[str, jax.Array]) -> jax.Array:
+        return nscd(G.config, styles, own.anchors, base_resolution=base, renormalise=renormalise)
+
+    return statistics.each(of, decoded.styles)  # type: ignore[no-any-return]
 
 
 def _mse(c: Context) -> jax.Array:
@@ -150,8 +157,9 @@ def _nscd(c: Context) -> jax.Array:
 
 
 def _pn(c: Context) -> jax.Array:
-    assert c.G.statistics is not None
-    return prior.pn(c.G.statistics, c.ws, c.options.eigenvalue_floor)
+    statistics = c.G.given(c.decoded.c).statistics
+    assert statistics is not None
+    return statistics.each(partial(prior.pn, floor=c.options.eigenvalue_floor), c.ws)  # type: ignore[no-any-return]
 
 
 def _domain(c: Context) -> jax.Array:

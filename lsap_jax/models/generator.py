@@ -18,6 +18,8 @@ import numpy as np
 from flax import struct
 from flax.traverse_util import flatten_dict
 
+from lsap_jax.errors import LsapError
+from lsap_jax.models.classes import ByClass, no_class
 from lsap_jax.models.encoder import Encoder
 from lsap_jax.networks.families import GeneratorConfig, family
 from lsap_jax.networks.frozen import freeze, variables
@@ -27,7 +29,8 @@ from lsap_jax.networks.synthesis import NoiseMode
 from lsap_jax.storage import weights_file
 
 Params = Mapping[str, Any]
-STATISTICS = "statistics"  # the one part that is not a network and is not saved with the generator
+STATISTICS, CLASS_MEANS = "statistics", "class_means"
+ESTIMATED = (STATISTICS, CLASS_MEANS)  # parts that are not networks and are not saved with the generator
 
 
 class Generator(struct.PyTreeNode, kw_only=True):
@@ -35,9 +38,11 @@ class Generator(struct.PyTreeNode, kw_only=True):
 
     Attributes:
         parts: the parts by the names of their kinds: "discriminator", "basecode", "encoder" (networks, saved in
-            its file), "statistics" (estimated from its weights when something needs them).
+            its file), "statistics" and "class_means" (estimated from its weights when something needs them).
         source: where it was loaded from.
         half_blocks: see `Synthesis`.
+        labels: [K, c_dim], the labels of all images that a conditional generator is used for (`for_classes`).
+        label: [B, c_dim] or [c_dim], those of the images under way (`given`).
     """
 
     config: GeneratorConfig = struct.field(pytree_node=False)
@@ -46,6 +51,8 @@ class Generator(struct.PyTreeNode, kw_only=True):
     provenance_json: str = struct.field(pytree_node=False, default="{}")
     source: str = struct.field(pytree_node=False, default="")
     half_blocks: int = struct.field(pytree_node=False, default=0)
+    labels: jax.Array | None = None
+    label: jax.Array | None = None
 
     kind: ClassVar[str] = "generator"
     discriminator = property(lambda self: self.parts.get("discriminator"))
@@ -75,6 +82,33 @@ class Generator(struct.PyTreeNode, kw_only=True):
         """[w_dim] mean of w."""
         return self.params["mapping"]["w_avg"]
 
+    @property
+    def mean_w(self) -> jax.Array:
+        """[1 | B, w_dim], where codes start: the mean w of each image's class where a class is given and its mean is
+        known (`spaces.statistics.with_class_means`), else `w_avg`, which training tracks over all classes.
+        """
+        return self.w_avg[None] if self.label is None else self.parts.get(CLASS_MEANS, self.w_avg[None])
+
+    def for_classes(self, labels: np.ndarray) -> "Generator":
+        """A copy for images of these labels [N, c_dim], which may repeat. What depends on a class is estimated for each
+        of them; `mapping` takes the label by itself if there is only one.
+        """
+        distinct = np.unique(np.asarray(labels, np.float32), axis=0)
+        if self.labels is not None and np.array_equal(distinct, self.labels):
+            return self
+        return self.without(*ESTIMATED).replace(labels=distinct)
+
+    def given(self, c: jax.Array | np.ndarray | None) -> "Generator":
+        """A copy for a batch of images with labels c [B, c_dim], of `labels`: `mapping` takes these by itself, and
+        statistics and means are those of each image. None is this generator.
+        """
+        if c is None:
+            return self
+        own = {
+            kind: part.of(jnp.asarray(c)) if isinstance(part, ByClass) else part for kind, part in self.parts.items()
+        }
+        return self.replace(label=c, parts=own)
+
     def mapping(
         self,
         z: jax.Array,
@@ -85,8 +119,12 @@ class Generator(struct.PyTreeNode, kw_only=True):
         """z [B, z_dim] (and labels c [B, c_dim]) to ws [B, num_ws, w_dim].
 
         Args:
-            truncation_psi: ws become w_avg + psi · (w - w_avg).
+            c: needed by conditional generators, unless they are used `for_classes` of one label.
+            truncation_psi: ws become w_avg + psi · (w - w_avg), the same w_avg for all classes, as in the original.
             truncation_cutoff: number of rows of ws to truncate, from the first one; None is all.
+
+        Raises:
+            LsapError: the generator is conditional and c is missing, or c has another width than c_dim.
         """
         return self.truncate(self.repeat_w(self.map_w(z, c)), truncation_psi, truncation_cutoff)
 
@@ -100,8 +138,16 @@ class Generator(struct.PyTreeNode, kw_only=True):
 
     def map_rows(self, z: jax.Array, c: jax.Array | None = None, *, normalize: bool = True) -> jax.Array:
         """Z+ codes [B, num_ws, z_dim] to ws [B, num_ws, w_dim]: every row through the mapping network."""
+        if c is None:
+            one = self.labels[0] if self.labels is not None and len(self.labels) == 1 else None
+            c = self.label if self.label is not None else one
         if self.c_dim and c is None:
-            c = jnp.zeros((z.shape[0], self.c_dim))
+            raise no_class(self.c_dim, "mapping")
+        if c is not None and jnp.shape(c)[-1:] != (self.c_dim,):
+            raise LsapError(
+                f"c of shape {list(jnp.shape(c))}: this generator takes labels [{z.shape[0]}, {self.c_dim}]"
+            )
+        c = jnp.broadcast_to(c, (z.shape[0], self.c_dim)) if self.c_dim else None  # type: ignore[arg-type]
         return on_batch(_map_rows, self, {"z": z, "c": c}, normalize=normalize)  # type: ignore[no-any-return]
 
     def truncate(self, ws: jax.Array, psi: float, cutoff: int | None = None) -> jax.Array:
@@ -226,7 +272,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
     @property
     def networks(self) -> dict[str, Any]:
         """The generator and every network that comes with it, by the names of their kinds; `save` writes them."""
-        return {self.kind: self, **{kind: part for kind, part in self.parts.items() if kind != STATISTICS}}
+        return {self.kind: self, **{kind: part for kind, part in self.parts.items() if kind not in ESTIMATED}}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every weight by its name in the file: `generator/mapping/fc0/weight`, ..."""

@@ -1,7 +1,7 @@
 """Statistics of the latent spaces of a generator."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ class LatentStatistics(struct.PyTreeNode, kw_only=True):
             [w_dim, w_dim].
         anchors: layer name -> [C], the mean μ of the unit styles of each layer of S^N (LSAP, arXiv 2209.12746).
         samples, anchor_samples: how many z they were estimated from.
+
+    Of images with classes (`Generator.given`) every array has a first axis for the images.
     """
 
     kind: ClassVar[str] = "statistics"
@@ -34,3 +36,10 @@ class LatentStatistics(struct.PyTreeNode, kw_only=True):
     def w_spread(self) -> jax.Array:
         """Root mean square distance of w from its mean, over all dimensions together (the projector's w_std)."""
         return jnp.sqrt(jnp.sum(jnp.square(self.w_std), -1))
+
+    def each(self, function: Callable[["LatentStatistics", Any], jax.Array], x: Any) -> jax.Array:
+        """`function(statistics, x)` of a tree x with leaves [B, ...], each image with its own statistics."""
+        if self.w_mean.ndim == 1:
+            return function(self, x)
+        one = jax.vmap(lambda own, x: function(own, jax.tree.map(lambda a: a[None], x))[0])
+        return one(self, x)  # type: ignore[no-any-return]

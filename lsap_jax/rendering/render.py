@@ -1,6 +1,7 @@
 """Images of codes and of their refinements."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, get_args
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from lsap_jax.configuration import recorded
 from lsap_jax.errors import LsapError
+from lsap_jax.models.classes import labels_from, no_class
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.image_by_image import images_at_once, in_groups, on_batch
 from lsap_jax.networks.synthesis import NoiseMode
@@ -83,6 +85,28 @@ def space_of(run: Mapping[str, Any], G: Generator) -> Space:
     return space_from_config(config, G)
 
 
+def fitted(
+    G: Generator, space: str | Space, codes: Mapping[str, Any]
+) -> tuple[Generator, Space, dict[str, np.ndarray]]:
+    """Generator, space and float32 arrays for some codes, first axis N. Where codes of a conditional generator have
+    labels "c", [N, c_dim] or numbers of classes [N], all three are those of their classes.
+
+    Raises:
+        LsapError: the space is unknown, an array of it is missing, or the labels do not fit.
+    """
+    space, found = parse_space(space), dict(codes)
+    if "c" in codes:
+        c = labels_from(G.c_dim, codes["c"], len(next(iter(codes.values()))), "codes c")
+        space, found["c"] = replace(space, has_class=True), c
+        known = {label.tobytes() for label in np.asarray([] if G.labels is None else G.labels)}
+        if not {label.tobytes() for label in c} <= known:
+            G = G.for_classes(c)
+    elif G.c_dim and space.on_sphere:
+        raise no_class(G.c_dim, f"codes of space {space.name} without labels c")
+    check_keys(space, found)
+    return G, space, {key: np.asarray(found[key], np.float32) for key in space.keys}
+
+
 def check_keys(space: Space, codes: Mapping[str, Any]) -> None:
     """Raises LsapError where an array of the space is not among the codes."""
     if missing := [key for key in space.keys if key not in codes]:
@@ -118,6 +142,8 @@ def per_batch(
     if space.needs_statistics:
         G = with_statistics(G)
     G = G.bare("discriminator", "statistics", *parts())
+    if space.has_class:  # codes bring their labels: sets of other classes need no other program
+        G = G.replace(labels=None)
     compiled = _compiled(function, space, tuple(devices))
     copies, size = (G, batch_size) if len(devices) < 2 else (replicate(G, devices), padded_size(batch_size, devices))
 
@@ -150,7 +176,8 @@ def render(
 
     Args:
         space: a name, or the Space of a run with its truncation.
-        codes: by name, first axis N: the detail code and, where the space has them, "f" [N, s, s, C] and "noise".
+        codes: by name, first axis N: the detail code and, where the space has them, "f" [N, s, s, C] and "noise"; of a
+            conditional generator the labels "c" [N, c_dim] or classes [N], which z spaces need.
         batch_size: images at once; the last batch is padded.
         refinement: of the same N images.
 
@@ -161,8 +188,7 @@ def render(
         LsapError: the space is unknown, the codes are of another space, or the refinement is of other images or of
             another generator.
     """
-    space = parse_space(space)
-    check_keys(space, codes)
+    G, space, codes = fitted(G, space, codes)
     images = len(next(iter(codes.values())))
     if refinement is not None:
         check(G, refinement, images)

@@ -8,24 +8,32 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.pixels import to_uint8
 
 
-def draw(G: Generator, seeds: list[int], truncation_psi: float = 1.0, batch_size: int = 8) -> np.ndarray:
+def draw(
+    G: Generator, seeds: list[int], truncation_psi: float = 1.0, batch_size: int = 8, c: np.ndarray | None = None
+) -> np.ndarray:
     """Samples of a generator by seed, in batches of one shape.
 
-    z of seed s is `numpy.random.RandomState(s).randn(z_dim)`, as in NVlabs' generate.py; a conditional generator is
-    given the label zero.
+    z of seed s is `numpy.random.RandomState(s).randn(z_dim)`, as in NVlabs' generate.py.
+
+    Args:
+        c: labels [N, c_dim] of a conditional generator, one per seed.
 
     Returns:
         uint8 [N, R, R, C].
+
+    Raises:
+        LsapError: the generator is conditional, and there are no labels.
     """
 
     @jax.jit
-    def render(G: Generator, z: jax.Array) -> jax.Array:
-        return G.synthesis(G.mapping(z, truncation_psi=truncation_psi))
+    def render(G: Generator, z: jax.Array, c: jax.Array | None) -> jax.Array:
+        return G.synthesis(G.mapping(z, c, truncation_psi=truncation_psi))
 
     images = []
     for start in range(0, len(seeds), batch_size):
         some = seeds[start : start + batch_size]
         padded = some + some[-1:] * (batch_size - len(some))
         z = np.stack([np.random.RandomState(seed).randn(G.z_dim) for seed in padded]).astype(np.float32)
-        images.append(to_uint8(np.asarray(render(G, jnp.asarray(z))))[: len(some)])
+        own = None if c is None else jnp.asarray(np.resize(c[start : start + batch_size], (batch_size, G.c_dim)))
+        images.append(to_uint8(np.asarray(render(G, jnp.asarray(z), own)))[: len(some)])
     return np.concatenate(images)

@@ -17,13 +17,14 @@ from lsap_jax.metrics.distortion import METRICS
 from lsap_jax.metrics.fid import fid, inception_features
 from lsap_jax.metrics.kid import feature_description, fit_whitening, kid, random_features
 from lsap_jax.metrics.ppl import perceptual_path_length
+from lsap_jax.models.classes import ByClass
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.inception import Inception
 from lsap_jax.models.perceptual import from_discriminator
 from lsap_jax.networks.image_by_image import images_at_once, in_groups
 from lsap_jax.pixels import to_float
 from lsap_jax.rendering.refinement import Refinement, by_signature, check, read_refinement
-from lsap_jax.rendering.render import check_keys, render, space_of, synthesise
+from lsap_jax.rendering.render import fitted, render, space_of, synthesise
 from lsap_jax.rendering.transforms import parts
 from lsap_jax.spaces import Space, parse_space
 from lsap_jax.spaces.statistics import with_statistics
@@ -61,14 +62,15 @@ def evaluate(
 
     Returns:
         name -> [N]: mse, psnr, ssim, ssim01, ms_ssim on the clipped, unquantised reconstructions (SSIM from 11 px on),
-        the perceptual distances, nscd and nscd_00, nscd_01, ... of the layers of S^N that the image is made from.
+        the perceptual distances, nscd and nscd_00, nscd_01, ... of the layers of S^N that the image is made from. NSCD
+        compares codes of a conditional generator with samples of their class, and is left out for codes without one.
 
     Raises:
         LsapError: the space is unknown, the codes are of another space, the images have another shape, or the
             refinement is of other images or of another generator.
     """
-    space, images = parse_space(space), np.asarray(images)
-    check_keys(space, codes)
+    images = np.asarray(images)
+    G, space, codes = fitted(G, space, codes)
     shape = (len(next(iter(codes.values()))), G.img_resolution, G.img_resolution, G.img_channels)
     if images.shape != shape:
         raise LsapError(f"these codes need targets of shape {list(shape)}, got {list(images.shape)}")
@@ -76,14 +78,15 @@ def evaluate(
         check(G, refinement, len(images))
     if perceptual is None:
         perceptual = [from_discriminator(G)] if G.discriminator is not None else []
-    G = with_statistics(G)
+    if not G.c_dim or space.has_class:
+        G = with_statistics(G)
     bare = G.bare("statistics", *parts())
     rows = []
     for i in range(0, len(images), batch_size):
         part = slice(i, i + batch_size)
         missing = batch_size - len(images[part])
         target = images[part] if images.dtype != np.uint8 else to_float(images[part])
-        padded = {k: _padded(np.asarray(codes[k][part], np.float32), missing) for k in space.keys}
+        padded = {k: _padded(a[part], missing) for k, a in codes.items()}
         own = jax.tree.map(lambda a, p=part, n=missing: _padded(np.asarray(a[p]), n), refinement)
         live = np.arange(batch_size) < batch_size - missing
         target = _padded(np.asarray(target, np.float32), missing)
@@ -112,41 +115,54 @@ def _measure(
         side = min(targets.shape[1:3])
         found = {name: m.value(images, targets) for name, m in METRICS.items() if side >= m.least}
         found |= {column(p): p.distance(p.features(images), p.features(targets)) for p in perceptual}
-        return found | mean_nscd(nscd_of(G, decoded))
+        return found if G.statistics is None else found | mean_nscd(nscd_of(G, decoded))
 
     return in_groups(images_at_once(jax.local_devices()), live, some, codes, refinement, targets)  # type: ignore[no-any-return]
 
 
 def describe_metrics(G: Generator, space: Space, perceptual: Sequence[Judge]) -> dict[str, dict[str, Any]]:
     """Name of a metric of `evaluate` -> range, resolution, quantisation, formula and network, for results."""
-    G = with_statistics(G)
-    assert G.statistics is not None
     common = {"range": "[-1, 1], clipped", "quantisation": "none"}
-    layers = ", ".join(sn_layers(G.config, space.base_resolution))
-    formula = NSCD_FORMULA.format(samples=G.statistics.anchor_samples, layers=layers)
-    return {
+    found: dict[str, dict[str, Any]] = {
         **{name: {**metric.description, "network": None} for name, metric in METRICS.items()},
         **{column(p): {**common, "formula": p.description, "network": p.name} for p in perceptual},
-        "nscd": {"formula": formula, "network": None},
     }
+    if G.c_dim and not space.has_class:
+        return found
+    statistics = with_statistics(G).statistics
+    first = statistics.values if isinstance(statistics, ByClass) else statistics
+    layers = ", ".join(sn_layers(G.config, space.base_resolution))
+    formula = NSCD_FORMULA.format(samples=first.anchor_samples, layers=layers)
+    return found | {"nscd": {"formula": formula + "; of the image's class" * space.has_class, "network": None}}
 
 
-def genuine_nscd(G: Generator, space: Space) -> float:
-    """NSCD that the generator's own samples have on average, over the layers that this space's images are made from."""
-    G = with_statistics(G)
+def genuine_nscd(G: Generator, space: Space, c: np.ndarray | None = None) -> np.ndarray:
+    """NSCD that the generator's own samples have on average, over the layers that this space's images are made from:
+    one number, or [N] for labels c [N, c_dim] of several classes.
+    """
+    G = with_statistics(G).given(None if c is None else jnp.asarray(c))
     assert G.statistics is not None
-    return float(genuine_level(G.config, G.statistics.anchors, space.base_resolution).mean())
+    return np.asarray(genuine_level(G.config, G.statistics.anchors, space.base_resolution).mean(axis=0))[()]
 
 
-def compare_sets(G: Generator, targets: np.ndarray, images: np.ndarray, inception: Inception | None) -> dict[str, Any]:
+def compare_sets(
+    G: Generator,
+    targets: np.ndarray,
+    images: np.ndarray,
+    inception: Inception | None,
+    c: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Distance between the set of reconstructions and the set of their targets, uint8 [N, R, R, C] both.
+
+    Args:
+        c: labels [N, c_dim] of a conditional generator, whose samples have these in turn.
 
     Returns:
         {"kid", "kid_stderr", "features"} in random-conv features whitened on samples of the generator, which are in
         neither set; with Inception weights in Inception's features, and with {"fid", "fid_note"}. Empty for fewer than
-        3 images.
+        3 images, and for images of a conditional generator without labels, unless there are Inception weights.
     """
-    if len(images) < 3:
+    if len(images) < 3 or inception is None and G.c_dim and c is None:
         return {}
     if inception is not None:
         a, b = (inception_features(inception, x) for x in (images, targets))
@@ -154,7 +170,8 @@ def compare_sets(G: Generator, targets: np.ndarray, images: np.ndarray, inceptio
         record = {"fid": distance.value, "fid_note": distance.note, "features": vars(inception.record)}
         return {**record, "kid": kernel.value, "kid_stderr": kernel.stderr}
     z = np.random.default_rng(0).standard_normal((WHITENING_SAMPLES, G.z_dim), dtype=np.float32)
-    whitening = fit_whitening(random_features(render(G, "z", {"z": _on_sphere(z)})))
+    samples = {"z": _on_sphere(z)} | ({} if c is None else {"c": np.resize(c, (len(z), G.c_dim))})
+    whitening = fit_whitening(random_features(render(G, "z", samples)))
     kernel = kid(*(whitening(random_features(x)) for x in (images, targets)))
     name = feature_description().replace("real images", f"{WHITENING_SAMPLES} samples of the generator")
     return {"kid": kernel.value, "kid_stderr": kernel.stderr, "features": name}
@@ -184,7 +201,8 @@ def evaluate_run(
         ppl_crop: see `path_lengths`.
 
     Returns:
-        What evaluation.json holds: {"images", "space", "means", "nscd_of_genuine_samples", "set", "ppl", "metrics"}.
+        What evaluation.json holds: {"images", "space", "means", "nscd_of_genuine_samples", "set", "ppl", "metrics"};
+        the level of genuine samples is left out where NSCD is (`evaluate`).
 
     Raises:
         LsapError: the folder is not a run folder, none of its images is finished, a result has changed, or path length
@@ -194,7 +212,9 @@ def evaluate_run(
     ids = sorted(manifest)
     if not ids:
         raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax invert` command again")
-    G, space = with_statistics(G), space_of(run, G)
+    space = space_of(run, G)
+    if not G.c_dim or space.has_class:
+        G = with_statistics(G)
     minimised = [one.judge for one in make_judges(recorded(run["config"]), G).values() if one.judge is not None]
     named = {judge.name for judge in distances}
     distances = [*(judge for judge in minimised if judge.name not in named), *distances]
@@ -209,6 +229,7 @@ def evaluate_run(
         return evaluate(G, space, codes, targets, distances, batch_size, refinement=own)
 
     found = by_signature(measured, refined, stacked, targets)
+    c = stacked.get("c")
     earlier = read_metrics_table(folder)
     rows = {name: earlier.get(name, {}) | manifest[name]["metrics"] for name in manifest}
     for i, name in enumerate(ids):
@@ -217,8 +238,8 @@ def evaluate_run(
         "images": len(ids),
         "space": space.name,
         "means": {metric: float(np.mean(v[np.isfinite(v)])) for metric, v in found.items() if np.isfinite(v).any()},
-        "nscd_of_genuine_samples": genuine_nscd(G, space),
-        "set": compare_sets(G, targets, images, inception) if sets else {},
+        **({"nscd_of_genuine_samples": float(genuine_nscd(G, space, c).mean())} if "nscd" in found else {}),
+        "set": compare_sets(G, targets, images, inception, c) if sets else {},
         "ppl": _path_length(G, distances, ppl, ppl_crop, batch_size) if ppl else {},
         "metrics": _described(run, describe_metrics(G, space, distances)),
     }

@@ -12,6 +12,7 @@ from lsap_jax.inversion.settings import make_problem
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import bundled, load_generator
 from lsap_jax.models.network_file import attach, load
+from lsap_jax.runs.classes import labels_of
 from lsap_jax.spaces import space_from_config
 from lsap_jax.spaces.statistics import Report, with_pnorm, with_statistics
 from lsap_jax.storage.matching import check_fields
@@ -40,7 +41,8 @@ def prepared(G: Generator, config: ConfigDict, report: Report | None = None) -> 
 
 
 def generator_of(folder: Path, run: Mapping[str, Any], other: str | None, report: Report | None = None) -> Generator:
-    """The generator that a run was made with, loaded from where run.json says or from `other`.
+    """The generator that a run was made with, for the classes of its images, loaded from where run.json says or from
+    `other`.
 
     Raises:
         LsapError: the file is missing, its weights are not those of the run, or run.json names none.
@@ -50,7 +52,10 @@ def generator_of(folder: Path, run: Mapping[str, Any], other: str | None, report
     name = other or known["name"]
     if not other and name not in bundled() and not Path(name).is_file():
         raise LsapError(f"{folder}: its generator {name!r} was not found; name the file with --generator")
-    G = attached(load_generator(name), recorded(run.get("config")).init, report)
+    G = load_generator(name)
+    if "classes" in run:
+        G = G.for_classes(labels_of(run["classes"], G.c_dim))
+    G = attached(G, recorded(run.get("config")).init, report)
     if G.sha256 != known["sha256"]:
         raise LsapError(
             f"{name}: has SHA-256 {G.sha256[:16]}…, the run {folder} had {known['sha256'][:16]}…; name the "

@@ -16,6 +16,7 @@ from lsap_jax.inversion.inverter import Inverter
 from lsap_jax.inversion.jobs import Inverted, Job, even_size
 from lsap_jax.models.encoder import Encoder
 from lsap_jax.models.generator import Generator
+from lsap_jax.runs.classes import labels_by_id, used_for, with_labels
 from lsap_jax.runs.flow import flow
 from lsap_jax.spaces import Space
 
@@ -27,7 +28,8 @@ class Inversion:
     Attributes:
         space: pass it to `render` with the codes.
         ids: of the images.
-        codes: "z", "w", "s" or "p" by the space; in F spaces "f"; "noise" where noise maps are optimised.
+        codes: "z", "w", "s" or "p" by the space; in F spaces "f"; "noise" where noise maps are optimised; the
+            labels "c" [N, c_dim] where classes were given.
         images: float32 [N, R, R, C], clipped to [-1, 1], rendered from the codes.
         metrics: name -> [N]; on the clipped, unquantised images.
         curves: loss term -> [N, steps + 1], from the start to the final codes.
@@ -55,6 +57,7 @@ def invert(
     batch_size: int | None = None,
     masks: np.ndarray | None = None,
     progress: Callable[[int, int, float], None] | None = None,
+    c: Any = None,
     **overrides: Any,
 ) -> Inversion:
     """Latent codes whose images are closest to the given ones.
@@ -70,17 +73,20 @@ def invert(
         batch_size: the most images at once, over all local devices; batches are even, and padded to the devices.
         masks: [N, H, W] in [0, 1]; weight the pixel and perceptual terms.
         progress: called after every chunk with (step of the batch, steps, mean loss).
+        c: classes of a conditional generator: a number for all images or one for each, or label vectors [c_dim] or
+            [N, c_dim]. z spaces need it, and so do random starts and terms that compare with samples.
         overrides: dotted configuration keys, e.g. **{"loss.base": 5.0}.
 
     Returns:
         An `Inversion`.
 
     Raises:
-        LsapError: unknown space or key, images or masks of a wrong shape, or an image without a single finite step.
+        LsapError: unknown space or key, images, masks or classes of a wrong shape, a class that is missing or unknown,
+            or an image without a single finite step.
     """
     shorthands = {"steps": steps, "seed": seed, "batch_size": batch_size}
     config = load_config(space, {**{k: v for k, v in shorthands.items() if v is not None}, **overrides})
-    return _inverted(G, config, images, ids, masks, progress)
+    return _inverted(G, config, images, ids, masks, progress, c)
 
 
 def encode(
@@ -90,6 +96,7 @@ def encode(
     seed: int = 0,
     ids: Sequence[str] | None = None,
     batch_size: int | None = None,
+    c: Any = None,
     **overrides: Any,
 ) -> Inversion:
     """Latent codes by one pass of an encoder, the mean latent added; no step is taken.
@@ -101,6 +108,7 @@ def encode(
         seed: decides parts of a code that the encoder does not give, if there are any.
         ids: unique names, the index as text by default.
         batch_size: the most images at once, over all local devices; batches are even, and padded to the devices.
+        c: classes of a conditional generator, as for `invert`.
         overrides: dotted configuration keys of the preset `encode`, e.g. space="w".
 
     Returns:
@@ -113,7 +121,7 @@ def encode(
     own = {} if E is None or "space" in overrides else {"space": E.codes}
     sizes = {"seed": seed} if batch_size is None else {"seed": seed, "batch_size": batch_size}
     config = load_config("encode", {**own, **sizes, **overrides})
-    return _inverted(G if E is None else with_encoder(G, E), config, images, ids)
+    return _inverted(G if E is None else with_encoder(G, E), config, images, ids, c=c)
 
 
 def _inverted(
@@ -123,15 +131,20 @@ def _inverted(
     ids: Sequence[str] | None,
     masks: np.ndarray | None = None,
     progress: Callable[[int, int, float], None] | None = None,
+    c: Any = None,
 ) -> Inversion:
     """The common part of `invert` and `encode`."""
     if config.align:
         raise LsapError("align=True: is for files; align arrays by `lsap_jax.faces.detect` and `lsap_jax.faces.align`")
     source = from_arrays(np.asarray(images), ids, resolution=G.img_resolution, channels=G.img_channels, fit=config.fit)
     config.batch_size = even_size(config.batch_size, len(source))
-    inverter = Inverter(G, config, masked=masks is not None)
+    labels = {} if c is None else labels_by_id(G.c_dim, c, source.ids)
+    start = with_labels({}, labels)
+    inverter = Inverter(used_for(G, labels), config, masked=masks is not None)
     mask_of = masks_from_arrays(masks, np.shape(images), G.img_resolution, config.fit)
-    jobs = (Job(id=id, image=source.load(i).image, mask=mask_of(i)) for i, id in enumerate(source.ids))
+    jobs = (
+        Job(id=id, image=source.load(i).image, mask=mask_of(i), start=start.get(id)) for i, id in enumerate(source.ids)
+    )
     found: dict[str, Inverted] = {}
     for job, result in flow(inverter, jobs, progress):
         if result is None:

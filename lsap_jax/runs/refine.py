@@ -17,12 +17,12 @@ from lsap_jax.inversion.jobs import Job, even_size
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import Refinement, stack
 from lsap_jax.rendering.refinement import from_arrays as refinement_from_arrays
-from lsap_jax.rendering.render import check_keys, space_of
+from lsap_jax.rendering.render import fitted, space_of
 from lsap_jax.runs.invert import Inversion
 from lsap_jax.runs.refining import Refining, RefiningWorker, refining
 from lsap_jax.runs.work import Summary, work
 from lsap_jax.runs.worker import Failed, Result
-from lsap_jax.spaces import Space, parse_space
+from lsap_jax.spaces import Space
 from lsap_jax.storage.atomic import sha256
 from lsap_jax.storage.results import Record, read_bytes, read_code, read_image, read_manifest, read_run
 
@@ -85,8 +85,7 @@ def refine(
         LsapError: no such method or option, codes of another space or of other images, or a refinement that is not
             finite.
     """
-    space, codes = (inv.space, inv.codes) if isinstance(inv, Inversion) else (parse_space(inv[0]), inv[1])
-    check_keys(space, codes)
+    G, space, codes = fitted(G, *((inv.space, inv.codes) if isinstance(inv, Inversion) else inv))
     if ids is None and isinstance(inv, Inversion):
         ids = inv.ids
     config = load_config("encode")

@@ -1,6 +1,6 @@
 """Inversions and encodings as runs: the worker of both, and their description in run.json."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,15 +17,17 @@ from lsap_jax.inversion.jobs import Inverted, Job, even_size
 from lsap_jax.inversion.memory import explained
 from lsap_jax.losses.judges import column
 from lsap_jax.metrics.distortion import METRICS
+from lsap_jax.models.classes import ByClass
 from lsap_jax.models.encoder import Encoder
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.latent_statistics import LatentStatistics
+from lsap_jax.runs.classes import Labels, describe_classes, used_for, with_labels
 from lsap_jax.runs.flow import flow
 from lsap_jax.runs.refining import Refining, RefiningWorker
 from lsap_jax.runs.shipping import Cargo, packed, sha256_of
 from lsap_jax.runs.work import Start, Summary, work
 from lsap_jax.runs.worker import Failed, Flow, Outcome, Result, Stop, Worker, never
-from lsap_jax.spaces.statistics import to_arrays
+from lsap_jax.spaces.statistics import to_arrays, with_class_means
 from lsap_jax.storage.weights_file import digest
 
 NOT_FINITE = Failed("the loss was not finite at any step")
@@ -46,6 +48,7 @@ def run(
     *,
     generator_name: str,
     start: Start | None = None,
+    classes: Labels | None = None,
     encoder: NamedEncoder | None = None,
     how: Refining | None = None,
     **options: Any,
@@ -56,6 +59,7 @@ def run(
     Args:
         generator_name: name or path to record.
         start: codes by id to begin from.
+        classes: labels by id, for every image, of a conditional generator; None is no class.
         encoder: used instead of the generator's own.
         how: how to refine the codes, too; pictures and metrics are then those of the refined images.
         options: of `lsap_jax.runs.work.work`.
@@ -67,8 +71,13 @@ def run(
     config = config.copy_and_resolve_references()
     config.batch_size = even_size(config.batch_size, len(source))
 
+    about: dict[str, Any] = {"generator_name": generator_name, "started": bool(start), "encoder": encoder}
+    if classes is not None:
+        G, about["classes"] = used_for(G, classes), describe_classes(classes)
+        start = with_labels(start or {}, classes)
+
     def make(devices: Sequence[jax.Device] | None) -> Worker:
-        first = InversionWorker(G, config, devices, generator_name=generator_name, started=bool(start), encoder=encoder)
+        first = InversionWorker(G, config, devices, **about)
         if how is None:
             return first
         return RefiningWorker(G, first.inverter.space, config, how, devices, first=first)
@@ -88,9 +97,16 @@ class InversionWorker:
         generator_name: str = "",
         started: bool = False,
         encoder: NamedEncoder | None = None,
+        classes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Raises LsapError where configuration, generator and encoder do not fit together."""
+        """`classes` is their entry of run.json.
+
+        Raises:
+            LsapError: configuration, generator and encoder do not fit together.
+        """
+        G = with_class_means(G)
         self.G, self.generator_name, self.started, self.encoder = G, generator_name, started, encoder
+        self.classes = classes
         self.inverter = Inverter(G if encoder is None else with_encoder(G, encoder.encoder), config, devices)
 
     @property
@@ -108,6 +124,8 @@ class InversionWorker:
         described = describe(self.G, self.inverter, self.generator_name, self.started)
         if self.encoder is not None:
             described["encoder"] = {"name": self.encoder.name, "sha256": sha256_of(self.encoder.encoder)}
+        if self.classes is not None:
+            described["classes"] = dict(self.classes)
         return described
 
     def __call__(
@@ -199,7 +217,8 @@ def describe(G: Generator, inverter: Inverter, generator_name: str, started: boo
     }
 
 
-def describe_statistics(statistics: LatentStatistics) -> dict[str, Any]:
-    """What results record about latent statistics."""
+def describe_statistics(statistics: LatentStatistics | ByClass) -> dict[str, Any]:
+    """What results record about latent statistics; where there are several classes, they have a first axis for them."""
+    statistics = statistics.values if isinstance(statistics, ByClass) else statistics
     counts = {"samples": statistics.samples, "anchor_samples": statistics.anchor_samples}
     return {**counts, "sha256": digest(to_arrays(statistics))}

@@ -17,6 +17,7 @@ class Decoded(struct.PyTreeNode, kw_only=True):
         f: base code [B, s, s, C], or None.
         noise: layer name -> [B, r, r], or None for the generator's own.
         noise_mode: as in `Generator.synthesis`.
+        c: labels [B, c_dim] of a conditional generator, or None.
     """
 
     ws: jax.Array | None
@@ -24,3 +25,4 @@ class Decoded(struct.PyTreeNode, kw_only=True):
     f: jax.Array | None = None
     noise: Mapping[str, jax.Array] | None = None
     noise_mode: NoiseMode = struct.field(pytree_node=False, default="const")
+    c: jax.Array | None = None

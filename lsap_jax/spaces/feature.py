@@ -36,9 +36,10 @@ def base_shape(G: "Generator", resolution: int) -> tuple[int, int, int]:
 
 def own_feature(G: "Generator", resolution: int) -> jax.Array:
     """[1, s, s, C]: the generator's own output of the layer that f replaces at the mean w, where no encoder gives a
-    start.
+    start; [B, s, s, C] at the means of the classes of a batch (`G.mean_w`).
     """
-    ws = jnp.broadcast_to(G.w_avg[None, None], (1, G.num_ws, G.w_dim))
+    mean = G.mean_w
+    ws = jnp.broadcast_to(mean[:, None], (len(mean), G.num_ws, G.w_dim))
     return G.features(ws)[1][G.config.entries[resolution].name]
 
 

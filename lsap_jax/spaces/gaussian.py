@@ -10,6 +10,7 @@ with mean μ, variances Λ and axes V of `LatentStatistics`.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -88,11 +89,11 @@ class Gaussian(Flat):
     def from_ws(self, G: "Generator", ws: jax.Array) -> jax.Array:
         """Codes of ws [B, num_ws, w_dim]; a space with one code per image takes the mean row."""
         p = p_of(ws if self.per_layer else jnp.mean(ws, 1))
-        return whiten(self._statistics(G), p, self.eigenvalue_floor) if self.whitened else p
+        return self._statistics(G).each(partial(whiten, floor=self.eigenvalue_floor), p) if self.whitened else p
 
     def decode(self, G: "Generator", p: jax.Array) -> dict[str, Any]:
         """Codes to {"ws": [B, num_ws, w_dim]}."""
-        p = colour(self._statistics(G), p, self.eigenvalue_floor) if self.whitened else p
+        p = self._statistics(G).each(partial(colour, floor=self.eigenvalue_floor), p) if self.whitened else p
         w = w_of(p)
         return {"ws": w if self.per_layer else G.repeat_w(w)}
 

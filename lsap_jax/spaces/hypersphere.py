@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.spaces.family import reached_rows
-from lsap_jax.spaces.mapping_inverse import fit_z
+from lsap_jax.spaces.mapping_inverse import fit_rows
 from lsap_jax.spaces.sphere import retract, slerp
 
 if TYPE_CHECKING:
@@ -49,12 +49,13 @@ class Hypersphere:
         shape = self.shape(G)
         if source == "random":
             return retract(jax.vmap(lambda key: jax.random.normal(key, shape))(rng))
-        return jnp.broadcast_to(fit_z(G, G.w_avg[None]).reshape(1, *(1,) * (len(shape) - 1), -1), (len(rng), *shape))
+        z = fit_rows(G, G.mean_w[:, None])
+        return jnp.broadcast_to(z if self.per_layer else z[:, 0], (len(rng), *shape))
 
     def from_ws(self, G: "Generator", ws: jax.Array) -> jax.Array:
-        """Codes whose ws come near to ws [B, num_ws, w_dim] (`fit_z`); Z fits the mean row, the nearest to all."""
-        rows = ws if self.per_layer else jnp.mean(ws, 1)
-        return fit_z(G, rows.reshape(-1, G.w_dim)).reshape(*rows.shape[:-1], G.z_dim)
+        """Codes whose ws come near to ws [B, num_ws, w_dim] (`fit_rows`); Z fits the mean row, the nearest to all."""
+        z = fit_rows(G, ws if self.per_layer else jnp.mean(ws, 1, keepdims=True))
+        return z if self.per_layer else z[:, 0]
 
     def decode(self, G: "Generator", z: jax.Array) -> dict[str, Any]:
         """Codes [B, z_dim] or [B, num_ws, z_dim] to {"ws": [B, num_ws, w_dim]}, without truncation."""

@@ -21,10 +21,10 @@ def start_ws(G: "Generator", rng: jax.Array, source: str, per_layer: bool) -> ja
     """ws [B, num_ws, w_dim] to start from, by a key per image [B].
 
     Args:
-        source: "w_avg", or "random": the mapping of a random z, of one per layer where `per_layer`.
+        source: "w_avg" is `G.mean_w`, "random" the mapping of a random z, of one per layer where `per_layer`.
     """
     if source == "w_avg":
-        return jnp.broadcast_to(G.w_avg[None, None], (rng.shape[0], G.num_ws, G.w_dim))
+        return jnp.broadcast_to(G.mean_w[:, None], (rng.shape[0], G.num_ws, G.w_dim))
     sphere = Hypersphere(per_layer=per_layer)
     return sphere.decode(G, sphere.init(G, rng, "random"))["ws"]
 

@@ -19,6 +19,14 @@ STARTS = 3  # of each row: the mapping folds, and a single descent may end in a 
 RATE = 0.1
 
 
+def fit_rows(G: "Generator", ws: jax.Array) -> jax.Array:
+    """z [B, L, z_dim] for ws [B, L, w_dim] by `fit_z`, those of an image for its own class where `G` is given one."""
+    if G.label is None or G.label.ndim == 1:
+        return fit_z(G, ws.reshape(-1, G.w_dim)).reshape(*ws.shape[:-1], G.z_dim)
+    bare = G.bare()
+    return jax.vmap(lambda label, rows: fit_z(bare.replace(label=label), rows))(G.label, ws)
+
+
 @partial(jax.jit, static_argnames="steps")
 def fit_z(G: "Generator", w: jax.Array, steps: int = STEPS) -> jax.Array:
     """z [M, z_dim] on the sphere whose mapping outputs are near w [M, w_dim].

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
+from lsap_jax.models.classes import no_class
 from lsap_jax.networks.synthesis import NoiseMode
 from lsap_jax.spaces import feature, noise
 from lsap_jax.spaces.decoded import Decoded
@@ -42,10 +43,11 @@ STARTS = ("auto", "random", "w_avg")
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """A latent space: a detail code, in F spaces with a base code f, on request with noise maps.
+    """A latent space: a detail code, in F spaces with a base code f, on request with noise maps, and with the class
+    where a conditional generator is given one.
 
     Codes are a dict of arrays whose first axis is the batch: the detail code under "z", "w", "s" or "p", "f" [B, s, s,
-    C], and "noise" [B, Σ r²].
+    C], "noise" [B, Σ r²], and the labels "c" [B, c_dim], which nothing changes.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Space:
     truncation_psi: float = 1.0
     truncation_cutoff: int | None = None
     noise_mode: NoiseMode = "const"
+    has_class: bool = False
 
     key = property(lambda self: self.detail.key)
     per_layer = property(lambda self: self.detail.per_layer)
@@ -67,9 +70,9 @@ class Space:
 
     @property
     def groups(self) -> dict[str, str]:
-        """Name of an array of a code -> "detail", "base" or "noise", by which optimisers treat it."""
-        base = {"f": "base"} if self.has_base else {}
-        return {self.key: "detail", **base, **({"noise": "noise"} if self.has_noise else {})}
+        """Name of an array of a code -> "detail", "base", "noise" or "class", by which optimisers treat it."""
+        others = {"f": ("base", self.has_base), "noise": ("noise", self.has_noise), "c": ("class", self.has_class)}
+        return {self.key: "detail", **{key: group for key, (group, there) in others.items() if there}}
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -96,13 +99,14 @@ class Space:
 
     def in_w(self) -> "Space":
         """W (F/W for an F space) with the base code and the noise of this space."""
-        kept = {name: getattr(self, name) for name in ("base_resolution", "has_noise", "noise_sides")}
+        kept = {name: getattr(self, name) for name in ("base_resolution", "has_noise", "noise_sides", "has_class")}
         return replace(parse_space("f/w" if self.has_base else "w"), **kept)
 
     def init(self, G: "Generator", rng: jax.Array, f0: jax.Array | None = None, source: str = "auto") -> Codes:
         """Starting codes of B images.
 
         Args:
+            G: `given` the labels of the images where the codes have a class.
             rng: a key per image [B].
             f0: start of the base code [B, s, s, C], in F spaces.
             source: of the detail code: "random" from each image's own key, "w_avg" the mean w or the code nearest to
@@ -115,6 +119,8 @@ class Space:
             codes["f"] = f0
         if self.has_noise:
             codes["noise"] = noise.init(G, rng)
+        if self.has_class:
+            codes["c"] = G.label  # type: ignore[assignment]
         return codes
 
     def from_ws(self, G: "Generator", ws: jax.Array) -> jax.Array:
@@ -125,7 +131,8 @@ class Space:
 
     def decode(self, G: "Generator", codes: Mapping[str, jax.Array]) -> Decoded:
         """Codes [B, ...] as inputs of the synthesis."""
-        found: dict[str, Any] = {"ws": None, **self.detail.decode(G, codes[self.key])}
+        c = codes.get("c")
+        found: dict[str, Any] = {"ws": None, "c": c, **self.detail.decode(G.given(c), codes[self.key])}
         if found["ws"] is not None:
             found["ws"] = G.truncate(found["ws"], self.truncation_psi, self.truncation_cutoff)
             found["styles"] = G.styles(found["ws"])
@@ -172,6 +179,8 @@ class Space:
     def between(self, a: Mapping[str, jax.Array], b: Mapping[str, jax.Array], t: jax.Array) -> Codes:
         """Codes t [B] of the way from a to b: z along the great arcs (slerp), all else on straight lines."""
         found = {key: mix(a[key], b[key], t) for key in self.keys if key != self.key}
+        if self.has_class:
+            found["c"] = jnp.where(a["c"] == b["c"], a["c"], found["c"])  # rounding must not make another class
         return self.retract({**found, self.key: self.detail.between(a[self.key], b[self.key], t)})
 
 
@@ -229,7 +238,8 @@ def space_from_config(config: ConfigDict, G: "Generator") -> Space:
     """The space that an inversion's configuration asks for with this generator.
 
     Raises:
-        LsapError: no such space, f cannot enter this generator there, or an option that this space has no use for.
+        LsapError: no such space, f cannot enter this generator there, an option that this space has no use for, or a z
+            space of a conditional generator without a class (`Generator.for_classes`).
     """
     sides = tuple(G.config.noise_layers.values()) if config.noise_maps else ()
     if config.noise_maps and not sides:
@@ -246,6 +256,9 @@ def space_from_config(config: ConfigDict, G: "Generator") -> Space:
     )
     if not space.has_ws and config.truncation.psi != 1:
         raise LsapError(f"truncation.psi={config.truncation.psi}: styles are not truncated; space {space.name} needs 1")
+    if space.on_sphere and G.c_dim and G.labels is None:
+        raise no_class(G.c_dim, f"space {space.name}")
+    space = replace(space, has_class=G.labels is not None)
     if not space.has_base:
         return space
     return replace(space, base_resolution=feature.check_resolution(G, space.base_resolution))

@@ -2,7 +2,8 @@
 
 Sums are in float64 about a point near the mean, so that only the error of sampling remains. The cache is a file
 `DIGEST.statistics` (the first 16 digits of the SHA-256 of mapping and synthesis) in the folder of the weights, or in
-the user's cache folder (XDG_CACHE_HOME, ~/.cache) where that folder cannot be written.
+the user's cache folder (XDG_CACHE_HOME, ~/.cache) where that folder cannot be written. Those of a conditional generator
+belong to a class: a file `DIGEST-classK.statistics` for each.
 """
 
 from collections.abc import Callable
@@ -20,10 +21,11 @@ from convert_weights.opening import read_file
 from lsap_jax.cache import user_folder
 from lsap_jax.errors import LsapError
 from lsap_jax.losses.alignment import sn_layers, unit_styles
-from lsap_jax.models.generator import Generator
+from lsap_jax.models.classes import ByClass, by_class, no_class, plain
+from lsap_jax.models.generator import CLASS_MEANS, Generator
 from lsap_jax.models.latent_statistics import LatentStatistics
 from lsap_jax.spaces.gaussian import SLOPE
-from lsap_jax.storage.weights_file import Unwritable, read_weights, write_weights
+from lsap_jax.storage.weights_file import Unwritable, digest, read_weights, write_weights
 
 SAMPLES = 1_000_000
 ANCHOR_SAMPLES = 100_000
@@ -44,7 +46,8 @@ def compute_statistics(
     seed: int = SEED,
     report: Report | None = None,
 ) -> LatentStatistics:
-    """Statistics of `samples` z ~ N(0, I), and S^N anchors of the first `anchor_samples` of them; psi 1, label 0.
+    """Statistics of `samples` z ~ N(0, I), and S^N anchors of the first `anchor_samples` of them; psi 1. Those of a
+    conditional generator are of one class, which it is used for (`Generator.for_classes`).
 
     References: BDInvert's P_N statistics (1,000,000 samples, covariance with ddof 1); LSAP's anchors (arXiv 2209.12746:
     100,000 samples in W, not normalised again).
@@ -128,22 +131,64 @@ def to_arrays(statistics: LatentStatistics) -> dict[str, np.ndarray]:
 
 
 def with_statistics(G: Generator, report: Report | None = None) -> Generator:
-    """G with its statistics: those it has, else from the cache, else computed and cached.
+    """G with its statistics: those it has, else from the cache, else computed and cached; of a conditional generator
+    those of each of the classes that it is used for, as a `ByClass`.
 
     Args:
         report: called with (samples done, samples in all) while they are computed: about a minute on two cores for a
             mapping network of 8 layers of 512, seconds for the bundled one.
+
+    Raises:
+        LsapError: the generator is conditional, and no class is given.
     """
     if G.statistics is not None:
         return G
+    if G.c_dim and G.labels is None:
+        raise no_class(G.c_dim, "latent statistics")
+    if G.labels is not None:
+        each = [_found(G.for_classes(label[None]), report) for label in G.labels]
+        return G.with_part("statistics", by_class(G.labels, each))
+    return G.with_part("statistics", _found(G, report))
+
+
+def _found(G: Generator, report: Report | None) -> LatentStatistics:
+    """The statistics of a generator, used for one class if it is conditional, from the cache or computed and cached."""
     if not G.source:  # made in this process: there is no file beside which to cache
-        return G.with_part("statistics", _computed_once(_Keyed(G, report, G.network_sha256)))
+        return _computed_once(_Keyed(G, report, G.network_sha256 + class_suffix(G)))
     places = cache_places(G)
     found = next((read for path in places if (read := read_statistics(path, G)) is not None), None)
     if found is None:
         found = compute_statistics(G, report=report)
         _save(places, found)
-    return G.with_part("statistics", found)
+    return found
+
+
+def with_class_means(G: Generator) -> Generator:
+    """G with the mean w of each of its classes, of 10,000 samples as in the projector of StyleGAN2-ADA; a generator
+    that no class is given is returned as it is.
+    """
+    if G.labels is None or CLASS_MEANS in G.parts:
+        return G
+    own = [_sample_w(G.bare().for_classes(label[None]), jax.random.key(SEED), 0) for label in G.labels]
+    means = [jnp.asarray(np.asarray(w, np.float64).mean(axis=0), jnp.float32) for w in own]
+    return G.with_part(CLASS_MEANS, by_class(G.labels, means))
+
+
+def class_suffix(G: Generator, before: str = "-class") -> str:
+    """ "-class3" of a generator used for one class, a digest in place of 3 for a label between classes, else ""."""
+    if G.labels is None:
+        return ""
+    label = plain(np.asarray(G.labels[0]))
+    return f"{before}{label if isinstance(label, int) else digest({'c': np.asarray(G.labels)})[:16]}"
+
+
+def check_one_class(G: Generator, what: str) -> None:
+    """Raises LsapError where `what` draws samples and a conditional generator is not used for one class alone."""
+    if G.c_dim and (G.labels is None or len(G.labels) > 1):
+        raise LsapError(
+            f"{what} needs samples of one of the {G.c_dim} classes of this generator: find its directions by `lsap-jax "
+            "find-directions --class=K`, and give the file"
+        )
 
 
 class _Keyed:
@@ -166,7 +211,7 @@ def _computed_once(keyed: _Keyed) -> LatentStatistics:
 
 def cache_places(G: Generator) -> list[Path]:
     """Files that may hold the statistics, in the order in which they are tried."""
-    name = f"{G.network_sha256[:16]}.statistics"
+    name = f"{G.network_sha256[:16]}{class_suffix(G)}.statistics"
     assets = Path(str(resources.files("lsap_jax") / "assets"))
     return list(dict.fromkeys([assets / name, Path(G.source).resolve().parent / name, user_folder() / name]))
 
@@ -220,11 +265,17 @@ def with_pnorm(G: Generator, folder: str | Path) -> Generator:
         raise LsapError(f"{folder}: eigenvectors {vectors.shape} and values {values.shape} do not fit w_dim {G.w_dim}")
     if not (values > 0).all() or np.abs(vectors.T @ vectors - np.eye(G.w_dim)).max() > 1e-3:
         raise LsapError(f"{folder}: variances have to be positive and eigenvectors orthonormal columns")
+    if G.labels is not None and len(G.labels) > 1:
+        raise LsapError(f"{folder}: statistics of P_N belong to one class; these images have {len(G.labels)} classes")
     statistics = with_statistics(G).statistics
     assert statistics is not None
     found = {name: jnp.asarray(a, jnp.float32) for name, a in arrays.items()}
     own = {"p_mean": found["p_mean"].reshape(-1), "p_values": found["p_values"].reshape(-1)}
-    return G.with_part("statistics", statistics.replace(**own, p_vectors=found["p_vectors"]))
+    own["p_vectors"] = found["p_vectors"]
+    if isinstance(statistics, ByClass):
+        values = statistics.values.replace(**{name: a[None] for name, a in own.items()})
+        return G.with_part("statistics", statistics.replace(values=values))
+    return G.with_part("statistics", statistics.replace(**own))
 
 
 def _read_npy(path: Path, dim: int) -> np.ndarray:

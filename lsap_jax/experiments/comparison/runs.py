@@ -9,10 +9,11 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -21,6 +22,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison.plan import Plan, label
 from lsap_jax.inversion.inverter import versions
 from lsap_jax.models.generator import Generator
+from lsap_jax.runs.classes import Labels, describe_classes, used_for
 from lsap_jax.runs.evaluation import evaluate_run
 from lsap_jax.runs.generators import attached, prepared
 from lsap_jax.runs.run import run
@@ -125,6 +127,7 @@ def run_preset(
     evaluate: bool = False,
     progress: Callable[[Progress], None] | None = None,
     statistics: Report | None = None,
+    classes: Labels | None = None,
 ) -> Summary:
     """The run of one preset: begun, resumed, or left as it is where nothing is left to do; and its report.
 
@@ -134,14 +137,15 @@ def run_preset(
         evaluate: add the columns of `lsap-jax evaluate` to its metrics.csv where they are missing.
         progress: called with where the run stands.
         statistics: called with (samples done, samples in all) while latent statistics are computed.
+        classes: labels by id, which a conditional generator needs.
 
     Raises:
         LsapError: see `lsap_jax.runs.work.work`.
     """
     folder = out / plan.folder
-    G = attached(G, plan.config.init, statistics)
+    G = attached(used_for(G, classes), plan.config.init, statistics)
     G = with_statistics(G, statistics) if evaluate else prepared(G, plan.config, statistics)
-    summary = finished(G, source, plan, folder)
+    summary = finished(G, source, plan, folder, None if classes is None else describe_classes(classes))
     if summary is None:
         watch = Stopwatch(out, plan, len(source), fresh=not (folder / "run.json").exists())
 
@@ -150,7 +154,8 @@ def run_preset(
             if progress is not None:
                 progress(p)
 
-        summary = run(G, source, plan.config, folder, generator_name=generator_name, progress=listen)
+        options: dict[str, Any] = {"generator_name": generator_name, "classes": classes, "progress": listen}
+        summary = run(G, source, plan.config, folder, **options)
     if evaluate and summary.done and not evaluated(folder):
         evaluate_run(G, folder, batch_size=plan.config.batch_size, sets=False)
     report = folder / "report.html"
@@ -159,7 +164,9 @@ def run_preset(
     return summary
 
 
-def finished(G: Generator, source: Source, plan: Plan, folder: Path) -> Summary | None:
+def finished(
+    G: Generator, source: Source, plan: Plan, folder: Path, classes: Mapping[str, Any] | None = None
+) -> Summary | None:
     """The summary of a run that has nothing left to do, read from its files without preparing the inversion.
 
     None otherwise, also for a run with other settings: the attempt to resume it names the difference. The batch of an
@@ -170,7 +177,7 @@ def finished(G: Generator, source: Source, plan: Plan, folder: Path) -> Summary 
     record, manifest, failures = read_run(folder), read_manifest(folder), read_failures(folder)
     if _settings(record.get("config", {})) != _settings(json.loads(json.dumps(plan.config.to_dict()))):
         return None
-    if record.get("generator", {}).get("sha256") != G.sha256:
+    if record.get("generator", {}).get("sha256") != G.sha256 or record.get("classes") != classes:
         return None
     if (folder / "metrics.csv").read_bytes().count(b"\n") != len(manifest) + 1:  # killed before the table was updated
         return None

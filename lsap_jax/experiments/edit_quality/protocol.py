@@ -71,7 +71,8 @@ def open_runs(folders: Sequence[tuple[str, Path]], generator: Callable[[Path, Re
     generators: dict[str, Generator] = {}
     for name, folder in folders:
         record = read_run(folder)
-        key = json.dumps([record.get("generator"), mapping(record.get("config")).get("init")], sort_keys=True)
+        made = [record.get("generator"), mapping(record.get("config")).get("init"), record.get("classes")]
+        key = json.dumps(made, sort_keys=True)
         if key not in generators:
             generators[key] = generator(folder, record)
         run = Run(name=name, folder=folder, G=generators[key], record=record, manifest=read_manifest(folder))
@@ -306,7 +307,8 @@ def _genuine(out: Path, run: Run) -> dict[str, float]:
     """Scores of the generator's own samples: mean and deviation of the logit; NSCD is given relative to theirs."""
     if run.G.discriminator is None:
         return {"nscd": 0.0}
-    file, key = out / GENUINE, _sha256([FORMULAS, run.record["generator"]["sha256"]])
+    made = [run.record["generator"]["sha256"], *run.record.get("classes", {}).values()]
+    file, key = out / GENUINE, _sha256([FORMULAS, *made])
     kept = kept_measures(file, key)
     if kept is None:
         kept = {"logits": genuine_logits(run.G)}

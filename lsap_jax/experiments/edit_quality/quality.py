@@ -26,7 +26,7 @@ from lsap_jax.models.embedder import Embedder
 from lsap_jax.models.generator import Generator
 from lsap_jax.pixels import to_uint8
 from lsap_jax.rendering.refinement import Refinement, by_signature
-from lsap_jax.rendering.render import per_batch, synthesise
+from lsap_jax.rendering.render import fitted, per_batch, synthesise
 from lsap_jax.runs.evaluation import genuine_nscd
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.statistics import with_statistics
@@ -127,7 +127,8 @@ def measure_edits(
     if judges.embedder is not None and faces is None:
         raise LsapError("identities are compared with those of the targets; give their embeddings, too")
     G, devices = with_statistics(G), devices or jax.local_devices()
-    count, genuine = len(next(iter(codes.values()))), genuine_nscd(G, space)
+    count = len(next(iter(codes.values())))
+    genuine = np.broadcast_to(genuine_nscd(G, space, codes.get("c")), (count,))
     refinements = refinements or [None] * count
     before = _look(G, space, codes, refinements, judges, batch_size, devices)
     look = _looker(G, as_published(G, space) if published else space, batch_size, devices)
@@ -147,7 +148,7 @@ def measure_edits(
             if not (fine := np.isfinite(images).all(axis=(1, 2, 3))).all():
                 where = f"{direction.name} by {amount[~fine][0]:g}"
                 raise LsapError(f"{where}: the picture is not finite; give strengths nearer to 0")
-            found["nscd"] = found["nscd"] - genuine
+            found["nscd"] = found["nscd"] - genuine[image]
             # at strength 0 of a toggle the side asked for is the other one, too: the start of the curve
             asked = sides[image] if toggle else np.sign(amount)
             found |= _judged(direction, images, before, image, asked, judges)
@@ -176,7 +177,7 @@ def _seen(
         alone = replace(
             G.discriminator.config, mbstd_group_size=1
         )  # an image's logit must not depend on its neighbours
-        found["logit"] = G.discriminator.replace(config=alone)(images)[:, 0]
+        found["logit"] = G.discriminator.replace(config=alone)(images, decoded.c)[:, 0]
     return found
 
 
@@ -250,9 +251,10 @@ def _judged(
 
 def genuine_logits(G: Generator, samples: int | None = None, seed: int = 0) -> np.ndarray:
     """[samples] logits of the generator's own samples (512 by default), each alone: what a natural image scores.
+    Samples of a conditional generator have the classes in turn that it is used for.
 
     Raises:
-        LsapError: the generator came without its discriminator.
+        LsapError: the generator came without its discriminator, or it is conditional and no class is given.
     """
     if G.discriminator is None:
         raise LsapError("this generator came without its discriminator; convert the checkpoint that has both")
@@ -262,4 +264,7 @@ def genuine_logits(G: Generator, samples: int | None = None, seed: int = 0) -> n
     shape = (GENUINE_SAMPLES if samples is None else samples, G.z_dim)
     z = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
     codes = {"z": np.asarray(space.retract({"z": jnp.asarray(z)})["z"])}
+    if G.labels is not None:
+        codes["c"] = np.resize(G.labels, (len(z), G.c_dim))
+    G, space, codes = fitted(G, space, codes)
     return np.asarray(per_batch(_seen, G, space, 64, jax.local_devices()[:1])(codes)["logit"])
