@@ -149,10 +149,10 @@ def step(resolution: int, channel_base: int, batches: tuple[int, ...], variants:
         from lsap_jax.spaces.sphere import retract
 
         steps, rounds = (1, 1) if args.tiny else (10, 3)
-        size, base = (32, 128) if args.tiny else (resolution, channel_base)
+        size, base = (16, 64) if args.tiny else (resolution, channel_base)
         G, perceptual, backbone, lin = networks(size, base)
         work: dict[str, float] = {}
-        for batch in (1, 2) if args.tiny and len(batches) > 1 else (2,) if args.tiny else batches:
+        for batch in range(1, len(batches) + 1) if args.tiny else batches:
             rng = np.random.default_rng(1)
             z = np.asarray(retract(rng.standard_normal((batch, G.num_ws, G.z_dim)).astype(np.float32)))
             targets = rng.uniform(-1, 1, (batch, size, size, 3)).astype(np.float32)

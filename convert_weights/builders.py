@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from convert_weights.checkpoint import ConversionError, shown
-from convert_weights.pickle_machine import Builder, Global, Node, Stateful, check_key
+from convert_weights.pickle_limits import check_key
+from convert_weights.pickle_machine import Builder, Global, Node, Stateful
 from convert_weights.tensors import MAX_DIMS, STORAGES, Tensor, from_numpy, strided, whole
 
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"

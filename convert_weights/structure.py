@@ -6,7 +6,7 @@ from typing import Any
 
 from convert_weights.builders import Array
 from convert_weights.checkpoint import ConversionError
-from convert_weights.pickle_machine import MAX_STEPS
+from convert_weights.pickle_limits import MAX_STEPS
 from convert_weights.places import MAX_DEPTH, flattened, shared_prefix
 from convert_weights.tensors import Tensor
 

@@ -3,7 +3,8 @@
 from convert_weights.archive import Archive
 from convert_weights.builders import ADVICE, ALLOWED, STORAGE_CLASSES, Array, object_dtype, storage_dtype
 from convert_weights.checkpoint import ConversionError, shown
-from convert_weights.pickle_machine import Budget, Builder, Rules, load
+from convert_weights.pickle_limits import Budget
+from convert_weights.pickle_machine import Builder, Rules, load
 from convert_weights.tensors import Storage, numpy_dtype, whole
 
 MAX_PICKLE = 2**24  # bytes of a zip's data.pkl; the largest checkpoints have 2^20

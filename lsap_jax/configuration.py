@@ -100,6 +100,18 @@ def recorded(values: object) -> ConfigDict:
     return override(config, given)
 
 
+def filled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run records of its configuration, nothing left out; what it does not know, as it is older, has today's
+    defaults. A new key's default is what was done before there was the key.
+    """
+    return _filled(config, load_config("f/z+").to_dict())
+
+
+def _filled(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    own = {k: _filled(v, defaults.get(k, {})) if isinstance(v, Mapping) else v for k, v in values.items()}
+    return {**own, **{key: value for key, value in defaults.items() if key not in values}}
+
+
 def flat(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
     """Dotted key -> value."""
     found: dict[str, Any] = {}

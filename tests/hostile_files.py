@@ -43,13 +43,13 @@ PICKLES = {
     "pairs of one hash": lambda: stream(
         named("collections.OrderedDict"), b"](", colliding(60_000, b"N\x86"), b"e\x85R"
     ),
-    "sets without end": lambda: stream(b"(", b"\x8f" * MEGA, b"l"),
-    "nested tuples": lambda: stream(b")", b"\x85" * MEGA),
+    "sets without end": lambda: stream(b"(", b"\x8f" * (MEGA // 2), b"l"),
+    "nested tuples": lambda: stream(b")", b"\x85" * (MEGA // 4)),
     "one text encoded again and again": lambda: stream(
         named("_codecs.encode"), b"\x94", text(MEGA), b"\x8c\x06latin1\x86\x94", b"(", b"h\x00h\x01R" * 100_000, b"l"
     ),
     "one list made a set again and again": lambda: stream(
-        named("builtins.set"), b"\x94](", b"K\x01" * 300_000, b"e\x85\x94", b"(", b"h\x00h\x01R" * 50_000, b"l"
+        named("builtins.set"), b"\x94](", b"K\x01" * 100_000, b"e\x85\x94", b"(", b"h\x00h\x01R" * 50_000, b"l"
     ),
     "one blob read again and again": lambda: stream(
         named("torch.storage._load_from_bytes"),
@@ -126,13 +126,13 @@ ARCHIVES = {
     "a data.pkl that claims too little": lambda: lying("a/data.pkl", 100, 24 * MEGA),
     "a damaged LZMA member": lzma_damaged,
     "a bzip2 bomb": lambda: bzip(24 * MEGA),
-    "tensors of zeros": lambda: files.torch_zip(files.T(np.zeros((1, 32 * MEGA), np.float32)), compression=8),
-    "an array of zeros": lambda: zipped({"w.npy": npy("<f4", (1, 20 * MEGA), bytes(80 * MEGA))}),
+    "tensors of zeros": lambda: files.torch_zip(files.T(np.zeros((1, 18 * MEGA), np.float32)), compression=8),
+    "an array of zeros": lambda: zipped({"w.npy": npy("<f4", (1, 18 * MEGA), bytes(72 * MEGA))}),
     "an array of terabytes": lambda: zipped({"w.npy": npy("<f4", (2**40,))}),
     "an array of objects": lambda: zipped({"w.npy": npy("|O", (3,), b"x" * 24)}),
     "an .npy of terabytes": lambda: npy("<f8", (2**40, 512)),
     "an .npy of objects": lambda: npy("|O", (3,), b"\x80\x04N."),
-    "a directory of many members": lambda: zipped({f"{i:x}": b"" for i in range(20_000)}, zipfile.ZIP_STORED),
+    "a directory of many members": lambda: zipped({f"{i:x}": b"" for i in range(8_000)}, zipfile.ZIP_STORED),
 }
 CODES = {name: ARCHIVES[name] for name in ("an array of zeros", "an array of terabytes", "an array of objects")} | {
     "lzma": lambda: zipped({"w.npy": npy("<f4", (1,), bytes(4))}, zipfile.ZIP_LZMA),
@@ -157,7 +157,7 @@ CONVERTED = {
     "no metadata": lambda: struct.pack("<Q", 2) + b"{}",
     "a huge header": lambda: struct.pack("<Q", 2**62) + b"{",
     "a header of spaces": lambda: struct.pack("<Q", 2**24) + b"{" + b" " * 2**24,
-    "many tensors": lambda: converted(json.dumps(HEADER), {f"t{i}": EMPTY for i in range(100_000)}),
+    "many tensors": lambda: converted(json.dumps(HEADER), {f"t{i}": EMPTY for i in range(40_000)}),
     "a deep container": lambda: struct.pack("<Q", 100_001) + b'{"a":' + b"[" * 100_000,
     **{
         f"{key} is {value!r}": lambda key=key, value=value: converted(json.dumps({**HEADER, key: value}))
@@ -201,7 +201,7 @@ PICTURES = {
     "a plain PNM": lambda: b"P3 3000 3000 255\n" + b"1 " * 9 * MEGA,
     "a GIF of many frames": lambda: (
         b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
-        + (b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00") * 200_000 + b";"
+        + (b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00") * 100_000 + b";"
     ),
 }  # fmt: skip
 HARMLESS = ("a GIF of many frames", "a PNG that unpacks to more")  # of which only the start is read

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsap_jax.editing import edit_run
+from lsap_jax.editing import edit_run, edit_worker
 from lsap_jax.editing.series import Series
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.runs.work import Summary
@@ -24,7 +24,7 @@ STRENGTHS = (-1.0, 0.0, 1.0)
 
 
 def edit(run: Path, out: Path) -> Summary:
-    """Six pictures at a time: groups of two images, each staged once and then put, which stages once more."""
+    """Six pictures at a time: groups of two images, each put, which stages its files and then writes its line."""
     series = Series(
         name="up",
         labels=tuple(f"{s:g}" for s in STRENGTHS),
@@ -32,7 +32,7 @@ def edit(run: Path, out: Path) -> Summary:
         untouched=1,
         record={"sha256": "", "strengths": STRENGTHS},
     )
-    edit_run.renderer = lambda *_: drawn
+    edit_worker.renderer = lambda *_: drawn
     return edit_run.edit_run(load_generator(run.parent / "g.safetensors"), run, out, [series], batch_size=6)
 
 

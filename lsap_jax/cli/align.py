@@ -6,26 +6,23 @@ IMAGES are those of `lsap-jax invert`, which takes DIR afterwards; `lsap-jax inv
 are found by MTCNN. DIR gets ID.png per picture; alignment.jsonl says what was cut out and what is to be known about it,
 failures.jsonl which pictures were refused and why: no face, several, too small, cut off, from the side. Faces that lie
 on their sides or upside down are cut out upright. Run the same command again to finish an interrupted one; delete a PNG
-to have it done again.
+to have it done again. --shard and --engine are as of `lsap-jax invert`; the machine that runs the command cuts out.
 
-Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C.
+Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
-import sys
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
-from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK, one_line
 from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, real, switch, text
+from lsap_jax.cli.computing import beside_done, choose_engine, choose_shard, computed, engine_flags
 
 if TYPE_CHECKING:
-    from lsap_jax.data import Source
-    from lsap_jax.faces.detect import Detector
+    from lsap_jax.runs.work import Summary
 
-SHOWN_FAILURES = 5
 DECIDING = ("resolution", "face", "enlarge", "profiles", "min_face")  # what a resumed command must share
 
 
@@ -46,6 +43,7 @@ def flags() -> FlagValues:
     real(values, "min_face", "side of the smallest face to look for, in pixels of a picture of at most 1024", 20.0)
     text(values, "detector", "MTCNN weights that `lsap-jax convert` wrote (default: those of the package)")
     number(values, "batch_size", "pictures at a time (default: 8, on a CPU 1)", lower=1)
+    engine_flags(values)
     return values
 
 
@@ -54,36 +52,21 @@ def run(args: Arguments) -> int:
     args.some("images")
     out = Path(args.required("out"))
     from lsap_jax.cli.runs import opened
+    from lsap_jax.faces.aligned_folder import aligned_ids
     from lsap_jax.faces.choose import check_options
     from lsap_jax.faces.detect import check_search, load_detector
+    from lsap_jax.runs.align_faces import align_faces
 
     settings: dict[str, Any] = {name: args.flags[name].value for name in DECIDING}
     check_options(settings["face"], settings["enlarge"])
     check_search(settings["min_face"])
+    engine: dict[str, Any] = {**choose_engine(args), "shard": choose_shard(args)}
     detector = load_detector(args.flags.detector)
     source = opened(args, args.flags.resolution, 3)
-    return align(detector, source, settings, out, args.flags.batch_size)
+    start = partial(align_faces, detector, source, settings, out, batch_size=args.flags.batch_size, **engine)
+    return computed(start, out, len(source), line=outcome, finished=aligned_ids, last="the lists")
 
 
-def align(
-    detector: "Detector", source: "Source", settings: Mapping[str, Any], out: Path, batch_size: int | None
-) -> int:
-    """Aligns with progress, prints the summary; returns the exit status."""
-    from lsap_jax.cli.progress import reporter
-    from lsap_jax.faces.aligned_folder import FAILED
-    from lsap_jax.runs.align_faces import align_faces
-
-    try:
-        with reporter() as progress:
-            found = align_faces(detector, source, settings, out, batch_size=batch_size, progress=progress)
-    except KeyboardInterrupt:
-        print(f"interrupted: run the same command again to go on with {out}", file=sys.stderr)
-        return INTERRUPTED
-    for record in found.failures[:SHOWN_FAILURES]:
-        print(f"failed: {one_line(record['input'])}: {one_line(record['reason'])}", file=sys.stderr)
-    if len(found.failures) > SHOWN_FAILURES:
-        print(f"... and {len(found.failures) - SHOWN_FAILURES} more, in {out / FAILED}", file=sys.stderr)
-    earlier = f", {found.earlier} of them earlier" if found.earlier else ""
-    failed = f", {len(found.failures)} failed" if found.failures else ""
-    print(f"{found.done} pictures aligned in {out}{earlier}{failed}")
-    return INCOMPLETE if found.failures else OK
+def outcome(summary: "Summary") -> str:
+    """The outcome in one line."""
+    return f"{summary.done} pictures aligned in {summary.out}{beside_done(summary)}"

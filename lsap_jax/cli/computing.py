@@ -1,24 +1,27 @@
 """The common parts of commands that compute image by image: shares, engines, signals, and the summary."""
 
+import json
 import os
 import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl.flags import FlagValues
 
 from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK, TERMINATED, one_line
-from lsap_jax.cli.arguments import Arguments, choice, number, text
+from lsap_jax.cli.arguments import Arguments, choice, literal, number, text
 from lsap_jax.errors import LsapError
 from lsap_jax.storage.shards import Shard, joined_shard, parse_shard
 
 if TYPE_CHECKING:
     from lsap_jax.runs.work import Summary
+    from lsap_jax.storage.run_folder import Conclude
 
 AUTO = "auto"
 SHOWN_FAILURES = 5
@@ -49,21 +52,39 @@ def engine_flags(values: FlagValues) -> None:
 
 
 def refine_flag(values: FlagValues) -> None:
-    """Defines `--refine`, of `choose_method`."""
+    """Defines `--refine` and `--masks`, of `choose_method`."""
     text(values, "refine", "refine the codes by this method, too; `lsap-jax refine` refines a run that is finished")
+    text(values, "masks", "for --refine: folder of masks, ID.png, as of `lsap-jax refine`")
 
 
-def choose_method(args: Arguments) -> str | None:
-    """The method of `--refine`, if one is named.
+class Chosen(NamedTuple):
+    """A method of refinement, and those of its options that are given."""
+
+    method: str
+    options: dict[str, Any]
+
+
+def choose_method(args: Arguments, flag: str = "refine") -> tuple[Arguments, Chosen | None]:
+    """The arguments without `--config.refine.KEY=value`, and the method that a flag names, if it does.
 
     Raises:
-        LsapError: this version has no such method.
+        LsapError: this version has no such method or option, an option has a wrong type, or there is no method for it.
     """
-    from lsap_jax.refinement.methods import find_method
+    from lsap_jax.refinement.methods import checked_options, find_method
 
-    if args.flags.refine:
-        find_method(args.flags.refine)  # before anything is loaded
-    return args.flags.refine  # type: ignore[no-any-return]
+    name = args.flags[flag].value
+    given = {key: value for key, value in args.config.items() if key.startswith("refine.")}
+    rest = replace(args, config={key: value for key, value in args.config.items() if key not in given})
+    if not name:
+        for key in given:
+            raise LsapError(f"--config.{key}: is an option of a method of refinement; name the method with --{flag}")
+        return rest, None
+    known = find_method(name).options
+    texts = {key.removeprefix("refine."): value for key, value in given.items()}
+    options = {
+        key: literal(f"refine.{key}", value, known[key]) if key in known else value for key, value in texts.items()
+    }
+    return rest, Chosen(name, checked_options(name, options))
 
 
 def choose_shard(args: Arguments) -> Shard | None:
@@ -94,59 +115,77 @@ def choose_engine(args: Arguments) -> dict[str, Any]:
     return {"engine": engine, "actors": actors}
 
 
-def take_over_threads(out: Path) -> None:
-    """Gives XLA the thread pool that the run in `out`, if there is one, was begun with; before a device is used."""
+def take_over_threads(out: Path, file: str = "run.json") -> None:
+    """Gives XLA the thread pool that the work in `out`, if there is any, was begun with; before a device is used.
+
+    Args:
+        file: in which the folder records its settings.
+    """
     from lsap_jax.runs.processor import adopt_threads
-    from lsap_jax.storage.results import read_run
 
-    if (out / "run.json").is_file():
-        adopt_threads(read_run(out))
+    if (out / file).is_file():
+        with suppress(ValueError, OSError):  # a damaged record is told when the folder is opened
+            record = json.loads((out / file).read_bytes())
+            adopt_threads(record if isinstance(record, dict) else {})
 
 
-def computed(start: "Callable[..., Summary]", out: Path, images: int) -> int:
+def computed(
+    start: "Callable[..., Summary]",
+    out: Path,
+    images: int,
+    *,
+    page: "Conclude | None" = None,
+    line: "Callable[[Summary], str] | None" = None,
+    finished: "Callable[[Path], Sized] | None" = None,
+    last: str = "the report",
+) -> int:
     """Runs with progress, writes the report, prints the summary; returns the exit status.
 
     Args:
         start: takes `progress`, `stop` and `conclude` of `lsap_jax.runs.work.work`.
-        out: the run folder.
+        out: the folder of results.
         images: how many there are.
+        page: writes the report, if there is one.
+        line: the outcome in one line; that of a run by default.
+        finished: the images that are done, from the folder; those of its manifest by default.
+        last: what the last of several shards writes.
     """
     from lsap_jax.cli.progress import reporter
-    from lsap_jax.report.run_report import write_run_report
     from lsap_jax.storage.flight import Preempted
     from lsap_jax.storage.results import read_manifest
 
     try:
         with reporter() as progress, terminated() as stop:
-            summary = start(progress=progress, stop=stop, conclude=write_run_report)
+            summary = start(progress=progress, stop=stop, conclude=page)
     except Preempted as error:
         print(f"SIGTERM: {error}; run the same command again to go on from there", file=sys.stderr)
         return TERMINATED
     except KeyboardInterrupt:
-        done = len(read_manifest(out)) if (out / "run.json").exists() else 0
+        done = len((finished or read_manifest)(out))
         print(
             f"interrupted: {done} of {images} images are finished in {out}; run the same command again to go on",
             file=sys.stderr,
         )
         return INTERRUPTED
     print_failures(out)
-    print(summary_line(summary))
-    print_report(summary)
-    return INCOMPLETE if summary.failed else OK
-
-
-def print_report(summary: Any) -> None:
-    """Prints where the page is, or that another shard writes it, and how many images no shard has done so far."""
+    print((line or summary_line)(summary))
     if not summary.whole:
-        print("other shards are still at work; the last one writes the report")
-        return
-    print(f"report: {summary.out / 'report.html'}")
+        print(f"other shards are still at work; the last one writes {last}")
+    elif page is not None:
+        print(f"report: {out / 'report.html'}")
     if summary.left:
         print(
             f"{summary.left} images are still to be done, and no shard is at work; run the missing shards, or "
             "the same command without --shard",
             file=sys.stderr,
         )
+    return INCOMPLETE if summary.failed else OK
+
+
+def beside_done(summary: "Summary") -> str:
+    """How many of the images were done earlier and how many failed, to come after the number of those that are done."""
+    earlier = f", {summary.skipped} of them earlier" if summary.skipped else ""
+    return earlier + (f", {summary.failed} failed" if summary.failed else "")
 
 
 @contextmanager
@@ -191,6 +230,4 @@ def summary_line(summary: "Summary") -> str:
             counts[name] += 1
     names = sorted(counts, key=lambda name: (name not in FIRST, name))
     means = "  ".join(f"{name} {sums[name] / counts[name]:.4g}" for name in names)
-    earlier = f", {summary.skipped} of them earlier" if summary.skipped else ""
-    failed = f", {summary.failed} failed" if summary.failed else ""
-    return f"{summary.done} images done{earlier}{failed}; means: {means or 'none'}"
+    return f"{summary.done} images done{beside_done(summary)}; means: {means or 'none'}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl.flags import FlagValues
 
-from lsap_jax.cli import INTERRUPTED, OK
+from lsap_jax.cli import INTERRUPTED, OK, TERMINATED
 from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, text
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ def run(args: Arguments) -> int:
 
 def edit(G: "Generator", folders: list[Path]) -> int:
     """Edits every run along a few directions, the first beside the second; returns the exit status."""
-    from lsap_jax.cli.edit import print_summary
-    from lsap_jax.cli.progress import reporter
+    from lsap_jax.cli.computing import computed
+    from lsap_jax.cli.edit import summary_line
     from lsap_jax.editing.edit_run import edit_run
     from lsap_jax.editing.named import bundled_directions, find
     from lsap_jax.editing.series import along
     from lsap_jax.rendering.render import space_of
     from lsap_jax.report.edit_report import write_edit_report
-    from lsap_jax.storage.results import read_run
+    from lsap_jax.storage.results import read_manifest, read_run
 
     names = DIRECTIONS if bundled_directions(G) else ("random:0",)
     print(f"== edits: {', '.join(names)} ==")
@@ -91,9 +91,11 @@ def edit(G: "Generator", folders: list[Path]) -> int:
         series = [along(G, space, one, STRENGTHS) for name in names for one in find(G, space, name)]
         out = folders[0] / ("edits" if folder == folders[0] else f"edits_{folder.name}")
         page = partial(write_edit_report, beside=beside, max_images=MOST_SHOWN)
-        with reporter() as progress:
-            summary = edit_run(G, folder, out, series, batch_size=20, progress=progress, conclude=page)
-        worst, beside = max(worst, print_summary(summary)), out
+        start = partial(edit_run, G, folder, out, series, batch_size=20)
+        status = computed(start, out, len(read_manifest(folder)), page=page, line=summary_line)
+        if status in (INTERRUPTED, TERMINATED):
+            return status
+        worst, beside = max(worst, status), out
     return worst
 
 

@@ -14,7 +14,9 @@ report.html, on request animations/ID/DIRECTION.webp. The same command again fin
 names the folder of another edit of the same images, say of a run in another space; the page then shows both.
 Images that are refined go along directions alone: what refines one does not fit the codes of another.
 
-Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C.
+--shard and --engine are as of `lsap-jax invert`.
+
+Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import os
@@ -27,17 +29,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl.flags import FlagValues
 
-from lsap_jax.cli import INCOMPLETE, INTERRUPTED, OK
 from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, numbers, switch, text, texts
+from lsap_jax.cli.computing import beside_done, choose_engine, choose_shard, computed, engine_flags, take_over_threads
 from lsap_jax.cli.progress import counter
+from lsap_jax.cli.runs import weights_flag
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
     from lsap_jax.editing.series import Series
     from lsap_jax.models.generator import Generator
+    from lsap_jax.runs.work import Summary
     from lsap_jax.spaces import Space
     from lsap_jax.storage.results import Record
 
+EDIT_FILE = "edit.json"
 STRENGTHS = "-3,-1.5,0,1.5,3"
 POINTS = 9
 OF_KIND = {
@@ -63,8 +68,9 @@ def flags() -> FlagValues:
     texts(values, "mix", "A:B, ids of two images; may be given again")
     text(values, "ranges", "layers of B for A, one picture per range; by default the generator's named ranges")
     text(values, "generator", "file of the generator, if it is not where run.json says")
+    weights_flag(values)
     number(values, "batch_size", "pictures rendered at once, over all devices", 16, lower=1)
-    text(values, "shard", "i/n, the share of this process, or auto; see `lsap-jax invert`")
+    engine_flags(values)
     switch(values, "codes", "write the edited codes, too", True)
     switch(values, "animate", "write an animated WebP per image and direction")
     text(values, "beside", "folder of another edit, for the page")
@@ -73,8 +79,6 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
-    from lsap_jax.cli.computing import choose_shard
-    from lsap_jax.cli.progress import reporter
     from lsap_jax.cli.runs import generator_of
     from lsap_jax.editing.edit_run import edit_run
     from lsap_jax.rendering.render import space_of
@@ -87,33 +91,28 @@ def run(args: Arguments) -> int:
     for flag, kind in OF_KIND.items():
         if values[flag].present and not values[kind].value:
             raise LsapError(f"--{flag} belongs to --{kind}, which is not given")
-    shard = choose_shard(args)
+    take_over_threads(out, EDIT_FILE)
+    engine: dict[str, Any] = {**choose_engine(args), "shard": choose_shard(args)}
     record, manifest = read_run(folder), read_manifest(folder)
     if values.beside:
         check_beside(folder, manifest, values.beside)
     if failures := read_failures(folder):
         print(f"{len(failures)} images of {folder} have no code and are left out", file=sys.stderr)
-    G = generator_of(folder, record, values.generator)
+    G = generator_of(folder, record, values.generator, values.weights)
     series = chosen(args, G, space_of(record, G), folder, manifest)
-    try:
-        with reporter() as progress:
-            summary = edit_run(
-                G,
-                folder,
-                out,
-                series,
-                batch_size=values.batch_size,
-                shard=shard,
-                save_codes=values.codes,
-                animate=values.animate,
-                progress=progress,
-                conclude=partial(write_edit_report, beside=values.beside, max_images=values.max_pictures),
-            )
-    except KeyboardInterrupt:
-        done = len(read_manifest(out)) if (out / "edit.json").exists() else 0
-        print(f"interrupted: {done} images are finished in {out}; run the same command again to go on", file=sys.stderr)
-        return INTERRUPTED
-    return print_summary(summary)
+    start = partial(
+        edit_run,
+        G,
+        folder,
+        out,
+        series,
+        batch_size=values.batch_size,
+        save_codes=values.codes,
+        animate=values.animate,
+        **engine,
+    )
+    page = partial(write_edit_report, beside=values.beside, max_images=values.max_pictures)
+    return computed(start, out, len(manifest), page=page, line=summary_line)
 
 
 def chosen(
@@ -181,13 +180,6 @@ def pair_of(given: str, folder: Path, manifest: "dict[str, Record]") -> tuple[st
     raise LsapError(f"{given!r}: give A:B, ids of two different finished images of {folder}, as {known}, …")
 
 
-def print_summary(summary: Any) -> int:
-    """Prints the outcome; returns the exit status."""
-    from lsap_jax.cli.computing import print_failures, print_report
-
-    print_failures(summary.out)
-    earlier = f", {summary.skipped} of them earlier" if summary.skipped else ""
-    failed = f", {summary.failed} failed" if summary.failed else ""
-    print(f"{summary.done} images edited{earlier}{failed}")
-    print_report(summary)
-    return INCOMPLETE if summary.failed else OK
+def summary_line(summary: "Summary") -> str:
+    """The outcome in one line."""
+    return f"{summary.done} images edited{beside_done(summary)}"

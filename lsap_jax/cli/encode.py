@@ -4,7 +4,8 @@ usage: lsap-jax encode IMAGES ... --generator G --out DIR [--encoder FILE] [--re
 
 IMAGES and G are as in `lsap-jax invert`, and DIR becomes a run folder as there. The encoder is the one that comes with
 G, or the one in FILE: a converted file or an original checkpoint. No step is taken; `lsap-jax invert --init DIR`, or
-`--encoder`, goes on from the codes. --refine adds what the codes cannot represent. Run the same command again to finish
+`--encoder`, goes on from the codes. --refine adds what the codes cannot represent; --masks and
+--config.refine.KEY=value are as of `lsap-jax refine`. Run the same command again to finish
 an interrupted one.
 
 Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C, 143
@@ -17,7 +18,7 @@ from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, configuration, literal, new_flags, number, switch, text
 from lsap_jax.cli.classes import EACH, class_flag
-from lsap_jax.cli.computing import AUTO, engine_flags, refine_flag
+from lsap_jax.cli.computing import AUTO, choose_method, engine_flags, refine_flag
 from lsap_jax.cli.invert import embed, named_encoder
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ def flags() -> FlagValues:
 
 def run(args: Arguments) -> int:
     args.some("images")
+    args, method = choose_method(args)
     encoder = named_encoder(args.flags.encoder) if args.flags.encoder else None
-    return embed(args, choose_config(args, encoder), encoder)
+    return embed(args, choose_config(args, encoder), encoder, method)
 
 
 def choose_config(args: Arguments, encoder: "NamedEncoder | None") -> "ConfigDict":

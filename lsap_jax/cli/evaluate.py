@@ -1,54 +1,83 @@
 """More metrics of a run: of every image as columns of metrics.csv, of the whole set in evaluation.json.
 
 usage: lsap-jax evaluate RUN [--generator G] [--perceptual FILE,FILE ...] [--inception FILE] [--ppl SAMPLES]
+                         [--engine local|ray]
 
 It adds ssim01, ms_ssim, NSCD of LSAP (mean and by layer), and the perceptual distances of the named files of LPIPS
 weights that `lsap-jax convert` wrote (vgg, alex, squeeze). Beside NSCD it prints the level of genuine samples of the
 generator: codes below it have collapsed towards the mean, which is not better. The set of reconstructions is compared
 with the set of targets by KID, and with --inception (converted Inception weights) by FID. --ppl measures the
-generator's perceptual path length in Z and W. `lsap-jax report RUN` then shows the new columns. Run it again after a
-run was resumed. Images of a conditional generator are compared with samples of their class.
+generator's perceptual path length in Z and W. `lsap-jax report RUN` then shows the new columns. Images of a conditional
+generator are compared with samples of their class. Run it again after a run was resumed, or when it was interrupted: it
+goes on. --shard and --engine are as of `lsap-jax invert`; the shard that finds all images measured compares the sets.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, new_flags, number, switch, text
+from lsap_jax.cli.computing import choose_engine, choose_shard, computed, engine_flags, take_over_threads
+from lsap_jax.cli.runs import weights_flag
+
+if TYPE_CHECKING:
+    from lsap_jax.runs.work import Summary
+
+
+METRICS = "metrics.csv and evaluation.json"
 
 
 def flags() -> FlagValues:
     values = new_flags()
     text(values, "generator", "file of the generator, if it is not where run.json says")
+    weights_flag(values)
     text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote; several are separated by commas")
     text(values, "inception", "Inception weights of FID that `lsap-jax convert` wrote")
     number(values, "ppl", "pairs of samples for path length (published: 50,000 and more); 0 leaves it out", 0, lower=0)
     switch(values, "ppl_crop", "path length of the middle of aligned faces, as published for FFHQ; needs LPIPS")
-    number(values, "batch_size", "images at a time", 16, lower=1)
+    number(values, "batch_size", "images at a time, over all devices", 16, lower=1)
+    engine_flags(values)
     return values
 
 
 def run(args: Arguments) -> int:
+    args.no_config()
+    (name,) = args.only("RUN")
+    folder, values = Path(name), args.flags
+    take_over_threads(folder)
+    engine: dict[str, Any] = {**choose_engine(args), "shard": choose_shard(args)}
     from lsap_jax.cli.runs import generator_of, with_shown_statistics
     from lsap_jax.models.network_file import load
-    from lsap_jax.runs.evaluation import evaluate_run
-    from lsap_jax.storage.results import read_run
+    from lsap_jax.runs.evaluate_run import FOLDER, evaluate_run
+    from lsap_jax.storage.results import read_manifest, read_run
 
-    args.no_config()
-    (folder,) = args.only("RUN")
-    values = args.flags
     network = load(values.inception, "inception") if values.inception else None
     distances = [load(name, "lpips") for name in (values.perceptual or "").split(",") if name]
-    G = generator_of(Path(folder), read_run(folder), values.generator)
+    G = generator_of(folder, read_run(folder), values.generator, values.weights)
     if G.c_dim and G.labels is None:
         print(f"{folder}: no class was given for its images, so NSCD and KID are left out", file=sys.stderr)
     else:
         G = with_shown_statistics(G)
-    options = {"ppl": values.ppl, "ppl_crop": values.ppl_crop}
-    print(summary(folder, evaluate_run(G, Path(folder), distances, network, values.batch_size, **options)))
-    return 0
+    options = {"ppl": values.ppl, "ppl_crop": values.ppl_crop, **engine}
+    start = partial(evaluate_run, G, folder, distances, network, values.batch_size, **options)
+
+    def measured(out: Path) -> list[str]:
+        return [id for one in out.glob("*/") for id in read_manifest(one)]
+
+    images = len(read_manifest(folder))
+    return computed(start, folder / FOLDER, images, line=partial(outcome, name), finished=measured, last=METRICS)
+
+
+def outcome(folder: str, found: "Summary") -> str:
+    """What is printed: the metrics, once they are there."""
+    from lsap_jax.storage.results import read_evaluation
+
+    if not found.whole or found.left:
+        return f"{found.done} images measured; {METRICS} come when all are"
+    return summary(folder, read_evaluation(Path(folder)))
 
 
 def summary(folder: str, record: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, choice, new_flags, switch, text
+from lsap_jax.cli.runs import weights_flag
 from lsap_jax.errors import LsapError
 
 FILES = ("npy", "pt", "npz")
@@ -33,6 +34,7 @@ def flags() -> FlagValues:
     text(values, "array", "only this array of the code (z, f, ws)")
     switch(values, "ws", "also the W+ codes that the codes stand for")
     text(values, "generator", "for --ws: file of the generator, if it is not where run.json says")
+    weights_flag(values)
     return values
 
 
@@ -44,7 +46,7 @@ def run(args: Arguments) -> int:
         raise LsapError(f"{target}: the suffix is not one of {', '.join(FORMATS[:-1])}; give --format=npz")
     if kind in FILES:
         return to_file(args, Path(source), Path(target), kind)
-    for name in ("array", "ws", "generator"):
+    for name in ("array", "ws", "generator", "weights"):
         if args.flags[name].value:
             raise LsapError(f"--{name}: goes with {', '.join(FILES)}; a store holds the whole run as it is")
     return to_store(Path(source), target) if kind == "zarr" else to_folder(source, Path(target))
@@ -91,7 +93,7 @@ def to_file(args: Arguments, folder: Path, target: Path, kind: str) -> int:
         raise LsapError(f"{folder}: has no finished image yet; there is nothing to export")
     parts = code_parts(folder, ids, manifest)
     if args.flags.ws or args.flags.array == "ws":
-        G = generator_of(folder, record, args.flags.generator)
+        G = generator_of(folder, record, args.flags.generator, args.flags.weights)
         parts["ws"] = ws_part(folder, ids, manifest, record, G, statistics_counter())
     if args.flags.array is not None:
         if args.flags.array not in parts:

@@ -25,6 +25,7 @@ from lsap_jax.cli.arguments import Arguments, choice, configuration, literal, ne
 from lsap_jax.cli.classes import EACH, chosen_classes, class_flag
 from lsap_jax.cli.computing import (
     AUTO,
+    Chosen,
     choose_engine,
     choose_method,
     choose_shard,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from lsap_jax.data import Source
     from lsap_jax.models.generator import Generator
+    from lsap_jax.runs.refining import Refining
     from lsap_jax.runs.run import NamedEncoder
 
 EXACT = 1e-4  # rounding alone
@@ -89,19 +91,23 @@ def flags() -> FlagValues:
 
 def run(args: Arguments) -> int:
     args.some("images")
+    args, method = choose_method(args)
     config = choose_config(args)
     encoder = named_encoder(args.flags.encoder) if args.flags.encoder else None
     if encoder is not None:
         config.init.detail = "encoder"
-    return embed(args, config, encoder)
+    return embed(args, config, encoder, method)
 
 
-def embed(args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None") -> int:
+def embed(args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None", method: Chosen | None) -> int:
     """Images of the command line to codes by a configuration, for `invert` and `encode`; returns the exit status."""
     out, name = Path(args.required("out")), args.required("generator")
     take_over_threads(out)
-    engine, shard, method = choose_engine(args), choose_shard(args), choose_method(args)
+    if args.flags.masks and method is None:
+        raise LsapError(f"--masks={args.flags.masks}: is for --refine, which is not given")
+    engine, shard = choose_engine(args), choose_shard(args)
     from lsap_jax.cli.runs import attached, images_of, prepared
+    from lsap_jax.data.masks import mask_files, with_masks
     from lsap_jax.models.generator_file import load_generator
     from lsap_jax.runs.classes import used_for
     from lsap_jax.runs.refining import refining
@@ -110,15 +116,18 @@ def embed(args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None")
     source = images_of(args, G, config.fit, config.align)
     classes = chosen_classes(args, G, source.ids)
     G = prepared(attached(used_for(G, classes), config.init), config)
+    how = None if method is None else refining(G, method.method, None, method.options, config.seed)
     if args.flags.batch_size == AUTO:
         count = -(-len(source) // (shard.count if shard else 1))
-        config.batch_size = fitting_batch(G, config, encoder, out, count)
+        config.batch_size = fitting_batch(G, config, encoder, out, count, how)
         print(f"batch size {config.batch_size}", file=sys.stderr)
     options: dict[str, Any] = {"generator_name": name, "shard": shard, "encoder": encoder, "classes": classes, **engine}
+    options["how"] = how
     if "init" in args.flags and args.flags.init:
         options["start"] = starts(args, G, source, config, classes)
-    if method:
-        options["how"] = refining(G, method, seed=config.seed)
+    if args.flags.masks:
+        source = with_masks(source, mask_files(args.flags.masks, source.ids))
+        options["masked"] = True
     return invert(G, source, config, out, **options)
 
 
@@ -128,9 +137,11 @@ def invert(G: "Generator", source: "Source", config: "ConfigDict", out: Path, **
     Args:
         options: of `lsap_jax.runs.run.run`.
     """
+    from lsap_jax.report.run_report import write_run_report
     from lsap_jax.runs.run import run as run_inversion
 
-    return computed(partial(run_inversion, G, source, config, out, **options), out, len(source))
+    start = partial(run_inversion, G, source, config, out, **options)
+    return computed(start, out, len(source), page=write_run_report)
 
 
 def named_encoder(path: str) -> "NamedEncoder":
@@ -168,18 +179,29 @@ def choose_config(args: Arguments) -> "ConfigDict":
     return config
 
 
-def fitting_batch(G: "Generator", config: "ConfigDict", encoder: "NamedEncoder | None", out: Path, images: int) -> int:
-    """The batch size that a run in `out` was begun with, so that its batches stay the same; else the largest that
-    fits.
+def fitting_batch(
+    G: "Generator",
+    config: "ConfigDict",
+    encoder: "NamedEncoder | None",
+    out: Path,
+    images: int,
+    how: "Refining | None" = None,
+) -> int:
+    """The batch size that a run in `out` was begun with, so that its batches stay the same; else the largest whose
+    steps fit, and whose refinement does.
     """
     from lsap_jax.configuration import recorded
     from lsap_jax.inversion.memory import largest_batch
+    from lsap_jax.runs.refining import RefiningWorker
     from lsap_jax.runs.run import InversionWorker
     from lsap_jax.storage.results import read_run
 
     if (out / "run.json").is_file():
         return int(recorded(read_run(out).get("config")).batch_size)
-    return largest_batch(InversionWorker(G, config, encoder=encoder).inverter, images)
+    inverter = InversionWorker(G, config, encoder=encoder).inverter
+    if how is None:
+        return largest_batch(inverter, images)
+    return largest_batch(inverter, images, RefiningWorker(G, inverter.space, config, how).program)
 
 
 def starts(

@@ -1,10 +1,14 @@
 """Refine the images of a run beyond what its codes can represent, into a run folder again.
 
-usage: lsap-jax refine RUN --method NAME [--weights FILE] [--masks FOLDER] [--batch_size N] [--seed N] --out DIR
+usage: lsap-jax refine RUN --method NAME [--weights FILE] [--masks FOLDER] [--config.refine.KEY=value ...]
+                       [--batch_size N] [--seed N] --out DIR
 
 DIR is a run folder that also has refined/ID.npz: changes of the generator's weights, or of its features, for each
 image. Targets and codes are those of RUN, pictures and metrics are of the refined images. `verify`, `edit`, `evaluate`,
 `report` and `export` take DIR like any run. Run the same command again to finish an interrupted one.
+
+--config.refine.KEY=value sets an option of the method. run.json records the options, and FILE by its path and the
+SHA-256 of its tensors: where pictures need the networks in it, the commands above load it again.
 
 FOLDER/ID.png, where there is one, says which pixels of the image ID count: a grey square picture of any size, black for
 not at all, white for fully. Images without one are refined as a whole.
@@ -21,7 +25,7 @@ from typing import Any
 from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, new_flags, number, text
-from lsap_jax.cli.computing import choose_engine, choose_shard, computed, engine_flags, take_over_threads
+from lsap_jax.cli.computing import choose_engine, choose_method, choose_shard, computed, engine_flags, take_over_threads
 
 
 def flags() -> FlagValues:
@@ -38,17 +42,18 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
+    args.required("method")
+    args, chosen = choose_method(args, "method")  # before anything is loaded
+    assert chosen is not None
     args.no_config()
     (name,) = args.only("RUN")
     folder, out, values = Path(name), Path(args.required("out")), args.flags
-    from lsap_jax.refinement.methods import find_method
-
-    method = args.required("method")
-    find_method(method)  # before anything is loaded
     take_over_threads(out)
     engine: dict[str, Any] = {**choose_engine(args), "shard": choose_shard(args)}
     from lsap_jax.cli.runs import generator_of
     from lsap_jax.data.masks import mask_files
+    from lsap_jax.report.run_report import write_run_report
+    from lsap_jax.runs.generators import with_weights
     from lsap_jax.runs.refine import refine_run
     from lsap_jax.runs.refining import refining
     from lsap_jax.storage.results import read_failures, read_manifest, read_run
@@ -59,7 +64,7 @@ def run(args: Arguments) -> int:
     masks = None if values.masks is None else mask_files(values.masks, sorted(manifest))
     if masks is not None and (bare := len(manifest) - len(masks)):
         print(f"{bare} of {len(manifest)} images have no mask in {values.masks}: refined without one", file=sys.stderr)
-    G = generator_of(folder, record, values.generator)
-    how = refining(G, method, values.weights, seed=values.seed)
+    G = with_weights(generator_of(folder, record, values.generator), values.weights)
+    how = refining(G, chosen.method, values.weights, chosen.options, values.seed)
     start = partial(refine_run, G, folder, out, how, batch_size=values.batch_size, masks=masks, **engine)
-    return computed(start, out, len(manifest))
+    return computed(start, out, len(manifest), page=write_run_report)

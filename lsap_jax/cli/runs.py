@@ -5,7 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsap_jax.cli.arguments import text
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from absl.flags import FlagValues
     from ml_collections import ConfigDict
 
     from lsap_jax.cli.arguments import Arguments
@@ -67,11 +72,16 @@ def prepared(G: "Generator", config: "ConfigDict") -> "Generator":
     return generators.prepared(G, config, statistics_counter())
 
 
-def generator_of(folder: Path, run: dict[str, Any], other: str | None) -> "Generator":
+def generator_of(folder: Path, run: "Mapping[str, Any]", other: str | None, weights: str | None = None) -> "Generator":
     """`lsap_jax.runs.generators.generator_of` with progress on stderr."""
     from lsap_jax.runs import generators
 
-    return generators.generator_of(folder, run, other, statistics_counter())
+    return generators.generator_of(folder, run, other, statistics_counter(), weights)
+
+
+def weights_flag(values: "FlagValues") -> None:
+    """Defines `--weights` of commands on a refined run."""
+    text(values, "weights", "file of weights that the run was refined with, if it is not where run.json says")
 
 
 def with_shown_statistics(G: "Generator") -> "Generator":

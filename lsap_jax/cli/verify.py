@@ -1,6 +1,6 @@
 """Render the codes of a run, or of edits, again and compare with their pictures.
 
-usage: lsap-jax verify RUN|EDIT [--generator G]
+usage: lsap-jax verify RUN|EDIT [--generator G] [--weights FILE]
 
 Every file of an image is compared with its SHA-256 in the manifest; run.json or edit.json, every line of the lists,
 metrics.csv and evaluation.json with the checks that were written with them. Then every code is rendered and compared
@@ -16,6 +16,7 @@ import numpy as np
 from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, new_flags, number, text
+from lsap_jax.cli.runs import weights_flag
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ UNCOVERED = " and of what `evaluate` wrote"
 def flags() -> FlagValues:
     values = new_flags()
     text(values, "generator", "file of the generator, if it is not where run.json says")
+    weights_flag(values)
     number(values, "batch_size", "images at a time", 16, lower=1)
     return values
 
@@ -37,10 +39,10 @@ def flags() -> FlagValues:
 def run(args: Arguments) -> int:
     args.no_config()
     (folder,) = args.only("RUN")
-    return verify(Path(folder), args.flags.generator, args.flags.batch_size)
+    return verify(Path(folder), args.flags.generator, args.flags.batch_size, args.flags.weights)
 
 
-def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> int:
+def verify(folder: Path, generator: str | None = None, batch_size: int = 16, weights: str | None = None) -> int:
     """Prints mismatches and a summary; returns the exit status.
 
     Raises:
@@ -76,7 +78,7 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16) -> 
         print("there are no codes to render again (--nocodes)")
         return 1 if changed or tables else 0
     items = [(name, part) for name, part in codes if not changed.keys() & {(name, part), (name, picture_of(part))}]
-    G = generator_of(folder, record, generator)
+    G = generator_of(folder, record, generator, weights)
     space, wrong, largest = space_of(record, G), 0, 0
     draw = renderer(G, space, min(batch_size, len(items)), jax.local_devices()[:1])
     for start in range(0, len(items), batch_size):

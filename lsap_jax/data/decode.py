@@ -26,7 +26,7 @@ _JP2_DATA, _JP2_END = b"\xff\x93", b"\xff\xd9"
 MOST_SCANS = 64  # of a JPEG, each a pass over all its pixels; encoders make about ten
 MOST_PLAIN = 2**24  # bytes of a PNM in plain text, which is read at some megabytes a second
 MOST_PIXELS = {"JPEG2000": 2**25}  # its decoder takes 40 bytes for a pixel
-COUNTED = 2**22  # bytes of a GIF or TIFF whose frames are counted and noted, which is a walk through all of it
+COUNTED = 2**22  # bytes of a GIF or TIFF whose frames are counted, which is a walk through all of it
 _SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
 ON_WHITE = "alpha laid on white"  # the note of what was transparent
@@ -133,7 +133,12 @@ def _check_cost(opened: ImageFile.ImageFile, data: bytes) -> None:
 
 def _frames_note(opened: ImageFile.ImageFile, size: int) -> list[str]:
     if opened.format in ("GIF", "TIFF") and size > COUNTED:
-        return []
+        try:
+            opened.seek(1)
+        except EOFError:
+            return []
+        opened.seek(0)
+        return ["first of several frames"]
     if not getattr(opened, "is_animated", False):
         return []
     return [f"first of {getattr(opened, 'n_frames', 'several')} frames"]

@@ -1,14 +1,16 @@
 """Masks of images: which pixels count, from 0 to 1, at the generator's resolution. They are resized as images are."""
 
+import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from lsap_jax.data.decode import ON_WHITE, ImageError, picture_from_bytes
 from lsap_jax.data.fitting import fit_picture
-from lsap_jax.data.source import from_arrays
+from lsap_jax.data.source import Item, Source, from_arrays, read_file
 from lsap_jax.errors import LsapError
 
 
@@ -53,6 +55,77 @@ def mask_from_bytes(data: bytes, resolution: int) -> np.ndarray:
     if width != height:
         raise ImageError(f"is {width}x{height} pixels; a mask is square, as its target is")
     return _unit(fit_picture(picture, resolution=resolution, channels=1, fit="crop")[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked(Source):
+    """A source with masks in files.
+
+    Attributes:
+        masks: id -> file of its mask (`mask_files`); images that are not in it have none.
+    """
+
+    masks: Mapping[str, Path]
+
+    def load(self, index: int) -> Item:
+        """The image with its mask, if it has one; its SHA-256 is then that of both.
+
+        Raises:
+            ImageError: as `Source.load`, or the mask cannot be used.
+        """
+        item = super().load(index)
+        data, mask = self.mask(index)
+        if data is None:
+            return item
+        return replace(item, mask=mask, notes=(*item.notes, masked_note(data)), sha256=joined(item.sha256, data))
+
+    def sha256(self, index: int) -> str:
+        """As of what `load` gives; raises ImageError where a file cannot be read."""
+        data = self.mask_bytes(index)
+        found = super().sha256(index)
+        return found if data is None else joined(found, data)
+
+    def mask(self, index: int) -> tuple[bytes | None, np.ndarray | None]:
+        """The bytes of a mask's file and the mask [R, R] in [0, 1]; None without a mask.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+        data = self.mask_bytes(index)
+        try:
+            return data, None if data is None else mask_from_bytes(data, self.resolution)
+        except ImageError as error:
+            raise self._unusable(index, error) from None
+
+    def mask_bytes(self, index: int) -> bytes | None:
+        """The bytes of a mask's file; raises ImageError where it cannot be read."""
+        file = self.masks.get(self.ids[index])
+        try:
+            return None if file is None else read_file(file)
+        except ImageError as error:
+            raise self._unusable(index, error) from None
+
+    def _unusable(self, index: int, error: ImageError) -> ImageError:
+        return ImageError(f"its mask: {error.reason}", self.inputs[index])
+
+
+def with_masks(source: Source, masks: Mapping[str, Path]) -> Masked:
+    """A source with masks."""
+    inputs = [
+        f"{name} with mask {masks[id]}" if id in masks else name
+        for id, name in zip(source.ids, source.inputs, strict=True)
+    ]
+    return Masked(**{**vars(source), "inputs": tuple(inputs)}, masks=masks)
+
+
+def masked_note(data: bytes) -> str:
+    """What results say of the mask with these bytes."""
+    return f"refined under a mask, SHA-256 {hashlib.sha256(data).hexdigest()[:12]}…"
+
+
+def joined(digest: str, mask: bytes) -> str:
+    """SHA-256 of an image's SHA-256 (or several) and that of its mask."""
+    return hashlib.sha256(f"{digest} {hashlib.sha256(mask).hexdigest()}".encode()).hexdigest()
 
 
 def masks_from_arrays(

@@ -16,8 +16,8 @@ _FIELDS: Fields = {
 }
 _KINDS: Mapping[str, Fields] = {  # of series, each with what it records
     "direction": {"unit": str, "absolute": _TEXT_OR_NONE, "scale": _NUMBER, "layers": (str, list, type(None))},
-    "interpolate": {"interpolate": list, "interpolate.*": str},
-    "mix": {"mix": list, "mix.*": str},
+    "interpolate": {"interpolate.*": str},
+    "mix": {"mix.*": str},
 }
 
 
@@ -31,7 +31,11 @@ def read_edit(path: str | Path) -> Record:
     check_fields(file, record, _FIELDS)
     for series in record["series"]:
         kind = next((kind for kind in _KINDS if kind in series), None)
-        if kind is None or not series["labels"] or (kind != "direction" and len(series[kind]) != 2):
+        if kind is None or not series["labels"] or not (kind == "direction" or _is_pair(series[kind])):
             raise LsapError(f"{file}: the series {series['name'][:80]!r} cannot be of this package; restore the file")
         check_fields(file, series, _KINDS[kind])
     return record
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ class Series:
     Attributes:
         name: of the folder.
         labels: of the pictures, names of their files.
-        codes: from a label's index and codes [N, ...] to edited ones.
+        codes: from a label's index and codes [N, ...] to edited ones; can be pickled.
         untouched: index of the label whose code and picture are the inversion's, bit for bit; None if there is none.
         only: id of the one image to which it applies; None is every image.
         blends: ids of the images whose codes it brings together; empty for edits of single codes.
@@ -74,9 +75,7 @@ def along(
     return Series(
         name=file_name(direction.name),
         labels=labels,
-        codes=lambda k, codes: move(
-            G, space, codes, direction, strengths[k], unit=unit, layers=layers, absolute=absolute
-        ),
+        codes=partial(_moved, G, space, direction, strengths, {"unit": unit, "layers": layers, "absolute": absolute}),
         untouched=labels.index("0") if "0" in labels and absolute is None else None,
         record={
             **described(replace(direction, layers=chosen)),
@@ -85,6 +84,31 @@ def along(
             "absolute": absolute,
         },
     )
+
+
+# Functions of modules, so that a series can be sent to another process.
+def _moved(
+    G: Generator,
+    space: Space,
+    direction: Direction,
+    strengths: Sequence[float],
+    options: Mapping[str, Any],
+    k: int,
+    codes: Codes,
+) -> dict[str, np.ndarray]:
+    return move(G, space, codes, direction, strengths[k], **options)
+
+
+def _between(
+    G: Generator, space: Space, other: Codes, points: Sequence[float], k: int, codes: Codes
+) -> dict[str, np.ndarray]:
+    return between(G, space, codes, other, points[k])
+
+
+def _mixed(
+    G: Generator, space: Space, other: Codes, ranges: Sequence[str], k: int, codes: Codes
+) -> dict[str, np.ndarray]:
+    return mix_styles(G, space, codes, other, ranges[k])
 
 
 def towards(G: Generator, space: Space, a: str, b: str, codes_b: Codes, points: Sequence[float]) -> Series:
@@ -103,7 +127,7 @@ def towards(G: Generator, space: Space, a: str, b: str, codes_b: Codes, points: 
     return Series(
         name=file_name(f"to-{b}"),
         labels=labels,
-        codes=lambda k, codes: between(G, space, codes, other, points[k]),
+        codes=partial(_between, G, space, other, points),
         untouched=labels.index("0") if "0" in labels else None,
         only=a,
         blends=(a, b),
@@ -132,7 +156,7 @@ def mixed(G: Generator, space: Space, a: str, b: str, codes_b: Codes, ranges: Se
     return Series(
         name=file_name(f"with-{b}"),
         labels=labels,
-        codes=lambda k, codes: mix_styles(G, space, codes, other, ranges[k]),
+        codes=partial(_mixed, G, space, other, ranges),
         untouched=None,
         only=a,
         blends=(a, b),

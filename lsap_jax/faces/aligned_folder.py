@@ -4,79 +4,123 @@ alignment.json    the settings; no times
 ID.png            the aligned pictures
 alignment.jsonl   a line per picture, written after its PNG, with the SHA-256 of both its input and of the PNG
 failures.jsonl    a line per image that could not be done, and why
+alignment.PART.jsonl, failures.PART.jsonl   the same for one of several processes, until the parts are merged
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lsap_jax.data.ids import id_problem
-from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic, matching
 from lsap_jax.storage.checked_json import Record, encode_record
 from lsap_jax.storage.inside import read_inside
-from lsap_jax.storage.results import failed_problem
+from lsap_jax.storage.results import part_files, records
 
 LAYOUT = matching.Layout("alignment.json", "lsap_jax alignment 1", "alignment")
-DONE, FAILED = "alignment.jsonl", "failures.jsonl"
+DONE, FAILED = "alignment", "failures"
+SETTINGS = ("resolution", "face", "enlarge", "profiles", "min_face", "detector_sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A folder under its lock; `done` and `failed` are records by id."""
+    """A folder, or a part of it, under its lock; `done` and `failed` are records by id, of all parts."""
 
     path: Path
+    run: Record
     done: dict[str, Record]
     failed: dict[str, Record]
+    part: str = ""
+    mutex: threading.Lock = field(default_factory=threading.Lock)
+
+    def finished(self, *, ids: Collection[str]) -> dict[str, Record]:
+        """The records of those of these images that are done."""
+        return {id: self.done[id] for id in ids if id in self.done}
+
+    def failures(self) -> dict[str, Record]:
+        """The records of images that failed."""
+        return self.failed
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Has pictures aligned again that are done."""
+        for id in ids:
+            del self.done[id]
+
+    def check_input(self, id: str, sha256: str, name: str) -> None:
+        """Nothing: pictures whose input has changed are forgotten beforehand."""
 
     def write(self, record: Mapping[str, Any], png: bytes) -> None:
         """Saves one picture, and then its line: `record`, which has its id, and the SHA-256 of the PNG."""
         id = record["id"]
         atomic.write_files({self.path / f"{id}.png": png})
-        self.done[id] = {**record, "sha256": atomic.sha256(png)}
-        atomic.append_record(self.path / DONE, self.done[id])
-        self.failed.pop(id, None)
+        with self.mutex:
+            self.done[id] = {**record, "sha256": atomic.sha256(png)}
+            atomic.append_record(self._file(DONE), self.done[id])
+            self.failed.pop(id, None)
 
-    def fail(self, id: str, input: str, reason: str) -> None:
+    def fail(self, id: str, reason: str, input: str) -> None:
         """Records that an image could not be done."""
         record = {"id": id, "input": input, "reason": reason}
-        if self.failed.get(id) != record:
-            atomic.append_record(self.path / FAILED, record)
-            self.failed[id] = record
+        with self.mutex:
+            if self.failed.get(id) != record:
+                atomic.append_record(self._file(FAILED), record)
+                self.failed[id] = record
 
-    def finish(self) -> None:
-        """Writes both lists again: sorted by id, one line each, without failures that succeeded later."""
-        lists = {self.path / DONE: self.done}
-        if self.failed or (self.path / FAILED).exists():
-            lists[self.path / FAILED] = self.failed
+    def finish(self, conclude: Callable[[Path], object] | None = None) -> None:
+        """Writes both lists again: sorted by id, one line each, without failures that succeeded later, and merges the
+        files of all parts.
+        """
+        parts = [file for name in (DONE, FAILED) for file in part_files(self.path, name)]
+        lists = {self._file(DONE): self.done}
+        if self.failed or self._file(FAILED).exists():
+            lists[self._file(FAILED)] = self.failed
         atomic.write_files(
             {path: b"".join(encode_record(some[id]) for id in sorted(some)) for path, some in lists.items()}
         )
+        for file in parts:
+            file.unlink()
+        if conclude is not None:
+            conclude(self.path)
+
+    def _file(self, name: str) -> Path:
+        return self.path / (f"{name}.{self.part}.jsonl" if self.part else f"{name}.jsonl")
 
 
 @contextmanager
-def opened(path: Path, settings: Mapping[str, Any]) -> Iterator[Folder]:
+def opened(path: Path, described: Mapping[str, Any], part: str = "") -> Iterator[Folder]:
     """A new folder, or one to go on with, locked. Pictures whose PNG is missing or has changed count as not done.
 
+    Args:
+        described: has the `SETTINGS`; nothing else is recorded.
+        part: of this process, where several write at once; "" is the whole.
+
     Raises:
-        LsapError: the folder holds something else, was made with other settings, is in use, or cannot be written.
+        InUse: another process is writing there.
+        LsapError: the folder holds something else, was made with other settings, or cannot be written.
     """
-    with matching.claimed(path, LAYOUT, settings):
-        done = {r["id"]: r for r in _records(path / DONE, _done_problem) if _is_whole(path, r)}
-        failed = {r["id"]: r for r in _records(path / FAILED, failed_problem) if r["id"] not in done}
-        yield Folder(path=path, done=done, failed=failed)
+    settings = {name: described[name] for name in SETTINGS}
+    with matching.claimed(path, LAYOUT, settings, part=part) as kept:
+        for name in (DONE, FAILED):
+            atomic.read_records(path / (f"{name}.{part}.jsonl" if part else f"{name}.jsonl"), cut=True)
+        done = {r["id"]: r for r in records(path, DONE, _problem) if _is_whole(path, r)}
+        failed = {r["id"]: r for r in records(path, FAILED) if r["id"] not in done}
+        yield Folder(path=path, run=kept, done=done, failed=failed, part=part)
 
 
-def _records(file: Path, problem_of: Callable[[Record], str | None]) -> list[Record]:
-    found = atomic.read_records(file, cut=True)
-    for problem in filter(None, map(problem_of, found)):
-        raise LsapError(f"{file}: holds a record that cannot be of this package: {problem}")
-    return found
+def aligned_ids(path: Path) -> set[str]:
+    """Images that are aligned in a folder, by its lists."""
+    return {record["id"] for record in records(path, DONE, _problem)}
 
 
-def _done_problem(record: Record) -> str | None:
+def untouched(path: Path, ids: Iterable[str]) -> set[str]:
+    """Those of these images that are neither aligned nor failed."""
+    return set(ids) - aligned_ids(path) - {record["id"] for record in records(path, FAILED)}
+
+
+def _problem(record: Record) -> str | None:
     problem = id_problem(record.get("id"))
     return f"the id {str(record.get('id'))[:200]!r} {problem}" if problem else None
 

@@ -2,7 +2,8 @@
 that no batch has to run out of memory first.
 """
 
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -15,17 +16,26 @@ SHARE = 0.85  # of the free memory; the rest is for what runs beside the steps
 SMALL, LARGE = 2, 6  # images per device of the two programs that the line is drawn through
 
 
-def largest_batch(inverter: Inverter, images: int) -> int:
+def largest_batch(
+    inverter: Inverter, images: int, following: Callable[[int], jax.stages.Compiled] | None = None
+) -> int:
     """The largest batch size, over all devices of the inverter, that fits, and at most what `images` need.
 
     Memory is a constant and a part per image: two programs give both, a third one confirms the outcome.
+
+    Args:
+        following: gives the program that comes after the steps, if there is one, for so many images on one device.
 
     Raises:
         LsapError: not even the smallest batch fits, or the devices do not report their memory.
     """
     devices = inverter.devices
     limit = SHARE * free_bytes(devices[0], len(devices))
-    used = cache(partial(step_bytes, inverter))
+
+    @cache
+    def used(count: int) -> int:
+        return max(step_bytes(inverter, count), 0 if following is None else program_bytes(following(count)))
+
     per_image = (used(LARGE) - used(SMALL)) / (LARGE - SMALL)
     wanted = -(-images // len(devices))
     count = max(min(int(SMALL + (limit - used(SMALL)) // max(per_image, 1)), wanted), 1)
@@ -70,7 +80,16 @@ def step_bytes(inverter: Inverter, count: int) -> int:
     """Memory that a device needs for the steps of `count` images: networks, state, targets and everything between, by
     the compiler's own account.
     """
-    found = inverter.step_program(count).memory_analysis()
+    return program_bytes(inverter.step_program(count))
+
+
+def program_bytes(program: jax.stages.Compiled) -> int:
+    """Memory that a device needs for a program.
+
+    Raises:
+        LsapError: the compiler does not report it.
+    """
+    found = program.memory_analysis()
     if found is None:
         raise LsapError("the compiler of this backend does not report memory; give --batch_size a number")
     kept = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes

@@ -26,7 +26,8 @@ class Fid(NamedTuple):
 
 
 @jax.jit
-def _features(params: Mapping[str, Any], levels: jax.Array) -> jax.Array:
+def inception_features_of(params: Mapping[str, Any], levels: jax.Array) -> jax.Array:
+    """As `inception_features`, [B, 2048], of one batch of uint8 images [B, H, W, 1 or 3]; it can be traced."""
     images = levels.astype(jnp.float32) / 127.5 - 1.0
     if images.shape[-1] == 1:
         images = jnp.repeat(images, 3, axis=-1)
@@ -60,7 +61,7 @@ def inception_features(network: Inception, images: np.ndarray, batch_size: int =
     for start in range(0, len(images), size):
         chunk = _levels(images[start : start + size])
         padded = np.concatenate([chunk, np.zeros((size - len(chunk), *chunk.shape[1:]), np.uint8)])
-        out.append(np.asarray(_features(network.params, jnp.asarray(padded)))[: len(chunk)])
+        out.append(np.asarray(inception_features_of(network.params, jnp.asarray(padded)))[: len(chunk)])
     return np.concatenate(out)
 
 

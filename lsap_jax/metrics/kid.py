@@ -246,11 +246,16 @@ def random_features(images: np.ndarray, seed: int = 0) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim != 4 or min(images.shape[1:3]) < 8 or not len(images):
         raise LsapError(f"random-conv features need images [N, H, W, C] of at least 8 x 8 px, got shape {images.shape}")
-    layers = [(jnp.asarray(k), jnp.asarray(b)) for k, b in _random_weights(images.shape[-1], seed)]
     out = []
     for start in range(0, len(images), _CHUNK):
         chunk = images[start : start + _CHUNK]
         chunk = chunk / np.float32(127.5) - np.float32(1) if chunk.dtype == np.uint8 else np.clip(chunk, -1, 1)
         padded = np.concatenate([chunk, np.zeros((_CHUNK - len(chunk), *chunk.shape[1:]))]).astype(np.float32)
-        out.append(np.asarray(_features(jnp.asarray(padded), layers))[: len(chunk)])
+        out.append(np.asarray(random_features_of(jnp.asarray(padded), seed))[: len(chunk)])
     return np.concatenate(out)
+
+
+def random_features_of(images: jax.Array, seed: int = 0) -> jax.Array:
+    """As `random_features`, [B, d], of one batch of float images [B, H, W, C] in [-1, 1]; it can be traced."""
+    layers = [(jnp.asarray(k), jnp.asarray(b)) for k, b in _random_weights(images.shape[-1], seed)]
+    return _features(images, layers)  # type: ignore[no-any-return]

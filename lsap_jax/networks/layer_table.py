@@ -3,11 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lsap_jax.errors import LsapError
+
 
 def check_blocks(img_resolution: int, channels: tuple[int, ...]) -> None:
-    """Raises ValueError unless blocks of these channels, from 4 px up, end at this resolution."""
+    """Raises LsapError unless blocks of these channels, from 4 px up, end at this resolution."""
     if img_resolution != 2 << len(channels):
-        raise ValueError(f"{len(channels)} blocks make images of {2 << len(channels)} px, not of {img_resolution}")
+        raise LsapError(
+            f"{len(channels)} blocks make images of {2 << len(channels)} px, not of {img_resolution}; give channels "
+            "for each resolution from 4 px up"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

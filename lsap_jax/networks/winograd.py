@@ -36,6 +36,7 @@ def transform_weight(weight: jax.Array) -> jax.Array:
     return transformed.reshape(SIDE * SIDE, *transformed.shape[2:])
 
 
+@jax.jit  # its sums of tiles are many operations: layers of one shape share a trace
 def conv3x3(x: jax.Array, transformed: jax.Array) -> jax.Array:
     """Cross-correlation of x [B, H, W, Cin] with a transformed weight, zero-padded by 1: [B, H, W, Cout]."""
     batch, height, width, channels = x.shape

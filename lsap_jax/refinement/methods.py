@@ -38,6 +38,28 @@ def find_method(name: str) -> Method:
     return REFINERS[name]
 
 
+def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a method, an integer for a number being a number; None may stand for and be replaced by anything.
+
+    Raises:
+        LsapError: no such method or option, or one of another type than its default.
+    """
+    known, found = find_method(name).options, dict(options)
+    for key, value in options.items():
+        if key not in known:
+            listed = ", ".join(known) or "none"
+            raise LsapError(f"method {name!r}: has no option {key!r}; its options: {listed}")
+        old = known[key]
+        if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+            found[key] = float(value)
+        elif old is not None and value is not None and not isinstance(value, type(old)):
+            raise LsapError(
+                f"method {name!r}: {key}={value!r} is of type {type(value).__name__}; it needs {type(old).__name__}, "
+                f"as in {old!r}"
+            )
+    return found
+
+
 def make_refiner(
     name: str, G: Generator, weights: str | None = None, options: Mapping[str, Any] | None = None
 ) -> tuple[Refiner, dict[str, Any]]:
@@ -51,9 +73,5 @@ def make_refiner(
         LsapError: no such method or option, or its networks are missing or belong to another generator.
     """
     method = find_method(name)
-    given = dict(options or {})
-    if unknown := sorted(given.keys() - method.options.keys()):
-        known = ", ".join(method.options) or "none"
-        raise LsapError(f"method {name!r}: has no option {unknown[0]!r}; its options: {known}")
-    chosen = {**method.options, **given}
+    chosen = {**method.options, **checked_options(name, options or {})}
     return method.make(G, weights, **chosen), chosen

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, get_args
 
 import jax
@@ -22,7 +22,8 @@ from lsap_jax.spaces import Space, parse_space, space_from_config
 from lsap_jax.spaces.decoded import Decoded
 from lsap_jax.spaces.statistics import with_statistics
 
-PerBatch = Callable[[Generator, Space, dict[str, jax.Array], Refinement | None], Any]
+# (networks, space, codes, refinement, *inputs)
+PerBatch = Callable[..., Any]
 
 
 def synthesise(G: Generator, decoded: Decoded, refinement: Refinement | None = None) -> jax.Array:
@@ -119,25 +120,31 @@ def _clipped(G: Generator, space: Space, codes: dict[str, jax.Array], refinement
 
 @lru_cache(maxsize=16)
 def _compiled(function: PerBatch, space: Space, devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
-    def some(G: Generator, inputs: tuple[dict[str, jax.Array], Refinement | None], live: jax.Array) -> Any:
-        return in_groups(images_at_once(devices), live, lambda codes, own: function(G, space, codes, own), *inputs)
+    def some(networks: Any, inputs: tuple[Any, ...], live: jax.Array) -> Any:
+        return in_groups(images_at_once(devices), live, partial(function, networks, space), *inputs)
 
     return jax.jit(some) if len(devices) < 2 else over_devices(some, devices)
 
 
 def per_batch(
-    function: PerBatch, G: Generator, space: Space, batch_size: int, devices: Sequence[jax.Device]
+    function: PerBatch,
+    G: Generator,
+    space: Space,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+    beside: Any = None,
 ) -> Callable[..., Any]:
     """Turns a function of one batch into a function of any number of codes, computed on these devices. The generator is
     copied to them once, and every call computes `batch_size` codes (padded to the devices), so that nothing is compiled
     twice.
 
     Args:
-        function: (G, space, codes [B, ...], refinement [B, ...] or None) to a tree of arrays [B, ...]; G has its
-            statistics where the space needs them, or where it came with them.
+        function: (G, space, codes [B, ...], refinement [B, ...] or None, *inputs [B, ...]) to a tree of arrays
+            [B, ...]; G has its statistics where the space needs them, or where it came with them.
+        beside: other networks, a pytree; the function then gets (G, beside) in place of G.
 
     Returns:
-        (codes, refinement=None), first axis N, to the function's tree of arrays [N, ...].
+        (codes, refinement=None, *inputs), first axis N, to the function's tree of arrays [N, ...].
     """
     if space.needs_statistics:
         G = with_statistics(G)
@@ -145,16 +152,19 @@ def per_batch(
     if space.has_class:  # codes bring their labels: sets of other classes need no other program
         G = G.replace(labels=None)
     compiled = _compiled(function, space, tuple(devices))
-    copies, size = (G, batch_size) if len(devices) < 2 else (replicate(G, devices), padded_size(batch_size, devices))
+    networks = G if beside is None else (G, beside)
+    copies, size = networks, batch_size
+    if len(devices) > 1:
+        copies, size = replicate(networks, devices), padded_size(batch_size, devices)
 
     def run(*part: Any) -> Any:
         if len(devices) < 2:
             return jax.tree.map(np.asarray, compiled(copies, *part))
         return merge(compiled(copies, *shard(part, len(devices))))
 
-    def computed(codes: Mapping[str, np.ndarray], refinement: Refinement | None = None) -> Any:
+    def computed(codes: Mapping[str, np.ndarray], refinement: Refinement | None = None, *inputs: Any) -> Any:
         kept = {key: np.asarray(codes[key], np.float32) for key in space.keys}
-        return _batched(run, (kept, refinement), size)
+        return _batched(run, (kept, refinement, *inputs), size)
 
     return computed
 

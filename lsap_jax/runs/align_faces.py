@@ -1,39 +1,113 @@
-"""Aligns the faces of a source's photographs into a folder, batch by batch: `lsap-jax align`."""
+"""Aligns the faces of a source's photographs into a folder, image by image and by any engine: `lsap-jax align`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import jax
+import numpy as np
 
 from lsap_jax.data import ImageError, Source
 from lsap_jax.data.source import Picture
 from lsap_jax.faces import upright
 from lsap_jax.faces.align import align, crop_quad
-from lsap_jax.faces.aligned_folder import Folder, Record, opened
+from lsap_jax.faces.aligned_folder import Folder, opened, untouched
 from lsap_jax.faces.choose import FaceError, remarks
 from lsap_jax.faces.detect import Detector, shrunk, together
 from lsap_jax.faces.upright import Meant, Small
-from lsap_jax.runs.saving import Clock, Progress
+from lsap_jax.inversion.inverter import StepReport
+from lsap_jax.inversion.jobs import batches_of
+from lsap_jax.runs.work import Place, Summary, work
+from lsap_jax.runs.worker import Brief, Failed, Outcome, Result, Stop, never
 from lsap_jax.storage.file_bytes import png_bytes
-
-Ready = tuple[Picture, Small]  # the picture to cut out from, and the small one to search
-Waiting = list[tuple[int, str, Future[tuple[dict[str, Any], bytes]]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aligned:
-    """Outcome of aligning the images of a source.
+class Photograph(Picture):
+    """A picture to cut out from, and the small one that is searched.
 
     Attributes:
-        done: images with an aligned picture in the folder.
-        earlier: how many of them were there before.
-        failures: a record with "input" and "reason" per image without a picture, in the order of the source.
+        input: where it comes from.
     """
 
-    done: int
-    earlier: int
-    failures: Sequence[Record]
+    input: str
+    small: Small
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceJob:
+    """A small picture to search."""
+
+    id: str
+    small: Small
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """The photographs of a source, as `lsap_jax.runs.work.Images`."""
+
+    source: Source
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return self.source.ids
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        return self.source.inputs
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def sha256(self, index: int) -> str:
+        return self.source.sha256(index)
+
+    def stream(self, indices: Sequence[int], *, ahead: int) -> Iterator[tuple[int, Photograph | ImageError]]:
+        inputs = dict(zip(self.source.ids, self.source.inputs, strict=True))
+
+        def prepare(picture: Picture) -> Photograph:
+            small = Small(shrunk(picture.picture), picture.picture.size)
+            return Photograph(**vars(picture), input=inputs[picture.id], small=small)
+
+        return self.source.stream_pictures(prepare, indices, ahead=ahead)
+
+
+class AlignWorker(Brief):
+    """Finds the face that is meant in each picture: an outcome has "meant", a `Meant`."""
+
+    def __init__(self, detector: Detector, settings: Mapping[str, Any], batch_size: int | None = None) -> None:
+        self.detector, self.settings, self.asked = detector, settings, batch_size
+        self.devices = jax.local_devices()[:1]
+        self.batch_size = together(batch_size)
+
+    def batches(self, count: int) -> Iterator[range]:
+        return batches_of(count, self.batch_size)
+
+    def describe(self) -> dict[str, Any]:
+        return {**self.settings, "detector_sha256": self.detector.sha256}
+
+    def __call__(
+        self,
+        jobs: Sequence[FaceJob | None],
+        report: StepReport | None = None,
+        flight: Path | None = None,
+        stop: Stop = never,
+    ) -> list[Outcome]:
+        options = {name: self.settings[name] for name in ("min_face", "face", "enlarge", "profiles")}
+        small = [job.small for job in jobs if job is not None]
+        resolution, size = self.settings["resolution"], self.batch_size
+        found = iter(upright.find_meant(self.detector, small, resolution, batch_size=size, **options))
+        return [None if job is None else _outcome(next(found)) for job in jobs]
+
+    def shipment(self) -> Callable[[], "AlignWorker"]:
+        detector = replace(self.detector, params=jax.tree.map(np.asarray, self.detector.params))
+        return partial(AlignWorker, detector, self.settings, self.asked)
+
+
+def _outcome(found: Meant | FaceError) -> Outcome:
+    return Failed(str(found)) if isinstance(found, FaceError) else Result(parts={"meant": found})
 
 
 def align_faces(
@@ -43,37 +117,46 @@ def align_faces(
     out: Path,
     *,
     batch_size: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> Aligned:
+    **options: Any,
+) -> Summary:
     """Aligns every picture of a source to its face, or finishes a folder that was begun with the same settings.
 
     Args:
         settings: "resolution", "face", "enlarge", "profiles" and "min_face"; see `lsap-jax align --help`.
         batch_size: pictures searched at a time; None is 8, on a CPU 1.
+        options: of `lsap_jax.runs.work.work`: shard, engine, progress, ....
 
     Raises:
         LsapError: see `lsap_jax.faces.aligned_folder.opened`.
     """
-    with opened(out, {**settings, "detector_sha256": detector.sha256}) as folder:
-        forget_changed(folder, source)
-        earlier = sum(id in folder.done for id in source.ids)
-        clock = Clock(total=len(source), done=earlier, report=progress)
-        _align_all(detector, source, settings, folder, clock, batch_size)
-        folder.finish()
-    failures = [folder.failed[id] for id in source.ids if id in folder.failed]
-    return Aligned(done=len(source) - len(failures), earlier=earlier, failures=failures)
+
+    def make(_: Sequence[jax.Device] | None) -> AlignWorker:
+        return AlignWorker(detector, settings, batch_size)
+
+    def save(folder: Folder, item: Photograph, result: Result) -> None:
+        record, png = cut_out(item, result.parts["meant"], settings["resolution"])
+        folder.write({"id": item.id, "input": item.input, **record}, png)
+
+    place = Place(opened, untouched)
+    check = partial(forget_changed, source)
+    return work(make, Photographs(source), out, job=_job, save=save, place=place, check=check, **options)
 
 
-def forget_changed(folder: Folder, source: Source) -> None:
-    """Forgets finished pictures whose input has changed since, so that they are aligned again."""
+def _job(item: Photograph) -> FaceJob:
+    return FaceJob(id=item.id, small=item.small)
+
+
+def forget_changed(source: Source, folder: Folder, mine: Sequence[str]) -> None:
+    """Forgets finished pictures, of this process's, whose input has changed since, so that they are aligned again."""
+    own = set(mine)
     for index, id in enumerate(source.ids):
-        if id in folder.done:
+        if id in own and id in folder.done:
             try:
                 same = source.sha256(index) == folder.done[id]["input_sha256"]
             except ImageError:
                 same = False
             if not same:
-                del folder.done[id]
+                folder.forget([id])
 
 
 def cut_out(picture: Picture, meant: Meant, resolution: int) -> tuple[dict[str, Any], bytes]:
@@ -88,69 +171,3 @@ def cut_out(picture: Picture, meant: Meant, resolution: int) -> tuple[dict[str, 
         "notes": [*picture.notes, *remarks(faces, chosen, picture.picture.size, resolution)],
     }
     return record, png_bytes(align(picture.picture, landmarks, resolution))
-
-
-def _align_all(
-    detector: Detector,
-    source: Source,
-    settings: Mapping[str, Any],
-    folder: Folder,
-    clock: Clock,
-    batch_size: int | None,
-) -> None:
-    """While one batch is searched for faces, threads decode the next and cut the one before out."""
-    size, resolution = together(batch_size), settings["resolution"]
-    options = {name: settings[name] for name in ("min_face", "face", "enlarge", "profiles")}
-    pending = [index for index, id in enumerate(source.ids) if id not in folder.done]
-
-    def prepare(picture: Picture) -> Ready:
-        return picture, Small(shrunk(picture.picture), picture.picture.size)
-
-    waiting: Waiting = []
-    with ThreadPoolExecutor(2, thread_name_prefix="lsap-align") as pool:
-        for batch in _batches(source.stream_pictures(prepare, pending, ahead=size), size):
-            clock.begin(len(batch))
-            good: list[tuple[int, Picture]] = []
-            small: list[Small] = []
-            for index, ready in batch:
-                if isinstance(ready, ImageError):
-                    _fail(folder, clock, source, index, ready.reason)
-                else:
-                    good.append((index, ready[0]))
-                    small.append(ready[1])
-            found = upright.find_meant(detector, small, resolution, batch_size=batch_size, **options)
-            _save(folder, clock, source, waiting)
-            waiting = []
-            for (index, picture), meant in zip(good, found, strict=True):
-                if isinstance(meant, FaceError):
-                    _fail(folder, clock, source, index, str(meant))
-                else:
-                    waiting.append((index, picture.id, pool.submit(cut_out, picture, meant, resolution)))
-        _save(folder, clock, source, waiting)
-
-
-def _batches(stream: Iterable[tuple[int, Ready | ImageError]], size: int) -> Iterator[list[tuple[int, Any]]]:
-    batch = []
-    for item in stream:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _save(folder: Folder, clock: Clock, source: Source, waiting: Waiting) -> None:
-    """Writes what has been cut out."""
-    for index, id, future in waiting:
-        record, png = future.result()
-        folder.write({"id": id, "input": source.inputs[index], **record}, png)
-        clock.end(1)
-        clock.saved(1)
-    clock.tell()
-
-
-def _fail(folder: Folder, clock: Clock, source: Source, index: int, reason: str) -> None:
-    folder.fail(source.ids[index], source.inputs[index], reason)
-    clock.under_way -= 1
-    clock.fail()

@@ -1,37 +1,28 @@
-"""Metrics of codes against their targets: per image, and of the set of reconstructions as a whole."""
+"""Metrics of codes against their targets, as arrays: per image, and of the set of reconstructions as a whole."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsap_jax.configuration import recorded
 from lsap_jax.errors import LsapError
 from lsap_jax.losses.alignment import genuine_level, mean_nscd, sn_layers
-from lsap_jax.losses.judges import Judge, column, make_judges
+from lsap_jax.losses.judges import Judge, column
 from lsap_jax.losses.terms import nscd_of
 from lsap_jax.metrics.distortion import METRICS
 from lsap_jax.metrics.fid import fid, inception_features
 from lsap_jax.metrics.kid import feature_description, fit_whitening, kid, random_features
-from lsap_jax.metrics.ppl import perceptual_path_length
 from lsap_jax.models.classes import ByClass
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.inception import Inception
 from lsap_jax.models.perceptual import from_discriminator
-from lsap_jax.networks.image_by_image import images_at_once, in_groups
 from lsap_jax.pixels import to_float
-from lsap_jax.rendering.refinement import Refinement, by_signature, check, read_refinement
-from lsap_jax.rendering.render import fitted, render, space_of, synthesise
-from lsap_jax.rendering.transforms import parts
+from lsap_jax.rendering.refinement import Refinement, check
+from lsap_jax.rendering.render import fitted, per_batch, render, synthesise
 from lsap_jax.spaces import Space, parse_space
 from lsap_jax.spaces.statistics import with_statistics
-from lsap_jax.storage.atomic import write_files
-from lsap_jax.storage.checked_json import sealed
-from lsap_jax.storage.metrics_table import metrics_csv, read_metrics_table, write_table
-from lsap_jax.storage.results import Record, mapping, read_code, read_image, read_manifest, read_run
 
 WHITENING_SAMPLES = 1024
 NSCD_FORMULA = (
@@ -78,46 +69,42 @@ def evaluate(
         check(G, refinement, len(images))
     if perceptual is None:
         perceptual = [from_discriminator(G)] if G.discriminator is not None else []
-    if not G.c_dim or space.has_class:
-        G = with_statistics(G)
-    bare = G.bare("statistics", *parts())
-    rows = []
-    for i in range(0, len(images), batch_size):
-        part = slice(i, i + batch_size)
-        missing = batch_size - len(images[part])
-        target = images[part] if images.dtype != np.uint8 else to_float(images[part])
-        padded = {k: _padded(a[part], missing) for k, a in codes.items()}
-        own = jax.tree.map(lambda a, p=part, n=missing: _padded(np.asarray(a[p]), n), refinement)
-        live = np.arange(batch_size) < batch_size - missing
-        target = _padded(np.asarray(target, np.float32), missing)
-        found = _measure(bare, space, tuple(perceptual), padded, own, target, live)
-        rows.append({name: np.asarray(value)[: batch_size - missing] for name, value in found.items()})
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]} if rows else {}
+    if not len(images):
+        return {}
+    measure = measurer(G, space, tuple(perceptual), batch_size, jax.local_devices()[:1])
+    return measure(codes, refinement, images)  # type: ignore[no-any-return]
 
 
-def _padded(a: np.ndarray, missing: int) -> np.ndarray:
-    return np.concatenate([a, np.repeat(a[-1:], missing, axis=0)])
+def measurer(
+    G: Generator, space: Space, judges: tuple[Judge, ...], batch_size: int, devices: Sequence[jax.Device]
+) -> Callable[..., dict[str, np.ndarray]]:
+    """`evaluate` of any number of images, on these devices: a function of (codes, refinement, targets)."""
+    G = (with_statistics(G) if not G.c_dim or space.has_class else G).without("discriminator")
+    measure = per_batch(_measure, G, space, batch_size, devices, beside=judges)
+
+    def measured(
+        codes: Mapping[str, np.ndarray], refinement: Refinement | None, targets: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        floats = targets if targets.dtype != np.uint8 else to_float(targets)
+        return measure(codes, refinement, np.asarray(floats, np.float32))  # type: ignore[no-any-return]
+
+    return measured
 
 
-@jax.jit(static_argnums=1)
 def _measure(
-    G: Generator,
+    networks: tuple[Generator, tuple[Judge, ...]],
     space: Space,
-    perceptual: tuple[Judge, ...],
     codes: dict[str, jax.Array],
     refinement: Refinement | None,
     targets: jax.Array,
-    live: jax.Array,
 ) -> dict[str, jax.Array]:
-    def some(codes: dict[str, jax.Array], refinement: Refinement | None, targets: jax.Array) -> dict[str, jax.Array]:
-        decoded = space.decode(G, codes)
-        images = jnp.clip(synthesise(G, decoded, refinement), -1, 1)
-        side = min(targets.shape[1:3])
-        found = {name: m.value(images, targets) for name, m in METRICS.items() if side >= m.least}
-        found |= {column(p): p.distance(p.features(images), p.features(targets)) for p in perceptual}
-        return found if G.statistics is None else found | mean_nscd(nscd_of(G, decoded))
-
-    return in_groups(images_at_once(jax.local_devices()), live, some, codes, refinement, targets)  # type: ignore[no-any-return]
+    G, judges = networks
+    decoded = space.decode(G, codes)
+    images = jnp.clip(synthesise(G, decoded, refinement), -1, 1)
+    side = min(targets.shape[1:3])
+    found = {name: m.value(images, targets) for name, m in METRICS.items() if side >= m.least}
+    found |= {column(p): p.distance(p.features(images), p.features(targets)) for p in judges}
+    return found if G.statistics is None else found | mean_nscd(nscd_of(G, decoded))
 
 
 def describe_metrics(G: Generator, space: Space, perceptual: Sequence[Judge]) -> dict[str, dict[str, Any]]:
@@ -152,7 +139,25 @@ def compare_sets(
     inception: Inception | None,
     c: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Distance between the set of reconstructions and the set of their targets, uint8 [N, R, R, C] both.
+    """Distance between the set of reconstructions and the set of their targets, uint8 [N, R, R, C] both; see
+    `compare_features`.
+    """
+    if len(images) < 3:
+        return {}
+    if inception is not None:
+        return compare_features(G, inception, *(inception_features(inception, x) for x in (targets, images)))
+    return compare_features(G, None, *(random_features(x) for x in (targets, images)), c=c)
+
+
+def compare_features(
+    G: Generator,
+    inception: Inception | None,
+    targets: np.ndarray,
+    images: np.ndarray,
+    c: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Distance between two sets by their features [N, d], which are Inception's where `inception` is given, else
+    random ones (`lsap_jax.metrics.kid.random_features`).
 
     Args:
         c: labels [N, c_dim] of a conditional generator, whose samples have these in turn.
@@ -165,100 +170,16 @@ def compare_sets(
     if len(images) < 3 or inception is None and G.c_dim and c is None:
         return {}
     if inception is not None:
-        a, b = (inception_features(inception, x) for x in (images, targets))
-        distance, kernel = fid(a, b), kid(a, b)
+        distance, kernel = fid(images, targets), kid(images, targets)
         record = {"fid": distance.value, "fid_note": distance.note, "features": vars(inception.record)}
         return {**record, "kid": kernel.value, "kid_stderr": kernel.stderr}
     z = np.random.default_rng(0).standard_normal((WHITENING_SAMPLES, G.z_dim), dtype=np.float32)
     samples = {"z": _on_sphere(z)} | ({} if c is None else {"c": np.resize(c, (len(z), G.c_dim))})
     whitening = fit_whitening(random_features(render(G, "z", samples)))
-    kernel = kid(*(whitening(random_features(x)) for x in (images, targets)))
+    kernel = kid(whitening(images), whitening(targets))
     name = feature_description().replace("real images", f"{WHITENING_SAMPLES} samples of the generator")
     return {"kid": kernel.value, "kid_stderr": kernel.stderr, "features": name}
 
 
 def _on_sphere(z: np.ndarray) -> np.ndarray:
     return np.asarray(parse_space("z").retract({"z": jnp.asarray(z)})["z"])
-
-
-def evaluate_run(
-    G: Generator,
-    folder: Path,
-    distances: Sequence[Judge] = (),
-    inception: Inception | None = None,
-    batch_size: int = 16,
-    sets: bool = True,
-    ppl: int = 0,
-    ppl_crop: bool = False,
-) -> dict[str, Any]:
-    """`evaluate` of a run folder: adds columns to its metrics.csv, and writes evaluation.json.
-
-    Args:
-        G: the generator of the run.
-        distances: perceptual distances to measure beside the one that was minimised.
-        sets: compare the set of reconstructions with that of the targets, too.
-        ppl: samples of perceptual path length, which is of the generator alone; 0 leaves it out.
-        ppl_crop: see `path_lengths`.
-
-    Returns:
-        What evaluation.json holds: {"images", "space", "means", "nscd_of_genuine_samples", "set", "ppl", "metrics"};
-        the level of genuine samples is left out where NSCD is (`evaluate`).
-
-    Raises:
-        LsapError: the folder is not a run folder, none of its images is finished, a result has changed, or path length
-            lacks a network that compares images.
-    """
-    run, manifest = read_run(folder), read_manifest(folder)
-    ids = sorted(manifest)
-    if not ids:
-        raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax invert` command again")
-    space = space_of(run, G)
-    if not G.c_dim or space.has_class:
-        G = with_statistics(G)
-    minimised = [one.judge for one in make_judges(recorded(run["config"]), G).values() if one.judge is not None]
-    named = {judge.name for judge in distances}
-    distances = [*(judge for judge in minimised if judge.name not in named), *distances]
-    codes = [read_code(folder, name, manifest=manifest) for name in ids]
-    stacked = {key: np.stack([code[key] for code in codes]) for key in space.keys}
-    targets, images = (
-        np.stack([read_image(folder, name, part, manifest=manifest) for name in ids]) for part in ("targets", "images")
-    )
-    refined = [read_refinement(folder, name, manifest) for name in ids]
-
-    def measured(own: Refinement | None, codes: dict[str, np.ndarray], targets: np.ndarray) -> dict[str, np.ndarray]:
-        return evaluate(G, space, codes, targets, distances, batch_size, refinement=own)
-
-    found = by_signature(measured, refined, stacked, targets)
-    c = stacked.get("c")
-    earlier = read_metrics_table(folder)
-    rows = {name: earlier.get(name, {}) | manifest[name]["metrics"] for name in manifest}
-    for i, name in enumerate(ids):
-        rows[name] |= {metric: float(v[i]) for metric, v in found.items() if metric not in manifest[name]["metrics"]}
-    record = {
-        "images": len(ids),
-        "space": space.name,
-        "means": {metric: float(np.mean(v[np.isfinite(v)])) for metric, v in found.items() if np.isfinite(v).any()},
-        **({"nscd_of_genuine_samples": float(genuine_nscd(G, space, c).mean())} if "nscd" in found else {}),
-        "set": compare_sets(G, targets, images, inception, c) if sets else {},
-        "ppl": _path_length(G, distances, ppl, ppl_crop, batch_size) if ppl else {},
-        "metrics": _described(run, describe_metrics(G, space, distances)),
-    }
-    write_table(folder, metrics_csv(rows))
-    write_files({folder / "evaluation.json": sealed(record)})
-    return record
-
-
-def _path_length(G: Generator, distances: Sequence[Judge], samples: int, crop: bool, batch_size: int) -> dict[str, Any]:
-    """PPL by LPIPS-VGG where it is among the distances, else by the first of them."""
-    named = {judge.name: judge for judge in distances}
-    judge = named.get("lpips_vgg") or next(iter(distances), None)
-    if judge is None:
-        raise LsapError("path length needs a network that compares images; give LPIPS weights by --perceptual")
-    return perceptual_path_length(G, judge, samples=samples, crop=crop, batch_size=batch_size)
-
-
-def _described(run: Record, described: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The descriptions, with whether each metric was also the loss."""
-    also = {name for name, record in mapping(run.get("metrics")).items() if mapping(record).get("also_loss")}
-    also |= {name for name in ("nscd",) if recorded(run["config"]).loss[name] > 0}
-    return {name: {**record, "also_loss": name in also} for name, record in described.items()}

@@ -1,6 +1,6 @@
 """`lsap_jax.refine`, and the refinement of a whole run folder."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,22 +9,22 @@ import jax
 import numpy as np
 
 from lsap_jax.configuration import load_config, recorded
-from lsap_jax.data import ImageError, Item, Source, from_arrays
-from lsap_jax.data.masks import mask_from_bytes, masks_from_arrays
-from lsap_jax.data.source import read_file
+from lsap_jax.data import from_arrays
+from lsap_jax.data.masks import masks_from_arrays
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.jobs import Job, even_size
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import Refinement, stack
 from lsap_jax.rendering.refinement import from_arrays as refinement_from_arrays
 from lsap_jax.rendering.render import fitted, space_of
+from lsap_jax.runs.finished import finished_images, finished_job
+from lsap_jax.runs.generators import with_weights
 from lsap_jax.runs.invert import Inversion
 from lsap_jax.runs.refining import Refining, RefiningWorker, refining
 from lsap_jax.runs.work import Summary, work
 from lsap_jax.runs.worker import Failed, Result
 from lsap_jax.spaces import Space
-from lsap_jax.storage.atomic import sha256
-from lsap_jax.storage.results import Record, read_bytes, read_code, read_image, read_manifest, read_run
+from lsap_jax.storage.results import read_manifest, read_run
 
 Codes = Mapping[str, np.ndarray]
 
@@ -71,7 +71,8 @@ def refine(
         inv: the result of `invert` or `encode`, or (space, codes).
         images: [N, H, W, C], as for `invert`: the targets.
         method: a name of `lsap_jax.refinement.methods.REFINERS`.
-        weights: file of the method's networks; those that come with G by default.
+        weights: file of the method's networks; those that come with G by default. What renders the images later needs
+            G with them, too: `lsap_jax.runs.generators.with_weights`.
         seed: with the ids, it decides the random numbers.
         ids: unique names; those of the inversion by default, else the index as text.
         batch_size: the most images at once, over all local devices; batches are even, and padded to the devices.
@@ -94,6 +95,7 @@ def refine(
     if count != len(source):
         raise LsapError(f"codes of {count} images and {len(source)} targets: one code per target is needed")
     config.batch_size = even_size(batch_size or config.batch_size, len(source))
+    G = with_weights(G, weights)
     how = refining(G, method, weights, overrides, seed)
     worker = RefiningWorker(G, space, config, how, masked=masks is not None)
     mask_of = masks_from_arrays(masks, np.shape(images), G.img_resolution, config.fit)
@@ -138,7 +140,8 @@ def refine_run(
     Targets are the run's; codes, where the method does not move them, are the run's, byte for byte.
 
     Args:
-        G: the generator of the run.
+        G: the generator of the run, with those networks of the method's weights that refinements read
+            (`lsap_jax.runs.generators.with_weights`).
         folder: the run, which must not be refined yet.
         batch_size: the most images at once; the run's by default.
         masks: id -> file of its mask (`lsap_jax.data.masks.mask_files`); images that are not in it have none. None is
@@ -166,94 +169,4 @@ def refine_run(
         return RefiningWorker(G, space_of(run, G), config, how, devices, described=described, masked=masks is not None)
 
     source = finished_images(folder, manifest, G, masks)
-    return work(make, source, out, start=CodesOf(folder, manifest), recheck=True, **options)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished(Source):
-    """The finished images of a run, with their targets as they are."""
-
-    folder: Path
-    manifest: Mapping[str, Record]
-    masks: Mapping[str, Path]
-
-    def load(self, index: int) -> Item:
-        """The target of an image with its mask, if it has one, and their SHA-256; see `sha256`.
-
-        Raises:
-            ImageError: a file is missing or has changed, or the mask cannot be used.
-        """
-        id = self.ids[index]
-        try:
-            read_bytes(self.folder, id, "codes", manifest=self.manifest)
-            image = read_image(self.folder, id, "targets", manifest=self.manifest)
-        except LsapError as error:
-            raise ImageError(str(error), self.inputs[index]) from None
-        record = self.manifest[id]
-        notes, mask = (*record["notes"], *record["flags"]), None
-        data = self._mask_bytes(index)
-        if data is not None:
-            try:
-                mask = mask_from_bytes(data, self.resolution)
-            except ImageError as error:
-                raise self._unusable(index, error) from None
-            notes = (*notes, f"refined under a mask, SHA-256 {sha256(data)[:12]}…")
-        return Item(id=id, image=image, notes=notes, sha256=self._digest(index, data), mask=mask)
-
-    def sha256(self, index: int) -> str:
-        """Of the SHA-256 of an image's code, its target and its mask, if it has one.
-
-        Raises:
-            ImageError: the mask cannot be read.
-        """
-        return self._digest(index, self._mask_bytes(index))
-
-    def _digest(self, index: int, mask: bytes | None) -> str:
-        digests = [str(self.manifest[self.ids[index]]["sha256"].get(part)) for part in ("codes", "targets")]
-        return sha256(" ".join(digests if mask is None else [*digests, sha256(mask)]).encode())
-
-    def _mask_bytes(self, index: int) -> bytes | None:
-        file = self.masks.get(self.ids[index])
-        try:
-            return None if file is None else read_file(file)
-        except ImageError as error:
-            raise self._unusable(index, error) from None
-
-    def _unusable(self, index: int, error: ImageError) -> ImageError:
-        return ImageError(f"its mask: {error.reason}", self.inputs[index])
-
-
-def finished_images(
-    folder: Path, manifest: Mapping[str, Record], G: Generator, masks: Mapping[str, Path] | None = None
-) -> Finished:
-    """The finished images of a run, by id; `masks` are files of masks."""
-    ids, masks = tuple(sorted(manifest)), masks or {}
-    return Finished(
-        ids=ids,
-        inputs=tuple(f"{folder}: {id}" + (f" with mask {masks[id]}" if id in masks else "") for id in ids),
-        resolution=G.img_resolution,
-        channels=G.img_channels,
-        fit="crop",
-        read=lambda index: read_bytes(folder, ids[index], "targets", manifest=manifest),
-        folder=folder,
-        manifest=manifest,
-        masks=masks,
-    )
-
-
-class CodesOf(Mapping[str, Codes]):
-    """The codes of a run by id, each read on access."""
-
-    def __init__(self, folder: Path, manifest: Mapping[str, Record]) -> None:
-        self.folder, self.manifest = folder, manifest
-
-    def __getitem__(self, id: str) -> Codes:
-        if id not in self.manifest:
-            raise KeyError(id)
-        return read_code(self.folder, id, manifest=self.manifest)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.manifest)
-
-    def __len__(self) -> int:
-        return len(self.manifest)
+    return work(make, source, out, job=finished_job, recheck=True, **options)

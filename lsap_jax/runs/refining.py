@@ -20,16 +20,19 @@ from lsap_jax.inversion.settings import images_together
 from lsap_jax.losses.judges import Networks, make_judges
 from lsap_jax.losses.terms import Targets
 from lsap_jax.models.generator import Generator
+from lsap_jax.models.network_file import read
 from lsap_jax.networks.image_by_image import in_groups
 from lsap_jax.refinement.methods import make_refiner
 from lsap_jax.refinement.refiner import Refiner
 from lsap_jax.rendering.devices import merge, over_devices, padded_size, replicate, shard
 from lsap_jax.rendering.refinement import to_arrays
 from lsap_jax.rendering.render import synthesise
-from lsap_jax.runs.shipping import Cargo, packed, sha256_of
+from lsap_jax.runs.generators import Weights
+from lsap_jax.runs.shipping import Shipment, packed, sha256_of
 from lsap_jax.runs.worker import Failed, Outcome, Result, Stop, Worker, never
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.statistics import with_statistics
+from lsap_jax.storage.flight import Preempted
 
 NOT_FINITE = Failed("what refines it, or its picture, is not finite")
 
@@ -58,11 +61,16 @@ def refining(
         weights: file of its networks; None takes those that come with G.
         options: those that differ from the method's defaults.
 
+    The weights are recorded by their SHA-256, as pictures need them wherever the refinement reads their networks
+    (`lsap_jax.runs.generators.with_weights`).
+
     Raises:
         LsapError: no such method or option, or its networks are missing or belong to another generator.
     """
     refiner, chosen = make_refiner(method, G, weights, options)
     record = {"method": method, "options": chosen, "seed": seed, "weights": weights}
+    if weights is not None:
+        record["weights_sha256"] = Weights(read(weights)).sha256
     if jax.tree.leaves(refiner):
         record["sha256"] = sha256_of(refiner)
     return Refining(refiner=refiner, record=record, seed=seed)
@@ -96,12 +104,12 @@ class RefiningWorker:
         """
         if first is not None and first.flow is not None:
             raise LsapError("refinement computes whole batches: set converge.patience to 0")
+        if space.needs_statistics:
+            G = with_statistics(G)
         self.G, self.space, self.config, self.how, self.first = G, space, config, how, first
         self.described = described or {}
         self.devices = list(devices or jax.local_devices())
         self.batch_size = padded_size(config.batch_size, self.devices)
-        if space.needs_statistics:
-            G = with_statistics(G)
         self.judges = make_judges(config, G)
         judges = {name: judged.judge for name, judged in self.judges.items() if judged.judge is not None}
         self.layout = Layout(
@@ -114,7 +122,12 @@ class RefiningWorker:
         bare = G.without("discriminator").replace(provenance_json="{}", source="")
         networks = Networks(generator=bare, judges=judges), how.refiner
         self._networks = replicate(networks, self.devices)
-        self._program = compiled(space, images_together(config, self.devices), tuple(self.devices))
+        self._together = images_together(config, self.devices)
+        self._program = compiled(space, self._together, tuple(self.devices))
+        # Images that a device computes together are computed in one call, so that work can stop between calls.
+        each = self.batch_size // len(self.devices)
+        alike = [n for n in range(1, min(self._together or each, each) + 1) if each % n == 0]
+        self._piece = alike[-1] * len(self.devices)
 
     def batches(self, count: int) -> Iterator[range]:
         return batches_of(count, self.config.batch_size)
@@ -144,16 +157,25 @@ class RefiningWorker:
                 replace(job, start=one.parts["codes"]) if job is not None and isinstance(one, Result) else None
                 for job, one in zip(jobs, found, strict=True)
             ]
-        if not any(jobs):
-            return found
-        filled, live = in_slots(jobs, self.batch_size)
+        outcomes: list[Outcome] = [one if isinstance(one, Failed) else None for one in found]
+        places = [i for i, job in enumerate(jobs) if job is not None]
+        for at in range(0, len(places), self._piece):
+            if at and stop():
+                raise Preempted(f"stopped after {at} of the {len(places)} images of a batch were refined", outcomes)
+            some = places[at : at + self._piece]
+            for i, one in zip(some, self._refined([jobs[i] for i in some]), strict=True):
+                outcomes[i] = _result(found[i], one)
+            if report is not None and self.first is None:
+                report(min(at + self._piece, len(places)), len(places), float("nan"))
+        return outcomes
+
+    def _refined(self, jobs: Sequence[Job | None]) -> list[Any]:
+        """Codes, refinement, picture and metrics of each of up to `_piece` jobs."""
+        filled, live = in_slots(jobs, self._piece)
         inputs, live = shard((self.layout.arrays(filled), live), len(self.devices))
         seeds = np.full(len(self.devices), self.how.seed, np.int32)
         outcome = merge(self._program(*self._networks, inputs, seeds, live))
-        return [
-            one if job is None else _result(one, jax.tree.map(lambda a, i=i: a[i], outcome))
-            for i, (job, one) in enumerate(zip(jobs, found, strict=True))
-        ]
+        return [jax.tree.map(lambda a, i=i: a[i], outcome) for i in range(len(jobs))]
 
     def flight_of(self, run: Path, jobs: Sequence[Job | None]) -> Path | None:
         return None if self.first is None else self.first.flight_of(run, jobs)
@@ -162,34 +184,39 @@ class RefiningWorker:
     def flow(self) -> None:
         return None
 
-    def shipment(self) -> "RefiningShipment":
-        files = {key: file for judged in self.judges.values() for key, file in judged.files.items()}
-        return RefiningShipment(
-            cargo=packed(self.G, self.config, files),
-            space=self.space,
-            how=replace(self.how, refiner=jax.tree.map(np.asarray, self.how.refiner)),
-            first=None if self.first is None else self.first.shipment(),
-            masked=self.layout.masked,
-        )
+    def shipment(self) -> Shipment:
+        how = replace(self.how, refiner=jax.tree.map(np.asarray, self.how.refiner))
+        if self.first is None:
+            files = {key: file for judged in self.judges.values() for key, file in judged.files.items()}
+            cargo, before = packed(self.G, self.config, files), None
+        else:  # one generator is enough for both
+            shipped: Any = self.first.shipment()
+            cargo, before = shipped.cargo, shipped.make
+        return Shipment(cargo=cargo, make=partial(_worker, self.space, how, before, self.layout.masked))
+
+    def program(self, count: int) -> jax.stages.Compiled:
+        """The program that refines `count` images on one device, not run."""
+        networks = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), self._networks)
+        image, start = np.zeros(self.layout.shape, np.uint8), self.layout.codes.items()
+        job = Job(id="", image=image, start={key: np.zeros(shape, np.float32) for key, shape in start})
+        compute = jax.jit(partial(refined, self.space, self._together))
+        inputs = self.layout.arrays([job] * count)
+        return compute.lower(*networks, inputs, np.int32(self.how.seed), np.ones(count, bool)).compile()
 
     def explained(self, error: Exception) -> Exception:
         return error if self.first is None else self.first.explained(error)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RefiningShipment:
-    """What another process needs for a `RefiningWorker`."""
-
-    cargo: Cargo
-    space: Space
-    how: Refining
-    first: Callable[[], Worker] | None = None
-    masked: bool = False
-
-    def __call__(self) -> RefiningWorker:
-        first = None if self.first is None else self.first()
-        with self.cargo.unpacked() as (G, config):
-            return RefiningWorker(G, self.space, config, self.how, first=first, masked=self.masked)
+def _worker(
+    space: Space,
+    how: Refining,
+    first: Callable[[Generator, ConfigDict], Worker] | None,
+    masked: bool,
+    G: Generator,
+    config: ConfigDict,
+) -> RefiningWorker:
+    before = None if first is None else first(G, config)
+    return RefiningWorker(G, space, config, how, first=before, masked=masked)
 
 
 @lru_cache(maxsize=16)

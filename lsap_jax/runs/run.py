@@ -1,7 +1,8 @@
 """Inversions and encodings as runs: the worker of both, and their description in run.json."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lsap_jax.configuration import flat
-from lsap_jax.data import Source
+from lsap_jax.data import Item, Source
 from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.inversion.inverter import Inverter, StepReport, versions
 from lsap_jax.inversion.jobs import Inverted, Job, even_size
@@ -24,13 +25,16 @@ from lsap_jax.models.latent_statistics import LatentStatistics
 from lsap_jax.runs.classes import Labels, describe_classes, used_for, with_labels
 from lsap_jax.runs.flow import flow
 from lsap_jax.runs.refining import Refining, RefiningWorker
-from lsap_jax.runs.shipping import Cargo, packed, sha256_of
-from lsap_jax.runs.work import Start, Summary, work
+from lsap_jax.runs.shipping import Shipment, packed, sha256_of
+from lsap_jax.runs.work import Summary, job_of, work
 from lsap_jax.runs.worker import Failed, Flow, Outcome, Result, Stop, Worker, never
 from lsap_jax.spaces.statistics import to_arrays, with_class_means
 from lsap_jax.storage.weights_file import digest
 
 NOT_FINITE = Failed("the loss was not finite at any step")
+
+
+Start = Mapping[str, Mapping[str, np.ndarray]]
 
 
 class NamedEncoder(NamedTuple):
@@ -51,6 +55,7 @@ def run(
     classes: Labels | None = None,
     encoder: NamedEncoder | None = None,
     how: Refining | None = None,
+    masked: bool = False,
     **options: Any,
 ) -> Summary:
     """Inverts every image of a source into the run folder `out`, or finishes the run that is there. With a
@@ -62,6 +67,7 @@ def run(
         classes: labels by id, for every image, of a conditional generator; None is no class.
         encoder: used instead of the generator's own.
         how: how to refine the codes, too; pictures and metrics are then those of the refined images.
+        masked: whether images may have masks, which are for `how` alone.
         options: of `lsap_jax.runs.work.work`.
 
     Raises:
@@ -80,9 +86,12 @@ def run(
         first = InversionWorker(G, config, devices, **about)
         if how is None:
             return first
-        return RefiningWorker(G, first.inverter.space, config, how, devices, first=first)
+        return RefiningWorker(G, first.inverter.space, config, how, devices, first=first, masked=masked)
 
-    return work(make, source, out, start=start, **options)
+    def job(item: Item) -> Job:
+        return replace(job_of(item), start=(start or {}).get(item.id))
+
+    return work(make, source, out, job=job, **options)
 
 
 class InversionWorker:
@@ -148,28 +157,20 @@ class InversionWorker:
     def _flow(self, jobs: Iterable[Job], report: StepReport, stop: Stop, /) -> Iterator[tuple[Job, Outcome]]:
         return ((job, outcome(found)) for job, found in flow(self.inverter, jobs, report, stop))
 
-    def shipment(self) -> "InversionShipment":
+    def shipment(self) -> Shipment:
         G = self.G
         if (statistics := self.inverter.statistics) is not None:
             G = G.with_part("statistics", statistics)
         files = {key: file for judged in self.inverter.judges.values() for key, file in judged.files.items()}
         encoder = self.encoder and self.encoder._replace(encoder=jax.tree.map(np.asarray, self.encoder.encoder))
-        return InversionShipment(cargo=packed(G, self.inverter.config, files), encoder=encoder)
+        return Shipment(cargo=packed(G, self.inverter.config, files), make=partial(_worker, encoder))
 
     def explained(self, error: Exception) -> Exception:
         return explained(error, self.inverter)
 
 
-@dataclass(frozen=True, kw_only=True)
-class InversionShipment:
-    """What another process needs for an `InversionWorker`."""
-
-    cargo: Cargo
-    encoder: NamedEncoder | None = None
-
-    def __call__(self) -> InversionWorker:
-        with self.cargo.unpacked() as (G, config):
-            return InversionWorker(G, config, encoder=self.encoder)
+def _worker(encoder: NamedEncoder | None, G: Generator, config: ConfigDict) -> InversionWorker:
+    return InversionWorker(G, config, encoder=encoder)
 
 
 def outcome(found: Inverted | None) -> Result | Failed:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lsap_jax.data import ImageError, Item
 from lsap_jax.runs.stream import Batch, Computed
@@ -89,6 +90,23 @@ class Clock:
         )
 
 
+# (folder, item, result): saves an image that is done, in a thread.
+Save = Callable[[Any, Any, Result], None]
+
+
+def save_result(folder: RunFolder, item: Item, result: Result) -> None:
+    """Saves an image of a run: the parts of its result and its target."""
+    folder.write(
+        item.id,
+        metrics=result.metrics,
+        input_sha256=item.sha256,
+        flags=result.flags,
+        notes=item.notes,
+        targets=item.image,
+        **result.parts,
+    )
+
+
 class Saver:
     """Saves results in two threads, and limits the number of images that wait for them.
 
@@ -96,9 +114,17 @@ class Saver:
         taken: ids that are finished or on their way; the same image given again changes nothing.
     """
 
-    def __init__(self, folder: RunFolder, clock: Clock, finished: Collection[str], most: int, pool: ThreadPoolExecutor):
+    def __init__(
+        self,
+        folder: Any,
+        clock: Clock,
+        finished: Collection[str],
+        most: int,
+        pool: ThreadPoolExecutor,
+        save: Save = save_result,
+    ):
         """`most` is the number of images that may wait while the next ones are computed."""
-        self.folder, self.clock, self.most, self.pool = folder, clock, most, pool
+        self.folder, self.clock, self.most, self.pool, self.save = folder, clock, most, pool, save
         self.taken = set(finished)
         self.waiting: deque[tuple[list[Future[None]], Path | None]] = deque()
 
@@ -116,7 +142,7 @@ class Saver:
             LsapError: these or earlier ones could not be written.
         """
         self.clock.end(self.unfinished(computed.batch))
-        new: list[tuple[Item, Result]] = []
+        new: list[tuple[Any, Result]] = []
         for index, item, result in zip(computed.batch.indices, computed.batch.items, computed.results, strict=True):
             if isinstance(item, ImageError) or item.id in self.taken:
                 continue
@@ -128,7 +154,7 @@ class Saver:
             elif result is not None:
                 new.append((item, result))
         self.settle(leave=max(self.most - len(new), 0))
-        futures = [self.pool.submit(_save, self.folder, item, result) for item, result in new]
+        futures = [self.pool.submit(self.save, self.folder, item, result) for item, result in new]
         self.waiting.append((futures, computed.flight))
 
     def collect(self) -> None:
@@ -158,15 +184,3 @@ class Saver:
             drop_flight(flight)
         self.clock.saved(len(futures))
         self.clock.tell()
-
-
-def _save(folder: RunFolder, item: Item, result: Result) -> None:
-    folder.write(
-        item.id,
-        metrics=result.metrics,
-        input_sha256=item.sha256,
-        flags=result.flags,
-        notes=item.notes,
-        targets=item.image,
-        **result.parts,
-    )

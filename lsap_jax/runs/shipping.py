@@ -1,6 +1,6 @@
 """Networks and a configuration as values that go to another process, and the digest of any network."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,22 @@ class Cargo:
                 file.write_bytes(data.tobytes())
                 config.update_from_flattened_dict({key: str(file)})
             yield self.G, config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shipment:
+    """What another process needs for a worker.
+
+    Attributes:
+        make: makes it of a generator and a configuration; can be pickled.
+    """
+
+    cargo: Cargo
+    make: Callable[[Generator, ConfigDict], Any]
+
+    def __call__(self) -> Any:
+        with self.cargo.unpacked() as networks:
+            return self.make(*networks)
 
 
 def packed(G: Generator, config: ConfigDict, files: Mapping[str, str]) -> Cargo:

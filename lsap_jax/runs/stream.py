@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lsap_jax.data import ImageError, Item
 from lsap_jax.inversion.inverter import StepReport
 from lsap_jax.inversion.jobs import Job
 from lsap_jax.runs.worker import Flow, Outcome, Stop, Worker
@@ -19,12 +18,12 @@ class Batch:
 
     Attributes:
         indices: in the source.
-        items: the loaded images, or why they could not be loaded.
+        items: the loaded images, of any kind that has `id`, `sha256` and `notes`, or an `ImageError` that says why not.
         jobs: None where there is nothing to compute; at least one is a job.
     """
 
     indices: tuple[int, ...]
-    items: tuple[Item | ImageError, ...]
+    items: tuple[Any, ...]
     jobs: tuple[Job | None, ...]
 
     def pick(self, positions: Sequence[int]) -> "Batch":
@@ -83,15 +82,23 @@ def explaining(worker: Worker) -> Iterator[None]:
 
 
 def local(worker: Worker) -> Engine:
-    """Batch after batch on the devices of this process; the batch under way is saved when it must stop."""
+    """Batch after batch on the devices of this process. When it must stop, the worker saves the batch under way, or
+    what is done of it is given out.
+    """
 
     def compute(batches: Iterator[Batch], run: Path, report: StepReport, stop: Stop) -> Iterator[Computed]:
         for batch in batches:
             if stop():
                 raise Preempted("stopped between two batches")
             flight = worker.flight_of(run, batch.jobs)
-            with explaining(worker):
-                results = worker(batch.jobs, report, flight, stop)
+            try:
+                with explaining(worker):
+                    results = worker(batch.jobs, report, flight, stop)
+            except Preempted as error:
+                done = [i for i, outcome in enumerate(error.outcomes) if outcome is not None]
+                if done:
+                    yield Computed(batch=batch.pick(done), results=[error.outcomes[i] for i in done])
+                raise
             yield Computed(batch=batch, results=results, flight=flight)
 
     return Engine(worker=worker, compute=compute)

@@ -1,31 +1,33 @@
 """Computes images into a results folder, resumable and with any engine: shares, batches, and the summary at the end.
-Edits, which no worker makes, have `share_of` in common with runs.
+
+Every command that works image by image goes through `work`: invert, encode, refine, edit, evaluate and align. They
+differ in the worker that computes, in the images, and in what is saved of a result, and where.
 """
 
 import collections.abc
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
-from lsap_jax.data import ImageError, Source
+from lsap_jax.configuration import filled
+from lsap_jax.data import ImageError
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.jobs import Job
+from lsap_jax.refinement.methods import REFINERS
 from lsap_jax.runs.processor import difference, processor
-from lsap_jax.runs.saving import Clock, Progress, Saver
+from lsap_jax.runs.saving import Clock, Progress, Save, Saver, save_result
 from lsap_jax.runs.stream import Batch, Engine, flowing, local
 from lsap_jax.runs.worker import Make, Stop, never
 from lsap_jax.storage.flight import FLIGHTS, drop_flight
-from lsap_jax.storage.run_folder import RUNS, Conclude, Kind, RunFolder, put_together, untouched
+from lsap_jax.storage.run_folder import Conclude, RunFolder, put_together, untouched
 from lsap_jax.storage.shards import Shard
 
 ENGINES = ("local", "ray")
-Start = Mapping[str, Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,81 +47,65 @@ class Summary:
     left: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """The work of one process.
+class Images(Protocol):
+    """What is computed, one by one: a `Source`, or finished images of a run."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Names in the results, known before anything is loaded."""
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """Where each comes from, for people."""
+
+    def __len__(self) -> int: ...
+
+    def sha256(self, index: int) -> str:
+        """Of the input of an image, without loading it. Raises ImageError where it cannot be read."""
+
+    def stream(self, indices: Sequence[int], *, ahead: int) -> Iterator[tuple[int, Any]]:
+        """(index, item or `ImageError`) in order, loaded ahead; an item has `id`, `sha256` and `notes`."""
+
+
+class Place(NamedTuple):
+    """A kind of results folder.
 
     Attributes:
-        folder: open for writing.
-        ids: of its images, finished or not.
-        finished: ids of finished images, with their records.
-        pending: the batches with an unfinished image, as indices; they are computed whole, as they were.
-        clock: counts these images.
+        open: (path, settings, part="") to the folder, a context that has the methods of `RunFolder` but for the way in
+            which an image is saved.
+        untouched: (path, ids) to the ids that are neither done nor failed.
     """
 
-    folder: RunFolder
-    ids: Sequence[str]
-    finished: Mapping[str, Any]
-    pending: Sequence[Sequence[int]]
-    clock: Clock
+    open: Callable[..., Any]
+    untouched: Callable[[Path, Iterable[str]], set[str]] = untouched
 
 
-def share_of(
-    out: str | Path,
-    described: Mapping[str, Any],
-    ids: Sequence[str],
-    batches: collections.abc.Iterable[Sequence[int]],
-    compute: Callable[[Share], None],
-    *,
-    kind: Kind = RUNS,
-    shard: Shard | None = None,
-    progress: Callable[[Progress], None] | None = None,
-    conclude: Conclude | None = None,
-) -> Summary:
-    """Computes and saves the share of this process; the last process puts everything together.
+def completed(record: dict[str, Any]) -> dict[str, Any]:
+    """What run.json records, with the settings that the version did not know which wrote it."""
+    found = {**record, "config": filled(record.get("config", {}))}
+    refinement = record.get("refinement", {})
+    if (method := REFINERS.get(refinement.get("method", ""))) is not None:
+        found["refinement"] = {**refinement, "options": {**method.options, **refinement.get("options", {})}}
+    return found
 
-    Args:
-        out: the folder.
-        described: the settings that the folder records.
-        ids: of all images.
-        batches: of all images, as indices.
-        compute: computes what is pending and saves it in the folder of the share.
-        kind: of the folder.
-        shard: the share of this process; None is everything, by this process alone.
-        progress: called by the clock of the share.
-        conclude: see `RunFolder.finish`; a shard calls it only when no other shard is at work.
 
-    Raises:
-        LsapError: the folder belongs to other settings, a result has changed, the disk is full, ….
-    """
-    own = [list(batch) for k, batch in enumerate(batches) if shard is None or shard.owns(k)]
-    mine = [ids[i] for batch in own for i in batch]
-    with RunFolder.open(out, described, part=shard.name if shard else "", kind=kind) as folder:
-        finished = folder.finished(ids=mine)
-        clock = Clock(total=len(mine), done=len(finished), report=progress)
-        pending = [batch for batch in own if any(ids[i] not in finished for i in batch)]
-        compute(Share(folder=folder, ids=mine, finished=finished, pending=pending, clock=clock))
-        if shard is None:
-            folder.finish(conclude)
-            drop_flight(folder.path / FLIGHTS)
-        failed = sum(id in folder.failures() for id in mine)
-    whole = shard is None or put_together(out, described, conclude, kind)
-    return Summary(
-        done=len(mine) - failed,
-        failed=failed,
-        skipped=len(finished),
-        out=Path(out),
-        whole=whole,
-        left=len(untouched(out, ids)) if whole else 0,
-    )
+RUN_PLACE = Place(partial(RunFolder.open, complete=completed))
+
+
+def job_of(item: Any) -> Job:
+    """An image with its mask as a job."""
+    return Job(id=item.id, image=item.image, mask=item.mask)
 
 
 def work(
     make: Make,
-    source: Source,
+    source: Images,
     out: str | Path,
     *,
-    start: Start | None = None,
+    job: Callable[[Any], Any] = job_of,
+    save: Save = save_result,
+    place: Place = RUN_PLACE,
+    check: Callable[[Any, Sequence[str]], None] | None = None,
     shard: Shard | None = None,
     engine: str = "local",
     actors: int | None = None,
@@ -128,7 +114,7 @@ def work(
     conclude: Conclude | None = None,
     recheck: bool = False,
 ) -> Summary:
-    """Computes every image of a source into the run folder `out`, or finishes the run that is there.
+    """Computes every image of a source into the folder `out`, or finishes the folder that is there.
 
     Batches are formed from the source's order; one with an unfinished image is computed again as it was, so that a
     resumed run gives the same bytes as an uninterrupted one. Results are written while the next batch is computed.
@@ -139,15 +125,18 @@ def work(
 
     Args:
         make: makes the worker.
-        start: codes by id, as `Job.start`.
+        job: from a loaded item to what the worker gets; it has the item's id.
+        save: saves a result.
+        place: the kind of the folder.
+        check: called with the folder, when it is open, and the ids of this process's images; raises LsapError.
         shard: the share of this process; None is everything, by this process alone. All shards take the same batch
             size, else some batches belong to no shard and wait for the next run.
         engine: "local" computes on this process's devices; "ray" has the actors of a Ray cluster compute a batch each,
             while this process alone reads the images and writes the folder (see `lsap_jax.runs.ray_engine`).
         actors: their number; None is one per GPU of the cluster, or one per node where it has none.
         progress: called after every chunk of steps; with Ray, after every batch.
-        stop: called between chunks; once it returns true, the batch under way is saved, and a later run continues it.
-            With Ray, what is finished is saved and a later run computes the batches under way anew.
+        stop: called between chunks; once it returns true, what is done is saved, of the batch under way, too, where the
+            worker can, and a later run goes on. With Ray, a later run computes the batches under way anew.
         conclude: called with `out` when everything so far is put together, as in `RunFolder.finish`; a shard calls it
             only when no other shard is at work.
         recheck: look at the inputs of all finished images, not only of those in batches that are computed again: for
@@ -158,27 +147,52 @@ def work(
         LsapError: the folder belongs to another run, a result or an input has changed, the disk is full, ….
     """
     with _open_engine(engine, make, actors, shard, stop) as opened:
-        batches = opened.worker.batches(len(source))
+        batches = [list(batch) for batch in opened.worker.batches(len(source))]
+        own = [batch for k, batch in enumerate(batches) if shard is None or shard.owns(k)]
+        mine = [source.ids[i] for batch in own for i in batch]
         described = {**opened.worker.describe(), **opened.record, "processor": processor()}
-        options: dict[str, Any] = {"shard": shard, "progress": progress, "conclude": conclude}
-
-        def compute(share: Share) -> None:
-            recorded = share.folder.run.get("processor", {})
-            if share.finished and share.pending and (differs := difference(recorded, described["processor"])):
-                warnings.warn(
-                    f"{out}: was begun on another processor ({differs}); images that are computed now may differ in "
-                    "their last digits from what that one would have made",
-                    stacklevel=2,
-                )
-            for index in range(len(source)) if recheck else ():
-                if source.ids[index] in share.finished:
-                    share.folder.check_input(source.ids[index], source.sha256(index), source.inputs[index])
-            most = max(map(len, share.pending), default=0)
+        with place.open(out, described, part=shard.name if shard else "") as folder:
+            if check is not None:
+                check(folder, mine)
+            finished = folder.finished(ids=mine)
+            if recheck:
+                _check_inputs(folder, source, finished)
+            clock = Clock(total=len(mine), done=len(finished), report=progress)
+            pending = [batch for batch in own if any(source.ids[i] not in finished for i in batch)]
+            if finished and pending:
+                _warn_of_another_processor(folder, described)
+            most = max(map(len, pending), default=0)
             with ThreadPoolExecutor(2, thread_name_prefix="lsap-write") as writers:
-                saver = Saver(share.folder, share.clock, share.finished, most, writers)
-                _compute(opened, source, share.pending, start or {}, saver, stop)
+                saver = Saver(folder, clock, finished, most, writers, save)
+                _compute(opened, source, pending, job, saver, stop)
+            if shard is None:
+                folder.finish(conclude)
+                drop_flight(folder.path / FLIGHTS)
+            failed = sum(id in folder.failures() for id in mine)
+    whole = shard is None or put_together(out, described, conclude, place.open)
+    return Summary(
+        done=len(mine) - failed,
+        failed=failed,
+        skipped=len(finished),
+        out=Path(out),
+        whole=whole,
+        left=len(place.untouched(Path(out), source.ids)) if whole and shard is not None else 0,
+    )
 
-        return share_of(out, described, source.ids, batches, compute, **options)
+
+def _check_inputs(folder: Any, source: Images, finished: Mapping[str, Any]) -> None:
+    for index, id in enumerate(source.ids):
+        if id in finished:
+            folder.check_input(id, source.sha256(index), source.inputs[index])
+
+
+def _warn_of_another_processor(folder: Any, described: Mapping[str, Any]) -> None:
+    if differs := difference(folder.run.get("processor", {}), described["processor"]):
+        warnings.warn(
+            f"{folder.path}: was begun on another processor ({differs}); images that are computed now may differ in "
+            "their last digits from what that one would have made",
+            stacklevel=3,
+        )
 
 
 def _open_engine(
@@ -199,7 +213,12 @@ def _open_engine(
 
 
 def _compute(
-    engine: Engine, source: Source, pending: Sequence[Sequence[int]], start: Start, saver: Saver, stop: Stop
+    engine: Engine,
+    source: Images,
+    pending: Sequence[Sequence[int]],
+    job: Callable[[Any], Any],
+    saver: Saver,
+    stop: Stop,
 ) -> None:
     """Computes the unfinished batches with the engine and saves them in the folder."""
 
@@ -208,7 +227,7 @@ def _compute(
         saver.collect()  # a full disk is reported now, not when the batch under way is over
 
     try:
-        with closing(_batches(source, pending, start, saver)) as batches:
+        with closing(_batches(source, pending, job, saver)) as batches:
             for computed in engine.compute(batches, saver.folder.path, report, stop):
                 saver.add(computed, source.inputs)
     except Exception:
@@ -218,7 +237,7 @@ def _compute(
 
 
 def _batches(
-    source: Source, pending: Sequence[Sequence[int]], start: Start, saver: Saver
+    source: Images, pending: Sequence[Sequence[int]], job: Callable[[Any], Any], saver: Saver
 ) -> collections.abc.Generator[Batch, None, None]:
     """The batches, their images loaded ahead; images that cannot be used are recorded as failed."""
     folder, clock = saver.folder, saver.clock
@@ -226,7 +245,7 @@ def _batches(
     stream = source.stream([i for indices in pending for i in indices], ahead=ahead)
     for indices in pending:
         items = tuple(next(stream)[1] for _ in indices)
-        jobs: list[Job | None] = []
+        jobs: list[Any] = []
         for index, item in zip(indices, items, strict=True):
             if isinstance(item, ImageError):
                 folder.fail(source.ids[index], item.reason, source.inputs[index])
@@ -234,8 +253,8 @@ def _batches(
                 jobs.append(None)
             else:
                 folder.check_input(item.id, item.sha256, source.inputs[index])
-                jobs.append(Job(id=item.id, image=item.image, mask=item.mask, start=start.get(item.id)))
-        if any(job is not None for job in jobs):
+                jobs.append(job(item))
+        if any(one is not None for one in jobs):
             batch = Batch(indices=tuple(indices), items=items, jobs=tuple(jobs))
             clock.begin(saver.unfinished(batch))
             yield batch

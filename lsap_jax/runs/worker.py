@@ -1,8 +1,9 @@
 """The contract of workers, which compute images for the engines that hand the work out and for the run folder.
 
 A worker makes results of jobs: an inversion (`lsap_jax.runs.run`), an encoder, which is an inversion without a step, or
-a refiner (`lsap_jax.runs.refining`). Engines (`stream`, `flow`, `ray_engine`) hand out batches and know workers by this
-contract alone; `work` turns what comes back into a run folder.
+a refiner (`lsap_jax.runs.refining`); it edits codes (`lsap_jax.editing.edit_worker`), measures them
+(`lsap_jax.runs.evaluation`) or finds faces (`lsap_jax.runs.align_faces`). Engines (`stream`, `flow`, `ray_engine`) hand
+out batches and know workers by this contract alone; `work` has what comes back saved in a folder.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,13 +29,14 @@ class Result:
     """The result of an image.
 
     Attributes:
-        parts: values by part of a run folder (`lsap_jax.storage.parts`) except the target: codes, images, ...
+        parts: what the command saves; of a run, values by part of its folder (`lsap_jax.storage.parts`) except the
+            target: codes, images, ...
         metrics: numbers by name.
         flags: texts for the report about what went wrong on the way.
     """
 
     parts: Mapping[str, Any]
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float] = field(default_factory=dict)
     flags: Sequence[str] = field(default=())
 
     @property
@@ -68,16 +70,16 @@ class Worker(Protocol):
         """Indices of each batch of `count` images: a resumed run forms the same ones."""
 
     def describe(self) -> dict[str, Any]:
-        """The contents of run.json: everything that decides the results, and no times."""
+        """The contents of run.json, or of its like: everything that decides the results, and no times."""
 
     def __call__(
         self,
-        jobs: Sequence[Job | None],
+        jobs: Sequence[Any],
         report: StepReport | None = None,
         flight: Path | None = None,
         stop: Stop = never,
     ) -> list[Outcome]:
-        """Outcomes in the order of the jobs; at least one is a job.
+        """Outcomes in the order of the jobs, each a `Job`, another job with an id, or None; at least one is a job.
 
         Args:
             report: called with the progress of the batch.
@@ -85,10 +87,10 @@ class Worker(Protocol):
             stop: called from time to time.
 
         Raises:
-            Preempted: `stop` returned true; the batch is saved.
+            Preempted: `stop` returned true; the batch is saved, or the error has the outcomes of what is done.
         """
 
-    def flight_of(self, run: Path, jobs: Sequence[Job | None]) -> Path | None:
+    def flight_of(self, run: Path, jobs: Sequence[Any]) -> Path | None:
         """File of this batch in a run folder when it has to stop; None where batches are too short to be saved."""
 
     @property
@@ -104,6 +106,20 @@ class Worker(Protocol):
 
     def explained(self, error: Exception) -> Exception:
         """The error to raise for a batch's error; where memory was short, it names the batch size that would fit."""
+
+
+class Brief:
+    """What workers have in common whose batches are computed whole and too quickly for a flight."""
+
+    def flight_of(self, run: Path, jobs: Sequence[Any]) -> None:
+        return None
+
+    @property
+    def flow(self) -> None:
+        return None
+
+    def explained(self, error: Exception) -> Exception:
+        return error
 
 
 class Flow(Protocol):

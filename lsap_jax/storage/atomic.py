@@ -173,11 +173,14 @@ def claim(folder: Path, marks: Sequence[str], part: str = "") -> list[int]:
 
 
 @contextmanager
-def claimed(folder: Path, marks: Sequence[str]) -> Iterator[None]:
-    """Holds the lock of `claim` within the context, and deletes the temporary files of a killed writer first."""
-    locks = claim(folder, marks)
+def claimed(folder: Path, marks: Sequence[str], part: str = "") -> Iterator[None]:
+    """Holds the lock of `claim` within the context; that of the whole deletes the temporary files of a killed writer
+    first.
+    """
+    locks = claim(folder, marks, part)
     try:
-        remove_leftovers([folder])
+        if not part:
+            remove_leftovers([folder])
         yield
     finally:
         for lock in locks:

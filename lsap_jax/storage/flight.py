@@ -9,7 +9,7 @@ The digest identifies the batch, so the process that computes it next finds its 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,15 @@ Curves = list[dict[str, Any]]
 
 
 class Preempted(LsapError):
-    """The process was asked to stop; finished images and the batch under way are saved."""
+    """The process was asked to stop; finished images are saved, and the batch under way where it has a flight.
+
+    Attributes:
+        outcomes: of the batch under way, in the order of its jobs, where images of it are done; None for the others.
+    """
+
+    def __init__(self, message: str, outcomes: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.outcomes = outcomes
 
 
 def flight_path(run: Path, batch: Mapping[str, Any]) -> Path:

@@ -5,7 +5,8 @@ edits, alignments, comparisons and trainings all use this module.
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,12 +131,19 @@ def _number(found: object, layout: Layout) -> int | None:
     return int(match[1]) if match else None
 
 
-def begin(folder: Path, layout: Layout, settings: Mapping[str, Any], rule: Rule = ALL) -> Record:
+def begin(
+    folder: Path,
+    layout: Layout,
+    settings: Mapping[str, Any],
+    rule: Rule = ALL,
+    complete: Callable[[Record], Record] | None = None,
+) -> Record:
     """Records the settings in a new folder, or compares them with the recorded ones. The caller holds the folder's
     lock.
 
     Args:
         settings: JSON values, no times.
+        complete: from a record, which may be of an earlier version, to one with the settings that it did not know.
 
     Returns:
         the settings of the folder's first start, including the format.
@@ -157,19 +165,21 @@ def begin(folder: Path, layout: Layout, settings: Mapping[str, Any], rule: Rule 
             f"{folder}: was begun by another version of lsap_jax ({there}, this one writes {here}) and cannot be "
             "resumed, since what two versions compute differs; it can still be read: choose another folder"
         )
-    _refuse_differing(folder, kept, wanted, rule)
+    _refuse_differing(folder, complete(kept) if complete else kept, wanted, rule)
     return kept
 
 
 @contextmanager
-def claimed(folder: Path, layout: Layout, settings: Mapping[str, Any], rule: Rule = ALL) -> Iterator[Record]:
-    """`begin` with the folder's lock, which is held until the end (`atomic.claimed`).
+def claimed(
+    folder: Path, layout: Layout, settings: Mapping[str, Any], rule: Rule = ALL, part: str = ""
+) -> Iterator[Record]:
+    """`begin` with the folder's lock, or that of a part of it, which is held until the end (`atomic.claimed`).
 
     Raises:
         InUse: another process works there.
         LsapError: as `begin`; the folder holds something else, or cannot be written.
     """
-    with atomic.claimed(folder, [layout.file]):
+    with atomic.claimed(folder, [layout.file], part):
         yield begin(folder, layout, settings, rule)
 
 
@@ -188,13 +198,18 @@ def _refuse_differing(folder: Path, kept: Record, wanted: Record, rule: Rule) ->
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Leaves by dotted key; records in a list are keyed by their names."""
+    """Leaves by dotted key; records in a list are keyed by their names, the second of a name by NAME#2."""
     if (
         isinstance(value, list)
         and value
         and all(isinstance(one, dict) and isinstance(one.get("name"), str) for one in value)
     ):
-        value = {one["name"]: one for one in value}
+        seen: Counter[str] = Counter()
+        named = {}
+        for one in value:
+            seen[name := one["name"]] += 1
+            named[name if seen[name] == 1 else f"{name}#{seen[name]}"] = one
+        value = named
     if not isinstance(value, dict) or not value:
         return {key: value}
     return {name: leaf for k, v in value.items() for name, leaf in _flat(v, f"{key}.{k}" if key else k).items()}

@@ -8,6 +8,7 @@ checks parts uses it.
 | targets    | targets/ID.png    | the preprocessed target, uint8 [H, W, C]                                           |
 | curves     | curves/ID.npz     | loss terms over the steps, by name, each [T]                                       |
 | refined    | refined/ID.npz    | arrays of the refinement of the picture, by name (`lsap_jax.rendering.refinement`) |
+| features   | features/ID.npz   | what `evaluate` compares sets by, until all images are measured                    |
 | strips     | strips/ID.png     | all edits of an image                                                              |
 | animations | animations/ID.webp| the bytes of the file                                                              |
 
@@ -71,6 +72,7 @@ PARTS: dict[str, Part] = {
     "targets": Part(suffix=".png", encode=png_bytes, decode=image_from_png),
     "curves": Part(suffix=".npz", encode=npz_bytes, decode=arrays_from_npz, arrays=True, ragged=True),
     "refined": Part(suffix=".npz", encode=npz_bytes, decode=arrays_from_npz, arrays=True, finite=True),
+    "features": Part(suffix=".npz", encode=npz_bytes, decode=arrays_from_npz, arrays=True, finite=True, stored=False),
     "strips": Part(suffix=".png", encode=png_bytes, decode=image_from_png, stored=False),
     "animations": Part(suffix=".webp", encode=bytes, decode=bytes, stored=False),
 }

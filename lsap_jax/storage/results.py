@@ -12,7 +12,7 @@ check in run.json and no digest of metrics.csv; they are read all the same, and 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,11 @@ def read_bytes(
     return checked_bytes(Path(path), id, part, read_manifest(path) if manifest is None else manifest)
 
 
-def records(folder: Path, name: str) -> list[Record]:
-    """Records of "manifest" or "failures", including those of parts.
+def records(folder: Path, name: str, problem_of: Callable[[Record], str | None] | None = None) -> list[Record]:
+    """Records of "manifest", "failures" or another list, including those of parts.
+
+    Args:
+        problem_of: why this package cannot have written a record, or None; by default that of the two lists.
 
     Raises:
         LsapError: a line has changed, or is not what this package writes: an id or a part could lead elsewhere.
@@ -113,7 +116,7 @@ def records(folder: Path, name: str) -> list[Record]:
     # Parts are listed first: a part that is merged meanwhile is then found in the whole.
     parts = [record for file in part_files(folder, name) for record in atomic.read_records(file)]
     found = [*atomic.read_records(folder / f"{name}.jsonl"), *parts]
-    problem_of = finished_problem if name == "manifest" else failed_problem
+    problem_of = problem_of or (finished_problem if name == "manifest" else failed_problem)
     for record in found:
         if problem := problem_of(record):
             raise LsapError(f"{folder / name}.jsonl: holds a record that cannot be of this package: {problem}")

@@ -76,6 +76,7 @@ class RunFolder:
         *,
         part: str = "",
         kind: Kind = RUNS,
+        complete: Callable[[Record], Record] | None = None,
     ) -> "RunFolder":
         """Starts a run in a new or empty folder, or resumes the one that is there. Takes the folder's lock, removes a
         torn line and deletes temporary files of a killed run.
@@ -85,6 +86,7 @@ class RunFolder:
             run: what run.json holds (JSON values, no times).
             part: name of this process's part if several write at once; "" is the whole, written by one process alone.
             kind: of the folder.
+            complete: see `matching.begin`.
         Raises:
             InUse: another process is writing there.
             LsapError: a deciding setting differs (each is named with both values), the folder holds something else, or
@@ -93,7 +95,7 @@ class RunFolder:
         folder = Path(path)
         locks = atomic.claim(folder, [kind.layout.file], part)
         try:
-            kept = matching.begin(folder, kind.layout, run, kind.rule)
+            kept = matching.begin(folder, kind.layout, run, kind.rule, complete)
             if not part:
                 atomic.remove_leftovers([folder])
             return cls(folder, kept, locks, part, kind)
@@ -251,14 +253,17 @@ class RunFolder:
 
 
 def put_together(
-    path: str | os.PathLike[str], run: Mapping[str, Any], conclude: Conclude | None = None, kind: Kind = RUNS
+    path: str | os.PathLike[str],
+    run: Mapping[str, Any],
+    conclude: Conclude | None = None,
+    opening: Callable[..., Any] = RunFolder.open,
 ) -> bool:
     """Merges what all parts have written so far; returns False if another process, which merges later, still writes.
 
-    Arguments and errors as `RunFolder.open` and `RunFolder.finish`.
+    Arguments and errors as `RunFolder.open`, or what opens a folder of another kind, and `RunFolder.finish`.
     """
     try:
-        with RunFolder.open(path, run, kind=kind) as folder:
+        with opening(path, run) as folder:
             folder.finish(conclude)
     except atomic.InUse:
         return False

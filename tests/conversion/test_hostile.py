@@ -17,7 +17,8 @@ import pytest
 import convert_weights
 from convert_weights import ConversionError
 from convert_weights.builders import ALLOWED
-from convert_weights.pickle_machine import MAX_STEPS, Rules, load
+from convert_weights.pickle_limits import MAX_STEPS
+from convert_weights.pickle_machine import Rules, load
 
 G = dialects.random_generator()
 OBJ, REF, T = files.Obj, files.Ref, files.T

@@ -349,3 +349,16 @@ def test_a_file_that_may_not_be_read_or_is_huge_or_vanishes(tmp_path, monkeypatc
     (tmp_path / "a.png").unlink()
     with pytest.raises(ImageError, match="no longer there"):
         source.load(0)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_frames_of_large_files_are_noted_without_being_counted(kind, count, monkeypatch):
+    out = io.BytesIO()
+    frames = [Image.new("L", (9, 7), 40 * i) for i in range(count)]
+    frames[0].save(out, kind, save_all=True, append_images=frames[1:])
+    picture, notes = picture_from_bytes(out.getvalue())
+    monkeypatch.setattr("lsap_jax.data.decode.COUNTED", 10)
+    again, others = picture_from_bytes(out.getvalue())
+    assert again.tobytes() == picture.tobytes() and again.mode == picture.mode
+    assert (notes, others) == ((["first of 3 frames"], ["first of several frames"]) if count == 3 else ([], []))

@@ -1,5 +1,7 @@
 """The largest batch that fits, by the compiler's account, and what is said where one does not."""
 
+from types import SimpleNamespace
+
 import jax
 import pytest
 from PIL import Image
@@ -53,6 +55,21 @@ def test_an_estimate_that_was_too_high_is_corrected(inverter, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device, devices: 200_000 / memory.SHARE)
     count = memory.largest_batch(inverter, 10_000) // len(inverter.devices)
     assert 1000 * count + count**2 <= 200_000 and count >= 160  # 171 would be the most
+
+
+def test_what_follows_the_steps_has_to_fit_too(inverter, monkeypatch):
+    def following(n):
+        return SimpleNamespace(
+            memory_analysis=lambda: SimpleNamespace(
+                argument_size_in_bytes=2000 * n, output_size_in_bytes=0, alias_size_in_bytes=0, temp_size_in_bytes=100
+            )
+        )
+
+    monkeypatch.setattr(memory, "step_bytes", lambda _, n: 1000 * n)
+    monkeypatch.setattr(memory, "free_bytes", lambda device, devices: 100_000 / memory.SHARE)
+    devices = len(inverter.devices)
+    assert memory.largest_batch(inverter, 10_000) == 100 * devices
+    assert memory.largest_batch(inverter, 10_000, following) == 49 * devices
 
 
 class Device:

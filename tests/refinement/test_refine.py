@@ -17,6 +17,9 @@ from lsap_jax.errors import LsapError
 from lsap_jax.pixels import to_float, to_uint8
 from lsap_jax.refinement.methods import find_method, make_refiner
 from lsap_jax.rendering.refinement import from_arrays, take
+from lsap_jax.runs.refine import refine_run
+from lsap_jax.runs.refining import refining
+from lsap_jax.storage.flight import Preempted
 from lsap_jax.storage.metrics_table import write_table
 from lsap_jax.storage.results import read_arrays, read_code, read_failures, read_image, read_manifest, read_run
 from lsap_jax.testing import ColourRefiner, tiny_generator, tiny_images
@@ -193,6 +196,35 @@ def test_shards_and_another_batch_size_leave_the_same_files(work, tmp_path):
     words = argv(work, tmp_path / "large")
     assert main([word.replace("batch_size=2", "batch_size=5") for word in words]) == 0
     assert tree(tmp_path / "large") == tree(work / "refined")
+
+
+def test_options_of_the_method_are_keys(work, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(argv(work, out, "--config.refine.share=0.5")) == 0
+    assert read_run(out)["refinement"]["options"] == {"share": 0.5}
+    name = "transforms/b16.torgb/scale_shift/shift"
+    half, whole = (read_arrays(folder, "a", "refined")[name] for folder in (out, work / "refined"))
+    np.testing.assert_allclose(half, whole / 2, rtol=1e-5, atol=1e-7)
+    capsys.readouterr()
+    for words, message in (
+        (("--config.refine.steps=3",), "method 'colour': has no option 'steps'; its options: share"),
+        (("--config.refine.share=much",), "--config.refine.share=much: float is needed, as in 1.0"),
+        (("--config.steps=3",), "--config.steps: this command has no configuration"),
+        ((), "refinement.options.share was 0.5, is 1.0"),
+    ):
+        assert main(argv(work, out, *words)) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_refine_that_has_to_stop_saves_the_images_that_are_done(work, tmp_path):
+    G, out = lsap_jax.load_generator(work / "g.safetensors"), tmp_path / "out"
+    asked = iter((False, True))  # before the first batch, and after its first images
+    how = refining(G, "colour")
+    with pytest.raises(Preempted, match="stopped after 2 of the 5 images of a batch were refined"):
+        refine_run(G, work / "run", out, how, batch_size=5, stop=lambda: next(asked))
+    assert len(read_manifest(out)) == 2
+    assert refine_run(G, work / "run", out, how, batch_size=5).skipped == 2
+    assert tree(out) == tree(work / "refined")
 
 
 def test_what_is_done_with_a_run_is_done_with_a_refined_one(work, tmp_path, capsys):

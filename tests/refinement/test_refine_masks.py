@@ -16,7 +16,7 @@ import lsap_jax
 from lsap_jax.cli import main
 from lsap_jax.configuration import load_config
 from lsap_jax.inversion.jobs import Job
-from lsap_jax.runs.refine import finished_images
+from lsap_jax.runs.finished import finished_images
 from lsap_jax.runs.refining import RefiningWorker, refining
 from lsap_jax.spaces import parse_space
 from lsap_jax.storage.results import read_arrays, read_code, read_failures, read_manifest, read_run
@@ -193,6 +193,40 @@ def test_the_digest_of_an_image_is_that_which_is_recorded(work):
     for index, id in enumerate(source.ids):
         assert recorded[id] == source.sha256(index) == source.load(index).sha256
         assert (source.load(index).mask is not None) == (id in MASKED)
+
+
+def test_images_are_embedded_and_refined_under_masks_in_one_go(work, tmp_path, masks, capsys):
+    """The codes are those without masks; what refines is that of `refine --masks` on them."""
+    (tmp_path / "images").mkdir()
+    for id, image in zip(("a", "b"), tiny_images(2), strict=True):
+        Image.fromarray(image).save(tmp_path / "images" / f"{id}.png")
+    common = ("--generator", work / "g.safetensors", "--batch_size=2", "--steps=1", "--config.chunk=2", "--space=w")
+    invert = ["invert", tmp_path / "images", *common, "--out"]
+
+    def run(*words):
+        return main([str(word) for word in words])
+
+    one, plain = tmp_path / "one", tmp_path / "plain"
+    assert run(*invert, one, "--refine=colour", "--masks", masks, "--config.refine.share=0.5") == 0
+    assert run(*invert, plain) == 0
+    two = ("refine", plain, "--method=colour", "--masks", masks, "--config.refine.share=0.5", "--out", tmp_path / "two")
+    assert run(*two) == 0
+    assert read_run(one)["refinement"] == read_run(tmp_path / "two")["refinement"]
+    for part, file in (("codes", "a.npz"), ("refined", "a.npz"), ("refined", "b.npz"), ("images", "a.png")):
+        assert (one / part / file).read_bytes() == (tmp_path / "two" / part / file).read_bytes()
+    notes = {id: record["notes"] for id, record in read_manifest(one).items()}
+    assert "refined under a mask" in notes["a"][-1] and not any("mask" in note for note in notes["b"])
+    draw(masks / "a.png", 16, seed=9)
+    capsys.readouterr()
+    (one / "images" / "b.png").unlink()
+    lines = (one / "manifest.jsonl").read_bytes().splitlines(True)
+    (one / "manifest.jsonl").write_bytes(b"".join(line for line in lines if b'"id": "b"' not in line))
+    again = (*invert, one, "--refine=colour", "--masks", masks, "--config.refine.share=0.5")
+    assert run(*again) == 2 and f"a.png with mask {masks / 'a.png'}: has changed" in capsys.readouterr().err
+    assert run(*invert, plain, "--masks", masks) == 2
+    assert "is for --refine, which is not given" in capsys.readouterr().err
+    assert run(*invert, plain, "--config.refine.share=1") == 2
+    assert "is an option of a method of refinement; name the method with --refine" in capsys.readouterr().err
 
 
 def test_another_process_refines_with_masks_too(work):

@@ -256,10 +256,11 @@ def test_verify_compiles_one_program_per_way_of_refining(tmp_path, capsys):
 
 def test_evaluate_measures_refined_images(refined_run):
     from lsap_jax.models.generator_file import load_generator
-    from lsap_jax.runs.evaluation import evaluate_run
+    from lsap_jax.runs.evaluate_run import evaluate_run, read_evaluation
 
     G = load_generator(refined_run / "g.safetensors")
-    record = evaluate_run(G, refined_run / "run", sets=False)
+    assert evaluate_run(G, refined_run / "run", sets=False).done == 3
+    record = read_evaluation(refined_run / "run")
     rows = (refined_run / "run" / "metrics.csv").read_text().splitlines()
     mse = [float(dict(zip(rows[0].split(","), row.split(","), strict=True))["mse"]) for row in rows[1:]]
     assert record["images"] == 3 and mse[0] > 1e-3 and mse[1] < 1e-4 and mse[2] > 1e-3

@@ -15,7 +15,8 @@ from lsap_jax.losses.alignment import genuine_level, nscd, sn_layers
 from lsap_jax.metrics.distortion import ms_ssim, ssim01
 from lsap_jax.models.perceptual import from_discriminator
 from lsap_jax.pixels import to_float, to_uint8
-from lsap_jax.runs.evaluation import compare_sets, describe_metrics, evaluate_run, genuine_nscd
+from lsap_jax.runs.evaluate_run import evaluate_run
+from lsap_jax.runs.evaluation import compare_sets, describe_metrics, genuine_nscd
 from lsap_jax.spaces import parse_space
 from lsap_jax.storage.metrics_table import read_metrics_table, write_table
 from lsap_jax.testing import tiny_generator, tiny_images

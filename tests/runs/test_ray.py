@@ -11,9 +11,11 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import colour
 import numpy as np
 import pytest
 from PIL import Image
+from small_runs import write_run
 
 from convert_weights.perceptual import BACKBONES
 from lsap_jax.cli import TERMINATED, main
@@ -22,13 +24,14 @@ from lsap_jax.data import from_arrays
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import memory
 from lsap_jax.inversion.jobs import Job
+from lsap_jax.models.network_file import save
 from lsap_jax.runs import ray_engine
 from lsap_jax.runs.run import InversionWorker, run
 from lsap_jax.runs.stream import Batch
 from lsap_jax.storage.flight import Preempted
 from lsap_jax.storage.results import read_manifest, read_run
 from lsap_jax.storage.weights_file import write_weights
-from lsap_jax.testing import tiny_generator, tiny_images
+from lsap_jax.testing import colour_encoder, tiny_generator, tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 DEADLINE = 120.0  # seconds after which something hangs
@@ -143,6 +146,38 @@ def test_stopped_before_an_actor_is_there(cluster, problem, tmp_path, monkeypatc
         asked = iter((False, True))
         run(G, source, config, tmp_path / "run", generator_name="tiny", engine="ray", stop=lambda: next(asked))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_every_command_leaves_the_files_of_one_process(cluster, quick_whitening, tmp_path, monkeypatch):
+    colour.add_rows(monkeypatch)
+    G, file = tiny_generator(discriminator=False), tmp_path / "g.safetensors"
+    G.save(file)
+    save(tmp_path / "e.safetensors", colour_encoder(G), {})
+    face = np.ascontiguousarray(pytest.importorskip("skimage").data.astronaut()[:256, 96:352])
+    faces = [np.zeros((40, 40, 3), np.uint8), face]
+    for place, more in (("here", ()), ("there", ("--engine=ray", "--actors=2"))):
+        work = tmp_path / place
+        write_run(work / "run", G, file, "f/z+", ("a", "b", "c"), tiny_images(3))
+        (work / "faces").mkdir()
+        for i, picture in enumerate(faces):
+            Image.fromarray(picture).save(work / "faces" / f"{i}.png")
+        for words in (
+            f"edit {work}/run --direction random:0 --strengths=-1,0,1 --batch_size 3 --out {work}/edits",
+            f"evaluate {work}/run --batch_size 2",
+            f"refine {work}/run --method colour --batch_size 2 --out {work}/refined",
+            f"encode {work}/run/targets --generator {file} --encoder {tmp_path}/e.safetensors --refine colour "
+            f"--batch_size 2 --out {work}/encoded",
+            f"align {work}/faces --resolution 16 --out {work}/aligned",
+        ):
+            assert main([*words.split(), *more]) == words.startswith("align")  # one picture has no face
+    for name in ("edits", "run", "refined", "encoded", "aligned"):
+        files = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here" / name).rglob("*.*")]
+        compared = [one for one in files if one.suffix in (".npz", ".png", ".csv")]
+        assert compared
+        for one in compared:
+            here, there = (tmp_path / place / one for place in ("here", "there"))
+            assert here.read_bytes() == there.read_bytes(), one
 
 
 @pytest.mark.slow  # a second cluster

@@ -9,12 +9,15 @@ import pytest
 from lsap_jax.configuration import load_config
 from lsap_jax.data import from_arrays
 from lsap_jax.errors import LsapError
+from lsap_jax.inversion import memory
 from lsap_jax.inversion.jobs import Job
 from lsap_jax.runs.ray_engine import WorkerActor
 from lsap_jax.runs.refining import Refining, RefiningWorker
-from lsap_jax.runs.run import InversionWorker, NamedEncoder, run
+from lsap_jax.runs.run import InversionWorker, NamedEncoder, describe_statistics, run
 from lsap_jax.runs.shipping import sha256_of
 from lsap_jax.runs.worker import Failed, Result
+from lsap_jax.spaces import space_from_config
+from lsap_jax.spaces.statistics import with_statistics
 from lsap_jax.testing import ColourRefiner, colour_encoder, tiny_generator, tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -67,6 +70,17 @@ def test_another_process_makes_the_same_worker(worker, outcomes):
                     np.testing.assert_array_equal(found.parts[part][name], array)
 
 
+def test_one_generator_goes_to_another_process_with_its_statistics(worker):
+    assert worker.shipment().cargo.G is not None and worker.first is not None
+    whole, first = (len(pickle.dumps(one.shipment())) for one in (worker, worker.first))
+    assert whole < 1.1 * first
+    G = with_statistics(tiny_generator(discriminator=False))
+    config = load_config("pn+", {"batch_size": 2, "steps": 0})
+    refining = RefiningWorker(G.without("statistics"), space_from_config(config, G), config, HOW)
+    shipped = pickle.loads(pickle.dumps(refining.shipment())).cargo.G.statistics
+    assert describe_statistics(shipped) == describe_statistics(G.statistics)
+
+
 def test_what_is_not_finite_fails_alone(worker):
     refiner = replace(worker.how, refiner=ColourRefiner(share=float("inf")))
     broken = RefiningWorker(worker.G, worker.space, worker.config, refiner, first=worker.first)
@@ -80,3 +94,8 @@ def test_images_that_leave_early_are_not_refined(tmp_path):
     with pytest.raises(LsapError, match="refinement computes whole batches: set converge.patience to 0"):
         run(tiny_generator(), source, config, tmp_path / "run", generator_name="tiny", how=HOW)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_program_of_a_refinement_reports_its_memory(worker):
+    one, four = (memory.program_bytes(worker.program(count)) for count in (1, 4))
+    assert 16 * 16 * 3 * 4 < one < four

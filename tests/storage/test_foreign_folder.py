@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from test_results import IDS, RUN, do_run, result
 
+from lsap_jax.editing.edit_record import EDIT, read_edit
 from lsap_jax.errors import LsapError
+from lsap_jax.experiments.comparison.runs import read_comparison
 from lsap_jax.faces import aligned_folder
 from lsap_jax.report.run_report import write_run_report
 from lsap_jax.storage.atomic import sha256
@@ -243,3 +245,38 @@ def test_json_is_parsed_to_a_depth_and_refused_beyond(depth):
     for read in (parse_record, unsealed):
         with pytest.raises(ValueError, match="is nested too deeply"):
             read(data)
+
+
+EDITS = {
+    "format": EDIT.format,
+    "space": "z",
+    "run": {"name": "r", "config": {}},
+    "generator": {"name": "g", "sha256": "0", "img_resolution": 16},
+    "series": [{"name": "s", "only": None, "labels": ["0"], "sha256": "0", "mix": ["a", "b"]}],
+}
+
+
+@pytest.mark.parametrize(
+    "change", [{"series": None}, {"series": [{}]}, {"run": []}, {"generator": {"name": 7}}, {"space": 1}]
+)
+def test_edits_with_missing_or_wrong_fields_are_refused(tmp_path, change):
+    (tmp_path / EDIT.file).write_bytes(sealed(EDITS))
+    assert read_edit(tmp_path) == EDITS
+    (tmp_path / EDIT.file).write_bytes(sealed({**EDITS, **change}))
+    with pytest.raises(LsapError, match="edit.json: its '.*' is missing or cannot be of this package"):
+        read_edit(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"mix": ["a"]}, {"mix": None}, {"labels": []}])
+def test_series_that_are_none_are_refused(tmp_path, change):
+    (tmp_path / EDIT.file).write_bytes(sealed({**EDITS, "series": [{**EDITS["series"][0], **change}]}))
+    with pytest.raises(LsapError, match="cannot be of this package"):
+        read_edit(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["../x", "/x", "a/../../x", None])
+def test_comparisons_name_runs_inside_alone(tmp_path, folder):
+    record = {"format": "lsap_jax comparison 2", "presets": [{"preset": "z", "folder": folder}]}
+    (tmp_path / "comparison.json").write_bytes(sealed(record))
+    with pytest.raises(LsapError, match="is not a path inside the folder|is missing or cannot be of this package"):
+        read_comparison(tmp_path)

@@ -17,13 +17,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from lsap_jax.configuration import filled
 from lsap_jax.data import ImageError, Source
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison.plan import Plan, label
 from lsap_jax.inversion.inverter import versions
 from lsap_jax.models.generator import Generator
 from lsap_jax.runs.classes import Labels, describe_classes, used_for
-from lsap_jax.runs.evaluation import evaluate_run
+from lsap_jax.runs.evaluate_run import evaluate_run
 from lsap_jax.runs.generators import attached, prepared
 from lsap_jax.runs.run import run
 from lsap_jax.runs.saving import Progress
@@ -175,7 +176,7 @@ def finished(
     if not (folder / "run.json").exists() or not (folder / "metrics.csv").exists():
         return None
     record, manifest, failures = read_run(folder), read_manifest(folder), read_failures(folder)
-    if _settings(record.get("config", {})) != _settings(json.loads(json.dumps(plan.config.to_dict()))):
+    if _settings(filled(record.get("config", {}))) != _settings(json.loads(json.dumps(plan.config.to_dict()))):
         return None
     if record.get("generator", {}).get("sha256") != G.sha256 or record.get("classes") != classes:
         return None

@@ -1,0 +1,121 @@
+"""The worker of edits: moves the codes of images and renders them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lsap_jax.editing.series import Series
+from lsap_jax.inversion.inverter import StepReport, versions
+from lsap_jax.inversion.jobs import batches_of
+from lsap_jax.models.generator import Generator
+from lsap_jax.pixels import to_uint8
+from lsap_jax.rendering.refinement import Refinement, by_signature
+from lsap_jax.rendering.render import renderer
+from lsap_jax.runs.finished import FinishedJob
+from lsap_jax.runs.worker import Brief, Failed, Outcome, Result, Stop, never
+from lsap_jax.spaces import Space
+from lsap_jax.storage.flight import Preempted
+from lsap_jax.storage.results import Record
+
+HELD = 2**29  # bytes of pictures that a group may hold, as they are saved when all of them are there
+
+Draw = Callable[[Mapping[str, np.ndarray], Refinement | None], np.ndarray]
+Edited = list[tuple[dict[str, np.ndarray], np.ndarray] | None]  # (code, uint8 picture) per label, None for untouched
+
+
+class EditWorker(Brief):
+    """Edits groups of images, whose edits along one series fill a batch of pictures. An image's outcome has the part
+    "edits": name of a series -> `Edited`.
+    """
+
+    def __init__(
+        self,
+        G: Generator,
+        space: Space,
+        series: Sequence[Series],
+        batch_size: int,
+        described: Mapping[str, Any],
+        devices: Sequence[jax.Device] | None = None,
+    ) -> None:
+        """
+        Args:
+            batch_size: pictures rendered at once, over all devices.
+            described: the settings that edit.json records beside the devices.
+        """
+        self.G, self.space, self.series, self.described = G, space, series, described
+        self.batch_size = batch_size
+        self.devices = list(devices or jax.local_devices())
+        self._draw = renderer(G, space, batch_size, self.devices)
+
+    def batches(self, count: int) -> Iterator[range]:
+        return batches_of(count, group_size(self.describe()))
+
+    def describe(self) -> dict[str, Any]:
+        own = {"batch_size": self.batch_size, "devices": [str(device) for device in self.devices]}
+        return {**self.described, **own, "versions": versions()}
+
+    def __call__(
+        self,
+        jobs: Sequence[FinishedJob | None],
+        report: StepReport | None = None,
+        flight: Path | None = None,
+        stop: Stop = never,
+    ) -> list[Outcome]:
+        left = {job.id: job for job in jobs if job is not None}
+        failed: dict[str, Failed] = {}
+        edits: dict[str, dict[str, Edited]] = {id: {} for id in left}
+        for number, s in enumerate(self.series):
+            if number and stop():
+                raise Preempted(f"stopped after {number} of {len(self.series)} directions of a group of images")
+            if own := [job for job in left.values() if s.only in (None, job.id)]:
+                for job, one in zip(own, edited(s, own, self._draw), strict=True):
+                    if one is None:
+                        failed[job.id] = Failed(f"{s.name}: a picture is not finite; take smaller strengths")
+                        del left[job.id]
+                    else:
+                        edits[job.id][s.name] = one
+            if report is not None:
+                report(number + 1, len(self.series), float("nan"))
+        return [None if job is None else failed.get(job.id) or Result(parts={"edits": edits[job.id]}) for job in jobs]
+
+    def shipment(self) -> Callable[[], "EditWorker"]:
+        return partial(EditWorker, self.G, self.space, self.series, self.batch_size, self.described)
+
+
+def group_size(edit: Record) -> int:
+    """Images that are edited together: with the most strengths of a series they fill a batch, and with those of all
+    series they take no more than `HELD` bytes.
+
+    Args:
+        edit: what edit.json holds.
+    """
+    labels = [len(s["labels"]) for s in edit["series"]]
+    side = edit["generator"]["img_resolution"]
+    return max(1, min(edit["batch_size"] // max(labels), HELD // (sum(labels) * side * side * 3)))
+
+
+def edited(s: Series, jobs: Sequence[FinishedJob], draw: Draw) -> list[Edited | None]:
+    """The edits of each image along a series; None if a picture is not finite."""
+    places = [k for k in range(len(s.labels)) if k != s.untouched]
+    starts = [job.start for job in jobs if job.start is not None]
+    codes = {key: np.stack([start[key] for start in starts]) for key in starts[0]}
+    moved = {k: s.codes(k, codes) for k in places}
+    if not moved:
+        return [[None] for _ in jobs]
+    together = {key: np.concatenate([moved[k][key] for k in places]) for key in moved[places[0]]}
+    refinements = [job.refinement for job in jobs] * len(places)
+    drawn = by_signature(lambda own, codes: draw(codes, own), refinements, together)
+    pictures = dict(zip(places, drawn.reshape(len(places), len(jobs), *drawn.shape[1:]), strict=True))
+    return [
+        [
+            None if k == s.untouched else ({key: a[i] for key, a in moved[k].items()}, to_uint8(pictures[k][i]))
+            for k in range(len(s.labels))
+        ]
+        if all(np.isfinite(pictures[k][i]).all() for k in places)
+        else None
+        for i in range(len(jobs))
+    ]
