@@ -10,7 +10,7 @@ from pathlib import Path
 
 from convert_weights import ConversionError, read
 from convert_weights.checkpoint import printable
-from convert_weights.convert import completed, description, save, written
+from convert_weights.convert import completed, description, halved, save, written
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         default=16,
         help="resolution of the base code f of a BDInvert encoder (default: 16)",
     )
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision; not of generators")
     args = parser.parse_args(argv)
     try:
         return _convert(args)
@@ -51,6 +52,7 @@ def _convert(args: argparse.Namespace) -> int:
         print(*description(lin), sep="\n")
     try:
         ready = completed(checkpoint, lin, args.base_resolution)
+        ready = halved(ready) if args.half else ready
     except ConversionError as error:
         raise ConversionError(f"{source}: {error}") from None
     print(written(target, save(target, ready, source)))

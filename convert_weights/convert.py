@@ -41,6 +41,23 @@ def completed(checkpoint: Checkpoint, lin: Checkpoint | None = None, base_resolu
     return checkpoint
 
 
+def halved(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint in half precision, for networks that look at images; the notes say so.
+
+    Raises:
+        ConversionError: it is a generator, or a number is too large for half precision.
+    """
+    if checkpoint.kind == "generator":
+        raise ConversionError("is a generator, which is kept in single precision; leave --half out")
+    parts = {}
+    for kind, part in checkpoint.parts.items():
+        arrays = {name: a.astype(np.float16) for name, a in part.arrays.items()}
+        if wrong := [name for name, a in arrays.items() if not np.isfinite(a).all()]:
+            raise ConversionError(f"{wrong[0]} has numbers that half precision does not have; leave --half out")
+        parts[kind] = dataclasses.replace(part, arrays=arrays)
+    return dataclasses.replace(checkpoint, parts=parts, notes=(*checkpoint.notes, "stored in half precision"))
+
+
 def save(path: str | Path, checkpoint: Checkpoint, source: str | Path) -> str:
     """Write a `completed` checkpoint as one file, whole or not at all; returns the digest of its tensors.
 

@@ -68,7 +68,9 @@ def compiled_once(tmp_path_factory) -> None:
 
 @pytest.fixture(scope="module")
 def quick_compilation() -> Iterator[None]:
-    """For tests, and the processes they start, that take longer to compile than to run, however slow the code."""
+    """For tests, and the processes they start, that take longer to compile than to run, however slow the code. Programs
+    that compute the same in different places may then differ in their last digits.
+    """
     with optimizations_left_out(True):
         yield
 

@@ -5,6 +5,8 @@ usage: lsap-jax convert SRC DST                         StyleGAN2 (NVlabs, PTI, 
        lsap-jax convert vgg16.pth DST --lin vgg.pth     LPIPS: torchvision's backbone, and lin weights of lpips
        lsap-jax convert pt_inception.pth DST            FID: Inception v3 of pytorch-fid
        lsap-jax convert vggface2.pt DST                 identity: facenet-pytorch's or ArcFace's network (model_ir_se50)
+       lsap-jax convert dlib_face_recognition_resnet_model_v1.dat DST --half     identity: dlib's (it comes with this
+                                                        package, too)
        lsap-jax convert facenet_pytorch.whl DST         MTCNN, which finds faces (it comes with this package, too)
        lsap-jax convert ENCODER DST [--generator G]     BDInvert's base-code encoder, alone or inside its generator
 
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from absl.flags import FlagValues
 
 from convert_weights.checkpoint import Checkpoint, ConversionError
-from convert_weights.convert import completed, description, row, written
+from convert_weights.convert import completed, description, halved, row, written
 from convert_weights.convert import save as save_checkpoint
 from lsap_jax.cli.arguments import Arguments, new_flags, number, switch, text
 from lsap_jax.errors import LsapError
@@ -41,6 +43,7 @@ def flags() -> FlagValues:
     number(
         values, "base_resolution", "resolution of f of a BDInvert encoder, which its file does not record", 16, lower=4
     )
+    switch(values, "half", "store the weights in half precision; not of generators", False)
     switch(values, "grid", "render samples beside DST", True)
     return values
 
@@ -62,6 +65,7 @@ def run(args: Arguments) -> int:
     lin = found(Path(args.flags.lin)) if checkpoint.kind == "backbone" and args.flags.lin else None
     try:
         checkpoint = completed(checkpoint, lin, args.flags.base_resolution)
+        checkpoint = halved(checkpoint) if args.flags.half else checkpoint
     except ConversionError as error:
         raise LsapError(f"{source}: {error}") from error
     if checkpoint.kind == "generator":

@@ -5,7 +5,7 @@ usage: lsap-jax edit-quality RUN [RUN ...] --out DIR [--config edit_quality|edit
 RUN is a run folder or a folder of `lsap-jax compare`, which stands for all of its runs. The codes of every image that
 all runs have are moved along every direction by every strength, and every picture is measured: by the classifier of
 attributes (the bundled generator has one; `lsap-jax train-attributes`), by the discriminator, by NSCD, and with
---identity=FILE by a face network. DIR gets quality.json, curves.csv, matched.csv (the measures where equally
+--identity=dlib or =FILE by a face network. DIR gets quality.json, curves.csv, matched.csv (the measures where equally
 many edits have succeeded), differences.csv (with --config.candidate=NAME --config.baseline=NAME) and report.html.
 
 The same command again goes on where it was interrupted. Measurements are kept if runs, levels or pictures are added or
@@ -30,7 +30,11 @@ def flags() -> FlagValues:
     text(values, "out", "folder of the results")
     text(values, "config", "name or file of a configuration", "edit_quality")
     text(values, "attributes", "short for --config.attributes: a file of `lsap-jax train-attributes`")
-    text(values, "identity", "short for --config.identity: a face network that `lsap-jax convert` wrote")
+    text(
+        values,
+        "identity",
+        "short for --config.identity: dlib (bundled), or a face network that `lsap-jax convert` wrote",
+    )
     text(values, "generator", "where the generator is, if not where run.json says")
     return values
 

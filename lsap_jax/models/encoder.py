@@ -1,11 +1,8 @@
 """The contract of feed-forward encoders, on which `lsap-jax encode` and the starts of inversions rely."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import jax
-
-if TYPE_CHECKING:
-    from lsap_jax.models.generator import Generator
 
 
 class Encoder(Protocol):
@@ -26,8 +23,9 @@ class Encoder(Protocol):
     def input_resolution(self) -> int:
         """r, the side in pixels of the images that it takes; the caller resizes them."""
 
-    def __call__(self, images: jax.Array, G: "Generator", /) -> jax.Array:
-        """Images [B, r, r, C] in [-1, 1] to ws [B, num_ws, w_dim] of G, which include the mean latent.
+    def __call__(self, images: jax.Array, G: Any, /) -> jax.Array:
+        """Images [B, r, r, C] in [-1, 1] to ws [B, num_ws, w_dim] of the `Generator` G, which include the mean
+        latent.
 
         G is for encoders that look at what their codes render to (ReStyle). The ws of an image do not depend on the
         other images of the batch.

@@ -196,6 +196,7 @@ def evaluate_run(
     minimised = [one.judge for one in make_judges(recorded(run["config"]), G).values() if one.judge is not None]
     named = {judge.name for judge in distances}
     judges = [*(judge for judge in minimised if judge.name not in named), *distances]
+    judge = _judge_of_length(judges) if ppl else None
     measured = {
         "generator": G.sha256,
         "distances": {judge.name: sha256_of(judge) for judge in judges},
@@ -211,7 +212,9 @@ def evaluate_run(
 
     def conclude(out: Path) -> None:
         if manifest.keys() <= read_manifest(out).keys():
-            length = _path_length(G, judges, ppl, ppl_crop, batch_size) if ppl else {}
+            length = (
+                perceptual_path_length(G, judge, samples=ppl, crop=ppl_crop, batch_size=batch_size) if judge else {}
+            )
             _conclude(G, space, judges, inception, length, folder, run, out)
 
     parts = ("codes", "targets", "images", "refined")
@@ -267,7 +270,8 @@ def _conclude(
     compared: dict[str, Any] = {}
     if all("features" in done[id]["sha256"] for id in ids):
         features = [read_arrays(out, id, "features", manifest=done) for id in ids]
-        compared = compare_features(G, inception, *(np.stack([one[part] for one in features]) for part in SETS), c=c)
+        targets, images = (np.stack([one[part] for one in features]) for part in SETS)
+        compared = compare_features(G, inception, targets, images, c)
     record = {
         "images": len(ids),
         "space": space.name,
@@ -281,13 +285,13 @@ def _conclude(
     write_files({folder / EVALUATION: sealed(record)})
 
 
-def _path_length(G: Generator, distances: Sequence[Judge], samples: int, crop: bool, batch_size: int) -> dict[str, Any]:
-    """PPL by LPIPS-VGG where it is among the distances, else by the first of them."""
+def _judge_of_length(distances: Sequence[Judge]) -> Judge:
+    """What path length is measured by: LPIPS-VGG where it is among the distances, else the first of them."""
     named = {judge.name: judge for judge in distances}
     judge = named.get("lpips_vgg") or next(iter(distances), None)
     if judge is None:
         raise LsapError("path length needs a network that compares images; give LPIPS weights by --perceptual")
-    return perceptual_path_length(G, judge, samples=samples, crop=crop, batch_size=batch_size)
+    return judge
 
 
 def _described(run: Record, described: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -146,7 +146,7 @@ def compare_sets(
         return {}
     if inception is not None:
         return compare_features(G, inception, *(inception_features(inception, x) for x in (targets, images)))
-    return compare_features(G, None, *(random_features(x) for x in (targets, images)), c=c)
+    return compare_features(G, None, random_features(targets), random_features(images), c)
 
 
 def compare_features(

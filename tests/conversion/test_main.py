@@ -171,3 +171,14 @@ def test_what_cannot_be_converted_is_said_in_one_line(folder, tmp_path, capsys):
         err = capsys.readouterr().err
         assert message in err and err.startswith("convert_weights: ") and err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["codes.npy", "file"]
+
+
+def test_weights_in_half_precision(folder, capsys):
+    """dlib's network as the package has it; a generator keeps single precision."""
+    halves = [folder / "alone.half", folder / "whole.half"]
+    assert main([str(folder / "sources" / "dlib"), str(halves[0]), "--half"]) == 0
+    assert lsap(["convert", str(folder / "sources" / "dlib"), str(halves[1]), "--half"]) == 0
+    assert halves[0].read_bytes() == halves[1].read_bytes()
+    assert halves[0].stat().st_size < 0.6 * (folder / "sources" / "dlib").stat().st_size
+    assert main([str(folder / "sources" / "GenForce"), str(folder / "no"), "--half"]) == 2
+    assert "kept in single precision" in capsys.readouterr().err and not (folder / "no").exists()

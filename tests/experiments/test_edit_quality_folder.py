@@ -1,6 +1,5 @@
 """The folder of the editing protocol: what is kept and what is measured anew, what is refused, what the page says."""
 
-import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -22,6 +21,7 @@ from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.rendering.transforms import ScaleShift
 from lsap_jax.report.quality.write import body
 from lsap_jax.storage.atomic import InUse, sha256
+from lsap_jax.storage.checked_json import sealed, unsealed
 from lsap_jax.testing import tiny_generator
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -124,9 +124,9 @@ def test_another_version_measures_anew_and_reads_no_older_folder(tmp_path, runs,
     monkeypatch.setattr(protocol, "FORMULAS", 2)
     measure(tmp_path, runs[:1])
     assert measuring.calls == [4, 2] * 2
-    record = json.loads((tmp_path / "quality.json").read_text())
-    (tmp_path / "quality.json").write_text(json.dumps({**record, "format": "lsap_jax edit quality 1"}))
-    with pytest.raises(LsapError, match="run its `lsap-jax edit-quality` command again"):
+    record, _ = unsealed((tmp_path / "quality.json").read_bytes())
+    (tmp_path / "quality.json").write_bytes(sealed({**record, "format": "lsap_jax edit quality 1"}))
+    with pytest.raises(LsapError, match="format is 'lsap_jax edit quality 1', this version reads"):
         read_all(tmp_path)
 
 
@@ -282,7 +282,7 @@ def test_arcface_takes_no_detector(runs, monkeypatch):
     record = embedder.EmbedderRecord(
         name=ARCFACE, trained_on="", weights="", source_sha256="", **embedder._FACTS[ARCFACE]
     )
-    monkeypatch.setattr(module, "load", lambda *_: embedder.Embedder(params={}, record=record))
+    monkeypatch.setattr(module, "load_embedder", lambda _: embedder.Embedder(params={}, record=record))
     config = ConfigDict({"attributes": "none", "identity": "arcface.safetensors", "detect": True})
     told = []
     judges, described = choose_judges(runs[0].G, config, told.append)

@@ -40,6 +40,7 @@ def images():
 
 
 @pytest.mark.parametrize("space", ["z+", "f/z", "f/z+:code", *(pytest.param(s, marks=SLOW) for s in ("z", "f/z+"))])
+@pytest.mark.usefixtures("full_compilation")
 def test_every_space_improves_and_stays_on_the_sphere(G, images, space):
     inv = lsap_jax.invert(G, images[:3], space=space, steps=12, batch_size=4, **{"optimizer.lr": 0.05})
     assert inv.codes["z"].shape == (3, G.z_dim) if "+" not in space else (3, G.num_ws, G.z_dim)

@@ -19,8 +19,6 @@ from lsap_jax.losses.alignment import nscd
 from lsap_jax.spaces.noise import maps_of
 from lsap_jax.testing import tiny_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # A compilation without the discriminator takes a third of the time; `test_inversion` has the perceptual term.
 PLAIN = {"perceptual.network": "none", "loss.mse": 1.0, "optimizer.lr": 0.05}
 

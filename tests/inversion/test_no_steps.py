@@ -16,8 +16,6 @@ from lsap_jax.runs.run import run
 from lsap_jax.storage.results import read_run
 from lsap_jax.testing import tiny_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 PLAIN = {"perceptual.network": "none", "steps": 0, "batch_size": 4}
 
 

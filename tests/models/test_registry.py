@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import foreign_dialects as dialects
@@ -29,6 +29,7 @@ from lsap_jax.networks.attributes import AttributesConfig, initial_params
 from lsap_jax.networks.basecode import BasecodeConfig
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig
 from lsap_jax.networks.parameters import LEAVES
+from lsap_jax.networks.psp import PspConfig
 from lsap_jax.runs.generators import attached
 from lsap_jax.storage.weights_file import read_weights, write_weights
 from lsap_jax.testing import random_leaves, tiny_generator
@@ -109,7 +110,9 @@ def test_an_encoder_comes_alone_or_with_its_generator(tmp_path, G):
         ws = found(x)
         assert ws.shape == (2, G.num_ws, G.w_dim) and np.array_equal(ws, E(x))
     G.save(tmp_path / "without")
-    with pytest.raises(LsapError, match="without: holds 'generator' weights, not a latent encoder; .*train-encoder"):
+    with pytest.raises(
+        LsapError, match="without: holds 'generator' weights, not a latent encoder or an encoder of pSp.*train-encoder"
+    ):
         load_encoder(tmp_path / "without")
     with pytest.raises(LsapError, match="absent: no such file"):
         load_encoder(tmp_path / "absent")
@@ -279,6 +282,8 @@ def declared(G):
         "inception": {"name": "inception_v3_fid"},
         "inception_resnet_v1": {"name": "inception_resnet_v1", "trained_on": "vggface2"},
         "arcface": {"name": "ir_se50"},
+        "dlib_resnet": {"name": "dlib_resnet"},
+        "psp": asdict(PspConfig(num_ws=6)),
         "mtcnn": {"networks": ["pnet", "rnet", "onet"]},
         "attributes": {**KINDS["attributes"].header(classifier()), "binary": {}},
     }

@@ -31,6 +31,7 @@ from lsap_jax.models.latent_encoder import LatentEncoder
 from lsap_jax.models.registry import KINDS
 from lsap_jax.networks.arithmetic import convolutions_in
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig
+from lsap_jax.networks.perceptual import PerceptualConfig
 from lsap_jax.rendering import render
 from lsap_jax.rendering.refinement import LowRank, Refinement
 from lsap_jax.rendering.transforms import ScaleShift
@@ -72,8 +73,7 @@ def assert_full(function, *inputs, convolutions: bool = True) -> None:
 @pytest.fixture(autouse=True)
 def as_on_accelerators(monkeypatch) -> Iterator[None]:
     """Whole batches, as accelerators compute them."""
-    for module in (render, evaluation):
-        monkeypatch.setattr(module, "images_at_once", lambda devices: 0)
+    monkeypatch.setattr(render, "images_at_once", lambda devices: 0)
     render._compiled.cache_clear()
     yield
     render._compiled.cache_clear()
@@ -198,7 +198,8 @@ def test_rendering_is_in_full_float32(G, devices, refined):
 def test_evaluation_is_in_full_float32(G):
     space, judge = parse_space("w+"), perceptual.from_discriminator(G, scale=1.0)
     codes, targets = {"w": shape(2, G.num_ws, G.w_dim)}, shape(2, 16, 16, 3)
-    assert_full(evaluation._measure, G.bare("statistics"), space, (judge,), codes, None, targets, np.ones(2, bool))
+    measure = partial(evaluation._measure, (G.bare("statistics"), (judge,)), space)
+    assert_full(lambda codes, targets: measure(codes, None, targets), codes, targets)
 
 
 def test_refinement_is_in_full_float32(G):
@@ -215,7 +216,7 @@ def test_refinement_is_in_full_float32(G):
 
 @pytest.mark.parametrize("name", ["vgg16", "alexnet", "squeezenet1_1"])
 def test_perceptual_networks_are_full(name):
-    tree = of("lpips", name)
+    tree = of("lpips", PerceptualConfig(name=name))
     network = {key: value for key, value in tree.items() if not key.startswith("lin")}
     taps = tuple(shape(1, 1, 1, tree[f"lin{k}"]["weight"].shape[0]) for k in range(len(tree) - 1))
     judge = perceptual.Perceptual(network=network, weights=taps, name=name, resolution=64, backbone=name)
@@ -231,7 +232,7 @@ def test_the_face_detector_is_full():
 
 
 NETWORKS = {
-    "inception": lambda: (fid._features, of("inception"), shape(1, 32, 32, 3, dtype=jnp.uint8)),
+    "inception": lambda: (fid.inception_features_of, of("inception"), shape(1, 32, 32, 3, dtype=jnp.uint8)),
     "random convolutions": lambda: (
         kid._features,
         shape(1, 32, 32, 3),
@@ -243,7 +244,7 @@ NETWORKS = {
             embedder.embedder_of(name, {}, {}, {"sha256": ""}).replace(params=of(name)),
             shape(1, side, side, 3, dtype=jnp.uint8),
         )
-        for name, side in ((embedder.FACENET, 160), (embedder.ARCFACE, 256))
+        for name, side in ((embedder.FACENET, 160), (embedder.ARCFACE, 256), (embedder.DLIB, 150))
     },
     "attributes": lambda: (
         attributes._logits,
@@ -267,8 +268,8 @@ def test_what_reads_latents_is_full(G):
         (statistics._sample_w, G.bare(), key, 0),
         (statistics._unit_style_sums, G.bare(), w),
         (ganspace._sample, G.bare(), key),
-        (start._convert, G, parse_space("z+"), space, shape(2, G.num_ws, G.z_dim)),
-        (start._convert, G, space, parse_space("pn+"), rows),
+        (start._convert, G, parse_space("z+"), space, shape(2, G.num_ws, G.z_dim), None, None),
+        (start._convert, G, space, parse_space("pn+"), rows, None, None),
         (mapping_inverse.fit_z, G.bare(), w, 2),
         (interfacegan._codes, G.bare(), "w+", z, 0.7),
     ):

@@ -16,8 +16,6 @@ from lsap_jax.networks.parameters import merge
 from lsap_jax.networks.stylegan1 import GeneratorConfig
 from lsap_jax.testing import tiny_generator, tiny_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LAYER = {
     "weight": "weight",
     "bias": "bias",

@@ -256,7 +256,8 @@ def test_verify_compiles_one_program_per_way_of_refining(tmp_path, capsys):
 
 def test_evaluate_measures_refined_images(refined_run):
     from lsap_jax.models.generator_file import load_generator
-    from lsap_jax.runs.evaluate_run import evaluate_run, read_evaluation
+    from lsap_jax.runs.evaluate_run import evaluate_run
+    from lsap_jax.storage.results import read_evaluation
 
     G = load_generator(refined_run / "g.safetensors")
     assert evaluate_run(G, refined_run / "run", sets=False).done == 3

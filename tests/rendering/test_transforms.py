@@ -28,6 +28,7 @@ def draw(*shape, seed=1):
     return jax.random.normal(jax.random.key(seed), shape)
 
 
+@pytest.mark.usefixtures("full_compilation")
 def test_a_constant_transform_is_a_base_code_that_keeps_the_coarse_image(G, ws):
     f = draw(COUNT, 8, 8, 8)
     constant = ScaleShift(scale=jnp.zeros_like(f), shift=f)

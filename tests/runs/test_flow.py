@@ -17,7 +17,6 @@ from lsap_jax.storage.flight import Preempted
 from lsap_jax.storage.results import read_arrays, read_manifest
 from lsap_jax.testing import tiny_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 JOBS = [Job(id=str(i), image=image) for i, image in enumerate(tiny_images(9))]
 STEPS, CHUNK = 24, 5
 LENGTHS = {5, 10, 15, 20, 25}  # of curves: 24 steps and the evaluation of the last codes, in five chunks
@@ -31,7 +30,7 @@ def make(G, batch_size, **overrides):
 
 
 @pytest.fixture(scope="module")
-def together(quick_compilation, tiny):
+def together(tiny):
     inverter = make(tiny, 9)
     return dict(zip([job.id for job in JOBS], inverter(JOBS), strict=True))
 

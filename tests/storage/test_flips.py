@@ -76,7 +76,7 @@ FILES += ["codes/a.npz", "images/a.png", "targets/=b.png", "curves/a.npz"]
 def test_a_flipped_bit_of_any_byte_is_refused(small, name):
     read_all(small)
     refused, count = noticed(small, small / name, every=9)
-    assert refused == count > 50
+    assert refused == count > 20
 
 
 @pytest.mark.slow

@@ -215,13 +215,16 @@ def test_the_table_survives_a_kill_between_any_two_writes(run, monkeypatch):
 
 
 def test_an_alignment_from_elsewhere_names_no_file_outside(tmp_path):
-    with aligned_folder.opened(tmp_path / "a", {"size": 8}) as folder:
+    settings = dict.fromkeys(aligned_folder.SETTINGS, 0)
+    with aligned_folder.opened(tmp_path / "a", settings) as folder:
         folder.write({"id": "x"}, b"png")
     (tmp_path / "secret.png").write_bytes(b"png")
-    (tmp_path / "a" / aligned_folder.DONE).write_bytes(encode_record({"id": "../secret", "sha256": sha256(b"png")}))
+    (tmp_path / "a" / f"{aligned_folder.DONE}.jsonl").write_bytes(
+        encode_record({"id": "../secret", "sha256": sha256(b"png")})
+    )
     with (
         pytest.raises(LsapError, match="cannot be of this package"),
-        aligned_folder.opened(tmp_path / "a", {"size": 8}),
+        aligned_folder.opened(tmp_path / "a", settings),
     ):
         pass
 

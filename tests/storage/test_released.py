@@ -12,7 +12,7 @@ import pytest
 from lsap_jax.cli import main
 from lsap_jax.experiments.comparison.tables import read_all
 from lsap_jax.models.generator_file import load_generator
-from lsap_jax.runs.evaluation import evaluate_run
+from lsap_jax.runs.evaluate_run import evaluate_run
 from lsap_jax.spaces.statistics import compute_statistics
 from lsap_jax.storage.checked_json import sealed
 from lsap_jax.storage.file_bytes import image_from_png

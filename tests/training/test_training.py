@@ -278,7 +278,7 @@ def test_a_run_killed_and_resumed_equals_an_uninterrupted_one(tmp_path):
     whole = train_generator(run_config(tmp_path, **decay), tmp_path / "whole", log=lambda _: None)
     lines: list[str] = []
     # The state of a run that was killed between its first and second snapshot, and is resumed with a decaying rate.
-    train_generator(run_config(tmp_path, total_images=8), tmp_path / "parts", log=lines.append)
+    train_generator(run_config(tmp_path, total_images=8, **decay), tmp_path / "parts", log=lines.append)
     parts = train_generator(run_config(tmp_path, **decay), tmp_path / "parts", log=lines.append)
     with pytest.raises(LsapError, match="parts: was started with other settings .train.r1_interval was 1, is 2"):
         train_generator(run_config(tmp_path, **{"train.r1_interval": 2}), tmp_path / "parts", log=lines.append)
