@@ -5,6 +5,7 @@ command's module has a docstring (its help), `flags()`, its absl flags, and `run
 status:
 
     0 all done    1 some images failed, or a mismatch was found    2 unusable arguments or input    130 after Ctrl-C
+    143 after SIGTERM
 """
 
 import difflib

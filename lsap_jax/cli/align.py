@@ -6,7 +6,7 @@ IMAGES are those of `lsap-jax invert`, which takes DIR afterwards; `lsap-jax inv
 are found by MTCNN. DIR gets ID.png per picture; alignment.jsonl says what was cut out and what is to be known about it,
 failures.jsonl which pictures were refused and why: no face, several, too small, cut off, from the side. Faces that lie
 on their sides or upside down are cut out upright. Run the same command again to finish an interrupted one; delete a PNG
-to have it done again. --shard and --engine are as of `lsap-jax invert`; the machine that runs the command cuts out.
+to have it done again. --shard and --engine are as of `lsap-jax invert`; the process that runs the command cuts out.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C, 143 after SIGTERM.
 """

@@ -10,6 +10,8 @@ with the set of targets by KID, and with --inception (converted Inception weight
 generator's perceptual path length in Z and W. `lsap-jax report RUN` then shows the new columns. Images of a conditional
 generator are compared with samples of their class. Run it again after a run was resumed, or when it was interrupted: it
 goes on. --shard and --engine are as of `lsap-jax invert`; the shard that finds all images measured compares the sets.
+
+Exit status: 0 all done, 2 unusable arguments or a damaged result, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import sys

@@ -3,12 +3,14 @@
 usage: lsap-jax find-directions --generator G --method ganspace|sefa|interfacegan|random --out FILE.safetensors
            [--space z,w,s] [--components K] [--samples N] [--seed S] [--layers RANGE] [--regression closed|joint]
            [--attributes CLASSIFIER] [--names smile,beard] [--condition long_hair,light_skin]
+           [--class K]
 
 ganspace: the K principal components of w, in z those of F/Z+'s eq. 6. sefa: K eigenvectors of the weights that read w.
 random: K vectors, of seeds S, S + 1, ... interfacegan: one direction for every attribute of a classifier, or for
 those of --names, made orthogonal to those of --condition; the samples are drawn once for all spaces.
 Use them as `--direction FILE` or `FILE:NAME`. Directions of ganspace and interfacegan are cached as well and are then
-found by their name alone; conditional directions and those of another range are in FILE only.
+found by their name alone; conditional directions and those of another range are in FILE only. With a conditional
+generator, the samples of ganspace and interfacegan, and the one in the picture, are of class K.
 
 FILE.png has a row per direction, in the order of the table, and a column per strength, all on one sample.
 """

@@ -1,6 +1,6 @@
 """Samples of a generator, by seed.
 
-usage: lsap-jax generate --generator G --seeds 0-15 --out DIR [--class K] [--truncation_psi X]
+usage: lsap-jax generate --generator G --seeds 0-15 --out DIR [--class K|FILE.csv] [--truncation_psi X]
 
 z of seed s is `numpy.random.RandomState(s).randn(z_dim)`, as in NVlabs' generate.py, so that the same seed shows the
 same picture as there. Writes seedNNNN.png per seed and grid.png. A conditional generator needs --class: a number for
