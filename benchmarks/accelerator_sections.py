@@ -82,7 +82,8 @@ def golden(folder: Path) -> tuple[Any, ...]:
     """The inputs of `seen`, the original's outputs, and what these are called."""
     import numpy as np
 
-    from lsap_jax.models.generator import Generator, generator_shapes
+    from lsap_jax.models.generator import Generator
+    from lsap_jax.networks.families import generator_shapes
     from lsap_jax.networks.parameters import merge
     from lsap_jax.networks.stylegan2 import GeneratorConfig
 
@@ -110,7 +111,8 @@ def own_reference() -> tuple[Any, ...]:
     import jax.numpy as jnp
     import numpy as np
 
-    from lsap_jax.models.generator import Generator, generator_shapes
+    from lsap_jax.models.generator import Generator
+    from lsap_jax.networks.families import generator_shapes
     from lsap_jax.networks.stylegan2 import GeneratorConfig
     from lsap_jax.testing import random_leaves
 

@@ -147,6 +147,8 @@ def _folders(place: str) -> list[str]:
 def _mean(layout: Layout, tensors: Flat, place: str) -> tuple[str, Tensor | None]:
     """Name and value of the mean w among the generator's tensors, else beside it."""
     names = [place + layout.mean, *(folder + name for folder in _folders(place) for name in MEANS)]
+    elsewhere = [name for name in tensors if name.rpartition("/")[2] in MEANS and name not in names]
+    names += elsewhere if len(elsewhere) == 1 else []  # GANInverter keeps it with its encoder
     name = next((name for name in names if name in tensors), "")
     return name, tensors.get(name)
 

@@ -92,7 +92,7 @@ def recorded(values: object) -> ConfigDict:
     """
     if not isinstance(values, Mapping):
         raise LsapError(f"config={values!r:.80}: the folder records no configuration; do not use it")
-    config = load_config("w")
+    config = load_config("f/z+")
     known = flat(config)
     given = {key: value for key, value in flat(values).items() if key in known}
     if nothing := [key for key, value in given.items() if value is None and known[key] is not None]:
@@ -108,7 +108,8 @@ def filled(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    own = {k: _filled(v, defaults.get(k, {})) if isinstance(v, Mapping) else v for k, v in values.items()}
+    groups = {key: value for key, value in defaults.items() if isinstance(value, Mapping)}
+    own = {k: _filled(v, groups.get(k, {})) if isinstance(v, Mapping) else v for k, v in values.items()}
     return {**own, **{key: value for key, value in defaults.items() if key not in values}}
 
 

@@ -1,6 +1,5 @@
 """The common parts of commands that compute image by image: shares, engines, signals, and the summary."""
 
-import json
 import os
 import signal
 import sys
@@ -122,11 +121,12 @@ def take_over_threads(out: Path, file: str = "run.json") -> None:
         file: in which the folder records its settings.
     """
     from lsap_jax.runs.processor import adopt_threads
+    from lsap_jax.storage.checked_json import unsealed
+    from lsap_jax.storage.inside import read_inside
 
     if (out / file).is_file():
-        with suppress(ValueError, OSError):  # a damaged record is told when the folder is opened
-            record = json.loads((out / file).read_bytes())
-            adopt_threads(record if isinstance(record, dict) else {})
+        with suppress(ValueError, OSError, LsapError):  # a damaged record is told when the folder is opened
+            adopt_threads(unsealed(read_inside(out, file))[0])
 
 
 def computed(

@@ -98,9 +98,11 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16, wei
 
 def damaged_tables(folder: Path, manifest: Mapping[str, "Record"], run: bool) -> Iterator[str]:
     """What is wrong with the tables of a folder, which hold what is in no image's files."""
-    from lsap_jax.storage.metrics_table import TABLE, read_metrics_table
+    from lsap_jax.storage.metrics_table import DIGEST, TABLE, read_metrics_table
     from lsap_jax.storage.results import read_evaluation, read_failures
 
+    if run and (folder / DIGEST).exists() and not (folder / TABLE).exists():
+        yield f"{folder / TABLE}: is missing though {DIGEST} is there; run the same command again"
     for read in (read_failures, read_metrics_table, read_evaluation) if run else (read_failures,):
         try:
             found = read(folder)

@@ -45,8 +45,9 @@ class Folder:
         return self.failed
 
     def forget(self, ids: Iterable[str]) -> None:
-        """Has pictures aligned again that are done."""
+        """Has pictures aligned again that are done; what is there now must not stand in for one that then fails."""
         for id in ids:
+            (self.path / f"{id}.png").unlink(missing_ok=True)
             del self.done[id]
 
     def check_input(self, id: str, sha256: str, name: str) -> None:

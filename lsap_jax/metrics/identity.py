@@ -68,8 +68,12 @@ def boxed(picture: np.ndarray, faces: "Faces", size: int) -> np.ndarray | None:
 
 
 def by_eyes(picture: np.ndarray, faces: "Faces", size: int) -> np.ndarray | None:
-    """The largest face with its eyes where dlib puts them: uint8 [size, size, 3]."""
-    return cut_out(picture, eyes_quad(faces.landmarks[0]), size)
+    """The largest face with its eyes where dlib puts them: uint8 [size, size, 3], or None for eyes in one point."""
+    try:
+        quad = eyes_quad(faces.landmarks[0])
+    except ValueError:
+        return None
+    return cut_out(picture, quad, size)
 
 
 def face_crops(

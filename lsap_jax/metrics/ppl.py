@@ -88,8 +88,7 @@ def path_lengths(
         LsapError: a conditional generator, whose samples need labels, fewer than one sample, or a crop for a judge
             that takes whole images.
     """
-    if G.c_dim:
-        raise LsapError("path length is for generators without labels; this one is conditional")
+    check_length(G, judge, crop)
     if samples < 1:
         raise LsapError(f"{samples} samples: path length needs 1 or more")
     z, t = _pairs(samples, G.z_dim, seed)
@@ -118,6 +117,14 @@ def trimmed_mean(lengths: np.ndarray) -> float:
     """The mean of lengths [N] between their 1st and 99th percentile, as StyleGAN's code has it."""
     low, high = np.percentile(lengths, 1, method="lower"), np.percentile(lengths, 99, method="higher")
     return float(lengths[(low <= lengths) & (lengths <= high)].mean(dtype=np.float64))
+
+
+def check_length(G: Generator, judge: Judge, crop: bool) -> None:
+    """Raises LsapError for a conditional generator, whose samples need labels, or a crop without LPIPS."""
+    if G.c_dim:
+        raise LsapError("path length is for generators without labels; this one is conditional")
+    if crop and judge.name == "discriminator":
+        raise LsapError("path length of a crop needs LPIPS; give its weights by --perceptual, or leave --ppl_crop out")
 
 
 def perceptual_path_length(

@@ -37,7 +37,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
     """StyleGAN generator: `mapping`, `synthesis`, and the parts that came with it.
 
     Attributes:
-        parts: the parts by the names of their kinds: "discriminator", "basecode", "encoder" (networks, saved in
+        parts: the parts by the names of their kinds: "discriminator", "basecode", "encoder", "psp" (networks, saved in
             its file), "statistics" and "class_means" (estimated from its weights when something needs them).
         source: where it was loaded from.
         half_blocks: see `Synthesis`.
@@ -177,13 +177,13 @@ class Generator(struct.PyTreeNode, kw_only=True):
         Args:
             noise_mode: "const" (the noise stored with the weights), "none", "random" (needs rng: one key, or a key
                 per image).
-            f: base code [B, r, r, C(r)] at which the synthesis starts; skip architecture only.
-            styles: layer name -> [B, Cin], used instead of ws (StyleSpace); names as in `config.layers`.
+            f: base code [B, r, r, C(r)] at which the synthesis starts, where `config.entries` has a layer for it.
+            styles: layer name -> [B, width], used instead of ws (StyleSpace); names as in `config.layers`.
             noise: layer name -> [B | 1, r, r], used instead of the stored noise.
             transforms: layer name -> function of its features (`lsap_jax.rendering.transforms`).
 
         Raises:
-            ValueError: f fits no block or the architecture is not 'skip'; rng is missing.
+            ValueError: f fits no block or the architecture takes none; rng is missing.
         """
         inputs = self._inputs(ws, noise_mode, rng, f, styles, noise, transforms)
         return on_batch(_image, self, inputs, noise_mode=noise_mode)  # type: ignore[no-any-return]
@@ -230,7 +230,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
         return {"ws": ws, "rng": rng, "f": f, "styles": styles, "noise": noise, "transforms": dict(transforms or {})}
 
     def styles(self, ws: jax.Array) -> dict[str, jax.Array]:
-        """StyleSpace of ws: layer name -> [B, Cin], as `synthesis(styles=...)` takes it."""
+        """StyleSpace of ws: layer name -> [B, width], as `synthesis(styles=...)` takes it."""
         return on_batch(_styles, self, {"ws": ws})  # type: ignore[no-any-return]
 
     @partial(jax.jit, static_argnames=("winograd", "half_blocks"))

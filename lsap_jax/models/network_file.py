@@ -135,7 +135,7 @@ def load(path: str | Path | None, *kinds: str, **untold: Any) -> Any:
 
 
 def load_encoder(path: str | Path) -> Encoder:
-    """The encoder of images to ws in a converted file, alone or with its generator, or in an original checkpoint.
+    """The encoder of images to ws in a file of this package, alone or with its generator.
 
     Raises:
         LsapError, ConversionError: there is no such file, it is damaged, or there is no encoder in it.

@@ -41,7 +41,7 @@ class PspEncoder(struct.PyTreeNode, kw_only=True):
 
     def check_fits(self, generator: GeneratorConfig) -> None:
         """Raises LsapError if this generator takes ws of another shape, or makes images with other channels."""
-        own = (self.config.num_ws, self.config.w_dim, self.config.in_channels // (1 if self.config.passes == 1 else 2))
+        own = (self.config.num_ws, self.config.w_dim, self.config.in_channels // (2 if self.config.sees_result else 1))
         taken = (generator.num_ws, generator.w_dim, generator.img_channels)
         if own != taken:
             raise LsapError(
@@ -61,7 +61,7 @@ def _codes(models: tuple[PspEncoder, Generator], batch: Mapping[str, Any]) -> ja
     images, config = batch["x"], E.config
     network, params = psp.PspEncoder(config), {"params": E.params["encoder"]}
     mean = jnp.broadcast_to(E.params["w_avg"][None], (len(images), config.num_ws, config.w_dim))
-    if config.passes == 1:
+    if not config.sees_result:
         return jnp.add(network.apply(params, images), mean)  # type: ignore[arg-type]
 
     def once(ws: jax.Array, _: None) -> tuple[jax.Array, None]:

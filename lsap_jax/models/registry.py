@@ -136,7 +136,7 @@ _ROWS = (
     Kind(
         name="psp",
         what="an encoder of pSp, e4e, LSAP or ReStyle",
-        remedy="choose the encoder's file, or convert the original with `lsap-jax convert`",
+        remedy="choose the encoder's file",
         config=of(PspConfig),
         shapes=psp.param_shapes,
         holder=holding(psp.PspEncoder),

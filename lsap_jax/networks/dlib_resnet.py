@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lsap_jax.networks.arithmetic import FULL
+from lsap_jax.networks.inception_resnet import Dense
 
 RESOLUTION = 150
 FEATURES = 128
@@ -90,16 +91,7 @@ class DlibResnet(nn.Module):
             y = nn.relu(Layer(width, stride=2 if down else 1, name=f"layer{2 * k + 1}")(x))
             y = Layer(width, name=f"layer{2 * k + 2}")(y)
             x = nn.relu(padded_sum(y, halved(x) if down else x))
-        return Dense(name="fc")(jnp.mean(x, (1, 2)))
-
-
-class Dense(nn.Module):
-    """Matrix product without bias."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        weight = self.param("weight", nn.initializers.he_normal(), (x.shape[-1], FEATURES))
-        return jnp.matmul(x, weight, precision=FULL)
+        return Dense(FEATURES, name="fc")(jnp.mean(x, (1, 2)))  # type: ignore[no-any-return]
 
 
 @cache

@@ -34,7 +34,8 @@ def generator_config(header: Mapping[str, Any]) -> GeneratorConfig:
     name = header.get("family", _FIRST)
     if name not in FAMILIES:
         raise ValueError(f"family is {str(name)[:60]!r}, it can be one of {', '.join(FAMILIES)}")
-    return checked(FAMILIES[name].GeneratorConfig, header)  # type: ignore[no-any-return]
+    own = {key: value for key, value in header.items() if key != "family" or name != _FIRST}
+    return checked(FAMILIES[name].GeneratorConfig, own)  # type: ignore[no-any-return]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -22,7 +22,7 @@ import numpy as np
 from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.bounds import Channels, Side, between, length
 from lsap_jax.networks.inception import Conv, Kernel
-from lsap_jax.networks.irse import UNITS, Body, InputLayer, Norm, Prelu, Unit
+from lsap_jax.networks.irse import UNITS, Body, InputLayer, Norm, Prelu, ShortcutLayer, Unit
 from lsap_jax.networks.layers import FullyConnected
 
 Index = Annotated[int, between(0, 63)]
@@ -64,8 +64,17 @@ class PspConfig:
     passes: Annotated[int, between(1, 64)] = 1
 
     def __post_init__(self) -> None:
+        if self.passes > 1 and not self.sees_result:
+            raise ValueError(
+                f"an encoder of {self.passes} passes sees its result, not {self.in_channels} channels alone"
+            )
         if self.heads == "pyramid" and max(self.taps) >= len(self.units):
             raise ValueError(f"taps are {self.taps}, the trunk has {len(self.units)} units")
+
+    @property
+    def sees_result(self) -> bool:
+        """Whether it sees what its codes render to beside the image, which has 1 or 3 channels."""
+        return self.in_channels in (2, 6)
 
     @property
     def slots(self) -> tuple[tuple[int, int], ...]:
@@ -138,6 +147,8 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = Convs(self.count, self.width, name="convs")(x)
+        if x.shape[1:3] != (1, 1):
+            raise ValueError(f"a head leaves {x.shape[1]} x {x.shape[2]} px, not one: its images are too large")
         return FullyConnected(self.width, name="linear")(x[:, 0, 0])
 
 
@@ -165,18 +176,8 @@ class BasicUnit(nn.Module):
         y = nn.relu(Norm(name="bn1")(Kernel(Conv("conv1", width, (3, 3), stride), name="conv1")(x)))
         y = Norm(name="bn2")(Kernel(Conv("conv2", width, (3, 3)), name="conv2")(y))
         if x.shape[-1] != width or stride > 1:
-            x = Downsample(self.unit, name="downsample")(x)
+            x = ShortcutLayer(self.unit, name="downsample")(x)
         return nn.relu(x + y)
-
-
-class Downsample(nn.Module):
-    """1 x 1 convolution with the stride, and norm."""
-
-    unit: Unit
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return Norm(name="1")(Kernel(Conv("0", self.unit.width, stride=self.unit.stride), name="0")(x))
 
 
 class BasicBody(nn.Module):

@@ -26,7 +26,7 @@ from lsap_jax.inversion.jobs import batches_of
 from lsap_jax.losses.judges import Judge, make_judges
 from lsap_jax.metrics.fid import inception_features_of
 from lsap_jax.metrics.kid import random_features_of
-from lsap_jax.metrics.ppl import perceptual_path_length
+from lsap_jax.metrics.ppl import check_length, perceptual_path_length
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.inception import Inception
 from lsap_jax.networks.image_by_image import images_at_once, in_groups
@@ -197,6 +197,8 @@ def evaluate_run(
     named = {judge.name for judge in distances}
     judges = [*(judge for judge in minimised if judge.name not in named), *distances]
     judge = _judge_of_length(judges) if ppl else None
+    if judge is not None:
+        check_length(G, judge, ppl_crop)
     measured = {
         "generator": G.sha256,
         "distances": {judge.name: sha256_of(judge) for judge in judges},
@@ -230,8 +232,8 @@ def evaluate_run(
 
 def _drop(folder: Path) -> None:
     """Deletes what evaluations have left, except those of other processes at work."""
-    for one in folder.iterdir():
-        with suppress(InUse):
+    for one in folder.glob("*/"):
+        with suppress(InUse, LsapError):
             locks = lock_folder(one)
             shutil.rmtree(one, ignore_errors=True)
             for lock in locks:
@@ -241,7 +243,7 @@ def _drop(folder: Path) -> None:
 
 
 def _job(item: FinishedItem) -> FinishedJob:
-    return replace(finished_job(item), picture=item.value("images"))
+    return replace(finished_job(item), picture=item.values["images"])
 
 
 def _save(folder: RunFolder, item: FinishedItem, result: Result) -> None:

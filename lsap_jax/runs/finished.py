@@ -25,7 +25,7 @@ class FinishedItem:
     Attributes:
         id, notes, mask: as of `lsap_jax.data.Item`.
         sha256: of its deciding files; see `Finished.sha256`.
-        files: bytes of its files by part.
+        files, values: bytes of its files by part, and what they hold.
         image: the target, uint8 [R, R, C].
         refinement: what refines the image, without the axis of images.
     """
@@ -34,13 +34,10 @@ class FinishedItem:
     notes: tuple[str, ...]
     sha256: str
     files: Mapping[str, bytes]
+    values: Mapping[str, Any]
     image: np.ndarray
     refinement: Refinement | None
     mask: np.ndarray | None = None
-
-    def value(self, part: str) -> Any:
-        """The value of a part (`lsap_jax.storage.parts`); None where the image has no such file."""
-        return decoded(part, self.files[part]) if part in self.files else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +78,8 @@ class Finished(Masked):
         try:
             present = [part for part in self.parts if part in record["sha256"]]
             files = {part: read_bytes(self.folder, id, part, manifest=self.manifest) for part in present}
-            image = decoded("targets", files["targets"])
-            own = from_arrays(decoded("refined", files["refined"])) if "refined" in files else None
+            values = {part: decoded(part, data) for part, data in files.items()}
+            own = from_arrays(values["refined"]) if "refined" in values else None
         except ValueError as error:
             raise ImageError(f"{self.folder}: {id} cannot be decoded ({error})", self.inputs[index]) from None
         except LsapError as error:
@@ -93,7 +90,8 @@ class Finished(Masked):
             notes=notes if data is None else (*notes, masked_note(data)),
             sha256=self._digest(index, data),
             files=files,
-            image=image,
+            values=values,
+            image=values["targets"],
             refinement=own,
             mask=mask,
         )
@@ -151,6 +149,6 @@ def finished_job(item: FinishedItem) -> FinishedJob:
         id=item.id,
         image=item.image,
         mask=item.mask,
-        start=item.value("codes"),
+        start=item.values.get("codes"),
         refinement=item.refinement,
     )

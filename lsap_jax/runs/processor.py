@@ -10,6 +10,7 @@ from typing import Any
 from lsap_jax.compilation import switches
 
 CPUINFO = Path("/proc/cpuinfo")
+MOST_THREADS = 4096  # that a record from elsewhere can ask for
 # Names of XLA's --xla_cpu_max_isa, from the narrowest, and the flag of Linux that a processor with them has.
 INSTRUCTIONS = {
     "SSE4_2": "sse4_2",
@@ -61,6 +62,7 @@ def difference(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> str:
 
 def adopt_threads(record: Mapping[str, Any]) -> None:
     """Gives XLA a thread pool of the size that a run was begun with, unless NPROC is set; before a device is used."""
-    threads = record.get("processor", {}).get("threads")
-    if isinstance(threads, int) and threads != processor()["threads"]:
+    known = record.get("processor")
+    threads = known.get("threads") if isinstance(known, Mapping) else None
+    if type(threads) is int and 0 < threads <= MOST_THREADS and threads != processor()["threads"]:
         os.environ.setdefault("NPROC", str(threads))

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lsap_jax.configuration import load_config, recorded
+from lsap_jax.configuration import filled, load_config, recorded
 from lsap_jax.data import from_arrays
 from lsap_jax.data.masks import masks_from_arrays
 from lsap_jax.errors import LsapError
@@ -162,7 +162,7 @@ def refine_run(
         )
     config = recorded(run["config"])
     config.batch_size = even_size(batch_size or config.batch_size, len(manifest))
-    described = {key: value for key, value in run.items() if key != "format"}
+    described = {key: value for key, value in run.items() if key != "format"} | {"config": filled(run["config"])}
     described["run"] = {"name": folder.resolve().name}
 
     def make(devices: Sequence[jax.Device] | None) -> RefiningWorker:

@@ -136,7 +136,7 @@ class RefiningWorker:
         base = self.first.describe() if self.first is not None else self.described
         return {
             **base,
-            "config": self.config.to_dict(),
+            "config": {**base.get("config", self.config.to_dict()), "batch_size": self.config.batch_size},
             "batch_size": self.batch_size,
             "devices": [str(device) for device in self.devices],
             "versions": versions(),

@@ -47,8 +47,9 @@ def ranger(
     """
 
     def init(params: Any) -> RangerState:
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return RangerState(jnp.zeros((), jnp.int32), zeros, zeros, params)
+        # Buffers of their own: a training that donates its state may donate each only once.
+        mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        return RangerState(jnp.zeros((), jnp.int32), mu, nu, jax.tree.map(jnp.copy, params))
 
     def update(grads: Any, state: RangerState, params: Any | None = None) -> tuple[Any, RangerState]:
         if params is None:

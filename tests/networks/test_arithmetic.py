@@ -32,6 +32,7 @@ from lsap_jax.models.registry import KINDS
 from lsap_jax.networks.arithmetic import convolutions_in
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig
 from lsap_jax.networks.perceptual import PerceptualConfig
+from lsap_jax.networks.psp import PspConfig, PspEncoder, param_shapes
 from lsap_jax.rendering import render
 from lsap_jax.rendering.refinement import LowRank, Refinement
 from lsap_jax.rendering.transforms import ScaleShift
@@ -170,8 +171,8 @@ def test_what_a_user_compiles_is_full_whatever_the_default_is(G):
         assert_full(jax.jit(lambda G, ws: G.synthesis(ws)), G, ws)
         weights = jax.grad(lambda G, ws: jnp.square(G.synthesis(ws)).sum(), argnums=(0, 1), allow_int=True)
         assert_full(jax.jit(weights), G.bare(), ws)
-    for architecture in ("resnet", "orig"):
-        other = tiny_generator(architecture=architecture, discriminator=False)
+    for kind in ({"architecture": "resnet"}, {"architecture": "orig"}, {"family": "stylegan1"}):
+        other = tiny_generator(**kind, discriminator=False)
         assert_full(jax.jit(lambda G, ws: G.synthesis(ws)), other, ws)
 
 
@@ -285,6 +286,10 @@ def test_what_reads_latents_is_full(G):
 def test_companion_networks_are_full(G):
     assert_full(jax.jit(lambda E, x: E(x)), G.basecode, shape(2, 32, 32, 3))
     assert_full(jax.jit(lambda E, x: E(x)), G.encoder, shape(2, 16, 16, 3))
+    config = PspConfig(units=((16, 1), (16, 2), (16, 2)), taps=(0, 1, 2), input_resolution=16, num_ws=6, w_dim=16)
+    assert_full(
+        lambda params, x: PspEncoder(config).apply({"params": params}, x), param_shapes(config), shape(2, 16, 16, 3)
+    )
     assert_full(type(G.discriminator).apply, G.discriminator, shape(4, 16, 16, 3))
 
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from lsap_jax.configuration import load_config, preset_name
 from lsap_jax.errors import LsapError
+from lsap_jax.inversion.jobs import even_size
 from lsap_jax.inversion.settings import check, make_problem
 from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import space_from_config
@@ -87,9 +88,9 @@ def inversion_config(preset: str, config: ConfigDict) -> ConfigDict:
 
 
 def fill_batches(plans: Sequence[Plan], images: int) -> None:
-    """Makes no batch larger than the number of images: its empty places would cost as much as images."""
+    """Makes batches as even as `run` has them, which knows the images of one preset alone."""
     for plan in plans:
-        plan.config.batch_size = min(plan.config.batch_size, images)
+        plan.config.batch_size = even_size(plan.config.batch_size, images)
 
 
 def check_plans(plans: Sequence[Plan], G: Generator) -> None:

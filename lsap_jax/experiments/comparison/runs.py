@@ -33,6 +33,7 @@ from lsap_jax.spaces.statistics import Report, with_statistics
 from lsap_jax.storage import atomic, matching
 from lsap_jax.storage.checked_json import sealed
 from lsap_jax.storage.inside import inside
+from lsap_jax.storage.metrics_table import table_bytes
 from lsap_jax.storage.results import Record, read_failures, read_manifest, read_run
 from lsap_jax.storage.run_folder import RUNS
 
@@ -180,7 +181,11 @@ def finished(
         return None
     if record.get("generator", {}).get("sha256") != G.sha256 or record.get("classes") != classes:
         return None
-    if (folder / "metrics.csv").read_bytes().count(b"\n") != len(manifest) + 1:  # killed before the table was updated
+    try:
+        table = table_bytes(folder) or b""
+    except LsapError:  # it has changed, and the run writes it again
+        return None
+    if table.count(b"\n") != len(manifest) + 1:  # killed before the table was updated
         return None
     missing = [i for i, name in enumerate(source.ids) if name not in manifest]
     if any(source.ids[i] not in failures or not _unreadable(source, i) for i in missing):
@@ -191,7 +196,7 @@ def finished(
 
 def evaluated(folder: Path) -> bool:
     """Whether metrics.csv has what `evaluate_run` adds."""
-    return b",nscd" in (folder / "metrics.csv").read_bytes().split(b"\n", 1)[0]
+    return b",nscd" in (table_bytes(folder) or b"").split(b"\n", 1)[0]
 
 
 class Stopwatch:

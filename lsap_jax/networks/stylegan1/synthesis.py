@@ -52,7 +52,8 @@ class SynthesisLayer(nn.Module):
             x = self.features(x, inputs, convolve)
         x = inputs.output(layer.name, x)
         scale, shift = jnp.split(layer_styles(inputs, layer, bias_init=0.0)[:, None, None], 2, axis=-1)
-        return instance_norm(x.astype(scale.dtype)) * (scale + 1) + shift
+        styled = instance_norm(x.astype(scale.dtype)) * (scale + 1) + shift
+        return styled.astype(x.dtype)
 
     def features(self, x: jax.Array, inputs: SynthesisInputs, convolve: bool) -> jax.Array:
         channels = self.layer.channels
@@ -118,6 +119,7 @@ class Synthesis(nn.Module):
         assert x is not None
         weight = conv_weight(self, x, cfg.img_channels, 1, gain=float(1 / np.sqrt(x.shape[-1])))
         bias = self.param("bias", nn.initializers.zeros, (cfg.img_channels,))
-        img = bias_act(conv2d_resample(x, weight), bias, "tanh" if cfg.tanh else "linear")
+        rgb = conv2d_resample(x, weight).astype(bias.dtype)  # images are never in bfloat16
+        img = bias_act(rgb, bias, "tanh" if cfg.tanh else "linear")
         inputs.features[f"b{cfg.img_resolution}.img"] = img
         return img, inputs.features
