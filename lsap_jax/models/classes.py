@@ -32,7 +32,13 @@ class ByClass(struct.PyTreeNode, kw_only=True):
 
 
 def by_class(labels: np.ndarray | jax.Array, values: list[Any]) -> ByClass:
-    """The values of K labels [K, c_dim], trees of one shape."""
+    """The values of K labels [K, c_dim], trees of one shape.
+
+    A single class is there twice: the compiler would not look up the only row of a table, and code around it would
+    round otherwise than with several classes.
+    """
+    if len(labels) == 1:
+        labels, values = np.repeat(np.asarray(labels), 2, axis=0), values * 2
     return ByClass(labels=jnp.asarray(labels), values=jax.tree.map(lambda *parts: jnp.stack(parts), *values))
 
 

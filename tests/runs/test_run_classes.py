@@ -23,14 +23,13 @@ from lsap_jax.spaces import statistics
 from lsap_jax.storage.results import read_code, read_run
 from lsap_jax.testing import tiny_generator, tiny_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 IDS = ("a", "sub/b", "c")
 CLASSES = (4, 0, 2)
 SPACES = ("z+", "f/z+", "w", "s", "pn", "pn+", "projector", "bdinvert", "lsap_o")
 
 
 @pytest.fixture(scope="module")
-def conditional(quick_compilation):
+def conditional():
     return tiny_generator(classes=5, discriminator=False)
 
 
