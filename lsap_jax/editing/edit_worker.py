@@ -15,7 +15,7 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.pixels import to_uint8
 from lsap_jax.rendering.refinement import Refinement, by_signature
 from lsap_jax.rendering.render import renderer
-from lsap_jax.runs.finished import FinishedJob
+from lsap_jax.runs.finished import FinishedJob, codes_of
 from lsap_jax.runs.worker import Brief, Failed, Outcome, Result, Stop, never
 from lsap_jax.spaces import Space
 from lsap_jax.storage.flight import Preempted
@@ -101,8 +101,7 @@ def group_size(edit: Record) -> int:
 def edited(s: Series, jobs: Sequence[FinishedJob], draw: Draw) -> list[Edited | None]:
     """The edits of each image along a series; None if a picture is not finite."""
     places = [k for k in range(len(s.labels)) if k != s.untouched]
-    starts = [job.start for job in jobs if job.start is not None]
-    codes = {key: np.stack([start[key] for start in starts]) for key in starts[0]}
+    codes = codes_of(jobs)
     moved = {k: s.codes(k, codes) for k in places}
     if not moved:
         return [[None] for _ in jobs]

@@ -43,7 +43,18 @@ class Layer:
 class LayerTable:
     """What the layers of a configuration say about it; a family's configuration has `layers` and `num_ws`."""
 
+    channels: tuple[int, ...]
     use_noise: bool
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Block resolutions, from 4 to that of the image."""
+        return tuple(4 << i for i in range(len(self.channels)))
+
+    @property
+    def num_ws(self) -> int:
+        """Style vectors per image: two for each block."""
+        return 2 * len(self.channels)
 
     @property
     def layers(self) -> tuple[Layer, ...]:

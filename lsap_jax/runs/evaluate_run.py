@@ -34,7 +34,7 @@ from lsap_jax.rendering.devices import merge, over_devices, padded_size, replica
 from lsap_jax.rendering.refinement import Refinement, by_signature, check
 from lsap_jax.rendering.render import space_of
 from lsap_jax.runs.evaluation import compare_features, describe_metrics, genuine_nscd, measurer
-from lsap_jax.runs.finished import FinishedItem, FinishedJob, finished_images, finished_job
+from lsap_jax.runs.finished import FinishedItem, FinishedJob, codes_of, finished_images, finished_job
 from lsap_jax.runs.shipping import sha256_of
 from lsap_jax.runs.work import Place, Summary, work
 from lsap_jax.runs.worker import Brief, Outcome, Result, Stop, never
@@ -102,8 +102,7 @@ class EvaluationWorker(Brief):
         stop: Stop = never,
     ) -> list[Outcome]:
         live = [job for job in jobs if job is not None]
-        starts = [job.start for job in live if job.start is not None]
-        codes = {key: np.stack([start[key] for start in starts]) for key in starts[0]}
+        codes = codes_of(live)
         targets = np.stack([job.image for job in live])
 
         def measured(own: Refinement | None, codes: Any, targets: np.ndarray) -> dict[str, np.ndarray]:

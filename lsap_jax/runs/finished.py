@@ -143,6 +143,12 @@ def finished_images(
     )
 
 
+def codes_of(jobs: Sequence[FinishedJob]) -> dict[str, np.ndarray]:
+    """The codes of some jobs by name, first axis the jobs."""
+    starts = [job.start for job in jobs if job.start is not None]
+    return {key: np.stack([start[key] for start in starts]) for key in starts[0]}
+
+
 def finished_job(item: FinishedItem) -> FinishedJob:
     """A job of the files that were loaded."""
     return FinishedJob(

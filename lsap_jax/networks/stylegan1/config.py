@@ -37,16 +37,6 @@ class GeneratorConfig(LayerTable):
         check_blocks(self.img_resolution, self.channels)
 
     @property
-    def resolutions(self) -> tuple[int, ...]:
-        """Block resolutions, 4 to `img_resolution`."""
-        return tuple(4 << i for i in range(len(self.channels)))
-
-    @property
-    def num_ws(self) -> int:
-        """Style vectors per image: two per block."""
-        return 2 * len(self.channels)
-
-    @property
     def layers(self) -> tuple[Layer, ...]:
         """Two per block, lowest resolution first; the first one makes its features of the learned constant."""
         return _layers(self)

@@ -40,16 +40,6 @@ class GeneratorConfig(LayerTable):
         check_blocks(self.img_resolution, self.channels)
 
     @property
-    def resolutions(self) -> tuple[int, ...]:
-        """Block resolutions, 4 to `img_resolution`."""
-        return tuple(4 << i for i in range(len(self.channels)))
-
-    @property
-    def num_ws(self) -> int:
-        """Style vectors per image: one per convolution and one for the last torgb."""
-        return 2 * len(self.channels)
-
-    @property
     def filter(self) -> np.ndarray:
         return np.asarray(self.resample_filter, np.float64)
 
