@@ -52,6 +52,7 @@ def get_config() -> ConfigDict:
                 augment_target=None,
                 decay_start=0,
                 decay_images=0,
+                precision="default",
             ),
         )
     )

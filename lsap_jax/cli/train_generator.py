@@ -1,16 +1,17 @@
 """Train a StyleGAN2 on a folder or archive of images, or go on from the newest checkpoint in DIR.
 
-usage: lsap-jax train-generator --config NAME|FILE [--config.key=value ...] --out DIR
+usage: lsap-jax train-generator --config NAME|FILE [--config.key=value ...] --out DIR [--stop_after SECONDS]
 
 DIR gets checkpoints/, samples/ (grids on the way), log.jsonl and at the end generator.safetensors. Interrupted or
-killed, it goes on when the same command is run again.
+killed, it goes on when the same command is run again. With --stop_after it ends by itself, with a checkpoint and the
+weights so far, where a machine is lent for a time.
 """
 
 from pathlib import Path
 
 from absl.flags import FlagValues
 
-from lsap_jax.cli.arguments import Arguments, configuration, new_flags, number, text
+from lsap_jax.cli.arguments import Arguments, configuration, new_flags, number, real, text
 
 
 def flags() -> FlagValues:
@@ -18,6 +19,7 @@ def flags() -> FlagValues:
     text(values, "config", "name or file of a training configuration", "toonhead64")
     text(values, "out", "folder for checkpoints, samples and weights")
     number(values, "seed", "short for --config.seed")
+    real(values, "stop_after", "end after this many seconds, with a checkpoint and the weights so far")
     return values
 
 
@@ -27,5 +29,5 @@ def run(args: Arguments) -> int:
     config = configuration(args, "toonhead64", {"seed": args.flags.seed}, key="discriminator")
     from lsap_jax.training.generator import train_generator
 
-    print(train_generator(config, out))
+    print(train_generator(config, out, stop_after=args.flags.stop_after))
     return 0

@@ -3,6 +3,7 @@
 import io
 import zipfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -65,14 +66,19 @@ def load_training_images(
 
 
 def batch(images: np.ndarray, step: int, batch_size: int, seed: int, mirror: bool) -> np.ndarray:
-    """Batch number `step` as float32 in [-1, 1]: an epoch's order depends on the seed and the epoch alone."""
+    """Batch number `step` of uint8 images: an epoch's order depends on the seed and the epoch alone."""
     per_epoch = len(images) // batch_size
     if per_epoch == 0:
         raise LsapError(f"{len(images)} training images do not fill a batch of {batch_size}; lower train.batch_size")
     epoch, place = divmod(step, per_epoch)
-    order = np.random.default_rng((seed, epoch)).permutation(len(images))
-    chosen = images[order[place * batch_size : (place + 1) * batch_size]]
+    chosen = images[_order(len(images), seed, epoch)[place * batch_size : (place + 1) * batch_size]]
     if mirror:
         flips = np.random.default_rng((seed, epoch, place)).random(batch_size) < 0.5
         chosen = np.where(flips[:, None, None, None], chosen[:, :, ::-1], chosen)
-    return chosen.astype(np.float32) / 127.5 - 1
+    return chosen
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Kept: for a small network on an accelerator it would take as long as a step."""
+    return np.random.default_rng((seed, epoch)).permutation(count)

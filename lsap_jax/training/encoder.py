@@ -147,16 +147,16 @@ def encoder_step(
     networks: Networks,
     state: EncoderState,
     rng: jax.Array,
-    real: jax.Array | None = None,
+    real: jax.Array | np.ndarray | None = None,
 ) -> tuple[EncoderState, Logs]:
-    """One step of Adam on a fresh batch of samples, and on real images [B, R, R, C] beside them.
+    """One step of Adam on a fresh batch of samples, and on real uint8 images [B, R, R, C] beside them.
 
     Batch normalisation is by the batch, G stays as it is.
     """
     pairs = sample_pairs(networks.generator, rng, task.train.batch_size, task.truncation_psi, task.truncation_cutoff)
     ws, x = jax.lax.stop_gradient(pairs)
     if real is not None:
-        x = jnp.concatenate([x, real])
+        x = jnp.concatenate([x, real.astype(jnp.float32) / 127.5 - 1])
     seen = seen_by(task, x)
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
@@ -205,7 +205,7 @@ def train_encoder(
             log(f"going on from {begun * size} images")
 
         def advance(state: EncoderState, step: int) -> tuple[EncoderState, Logs]:
-            real = None if images is None else jnp.asarray(batch(images, step, size, config.seed, mirror=False))
+            real = None if images is None else batch(images, step, size, config.seed, mirror=False)
             return encoder_step(task, networks, state, jax.random.fold_in(data_rng, step), real)
 
         for means, newest, step in run(advance, state, begun, total, every, size):

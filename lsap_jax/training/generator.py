@@ -1,6 +1,7 @@
 """Training a generator from images: batches, steps, checkpoints, logs, sample grids (`lsap-jax train-generator`)."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
@@ -18,13 +19,14 @@ from lsap_jax.models.discriminator import Discriminator
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.networks import stylegan2
+from lsap_jax.networks.arithmetic import convolutions_in
 from lsap_jax.networks.families import GeneratorConfig, initial_params
 from lsap_jax.networks.stylegan2 import discriminator
 from lsap_jax.pixels import to_uint8
 from lsap_jax.storage.pictures import grid, save_png
 from lsap_jax.training.dataset import batch, load_training_images
 from lsap_jax.training.source import check_source
-from lsap_jax.training.stylegan2 import TrainConfig, TrainState, initial_state, train_step
+from lsap_jax.training.stylegan2 import TrainConfig, TrainState, initial_state, learning_rate, train_step
 
 Log = Callable[[str], None]
 
@@ -71,13 +73,14 @@ def _check_trainable(g: GeneratorConfig, d: discriminator.DiscriminatorConfig) -
         raise LsapError(f"conditional generators (c_dim {g.c_dim or d.c_dim}) are not trained here; set c_dim to 0")
 
 
-def train_generator(config: ConfigDict, out: str | Path, log: Log = print) -> Path:
+def train_generator(config: ConfigDict, out: str | Path, log: Log = print, stop_after: float | None = None) -> Path:
     """Train until `config.total_images` were seen, or go on from the newest checkpoint in `out`.
 
     Args:
         config: see `configs/toonhead64.py`.
         out: folder for `checkpoints/`, `samples/`, `log.jsonl` and the final `generator.safetensors`.
         log: takes a line of progress.
+        stop_after: seconds after which the run ends with a checkpoint and weights, however far it is.
 
     Returns:
         The path of the weights: the moving average of the generator, with the discriminator.
@@ -85,6 +88,7 @@ def train_generator(config: ConfigDict, out: str | Path, log: Log = print) -> Pa
     Raises:
         LsapError: data, weights and configuration do not fit together.
     """
+    deadline = time.monotonic() + stop_after if stop_after else math.inf
     out = Path(out).resolve()
     G = build(config)
     train = TrainConfig(**config.train)
@@ -102,7 +106,7 @@ def train_generator(config: ConfigDict, out: str | Path, log: Log = print) -> Pa
         if begun:
             log(f"going on from {begun * train.batch_size} images")
         total, every = config.total_images // train.batch_size, max(config.snapshot_images // train.batch_size, 1)
-        for logs, newest, step in run(step_fn, state, begun, total, every, images, train, config):
+        for logs, newest, step in run(step_fn, state, begun, total, every, images, train, config, deadline):
             state = newest
             snapshot(G, state, step, logs, images, heldout, config, out, log)
             manager.save(step, args=ocp.args.StandardSave(state))
@@ -117,7 +121,13 @@ def compiled_step(
     """`train_step` of networks of these shapes, compiled on its first call."""
     critic = Discriminator(config=d_config, params={})
     G = Generator(config=g_config, params={}, parts={"discriminator": critic})
-    return jax.jit(partial(train_step, G, train), static_argnames=("r1", "path_length"), donate_argnums=0)
+    step = jax.jit(partial(train_step, G, train), static_argnames=("r1", "path_length"), donate_argnums=0)
+
+    def in_precision(*args: Any, **kwargs: Any) -> Any:
+        with convolutions_in(train.precision):
+            return step(*args, **kwargs)
+
+    return in_precision
 
 
 def run(
@@ -129,23 +139,27 @@ def run(
     images: np.ndarray,
     train: TrainConfig,
     config: ConfigDict,
+    deadline: float,
 ) -> Iterator[tuple[dict[str, float], TrainState, int]]:
-    """Steps from `step` to `total`; yields (mean logs, state, step) after every `every` and at the end."""
+    """Steps from `step` to `total`, or to `deadline`; yields (mean logs, state, step) after `every` and at the end."""
     rng = jax.random.key(config.seed)
     sums: dict[str, Any] = {}
-    started, since = time.monotonic(), step
-    while step < total:
-        real = jnp.asarray(batch(images, step, train.batch_size, config.seed, config.mirror))
+    started, since, late = time.monotonic(), step, False
+    while step < total and not late:
         state, logs = step_fn(
             state,
-            real,
+            batch(images, step, train.batch_size, config.seed, config.mirror),
             jax.random.fold_in(rng, step),
+            learning_rate(train, step * train.batch_size),
             r1=bool(train.r1_gamma) and step % train.r1_interval == 0,
             path_length=bool(train.path_length_weight) and step % train.path_length_interval == 0,
         )
         step += 1
+        # Waits for the step before: the device is never idle, and the time is that of steps done, not only asked for.
+        jax.block_until_ready(sums)
         sums = {k: sums.get(k, 0.0) + v for k, v in logs.items()}
-        if step % every == 0 or step == total:
+        late = time.monotonic() > deadline
+        if step % every == 0 or step == total or late:
             means = {k: float(v) / (step - since) for k, v in sums.items()}
             means["images_per_second"] = (step - since) * train.batch_size / (time.monotonic() - started)
             yield means, state, step

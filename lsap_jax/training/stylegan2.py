@@ -3,6 +3,7 @@
 Non-saturating loss, lazy R1 and path length regularisation, style mixing, and a moving average of the weights.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +38,7 @@ class TrainConfig:
     augment_images_to_one: float = 500_000.0
     decay_start: int = 0
     decay_images: int = 0
+    precision: str = "default"  # of convolutions, see networks/arithmetic.py: rounding is far below a batch's noise
 
 
 class TrainState(struct.PyTreeNode, kw_only=True):
@@ -57,25 +59,28 @@ def trainable(params: Params) -> Params:
     return jax.tree_util.tree_map_with_path(lambda path, _: "buffer" if path[-1].key in BUFFERS else "train", params)
 
 
-def optimizer(config: TrainConfig, interval: int) -> optax.GradientTransformation:
-    """Adam(β 0, 0.99) corrected for lazy regularisation every `interval` steps (§3.1 and appendix B).
+def learning_rate(config: TrainConfig, images_seen: int) -> float:
+    """`lr`, and from `decay_start` on half a cosine down to 2 % of it within `decay_images`.
 
-    The rate decays at the end, by `decay_start` and `decay_images`.
+    An argument of the step, not part of it: a resumed run can be given a decay that it was not begun with.
     """
+    if not config.decay_images:
+        return config.lr
+    place = min(max((images_seen - config.decay_start) / config.decay_images, 0.0), 1.0)
+    return config.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * place)))
+
+
+def optimizer(interval: int) -> optax.GradientTransformation:
+    """Adam(β 0, 0.99) at rate 1, corrected for lazy regularisation every `interval` steps (§3.1 and appendix B)."""
     ratio = interval / (interval + 1) if interval else 1.0
-    # Always a schedule: it counts steps, so a resumed run can be given a decay that it was not begun with.
-    rate = optax.constant_schedule(config.lr * ratio)
-    if config.decay_images:
-        start, length = config.decay_start // config.batch_size, config.decay_images // config.batch_size
-        rate = optax.join_schedules([rate, optax.cosine_decay_schedule(config.lr * ratio, length, alpha=0.02)], [start])
-    adam = optax.adam(rate, b1=0.0, b2=0.99**ratio, eps=1e-8)
+    adam = optax.adam(ratio, b1=0.0, b2=0.99**ratio, eps=1e-8)
     return optax.multi_transform({"train": adam, "buffer": optax.set_to_zero()}, trainable)
 
 
 def optimizers(config: TrainConfig) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
     """(generator's, discriminator's)."""
     g_interval = config.path_length_interval if config.path_length_weight else 0
-    return optimizer(config, g_interval), optimizer(config, config.r1_interval if config.r1_gamma else 0)
+    return optimizer(g_interval), optimizer(config.r1_interval if config.r1_gamma else 0)
 
 
 def initial_state(G: Generator, config: TrainConfig) -> TrainState:
@@ -114,6 +119,7 @@ def train_step(
     state: TrainState,
     real: jax.Array,
     rng: jax.Array,
+    rate: jax.Array | float,
     *,
     r1: bool,
     path_length: bool,
@@ -122,12 +128,17 @@ def train_step(
 
     Args:
         G: gives the configurations; its params are ignored.
-        real: [B, R, R, C] in [-1, 1].
+        real: uint8 [B, R, R, C].
+        rate: learning rate of both networks.
         r1, path_length: whether this step's turn of the lazy regularisers has come (static).
     """
     assert G.discriminator is not None
     g_tx, d_tx = optimizers(config)
     ws_rng, noise_rng, fake_rng, real_rng, pl_rng = jax.random.split(rng, 5)
+    real = real.astype(jnp.float32) / 127.5 - 1
+
+    def moved(params: Params, updates: Params) -> Params:
+        return jax.tree.map(lambda p, u: p + rate * u, params, updates)
 
     def generate(params: Params) -> tuple[jax.Array, jax.Array]:
         g = G.replace(params=params)
@@ -164,8 +175,7 @@ def train_step(
         g_value, g_grads = g_value + path_value, jax.tree.map(jnp.add, g_grads, path_grads)
 
     updates, g_optimizer = g_tx.update(g_grads, state.g_optimizer, state.generator)
-    generator = optax.apply_updates(state.generator, updates)
-    generator = track_w_avg(generator, w, G.config.w_avg_beta)
+    generator = track_w_avg(moved(state.generator, updates), w, G.config.w_avg_beta)
     updates, d_optimizer = d_tx.update(d_grads, state.d_optimizer, state.discriminator)
     beta = 0.5 ** (config.batch_size / config.ema_halflife)
     p = state.augment_p
@@ -173,7 +183,7 @@ def train_step(
         p = adapt(p, real_logits, target=config.augment_target, images_to_one=config.augment_images_to_one)
     new = TrainState(
         generator=generator,
-        discriminator=optax.apply_updates(state.discriminator, updates),
+        discriminator=moved(state.discriminator, updates),
         # In this form the average of what does not change is exactly that, noise_const for one.
         ema=jax.tree.map(lambda e, g: g + (e - g) * beta, state.ema, generator),
         g_optimizer=g_optimizer,

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -40,14 +41,14 @@ def flat(tree) -> dict[tuple, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def one_step(G, real):
+def one_step(G):
     """(config, state before, state after, logs) of a step with everything turned on."""
     config = TrainConfig(
         batch_size=4, path_length_weight=2.0, ema_halflife=8.0, augment_p=0.5, augment_target=0.6, r1_gamma=10.0
     )
     before = training.initial_state(G, config)
-    step = jax.jit(lambda state, rng: training.train_step(G, config, state, real, rng, r1=True, path_length=True))
-    after, logs = step(before, jax.random.key(5))
+    step = jax.jit(partial(training.train_step, G, config), static_argnames=("r1", "path_length"))
+    after, logs = step(before, tiny_images(4, 8), jax.random.key(5), config.lr, r1=True, path_length=True)
     return config, before, after, logs
 
 
@@ -193,7 +194,7 @@ def test_epochs_are_permutations_of_the_training_images_alone(count, size, heldo
     for epoch in range(2):
         steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
         batches = [dataset.batch(training_images, step, size, seed, mirror) for step in steps]
-        served = np.rint((np.concatenate(batches)[:, 0, 0, 0] + 1) * 127.5).astype(int)
+        served = np.concatenate(batches)[:, 0, 0, 0].tolist()
         assert len(served) == len(set(served)) and set(served) <= set(training_images.ravel().tolist())
         again = [dataset.batch(training_images, step, size, seed, mirror) for step in steps]
         assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
@@ -210,7 +211,16 @@ def test_order_depends_on_epoch_and_seed_and_mirroring_flips():
         (flipped == first[:, :, ::-1]).all(axis=(1, 2, 3)),
     )
     assert (same | turned).all() and 10 < turned.sum() < 54
-    assert first.min() >= -1 and first.max() <= 1 and first.dtype == np.float32
+    assert first.dtype == np.uint8
+
+
+def test_the_rate_falls_by_half_a_cosine():
+    rates = [
+        training.learning_rate(TrainConfig(lr=2.0, decay_start=100, decay_images=50), n)
+        for n in (0, 100, 125, 150, 999)
+    ]
+    np.testing.assert_allclose(rates, [2.0, 2.0, 1.02, 0.04, 0.04])
+    assert training.learning_rate(TrainConfig(lr=2.0), 10**9) == 2.0
 
 
 def test_packs_of_arrays_jpegs_and_folders(tmp_path):
@@ -296,6 +306,11 @@ def test_a_run_killed_and_resumed_equals_an_uninterrupted_one(tmp_path):
     shutil.copy(whole, tmp_path / "before")
     train_generator(run_config(tmp_path, **decay), tmp_path / "whole", log=lambda _: None)
     assert (tmp_path / "before").read_bytes() == whole.read_bytes()
+    # Out of time after its first step, it leaves a checkpoint, and goes on from there to the same end.
+    in_time: list[str] = []
+    for lent in (1e-9, None):
+        late = train_generator(run_config(tmp_path, **decay), tmp_path / "late", log=in_time.append, stop_after=lent)
+    assert "going on from 4 images" in in_time and load_generator(late).sha256 == a.sha256
     # Another run that starts from it counts on.
     more = train_generator(run_config(tmp_path, init=str(whole), total_images=4), tmp_path / "more", log=lambda _: None)
     assert load_generator(more).provenance["images_seen"] == 20
