@@ -128,14 +128,14 @@ INVERSIONS = {
 
 @pytest.mark.parametrize("name", INVERSIONS)
 def test_an_inversion_is_computed_in_full_float32(G, name):
-    options = {"preset": name, **INVERSIONS[name]}
+    options = {"preset": name, "compute.precision": "highest", **INVERSIONS[name]}
     for program, *inputs in programs(inverter(G, **options)).values():
         found = precisions(program, *inputs)
         assert found["convolution"] <= FULL and found["dot_general"] <= FULL and any(found.values())
 
 
-def test_a_lower_precision_is_that_of_the_steps_alone(G):
-    made = inverter(G, "f/z+", **{"compute.precision": "high"})
+def test_what_is_less_exact_by_default_is_the_steps_alone(G):
+    made = inverter(G, "f/z+")
     found = {name: precisions(program, *inputs) for name, (program, *inputs) in programs(made).items()}
     assert found["chunk"] == {"convolution": {"HIGH"}, "dot_general": FULL}
     assert found["prepare"]["convolution"] == found["finish"]["convolution"] == FULL
