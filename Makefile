@@ -11,7 +11,7 @@ ARGS ?=
 DEMO_OUT ?= demo-out
 PIP_FLAGS := --disable-pip-version-check --quiet
 
-.PHONY: help demo test test-slow lint coverage bench clean
+.PHONY: help demo test test-slow lint coverage bench models clean
 
 help:
 	@echo "make demo       install into $(VENV), invert the sample images, write $(DEMO_OUT)/report.html"
@@ -20,6 +20,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make coverage   the test suite with line coverage"
 	@echo "make bench      the benchmarks (PyTorch beside it where it is installed)"
+	@echo "make models     all that belongs to a trained toonhead64: GENERATOR=FILE DATA=PACK.npz [EXTRA=PACK.npz] [LABELLED=PACK.npz]"
 	@echo "make clean      remove environment, caches and builds"
 
 demo: $(VENV)/.installed
@@ -51,6 +52,27 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/independence.py
 	$(BIN)/python benchmarks/resume.py
+
+# Trained in MODELS, where an interrupted one goes on; then put into ASSETS. LABELLED: what the classifier learns from.
+MODELS ?= runs/models
+ASSETS ?= lsap_jax/assets
+LABELLED ?= $(DATA)
+ENCODER := $(BIN)/lsap-jax train-encoder --config encoder_toonhead64
+
+models: $(VENV)/.installed-dev
+	@test -n "$(GENERATOR)" -a -n "$(DATA)" || { echo "give GENERATOR=FILE, which train-generator wrote, and DATA=PACK.npz"; exit 2; }
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[svm]'
+	mkdir -p $(MODELS)
+	test -f $(MODELS)/attributes.safetensors || $(BIN)/lsap-jax train-attributes $(LABELLED) --config attributes_toonhead64 \
+	  --config.generator=$(GENERATOR) --out $(MODELS)/attributes.safetensors
+	test -f $(MODELS)/directions.safetensors || $(BIN)/lsap-jax find-directions --generator $(GENERATOR) --attributes $(MODELS)/attributes.safetensors \
+	  --method interfacegan --space z,w,s --samples 60000 --batch_size 64 --out $(MODELS)/directions.safetensors
+	$(BIN)/lsap-jax train-basecode --config basecode_toonhead64 --config.generator=$(GENERATOR) --out $(MODELS)/basecode
+	$(ENCODER) --generator $(MODELS)/basecode/generator.safetensors --config.loss.mse=0 --config.loss.perceptual=0 \
+	  --config.train.decay_images=0 --config.total_images=48000 --out $(MODELS)/codes
+	$(ENCODER) --generator $(MODELS)/codes/generator.safetensors --config.data=$(DATA) --out $(MODELS)/encoder
+	$(BIN)/python -m lsap_jax.training.assets --generator $(MODELS)/encoder/generator.safetensors --attributes $(MODELS)/attributes.safetensors \
+	  --directions $(MODELS)/directions.safetensors --data $(DATA) $(addprefix --extra ,$(EXTRA)) --out $(ASSETS) $(CARD)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -114,7 +114,8 @@ def test_the_demo_runs_from_another_folder(installed, tmp_path):
     lsap_jax(installed, tmp_path, "generate", "--generator", "toonhead64", "--seeds", "0-3", "--out", "samples")
     assert len(list((tmp_path / "samples").glob("seed*.png"))) == 4
     out = lsap_jax(installed, tmp_path, "demo", "--out", "demo-out", "--steps", "2", "--spaces", "z+")
-    for report in (tmp_path / "demo-out" / "report.html", tmp_path / "demo-out" / "edits" / "report.html"):
-        assert report.is_file() and str(report) in out
+    assert str(tmp_path / "demo-out" / "index.html") in out
+    for page in ("index.html", "report.html", "edits/report.html"):
+        assert (tmp_path / "demo-out" / page).is_file()
     codes = list((tmp_path / "demo-out" / "codes").rglob("*.npz"))
     assert len(codes) == len(list((installed / "lsap_jax" / "assets" / "samples").glob("*.png"))) > 0

@@ -2,16 +2,16 @@
 
 usage: lsap-jax demo --out DIR [--steps N]
 
-DIR is the run folder of f/z+, with its report; DIR/zplus is the run folder of z+, for comparison. DIR/edits has edits
-of the first, DIR/edits_zplus those of the second; the page shows both side by side. The same command again finishes
-what is missing.
+DIR/index.html shows what came of it and leads to every page. DIR is the run folder of f/z+, with its report; DIR/zplus
+is the run folder of z+, for comparison. DIR/edits has edits of the first, DIR/edits_zplus those of the second; their
+page shows both side by side. The same command again finishes what is missing.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from absl.flags import FlagValues
 
 from lsap_jax.cli import INTERRUPTED, OK, TERMINATED
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 GENERATOR = "toonhead64"
 SPACES = ("f/z+", "z+")
-COLUMNS = ("mse", "psnr", "ssim")
-DIRECTIONS = ("smile", "beard", "blond_hair")
+STEPS = 60
+# Series of the page of edits, and which strength of it stands in the picture of faces, under what name.
+DIRECTIONS = {"smile": (6.0, "smile"), "closed_eyes": (6.0, "closed eyes"), "blond_hair": (6.0, "blond hair")}
 STRENGTHS = (-6.0, -3.0, 0.0, 3.0, 6.0)
 MOST_SHOWN = 16
 
@@ -31,7 +32,7 @@ MOST_SHOWN = 16
 def flags() -> FlagValues:
     values = new_flags()
     text(values, "out", "folder for the runs")
-    number(values, "steps", "of each optimisation", 100, lower=1)
+    number(values, "steps", "of each optimisation", STEPS, lower=1)
     text(values, "generator", "another generator than the bundled one", GENERATOR)
     text(values, "images", "other images than the bundled ones")
     choice(values, "spaces", ("both", "f/z+", "z+"), "which spaces", "both")
@@ -57,18 +58,36 @@ def run(args: Arguments) -> int:
     for space in spaces:
         folders.append(out if space == spaces[0] else out / preset_name(space))
         print(f"== {len(source)} images into {space}, {args.flags.steps} steps ==")
-        config = load_config(space, {"steps": args.flags.steps, "batch_size": min(16, len(source))})
+        options = {"steps": args.flags.steps, "batch_size": min(16, len(source)), "init.detail": "near"}
+        config = load_config(space, options)
         status = invert(G, source, config, folders[-1], generator_name=name)
         if status == INTERRUPTED:
             return status
         worst = max(worst, status, verify(folders[-1], name))
-    print_comparison(dict(zip(spaces, folders, strict=True)))
+    runs = dict(zip(spaces, folders, strict=True))
+    print_comparison(runs)
     if worst == OK:
         worst = edit(G, folders)
-    for page in (out / "report.html", out / "edits" / "report.html"):
-        if page.is_file():
-            print(f"open in a browser: {page.resolve()}")
+    if worst == OK:
+        print(f"open in a browser: {write_page(out, runs)}")
     return worst
+
+
+def write_page(out: Path, runs: Mapping[str, Path]) -> Path:
+    """The page that leads to all others, of a demo that is finished."""
+    from lsap_jax.editing.edit_record import read_edit
+    from lsap_jax.report.demo_page import write_demo_page
+
+    pages = {f"Inversion in {space}": folder.relative_to(out) / "report.html" for space, folder in runs.items()}
+    pages["Edits"] = Path("edits", "report.html")
+    series = {one["name"]: one["labels"] for one in read_edit(out / "edits")["series"]}
+    shown = [
+        (name, series[name][STRENGTHS.index(strength)], text)
+        for name, (strength, text) in DIRECTIONS.items()
+        if name in series
+    ]
+    addresses = {title: page.as_posix() for title, page in pages.items()}
+    return write_demo_page(out, runs, out / "edits", shown, addresses).resolve()
 
 
 def edit(G: "Generator", folders: list[Path]) -> int:
@@ -82,7 +101,7 @@ def edit(G: "Generator", folders: list[Path]) -> int:
     from lsap_jax.report.edit_report import write_edit_report
     from lsap_jax.storage.results import read_manifest, read_run
 
-    names = DIRECTIONS if bundled_directions(G) else ("random:0",)
+    names = tuple(DIRECTIONS) if bundled_directions(G) else ("random:0",)
     print(f"== edits: {', '.join(names)} ==")
     worst: int = OK
     beside: Path | None = None
@@ -99,14 +118,10 @@ def edit(G: "Generator", folders: list[Path]) -> int:
     return worst
 
 
-def print_comparison(folders: dict[str, Path]) -> None:
+def print_comparison(runs: Mapping[str, Path]) -> None:
     """A table with the mean metrics of each space."""
-    from lsap_jax.storage.results import read_manifest
+    from lsap_jax.report.demo_page import METRICS, means
 
-    means: dict[str, Any] = {}
-    for space, folder in folders.items():
-        records = read_manifest(folder).values()
-        means[space] = {m: np.mean([r["metrics"][m] for r in records]) for m in COLUMNS} if records else {}
-    print(f"{'space':8}" + "".join(f"{m:>10}" for m in COLUMNS))
-    for space, values in means.items():
-        print(f"{space:8}" + "".join(f"{values.get(m, float('nan')):10.4g}" for m in COLUMNS))
+    print(f"{'space':8}" + "".join(f"{metric:>10}" for metric in METRICS))
+    for space, folder in runs.items():
+        print(f"{space:8}" + "".join(f"{value:10.4g}" for value in means(folder)))

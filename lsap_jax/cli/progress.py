@@ -34,7 +34,7 @@ class Plain:
     """A line every ten seconds and one at the end, without control characters."""
 
     def __init__(self, stream: TextIO, seconds: float = SECONDS) -> None:
-        self.stream, self.seconds, self.last = stream, seconds, time.monotonic()
+        self.stream, self.seconds, self.last = stream, seconds, -seconds
 
     def __call__(self, p: "Progress") -> None:
         now = time.monotonic()
@@ -72,6 +72,8 @@ def line(p: "Progress") -> str:
     """A progress report as text."""
     failed = f", {p.failed} failed" if p.failed else ""
     parts = [f"{p.done}/{p.total} images{failed}"]
+    if not p.step and not p.done + p.failed:
+        parts.append("compiling")
     if p.steps and p.done + p.failed < p.total:
         parts.append(f"step {p.step}/{p.steps}")
     if p.loss == p.loss:

@@ -17,8 +17,9 @@ from lsap_jax.storage.run_folder import RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands. `loss` is the mean of the batch under way; `eta_seconds` is None until a chunk was timed;
-    `steps` is 0 where the steps of a batch are not reported, as they are computed elsewhere.
+    """Where a run stands. `loss` is the mean of the batch under way; `eta_seconds` is None until something was timed,
+    which the first chunk is not, as it waits for its compilation; `steps` is 0 where the steps of a batch are not
+    reported, as they are computed elsewhere.
     """
 
     done: int
@@ -37,7 +38,8 @@ class Clock:
     def __init__(self, total: int, done: int, report: Callable[[Progress], None] | None) -> None:
         self.total, self.done, self.failed, self.report = total, done, 0, report
         self.before = done
-        self.started = time.monotonic()
+        self.started: float | None = None  # when the first results were there, and with them the programs
+        self.timed = 0.0  # images that were computed by then
         self.step, self.steps, self.loss = 0, 0, float("nan")
         self.under_way, self.computed = 0, 0  # images that are not finished: with and without steps to come
         self.taken = 0.0  # share of the steps that those under way have behind them
@@ -46,12 +48,15 @@ class Clock:
         """The computation of a batch with this many unfinished images begins."""
         self.under_way += images
         self.taken = 0.0
+        if self.started is None:
+            self.tell()
 
     def end(self, images: int) -> None:
         """The computation of this many images is over."""
         self.under_way -= images
         self.computed += images
         self.taken = 0.0
+        self.time()
 
     def saved(self, images: int) -> None:
         """This many images have been saved in the run folder."""
@@ -67,14 +72,23 @@ class Clock:
         self.step, self.steps, self.loss = step, steps, loss
         self.taken = step / max(steps, 1)
         self.tell()
+        self.time()
+
+    def time(self) -> None:
+        """The first results are there: what is timed begins."""
+        if self.started is None:
+            self.started, self.timed = time.monotonic(), self.images()
+
+    def images(self) -> float:
+        """Images computed so far, those under way by their steps: there is an estimate before the first one is done."""
+        return self.done - self.before + self.computed + self.under_way * self.taken
 
     def tell(self) -> None:
         """Report where the run stands."""
         if self.report is None:
             return
-        # The batch under way counts by its steps, so that there is an estimate before the first image is done.
-        done = self.done - self.before + self.computed + self.under_way * self.taken
-        rate = done / max(time.monotonic() - self.started, 1e-9)
+        done = self.images()
+        rate = 0.0 if self.started is None else (done - self.timed) / max(time.monotonic() - self.started, 1e-9)
         left = self.total - self.failed - self.before - done
         self.report(
             Progress(

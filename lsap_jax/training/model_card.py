@@ -112,6 +112,7 @@ def write_model_card(
     command: str = "",
     credit: str = "",
     caveats: Sequence[str] = (),
+    sections: Sequence[str] = (),
     samples: int = 2000,
     seed: int = 0,
 ) -> Path:
@@ -124,6 +125,7 @@ def write_model_card(
         command: the exact command of the training; else the provenance's configuration stands alone.
         credit: of the data.
         caveats: further sentences.
+        sections: further sections, in Markdown.
         samples: how many are drawn for KID.
         seed: of the samples, and of the choice of training images for whitening and floor.
 
@@ -150,7 +152,7 @@ def write_model_card(
         "parameters": sizes(G), "sha256": G.sha256,
     }  # fmt: skip
     rows = np.concatenate([np.stack([drawn[i], *training_images[near.indices[i]]]) for i in range(SHOWN)])
-    text = card(G, numbers, len(training_images), command, credit, caveats)
+    text = card(G, numbers, len(training_images), command, credit, caveats, sections)
     out = Path(out)
     write_files(
         {
@@ -170,7 +172,13 @@ def seen_by(own: Mapping[str, Any]) -> str:
 
 
 def card(
-    G: Generator, numbers: Mapping[str, Any], trained: int, command: str, credit: str, caveats: Sequence[str]
+    G: Generator,
+    numbers: Mapping[str, Any],
+    trained: int,
+    command: str,
+    credit: str,
+    caveats: Sequence[str],
+    sections: Sequence[str],
 ) -> str:
     """The card as Markdown."""
     made, c = G.provenance, G.config
@@ -225,6 +233,7 @@ def card(
         "",
         "![nearest](nearest.png)",
         "",
+        *sections,
         "## Caveats",
         "",
         *(f"- {sentence}" for sentence in (*caveats, *_standing_caveats(c.img_resolution))),

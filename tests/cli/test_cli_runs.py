@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -212,8 +213,11 @@ def test_demo_of_another_generator(work, tmp_path, capsys):
     argv = ("--generator", work / "g.safetensors", "--images", work / "images", "--steps=2", "--out", tmp_path / "d")
     assert run("demo", *argv) == 0
     out = capsys.readouterr().out
-    assert out.count("all match") == 2 and f"open in a browser: {tmp_path / 'd' / 'report.html'}" in out
-    assert out.strip().endswith(str(tmp_path / "d" / "edits" / "report.html"))
+    assert out.count("all match") == 2 and out.strip().endswith(f"open in a browser: {tmp_path / 'd' / 'index.html'}")
+    page = (tmp_path / "d" / "index.html").read_text()
+    for address in re.findall(r'<a href="([^"]+)"', page):
+        assert (tmp_path / "d" / address).is_file()
+    assert page.count("report.html") == 3 and (tmp_path / "d" / "faces.png").is_file()
     parts = (".", "zplus", "edits", "edits_zplus")
     assert {len(read_manifest(tmp_path / "d" / part)) for part in parts} == {COUNT}
 

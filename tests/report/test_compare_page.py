@@ -16,6 +16,7 @@ from lsap_jax.pixels import to_float
 from lsap_jax.report.comparison import charts, picture
 from lsap_jax.report.comparison.sections import differences
 from lsap_jax.report.comparison.write import write_comparison
+from lsap_jax.report.labelled_grid import scaled
 from lsap_jax.report.page import escape
 from lsap_jax.storage.checked_json import sealed
 from lsap_jax.storage.metrics_table import metrics_csv, write_table
@@ -203,10 +204,10 @@ def test_chosen_images_are_spread_over_the_order(tmp_path):
 
 def test_pictures_are_enlarged_by_integers_or_reduced():
     small = tiny_images(1, 64, channels=1)[0]
-    assert picture.scaled(small).shape == (192, 192, 3)
-    np.testing.assert_array_equal(picture.scaled(small)[::3, ::3, :1], small)
-    assert picture.scaled(np.zeros((512, 512, 3), np.uint8)).shape == (256, 256, 3)
-    assert picture.scaled(np.zeros((256, 256, 3), np.uint8)).shape == (256, 256, 3)
+    assert scaled(small).shape == (192, 192, 3)
+    np.testing.assert_array_equal(scaled(small)[::3, ::3, :1], small)
+    assert scaled(np.zeros((512, 512, 3), np.uint8)).shape == (256, 256, 3)
+    assert scaled(np.zeros((256, 256, 3), np.uint8)).shape == (256, 256, 3)
     line = picture.Line(id="имя" * 40, target=None, pictures={"z": small}, metrics={"z": {"mse": 0.5}})
     assert picture.draw([line], ["lpips", "mse"]).shape == (12 + 20 + 192 + 20 + 12 + 20, 12 + 2 * 204, 3)
     assert picture.caption({"mse": 0.5}, ["lpips", "mse"]) == "– / 0.500"

@@ -1,0 +1,162 @@
+"""The files that the package brings, from a trained generator and what was trained for it (`make models`).
+
+The latent statistics, the discriminator's scale, sample images and the model card are made here; generator, classifier
+and directions are put beside them.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsap_jax.errors import LsapError
+from lsap_jax.models.attributes import Attributes, label_logits
+from lsap_jax.models.attributes_file import load_attributes
+from lsap_jax.models.generator import Generator
+from lsap_jax.models.generator_file import load_generator
+from lsap_jax.models.perceptual import discriminator_scale
+from lsap_jax.spaces.statistics import cache_places, compute_statistics, write_statistics
+from lsap_jax.storage.atomic import write_files
+from lsap_jax.storage.pictures import png_bytes
+from lsap_jax.training.attributes import PREFIX
+from lsap_jax.training.dataset import load_training_images
+from lsap_jax.training.model_card import draw_samples, write_model_card
+
+SAMPLES = 16  # of the held-out images
+SURE = 0.8  # probability from which the classifier counts as sure of a value
+JUDGED = 1000  # samples of the generator that the classifier judges
+
+
+def install(
+    generator: str | Path,
+    attributes: str | Path,
+    directions: str | Path,
+    data: str | Path,
+    extra: Sequence[str],
+    heldout: int,
+    out: Path,
+    **texts: Any,
+) -> None:
+    """Write all files of a bundled generator into `out`.
+
+    Args:
+        generator: file of the generator with its encoders.
+        attributes, directions: files of `train-attributes` and `find-directions`.
+        data, extra: packs that it was trained on, with `ids` and `label_*`; the last `heldout` of `data` were held out.
+        texts: command, credit, caveats of the model card.
+
+    Raises:
+        LsapError: a file is missing or does not fit the others.
+    """
+    G = without_places(load_generator(generator))
+    judge = load_attributes(attributes, G)
+    name = G.provenance["name"]
+    trained, apart = load_training_images(str(data), extra, heldout, G.img_resolution, G.img_channels)
+    with np.load(data) as pack:
+        ids = pack["ids"][-heldout:]
+        labels = {key: pack[PREFIX + key] for key in judge.labels}
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("*.statistics"):
+        old.unlink()
+    G.save(out / f"{name}.safetensors")
+    write_statistics(out / cache_places(G)[0].name, compute_statistics(G))
+    scale = {G.bare("discriminator").sha256: discriminator_scale(G)}
+    chosen = np.linspace(0, heldout - 1, SAMPLES).round().astype(int)
+    (out / "samples").mkdir(exist_ok=True)
+    write_files(
+        {
+            out / f"{name}.attributes.safetensors": Path(attributes).read_bytes(),
+            out / f"{name}.directions.safetensors": Path(directions).read_bytes(),
+            out / "discriminator_scales.json": (json.dumps(scale, indent=1) + "\n").encode(),
+            **{out / "samples" / f"{ids[i]}.png": png_bytes(apart[i]) for i in chosen},
+        }
+    )
+    write_model_card(
+        out / f"{name}.safetensors", trained, apart, out, sections=(drawn_attributes(G, judge, labels),), **texts
+    )
+
+
+def without_places(G: Generator) -> Generator:
+    """G whose provenance names the files that it was trained on, not the folders they were in."""
+
+    def named(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: named(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [named(one) for one in value]
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return G.replace(provenance_json=json.dumps(named(G.provenance), sort_keys=True))
+
+
+def drawn_attributes(G: Generator, judge: Attributes, labels: dict[str, np.ndarray]) -> str:
+    """A section of the card: how sure the classifier is of samples, and how often it sees each value, beside the data.
+
+    Args:
+        labels: label -> the values of the training images.
+    """
+    logits = label_logits(judge, draw_samples(G, JUDGED, 1))
+    lines = [
+        f"## Attributes of {JUDGED:,} samples",
+        "",
+        "What the classifier sees in samples (seed 1, no truncation), and how often each value is in the data.",
+        "",
+        f"| label | sure (p ≥ {SURE}) | largest difference of a value's frequency from the data's | value |",
+        "|---|---|---|---|",
+    ]
+    for label, values in judge.labels.items():
+        p = np.exp(logits[label] - logits[label].max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        seen = np.bincount(p.argmax(axis=1), minlength=len(values)) / len(p)
+        known = np.array([(labels[label] == value).mean() for value in values])
+        worst = int(np.abs(seen - known).argmax())
+        sure = (p.max(axis=1) >= SURE).mean()
+        lines.append(
+            f"| {label} | {100 * sure:.1f} % | {100 * abs(seen[worst] - known[worst]):.1f} points "
+            f"({100 * seen[worst]:.1f} % for {100 * known[worst]:.1f} %) | {values[worst]} |"
+        )
+    lines += [
+        "",
+        "Right labels on held-out images: "
+        + ", ".join(f"{label} {100 * share:.1f} %" for label, share in judge.accuracy.items())
+        + ".",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lsap_jax.training.assets", description=__doc__)
+    add = parser.add_argument
+    for name, what in (
+        ("generator", "file of the trained generator with its encoders"),
+        ("attributes", "file of its classifier"),
+        ("directions", "file of its directions"),
+        ("data", "pack whose last images were held out, with ids and labels"),
+        ("out", "folder for the files"),
+    ):
+        add(f"--{name}", required=True, help=what)
+    add("--extra", action="append", default=[], help="further packs that it was trained on")
+    add("--heldout", type=int, default=200, help="number of held-out images at the end of --data")
+    add("--command", default="", help="the exact command of the training")
+    add("--credit", default="", help="credit of the data")
+    add("--caveat", action="append", default=[], help="a further sentence of the card")
+    chosen = parser.parse_args(arguments)
+    try:
+        install(
+            chosen.generator, chosen.attributes, chosen.directions, chosen.data, chosen.extra, chosen.heldout,
+            Path(chosen.out), command=chosen.command, credit=chosen.credit, caveats=chosen.caveat,
+        )  # fmt: skip
+    except LsapError as error:
+        print(f"assets: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
