@@ -246,14 +246,21 @@ def independence(args: argparse.Namespace) -> Iterator[Row]:
     from independence import code_difference
 
     import lsap_jax
+    from lsap_jax.configuration import load_config
 
     G, images = subjects(args, 3 if args.tiny else 8)
     steps, batches = (2, (1, 2)) if args.tiny else (30, (1, 8, 3))
+    precision = load_config("f/z+").compute.precision
     alone = None
     for batch in batches:
         started = time.perf_counter()
         inv = lsap_jax.invert(G, images, "f/z+", steps, batch_size=batch * len(jax.local_devices()))
-        took = {"batch": batch, "steps": steps, "seconds, compilation included": time.perf_counter() - started}
+        took = {
+            "precision": precision,
+            "batch": batch,
+            "steps": steps,
+            "seconds, compilation included": time.perf_counter() - started,
+        }
         alone = alone or inv
         mse = float(np.abs(inv.metrics["mse"] / alone.metrics["mse"] - 1).max())
         for key, code in inv.codes.items():
@@ -293,15 +300,16 @@ def auto(args: argparse.Namespace) -> Iterator[Row]:
     yield {"steps of that batch": 3} | memory()
 
 
-# Name, seconds that it takes on an H100 at a guess, and what it does; in the order of importance.
+# Name, seconds that it takes on an H200 (from "step, 1024 px" on at a guess), and what it does; in the order of
+# importance. Most of the time goes into choosing algorithms for convolutions. `--only` does what an earlier run left.
 SECTIONS: list[tuple[str, float, Callable[[argparse.Namespace], Iterator[Row]]]] = [
-    ("device", 1, device),
-    ("ceilings", 5, ceilings),
+    ("device", 4, device),
+    ("ceilings", 12, ceilings),
     ("parity", 10, parity),
-    ("verify", 10, verify),
-    ("precision and step, 256 px", 40, step(256, 16384, (8,), ("jax", "jax high", "jax default"), torch=True)),
-    ("independence", 40, independence),
-    ("step, 1024 px", 40, step(1024, 32768, (4,), ("jax", "jax high"), torch=True)),
+    ("verify", 7, verify),
+    ("precision and step, 256 px", 90, step(256, 16384, (8,), ("jax", "jax high", "jax default"), torch=True)),
+    ("independence", 45, independence),
+    ("step, 1024 px", 90, step(1024, 32768, (4,), ("jax", "jax high"), torch=True)),
     ("encode", 20, encode),
     ("step by batch, 256 px", 30, step(256, 16384, (1, 32), ("jax",), torch=True)),
     ("auto", 30, auto),
