@@ -14,6 +14,10 @@ report.html, on request animations/ID/DIRECTION.webp. The same command again fin
 names the folder of another edit of the same images, say of a run in another space; the page then shows both.
 Images that are refined go along directions alone: what refines one does not fit the codes of another.
 
+For photographs of faces, --identity compares each edit with the reconstruction by dlib's ResNet (bundled, 128
+dimensions, CC0) or by a face network in a file: on the page, and in DIR/metrics.csv as identity/DIRECTION/STRENGTH.
+Pictures without a face are counted and left out of the means.
+
 --shard and --engine are as of `lsap-jax invert`.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C, 143 after SIGTERM.
@@ -32,7 +36,7 @@ from absl.flags import FlagValues
 from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, numbers, switch, text, texts
 from lsap_jax.cli.computing import beside_done, choose_engine, choose_shard, computed, engine_flags, take_over_threads
 from lsap_jax.cli.progress import counter
-from lsap_jax.cli.runs import weights_flag
+from lsap_jax.cli.runs import identity_flag, weights_flag
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
@@ -69,6 +73,7 @@ def flags() -> FlagValues:
     text(values, "ranges", "layers of B for A, one picture per range; by default the generator's named ranges")
     text(values, "generator", "file of the generator, if it is not where run.json says")
     weights_flag(values)
+    identity_flag(values)
     number(values, "batch_size", "pictures rendered at once, over all devices", 16, lower=1)
     engine_flags(values)
     switch(values, "codes", "write the edited codes, too", True)
@@ -79,7 +84,7 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
-    from lsap_jax.cli.runs import generator_of
+    from lsap_jax.cli.runs import generator_of, meter
     from lsap_jax.editing.edit_run import edit_run
     from lsap_jax.rendering.render import space_of
     from lsap_jax.report.edit_report import check_beside, write_edit_report
@@ -98,6 +103,7 @@ def run(args: Arguments) -> int:
         check_beside(folder, manifest, values.beside)
     if failures := read_failures(folder):
         print(f"{len(failures)} images of {folder} have no code and are left out", file=sys.stderr)
+    identity = meter(values.identity)
     G = generator_of(folder, record, values.generator, values.weights)
     series = chosen(args, G, space_of(record, G), folder, manifest)
     start = partial(
@@ -109,6 +115,7 @@ def run(args: Arguments) -> int:
         batch_size=values.batch_size,
         save_codes=values.codes,
         animate=values.animate,
+        identity=identity,
         **engine,
     )
     page = partial(write_edit_report, beside=values.beside, max_images=values.max_pictures)
@@ -181,5 +188,21 @@ def pair_of(given: str, folder: Path, manifest: "dict[str, Record]") -> tuple[st
 
 
 def summary_line(summary: "Summary") -> str:
-    """The outcome in one line."""
-    return f"{summary.done} images edited{beside_done(summary)}"
+    """The outcome in one line, and a line per series on how well identities are kept."""
+    done = f"{summary.done} images edited{beside_done(summary)}"
+    return "\n".join([done, *(identity_lines(summary.out) if summary.whole else [])])
+
+
+def identity_lines(out: Path) -> list[str]:
+    """Means over images of identities kept; none where they are not measured."""
+    from lsap_jax.editing.edit_record import read_edit
+    from lsap_jax.editing.identity_kept import identities_kept, without_face
+    from lsap_jax.storage.results import read_manifest
+
+    edit, manifest = read_edit(out), read_manifest(out)
+    if not (found := identities_kept(edit, manifest)):
+        return []
+    lines = [f"identity kept, by {edit['identity']['network']}; means over images:"]
+    for name in dict.fromkeys(one.series for one in found):
+        lines.append(f"  {name:16}  " + "   ".join(f"{one.label}: {one.text}" for one in found if one.series == name))
+    return [*lines, f"  reconstructions without a face: {without_face(manifest)}"]

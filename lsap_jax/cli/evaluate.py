@@ -1,12 +1,14 @@
 """More metrics of a run: of every image as columns of metrics.csv, of the whole set in evaluation.json.
 
-usage: lsap-jax evaluate RUN [--generator G] [--perceptual FILE,FILE ...] [--inception FILE] [--ppl SAMPLES]
-                         [--engine local|ray]
+usage: lsap-jax evaluate RUN [--generator G] [--perceptual FILE,FILE ...] [--inception FILE] [--identity dlib|FILE]
+                         [--ppl SAMPLES] [--engine local|ray]
 
 It adds ssim01, ms_ssim, NSCD of LSAP (mean and by layer), and the perceptual distances of the named files of LPIPS
 weights that `lsap-jax convert` wrote (vgg, alex, squeeze). Beside NSCD it prints the level of genuine samples of the
 generator: codes below it have collapsed towards the mean, which is not better. The set of reconstructions is compared
-with the set of targets by KID, and with --inception (converted Inception weights) by FID. --ppl measures the
+with the set of targets by KID, and with --inception (converted Inception weights) by FID. --identity compares the faces
+of photographs with those of their reconstructions by dlib's ResNet (bundled, 128 dimensions, CC0) or by a face network
+in a file; the columns name the network, and images without a face are counted and left out. --ppl measures the
 generator's perceptual path length in Z and W. `lsap-jax report RUN` then shows the new columns. Images of a conditional
 generator are compared with samples of their class. Run it again after a run was resumed, or when it was interrupted: it
 goes on. --shard and --engine are as of `lsap-jax invert`; the shard that finds all images measured compares the sets.
@@ -23,7 +25,7 @@ from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, new_flags, number, switch, text
 from lsap_jax.cli.computing import choose_engine, choose_shard, computed, engine_flags, take_over_threads
-from lsap_jax.cli.runs import weights_flag
+from lsap_jax.cli.runs import identity_flag, weights_flag
 
 if TYPE_CHECKING:
     from lsap_jax.runs.work import Summary
@@ -38,6 +40,7 @@ def flags() -> FlagValues:
     weights_flag(values)
     text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote; several are separated by commas")
     text(values, "inception", "Inception weights of FID that `lsap-jax convert` wrote")
+    identity_flag(values)
     number(values, "ppl", "pairs of samples for path length (published: 50,000 and more); 0 leaves it out", 0, lower=0)
     switch(values, "ppl_crop", "path length of the middle of aligned faces, as published for FFHQ; needs LPIPS")
     number(values, "batch_size", "images at a time, over all devices", 16, lower=1)
@@ -51,19 +54,20 @@ def run(args: Arguments) -> int:
     folder, values = Path(name), args.flags
     take_over_threads(folder)
     engine: dict[str, Any] = {**choose_engine(args), "shard": choose_shard(args)}
-    from lsap_jax.cli.runs import generator_of, with_shown_statistics
+    from lsap_jax.cli.runs import generator_of, meter, with_shown_statistics
     from lsap_jax.models.network_file import load
     from lsap_jax.runs.evaluate_run import FOLDER, evaluate_run
     from lsap_jax.storage.results import read_manifest, read_run
 
     network = load(values.inception, "inception") if values.inception else None
     distances = [load(name, "lpips") for name in (values.perceptual or "").split(",") if name]
+    identity = meter(values.identity)
     G = generator_of(folder, read_run(folder), values.generator, values.weights)
     if G.c_dim and G.labels is None:
         print(f"{folder}: no class was given for its images, so NSCD and KID are left out", file=sys.stderr)
     else:
         G = with_shown_statistics(G)
-    options = {"ppl": values.ppl, "ppl_crop": values.ppl_crop, **engine}
+    options = {"ppl": values.ppl, "ppl_crop": values.ppl_crop, "identity": identity, **engine}
     start = partial(evaluate_run, G, folder, distances, network, values.batch_size, **options)
 
     def measured(out: Path) -> list[str]:
@@ -85,15 +89,20 @@ def outcome(folder: str, found: "Summary") -> str:
 def summary(folder: str, record: dict[str, Any]) -> str:
     """What is printed: a line per metric, the genuine level beside NSCD, and the set's distances."""
     lines = [f"{record['images']} images of {folder}, space {record['space']}; means:"]
+    faces = record.get("identity")
     for name, value in record["means"].items():
         if name.startswith("nscd_"):
             continue
         beside = f"   genuine samples: {record['nscd_of_genuine_samples']:.4g}" if name == "nscd" else ""
+        if faces is not None and (ends := faces["intervals"].get(name)):
+            beside = f"   [{ends[0]:.3g}, {ends[1]:.3g}]"
         marked = "   (also minimised)" if record["metrics"].get(name, {}).get("also_loss") else ""
         lines.append(f"  {name:24} {value:10.4g}{beside}{marked}")
     layers = [f"{value:.3g}" for name, value in record["means"].items() if name.startswith("nscd_")]
     if layers:
         lines.append(f"  nscd by layer: {' '.join(layers)}")
+    if faces is not None:
+        lines.append(f"  identity: {faces_compared(faces)}")
     whole = record["set"]
     if "fid" in whole:
         lines.append(f"  fid {whole['fid']:.4g} {whole['fid_note']}".rstrip())
@@ -104,3 +113,17 @@ def summary(folder: str, record: dict[str, Any]) -> str:
         values = ", ".join(f"{name} {path[name]:.4g}" for name in ("z_full", "z_end", "w_full", "w_end"))
         lines.append(f"  ppl {values} by {path['network']}, {path['samples']} samples")
     return "\n".join(lines)
+
+
+def faces_compared(faces: dict[str, Any]) -> str:
+    """What identities are measured of and by, and what they lack."""
+    from lsap_jax.networks.dlib_resnet import SAME_PERSON
+
+    same = ""
+    if "same_person" in faces:
+        same = f"distance below {SAME_PERSON}, one person by dlib's documentation: {faces['same_person']}; "
+    return (
+        f"{faces['compared']} images compared by {faces['network']}; {same}"
+        f"targets without a face: {faces['targets_without_face']}; "
+        f"reconstructions without one: {faces['reconstructions_without_face']}"
+    )

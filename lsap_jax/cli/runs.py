@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from lsap_jax.cli.arguments import Arguments
     from lsap_jax.data import Source
+    from lsap_jax.metrics.identity import IdentityMeter
     from lsap_jax.models.generator import Generator
     from lsap_jax.spaces.statistics import Report
 
@@ -82,6 +83,24 @@ def generator_of(folder: Path, run: "Mapping[str, Any]", other: str | None, weig
 def weights_flag(values: "FlagValues") -> None:
     """Defines `--weights` of commands on a refined run."""
     text(values, "weights", "file of weights that the run was refined with, if it is not where run.json says")
+
+
+def identity_flag(values: "FlagValues") -> None:
+    """Defines `--identity` of commands that compare faces."""
+    text(
+        values, "identity", "dlib (bundled), or a face network that `lsap-jax convert` wrote; for photographs of faces"
+    )
+
+
+def meter(source: str | None) -> "IdentityMeter | None":
+    """What identities are measured with, by `--identity`; tells on stderr if no face is looked for.
+
+    Raises:
+        LsapError: there is no such file, it is damaged, or holds something else.
+    """
+    from lsap_jax.metrics.identity import load_meter
+
+    return load_meter(source, tell=lambda line: print(line, file=sys.stderr)) if source else None
 
 
 def with_shown_statistics(G: "Generator") -> "Generator":

@@ -9,8 +9,9 @@ were written with --nocodes have no codes to render. Mismatches are listed, and 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl.flags import FlagValues
@@ -22,6 +23,7 @@ from lsap_jax.errors import LsapError
 if TYPE_CHECKING:
     from lsap_jax.models.generator import Generator
     from lsap_jax.spaces import Space
+    from lsap_jax.storage.matching import Layout
     from lsap_jax.storage.results import Record
 
 TOLERANCE = 1
@@ -61,7 +63,7 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16, wei
     record, manifest = read_run(folder) if edit is None else {**edit, **edit["run"]}, read_manifest(folder)
     if not manifest:
         raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax {'edit' if edit else 'invert'}` again")
-    tables = list(damaged_tables(folder, manifest, edit is None))
+    tables = list(damaged_tables(folder, manifest, layout))
     for problem in tables:
         print(problem)
     if not is_sealed(edit or record, layout):
@@ -96,20 +98,22 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16, wei
     return 1 if changed or tables or wrong else 0
 
 
-def damaged_tables(folder: Path, manifest: Mapping[str, "Record"], run: bool) -> Iterator[str]:
+def damaged_tables(folder: Path, manifest: Mapping[str, "Record"], layout: "Layout") -> Iterator[str]:
     """What is wrong with the tables of a folder, which hold what is in no image's files."""
     from lsap_jax.storage.metrics_table import DIGEST, TABLE, read_metrics_table
-    from lsap_jax.storage.results import read_evaluation, read_failures
+    from lsap_jax.storage.results import RUN, read_evaluation, read_failures
 
-    if run and (folder / DIGEST).exists() and not (folder / TABLE).exists():
+    if (folder / DIGEST).exists() and not (folder / TABLE).exists():
         yield f"{folder / TABLE}: is missing though {DIGEST} is there; run the same command again"
-    for read in (read_failures, read_metrics_table, read_evaluation) if run else (read_failures,):
+    table = partial(read_metrics_table, layout=layout)
+    readers: list[Callable[[Path], dict[str, Any]]] = [read_failures, table]
+    for read in [*readers, read_evaluation] if layout is RUN else readers:
         try:
             found = read(folder)
         except LsapError as error:
             yield str(error)
             continue
-        for id, row in found.items() if read is read_metrics_table else ():
+        for id, row in found.items() if read is table else ():
             listed = manifest[id]["metrics"] if id in manifest else None
             if listed is None or any(repr(row.get(name)) != repr(value) for name, value in listed.items()):
                 yield f"{folder / TABLE}: its row of {id!r} is not what manifest.jsonl says; run the same command again"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from lsap_jax.editing.layers import Layers
 from lsap_jax.editing.moves import checked, move
 from lsap_jax.editing.named import find
 from lsap_jax.errors import LsapError
+from lsap_jax.metrics.identity import IdentityMeter, kept, meter_of
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.rendering.render import fitted, render
@@ -25,12 +27,15 @@ class Edited:
         strengths: S of them, in the order given.
         codes: by name [S, N, ...]; what does not change is repeated without copying, and read-only.
         images: float32 [S, N, R, R, C], clipped to [-1, 1].
+        identity: [S, N], cosine of the face embeddings of reconstruction and edit, NaN where either has no face; None
+            where it is not asked for.
     """
 
     space: Space
     strengths: tuple[float, ...]
     codes: dict[str, np.ndarray]
     images: np.ndarray
+    identity: np.ndarray | None = None
 
 
 def edit(
@@ -46,6 +51,7 @@ def edit(
     images: np.ndarray | None = None,
     batch_size: int = 16,
     refinement: Refinement | None = None,
+    identity: IdentityMeter | str | Path | None = None,
 ) -> Edited:
     """Codes moved along a direction, by every strength, and their images. The table in `lsap_jax.editing.moves` says
     what a strength means.
@@ -65,13 +71,16 @@ def edit(
         batch_size: images rendered at once.
         refinement: of the same N images; it stays at every strength, and transforms that look at codes see the moved
             ones.
+        identity: a face network for photographs of faces: "dlib" (bundled), or a file (`load_meter`).
 
     Returns:
         an `Edited`.
 
     Raises:
-        LsapError: codes, direction, range, images or refinement of another space or generator, or no strengths.
+        LsapError: codes, direction, range, images or refinement of another space or generator, no strengths, or no such
+            face network.
     """
+    meter = meter_of(identity)
     G, space, codes = fitted(G, space, codes)
     count = len(checked(G, space, codes))
     if isinstance(direction, str):
@@ -89,12 +98,23 @@ def edit(
         else render(G, space, one, batch_size, refinement=refinement)
         for s, one in zip(steps, moved, strict=True)
     ]
+    if meter is not None and shown is None:
+        shown = render(G, space, codes, batch_size, refinement=refinement)
     return Edited(
         space=space,
         strengths=tuple(steps.tolist()),
         codes=_stacked(codes, moved, space.key),
         images=np.stack(pictures),
+        identity=None if meter is None or shown is None else _identities(meter, shown, pictures, batch_size),
     )
+
+
+def _identities(
+    meter: IdentityMeter, reconstructions: np.ndarray, edited: Sequence[np.ndarray], batch_size: int
+) -> np.ndarray:
+    """[S, N] similarities of S times N edited images with N reconstructions."""
+    faces = meter.faces(reconstructions, batch_size)
+    return np.stack([kept(faces, meter.faces(images, batch_size))["identity"] for images in edited])
 
 
 def _named(G: Generator, space: Space, text: str) -> Direction:

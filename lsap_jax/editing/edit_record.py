@@ -14,6 +14,7 @@ _FIELDS: Fields = {
     **{"series.*.only": _TEXT_OR_NONE, "series.*.labels": list, "series.*.labels.*": str, "series.*.sha256": str},
     **{"generator": dict, "generator.name": str, "generator.sha256": str, "generator.img_resolution": int},
 }
+_IDENTITY: Fields = {"identity.name": str, "identity.network": str, "identity.weights": str}  # where it is measured
 _KINDS: Mapping[str, Fields] = {  # of series, each with what it records
     "direction": {"unit": str, "absolute": _TEXT_OR_NONE, "scale": _NUMBER, "layers": (str, list, type(None))},
     "interpolate": {"interpolate.*": str},
@@ -28,7 +29,7 @@ def read_edit(path: str | Path) -> Record:
         LsapError: as `read_run`; a field is missing or of another type.
     """
     record, file = read_run(path, EDIT), Path(path) / EDIT.file
-    check_fields(file, record, _FIELDS)
+    check_fields(file, record, {**_FIELDS, **(_IDENTITY if "identity" in record else {})})
     for series in record["series"]:
         kind = next((kind for kind in _KINDS if kind in series), None)
         if kind is None or not series["labels"] or not (kind == "direction" or _is_pair(series[kind])):

@@ -8,6 +8,7 @@
     targets/ID.png   the target image of the run
     refined/ID.npz   the run's refinement of the image, where there is one; it is the same at every strength
     animations/ID/DIRECTION.webp       on request, to and fro
+    metrics.csv      where identities are measured: a row per image (`lsap_jax.editing.identity_kept`)
 
 Codes of strength 0 with their pictures, the targets and the refinements are the run's own files, byte for byte.
 """
@@ -24,11 +25,13 @@ from PIL import Image
 
 from lsap_jax.editing.edit_record import EDIT
 from lsap_jax.editing.edit_worker import Edited, EditWorker, group_size
+from lsap_jax.editing.identity_kept import FORMULA
 from lsap_jax.editing.series import Series
 from lsap_jax.errors import LsapError
+from lsap_jax.metrics.identity import IdentityMeter
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.render import space_of
-from lsap_jax.runs.finished import FinishedItem, finished_images, finished_job
+from lsap_jax.runs.finished import FinishedItem, finished_images, finished_job, pictured_job
 from lsap_jax.runs.work import Place, Summary, completed, work
 from lsap_jax.runs.worker import Result
 from lsap_jax.storage.atomic import sha256
@@ -39,7 +42,10 @@ from lsap_jax.storage.results import Record, read_manifest, read_run
 from lsap_jax.storage.run_folder import Kind, RunFolder
 from lsap_jax.storage.shards import Shard
 
-DECIDING = ("series", "space", "base_resolution", "run.config", "run.refinement", "generator.sha256", "saved")
+DECIDING = (
+    *("series", "space", "base_resolution", "run.config", "run.refinement", "generator.sha256", "saved"),
+    *("identity.name", "identity.weights", "identity.detector"),
+)
 EDITS = Kind(EDIT, Rule(DECIDING, ("run.refinement.weights",)))
 FRAME_MILLISECONDS = 120
 STRIP_SIDE = 256  # px, of a picture in a strip, at most
@@ -59,6 +65,7 @@ def edit_run(
     shard: Shard | None = None,
     save_codes: bool = True,
     animate: bool = False,
+    identity: IdentityMeter | None = None,
     **options: Any,
 ) -> Summary:
     """Edits every finished image of a run, or finishes the edit folder that is there.
@@ -76,6 +83,7 @@ def edit_run(
         shard: the share of this process, as in `lsap_jax.runs.work.work`; all shards take groups of one size.
         save_codes: write codes/ID/DIRECTION/STRENGTH.npz, which hold f at every strength, too.
         animate: write animated WebP.
+        identity: measures how alike the faces of edits and reconstructions are.
         options: of `lsap_jax.runs.work.work`; `progress` hears of every series of a group.
 
     Returns:
@@ -98,10 +106,11 @@ def edit_run(
         "generator": run["generator"],
         "run": {"name": folder.resolve().name} | _of_run(run),
         "ids_sha256": sha256("\n".join(ids).encode()),
+        **({} if identity is None else {"identity": {"formula": FORMULA, **identity.described}}),
     }
 
     def make(others: Sequence[jax.Device] | None) -> EditWorker:
-        return EditWorker(G, space, series, batch_size, described, others or devices)
+        return EditWorker(G, space, series, batch_size, described, others or devices, identity)
 
     def check(edits: RunFolder, mine: Sequence[str]) -> None:
         if shard is not None:
@@ -116,9 +125,8 @@ def edit_run(
     source = finished_images(folder, chosen, G, parts=parts, deciding=deciding)
     save = partial(_save, series, save_codes, animate)
     place = Place(partial(RunFolder.open, kind=EDITS, complete=_completed))
-    return work(
-        make, source, out, job=finished_job, save=save, place=place, check=check, shard=shard, recheck=True, **options
-    )
+    job = finished_job if identity is None else pictured_job
+    return work(make, source, out, job=job, save=save, place=place, check=check, shard=shard, recheck=True, **options)
 
 
 def _of_run(run: Record) -> Record:
@@ -175,7 +183,13 @@ def _save(
             files |= own
             rows.append([_small(picture) for picture in pictures])
     kept = {part: item.files[part] for part in ("targets", "refined") if part in item.files}
-    record: Record = {"id": item.id, "input_sha256": item.sha256, "metrics": {}, "flags": [], "notes": []}
+    record: Record = {
+        "id": item.id,
+        "input_sha256": item.sha256,
+        "metrics": dict(result.metrics),
+        "flags": [],
+        "notes": [],
+    }
     edits.put(record, {**files, "strips": png_bytes(strip(rows)), **kept})
 
 

@@ -8,14 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from lsap_jax.editing.identity_kept import FACE, metric
 from lsap_jax.editing.series import Series
 from lsap_jax.inversion.inverter import StepReport, versions
 from lsap_jax.inversion.jobs import batches_of
+from lsap_jax.metrics.identity import IdentityMeter, kept
 from lsap_jax.models.generator import Generator
 from lsap_jax.pixels import to_uint8
 from lsap_jax.rendering.refinement import Refinement, by_signature
 from lsap_jax.rendering.render import renderer
-from lsap_jax.runs.finished import FinishedJob, codes_of
+from lsap_jax.runs.finished import FinishedJob, codes_of, pictures_of
 from lsap_jax.runs.worker import Brief, Failed, Outcome, Result, Stop, never
 from lsap_jax.spaces import Space
 from lsap_jax.storage.flight import Preempted
@@ -29,7 +31,8 @@ Edited = list[tuple[dict[str, np.ndarray], np.ndarray] | None]  # (code, uint8 p
 
 class EditWorker(Brief):
     """Edits groups of images, whose edits along one series fill a batch of pictures. An image's outcome has the part
-    "edits": name of a series -> `Edited`.
+    "edits": name of a series -> `Edited`, and where identities are measured the metrics of
+    `lsap_jax.editing.identity_kept`.
     """
 
     def __init__(
@@ -40,13 +43,16 @@ class EditWorker(Brief):
         batch_size: int,
         described: Mapping[str, Any],
         devices: Sequence[jax.Device] | None = None,
+        identity: IdentityMeter | None = None,
     ) -> None:
         """
         Args:
             batch_size: pictures rendered at once, over all devices.
             described: the settings that edit.json records beside the devices.
+            identity: compares the faces of edits with those of the jobs' pictures, on the first device.
         """
         self.G, self.space, self.series, self.described = G, space, series, described
+        self.identity = identity
         self.batch_size = batch_size
         self.devices = list(devices or jax.local_devices())
         self._draw = renderer(G, space, batch_size, self.devices)
@@ -68,6 +74,13 @@ class EditWorker(Brief):
         left = {job.id: job for job in jobs if job is not None}
         failed: dict[str, Failed] = {}
         edits: dict[str, dict[str, Edited]] = {id: {} for id in left}
+        metrics: dict[str, dict[str, float]] = {id: {} for id in left}
+        faces: dict[str, np.ndarray] = {}
+        if self.identity is not None:
+            vectors = self.identity.faces(pictures_of(list(left.values())), self.batch_size)
+            faces = dict(zip(left, vectors, strict=True))
+            if self.identity.detector is not None:
+                metrics = {id: {FACE: float(np.isfinite(vector).all())} for id, vector in faces.items()}
         for number, s in enumerate(self.series):
             if number and stop():
                 raise Preempted(f"stopped after {number} of {len(self.series)} directions of a group of images")
@@ -78,12 +91,22 @@ class EditWorker(Brief):
                         del left[job.id]
                     else:
                         edits[job.id][s.name] = one
+                if self.identity is not None:
+                    own_edits = {job.id: edits[job.id][s.name] for job in own if job.id in left}
+                    for id, found in similarities(self.identity, s, faces, own_edits, self.batch_size).items():
+                        metrics[id] |= found
             if report is not None:
                 report(number + 1, len(self.series), float("nan"))
-        return [None if job is None else failed.get(job.id) or Result(parts={"edits": edits[job.id]}) for job in jobs]
+        return [
+            None
+            if job is None
+            else failed.get(job.id) or Result(parts={"edits": edits[job.id]}, metrics=metrics[job.id])
+            for job in jobs
+        ]
 
     def shipment(self) -> Callable[[], "EditWorker"]:
-        return partial(EditWorker, self.G, self.space, self.series, self.batch_size, self.described)
+        arguments = (self.G, self.space, self.series, self.batch_size, self.described)
+        return partial(EditWorker, *arguments, identity=self.identity)
 
 
 def group_size(edit: Record) -> int:
@@ -118,3 +141,23 @@ def edited(s: Series, jobs: Sequence[FinishedJob], draw: Draw) -> list[Edited | 
         else None
         for i in range(len(jobs))
     ]
+
+
+def similarities(
+    meter: IdentityMeter, s: Series, faces: Mapping[str, np.ndarray], edits: Mapping[str, Edited], batch_size: int
+) -> dict[str, dict[str, float]]:
+    """Identities that edits along a series have kept: id -> metric -> similarity, where both pictures have a face.
+
+    Args:
+        faces: id -> [D], the embedding of the reconstruction, NaN where it has no face.
+        edits: by id.
+    """
+    moved = {(id, k): one[1] for id, some in edits.items() for k, one in enumerate(some) if one is not None}
+    seen = dict(zip(moved, meter.faces(list(moved.values()), batch_size), strict=True))
+    found = {}
+    for id in edits:
+        after = np.stack([seen.get((id, k), faces[id]) for k in range(len(s.labels))])
+        values = kept(np.broadcast_to(faces[id], after.shape), after)["identity"]
+        labelled = zip(s.labels, values, strict=True)
+        found[id] = {metric(s.name, label): float(value) for label, value in labelled if not np.isnan(value)}
+    return found

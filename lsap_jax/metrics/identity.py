@@ -1,22 +1,27 @@
 """Whether two images show the same person: the cosine between face embeddings.
 
 Facenet's is the measure of arXiv 2307.08995, Figure 6; ArcFace's is what the identity losses of encoders minimise;
-dlib's comes with the package. Their values do not compare with each other.
+dlib's comes with the package. Their values do not compare with each other, so results name the network.
 
     embedder = load_embedder("dlib")
     similarity, failures = compare_identities(embedder, load_detector(), originals, edited)
+
+`evaluate`, `edit` and `edit-quality` measure with an `IdentityMeter`, and by `kept`.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from lsap_jax.errors import LsapError
 from lsap_jax.faces.align import cut_out, eyes_quad
+from lsap_jax.models.detector import Detector
 from lsap_jax.models.embedder import (
     ARCFACE,
     DLIB,
@@ -32,7 +37,7 @@ from lsap_jax.models.network_file import load
 from lsap_jax.networks import dlib_resnet
 
 if TYPE_CHECKING:
-    from lsap_jax.faces.detect import Detector, Faces
+    from lsap_jax.faces.detect import Faces
 
 NO_ORIGINAL, NO_EDITED = "no face in the original", "no face in the edited image"
 NEITHER = "no face in the original, nor in the edited image"
@@ -77,7 +82,7 @@ def by_eyes(picture: np.ndarray, faces: "Faces", size: int) -> np.ndarray | None
 
 
 def face_crops(
-    detector: "Detector", images: Images, size: int = FACE_SIZE, cut: Cut = boxed
+    detector: Detector, images: Images, size: int = FACE_SIZE, cut: Cut = boxed
 ) -> tuple[np.ndarray, np.ndarray]:
     """The largest face of every image.
 
@@ -108,7 +113,7 @@ def face_crops(
 
 
 def face_embeddings(
-    embedder: Embedder, detector: "Detector | None", images: Images, batch_size: int = 32
+    embedder: Embedder, detector: Detector | None, images: Images, batch_size: int = 32
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vectors of the largest face of every image.
 
@@ -165,7 +170,7 @@ class Comparison(NamedTuple):
 
 
 def compare_identities(
-    embedder: Embedder, detector: "Detector | None", originals: Images, edited: Images, batch_size: int = 32
+    embedder: Embedder, detector: Detector | None, originals: Images, edited: Images, batch_size: int = 32
 ) -> Comparison:
     """Identity similarity of every original with its edited image.
 
@@ -189,3 +194,64 @@ def compare_identities(
         if not (a and b)
     ]
     return Comparison(identity_similarity(first, second), failures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityMeter:
+    """What identities are measured with.
+
+    Attributes:
+        embedder: the face network.
+        detector: finds the face that the network sees; None where images are aligned faces already, as ArcFace takes
+            them.
+    """
+
+    embedder: Embedder
+    detector: Detector | None = None
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The facts that define the measure, for results."""
+        return {**asdict(self.embedder.record), "detector": None if self.detector is None else self.detector.sha256}
+
+    def faces(self, images: Images, batch_size: int = 32) -> np.ndarray:
+        """`face_embeddings`, [N, D] float32: NaN where there is no face."""
+        return face_embeddings(self.embedder, self.detector, images, batch_size)[0]
+
+
+def load_meter(
+    source: str | Path, detect: bool = True, tell: Callable[[str], object] = lambda line: None
+) -> IdentityMeter:
+    """A face network as `load_embedder` takes it, with the bundled detector unless the network takes aligned images.
+
+    Args:
+        detect: False if all images are aligned faces, to be taken whole.
+        tell: called with a line if no face is looked for all the same.
+
+    Raises:
+        LsapError, ConversionError: see `load_embedder`.
+    """
+    from lsap_jax.faces.detect import load_detector
+
+    embedder = load_embedder(source)
+    aligned = embedder.record.name == ARCFACE
+    if aligned and detect:
+        tell("ArcFace takes the images as aligned: no face is looked for")
+    return IdentityMeter(embedder=embedder, detector=load_detector() if detect and not aligned else None)
+
+
+def meter_of(identity: IdentityMeter | str | Path | None) -> IdentityMeter | None:
+    """A meter, or that of a name or file; None for None."""
+    return identity if identity is None or isinstance(identity, IdentityMeter) else load_meter(identity)
+
+
+def kept(before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
+    """How alike faces are before and after, by their embeddings [N, D], which are NaN where there is no face.
+
+    Returns:
+        "identity", their cosines [N], NaN where either has no face; and "face" [N], whether the second has one, 1 or 0,
+        NaN where the first has none.
+    """
+    there, seen = (np.isfinite(vectors).all(axis=1) for vectors in (before, after))
+    face = np.where(there, seen.astype(float), math.nan)
+    return {"identity": identity_similarity(before, after), "face": face}

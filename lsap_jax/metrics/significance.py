@@ -29,6 +29,13 @@ class Interval:
     n: int
 
 
+def interval_text(i: Interval) -> str:
+    """A mean with its interval."""
+    if not math.isfinite(i.mean):
+        return "–"
+    return f"{i.mean:.4g}" + (f" [{i.low:.3g}, {i.high:.3g}]" if math.isfinite(i.low) else "")
+
+
 @dataclass(frozen=True, kw_only=True)
 class NonInferiority:
     """Outcome of `non_inferiority`.

@@ -22,6 +22,7 @@ from PIL import Image
 from lsap_jax.errors import LsapError
 from lsap_jax.networks import dlib_resnet, inception_resnet, irse
 from lsap_jax.networks.bounds import Text
+from lsap_jax.networks.image_by_image import images_at_once
 from lsap_jax.pixels import to_uint8
 
 # The kinds of the files, the names in results.
@@ -174,7 +175,8 @@ def embed(embedder: Embedder, images: np.ndarray, batch_size: int = 32) -> np.nd
         images: [N, H, W, C] with C of 1 (repeated) or 3, uint8, or float in [-1, 1] (rounded to 256 levels, as in
             an image file). Faces (see `face_crops`), resized to `face_size`; aligned images for "arcface", which crops
             them itself.
-        batch_size: images per call; the last batch is padded, so that one program runs them all.
+        batch_size: images per call; the last batch is padded, so that one program runs them all. On CPUs it is 1, and
+            a vector does not depend on the other images.
 
     Returns:
         [N, D] float32, D of 512 or, for dlib's, 128.
@@ -193,14 +195,14 @@ def embed_pictures(embedder: Embedder, pictures: Sequence[np.ndarray], batch_siz
         raise LsapError(f"batch_size {batch_size} is not a number of images; give 1 or more")
     if not pictures:
         return np.zeros((0, _NETWORKS[embedder.record.name].features), np.float32)
-    size = min(batch_size, len(pictures))
+    if face_size(embedder) is None and any(picture.shape != pictures[0].shape for picture in pictures):
+        raise LsapError("aligned images of several sizes cannot be embedded together; give them one size at a time")
+    size = images_at_once(jax.local_devices()) or batch_size
     out = []
     for start in range(0, len(pictures), size):
         chunk = list(pictures[start : start + size])
         if (side := face_size(embedder)) is not None:
             chunk = [_resized(picture, side) for picture in chunk]
-        if any(picture.shape != chunk[0].shape for picture in chunk):
-            raise LsapError("aligned images of several sizes cannot be embedded together; give them one size at a time")
         padded = np.stack(chunk + [np.zeros_like(chunk[0])] * (size - len(chunk)))
         out.append(np.asarray(_of_levels(embedder, jnp.asarray(padded)))[: len(chunk)])
     return np.concatenate(out)

@@ -1,8 +1,9 @@
 """dlib's face recognition network: faces to descriptors of 128 numbers, close for one person.
 
 A ResNet of 29 convolutions without padding where it halves the resolution; branches of different sizes and widths are
-added as if the smaller one went on with zeros. Two pictures show one person if their descriptors are less than 0.6
-apart, by dlib's documentation. Params carry the converter's names (`convert_weights.dlib_file`), convolutions in HWIO.
+added as if the smaller one went on with zeros. Two pictures show one person if their descriptors are less than
+`SAME_PERSON` apart, by dlib's documentation. Params carry the converter's names (`convert_weights.dlib_file`),
+convolutions in HWIO.
 
 References: He et al., Deep Residual Learning for Image Recognition (CVPR 2016); King, Dlib-ml (JMLR 2009), and
 dlib's examples/dnn_face_recognition_ex.cpp.
@@ -20,6 +21,7 @@ from lsap_jax.networks.inception_resnet import Dense
 
 RESOLUTION = 150
 FEATURES = 128
+SAME_PERSON = 0.6  # Euclidean distance of two descriptors
 MEAN = (122.782, 117.001, 104.298)  # of the training pictures: red, green, blue levels
 STEM = 32
 # Blocks from the image on: width, and whether the block halves the resolution.

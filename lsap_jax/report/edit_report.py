@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lsap_jax.editing.edit_record import read_edit
+from lsap_jax.editing.identity_kept import FORMULA, identities_kept, metric, without_face
 from lsap_jax.errors import LsapError
 from lsap_jax.report.fragments import details, settings, text_table
 from lsap_jax.report.page import breakable, count, escape, page, section
@@ -40,6 +41,13 @@ class Folder:
     @property
     def label(self) -> str:
         return f"{self.edit['run']['name']} ({self.edit['space']})"
+
+    def identity(self, id: str, name: str, label: str) -> str:
+        """What is said of the identity of a picture; "" where identities are not measured."""
+        if "identity" not in self.edit or id not in self.manifest or label == ORIGINAL:
+            return ""
+        value = self.manifest[id]["metrics"].get(metric(name, label))
+        return "no face" if value is None else f"identity {value:.2f}"
 
     def every(self, name: str) -> list[Record]:
         """All series of a name: one, or of several images one each."""
@@ -238,12 +246,25 @@ def _series(folders: Sequence[Folder], shown: Mapping[str, Pictures], number: in
     )
     table = (
         f'<div class="scroll tall" tabindex="0" role="region" aria-label="{escape(name)}"><table class="edits">'
-        f"<thead><tr>{heads}</tr></thead>{rows}</table></div>"
+        f"<thead><tr>{heads}</tr></thead>{rows}</table></div>{_identities(folders, runs, name)}"
     )
     lead = _lead([folders[k] for k in runs], name)
     if len(runs) < len(folders):
         lead += f" {escape(folders[1].name)} has no edits of this name."
     return section(f"series-{number}", name, slider + table if rows else '<p class="empty">No pictures.</p>', lead)
+
+
+def _identities(folders: Sequence[Folder], runs: Sequence[int], name: str) -> str:
+    """How much of identities the edits of one direction keep, over all images, where that is measured."""
+    found, called = [], _rows(folders)
+    for k in runs:
+        kept = [one for one in identities_kept(folders[k].edit, folders[k].manifest) if one.series == name]
+        if kept:
+            network, missing = folders[k].edit["identity"]["network"], without_face(folders[k].manifest)
+            lead = f"Mean identity similarity of {called[k]}: {FORMULA}, by {network}. Reconstructions without a face: "
+            table = text_table(["", *(one.label for one in kept)], [["identity", *(one.text for one in kept)]])
+            found.append(f'<p class="aside">{escape(lead)}{missing}.</p>{table}')
+    return "".join(found)
 
 
 def _lead(folders: Sequence[Folder], name: str) -> str:
@@ -280,7 +301,11 @@ def _image(
         side = f'<td class="still run">{escape(called[k])}</td>' if len(folders) > 1 else ""
         target = _cell(pictures.get((k, id, name, ORIGINAL)), "original") if originals else ""
         original = f'<td class="still">{target}</td>' if originals else ""
-        cells = "".join(f"<td>{_cell(pictures.get((k, id, name, label)), f'{name} {label}')}</td>" for label in labels)
+        cells = "".join(
+            f"<td>{_cell(pictures.get((k, id, name, label)), f'{name} {label}')}"
+            f"{_aside(folders[k].identity(id, name, label))}</td>"
+            for label in labels
+        )
         lines.append(f'<tr>{head}{side}{original}<td class="now"></td>{cells}</tr>')
     return f"<tbody>{''.join(lines)}</tbody>"
 
@@ -290,3 +315,7 @@ def _cell(address: str | None, alt: str) -> str:
         return '<span class="absent">none</span>'
     pixels = ' class="pixels"' if address.startswith("data:image/png") else ""
     return f'<img{pixels} src="{address}" alt="{escape(alt)}" decoding="async">'
+
+
+def _aside(text: str) -> str:
+    return f'<p class="aside">{escape(text)}</p>' if text else ""

@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from lsap_jax.inversion.inverter import StepReport, versions
 from lsap_jax.inversion.jobs import batches_of
 from lsap_jax.losses.judges import Judge, make_judges
 from lsap_jax.metrics.fid import inception_features_of
+from lsap_jax.metrics.identity import IdentityMeter
+from lsap_jax.metrics.identity_columns import describe_identities, measure_identities, summarise_identities
 from lsap_jax.metrics.kid import random_features_of
 from lsap_jax.metrics.ppl import check_length, perceptual_path_length
 from lsap_jax.models.generator import Generator
@@ -34,7 +35,7 @@ from lsap_jax.rendering.devices import merge, over_devices, padded_size, replica
 from lsap_jax.rendering.refinement import Refinement, by_signature, check
 from lsap_jax.rendering.render import space_of
 from lsap_jax.runs.evaluation import compare_features, describe_metrics, genuine_nscd, measurer
-from lsap_jax.runs.finished import FinishedItem, FinishedJob, codes_of, finished_images, finished_job
+from lsap_jax.runs.finished import FinishedItem, FinishedJob, codes_of, finished_images, pictured_job, pictures_of
 from lsap_jax.runs.shipping import sha256_of
 from lsap_jax.runs.work import Place, Summary, work
 from lsap_jax.runs.worker import Brief, Outcome, Result, Stop, never
@@ -74,13 +75,16 @@ class EvaluationWorker(Brief):
         batch_size: int,
         described: Mapping[str, Any],
         devices: Sequence[jax.Device] | None = None,
+        identity: IdentityMeter | None = None,
     ) -> None:
         """
         Args:
             G: with its statistics.
             described: what the folder records beside the devices.
+            identity: compares the faces of targets and saved pictures, on the first device.
         """
         self.arguments = (G, space, tuple(distances), inception, sets, batch_size, described)
+        self.identity = identity
         self.G, self.described, self.size = G, described, batch_size
         self.devices = list(devices or jax.local_devices())
         self.batch_size = padded_size(batch_size, self.devices)
@@ -113,19 +117,22 @@ class EvaluationWorker(Brief):
         found = by_signature(measured, [job.refinement for job in live], codes, targets)
         features: dict[str, np.ndarray] = {}
         if self._features is not None:
-            pictures = np.stack([job.picture for job in live if job.picture is not None])
-            features = {"targets": self._features(targets), "images": self._features(pictures)}
+            features = {"targets": self._features(targets), "images": self._features(pictures_of(live))}
+        faces: dict[str, np.ndarray] = {}
+        if self.identity is not None:
+            faces = measure_identities(self.identity, targets, pictures_of(live), self.batch_size)
         outcomes = iter(
             Result(
                 parts={"features": {name: a[i] for name, a in features.items()}},
-                metrics={name: float(a[i]) for name, a in found.items()},
+                metrics={name: float(a[i]) for name, a in found.items()}
+                | {name: float(a[i]) for name, a in faces.items() if not np.isnan(a[i])},
             )
             for i in range(len(live))
         )
         return [None if job is None else next(outcomes) for job in jobs]
 
     def shipment(self) -> Callable[[], "EvaluationWorker"]:
-        return partial(EvaluationWorker, *self.arguments)
+        return partial(EvaluationWorker, *self.arguments, identity=self.identity)
 
 
 def _set_features(
@@ -165,11 +172,13 @@ def evaluate_run(
     sets: bool = True,
     ppl: int = 0,
     ppl_crop: bool = False,
+    identity: IdentityMeter | None = None,
     **options: Any,
 ) -> Summary:
     """`evaluate` of a run folder: adds columns to its metrics.csv, and writes evaluation.json when all images are
-    measured: {"images", "space", "means", "nscd_of_genuine_samples", "set", "ppl", "metrics"}; see
-    `lsap_jax.storage.results.read_evaluation`. The level of genuine samples is left out where NSCD is (`evaluate`).
+    measured: {"images", "space", "means", "nscd_of_genuine_samples", "set", "ppl", "metrics", "identity"}; see
+    `lsap_jax.storage.results.read_evaluation`. The level of genuine samples is left out where NSCD is (`evaluate`), and
+    the summary of identities where none are measured.
 
     Args:
         G: the generator of the run.
@@ -177,6 +186,7 @@ def evaluate_run(
         sets: compare the set of reconstructions with that of the targets, too.
         ppl: samples of perceptual path length, which is of the generator alone; 0 leaves it out.
         ppl_crop: see `path_lengths`.
+        identity: compares the faces of targets and reconstructions, too; images without a face have no such metric.
         options: of `lsap_jax.runs.work.work`: shard, engine, progress, ....
 
     Returns:
@@ -205,23 +215,25 @@ def evaluate_run(
         "run": sha256(
             json.dumps([run["config"], {id: manifest[id]["sha256"] for id in manifest}], sort_keys=True).encode()
         ),
+        **({} if identity is None else {"identity": identity.described}),
     }
     out = folder / FOLDER / sha256(json.dumps(measured, sort_keys=True).encode())[:16]
 
     def make(devices: Sequence[jax.Device] | None) -> EvaluationWorker:
-        return EvaluationWorker(G, space, judges, inception, sets, batch_size, {"measured": measured}, devices)
+        described = {"measured": measured}
+        return EvaluationWorker(G, space, judges, inception, sets, batch_size, described, devices, identity)
 
     def conclude(out: Path) -> None:
         if manifest.keys() <= read_manifest(out).keys():
             length = (
                 perceptual_path_length(G, judge, samples=ppl, crop=ppl_crop, batch_size=batch_size) if judge else {}
             )
-            _conclude(G, space, judges, inception, length, folder, run, out)
+            _conclude(G, space, judges, inception, length, identity, folder, run, out)
 
     parts = ("codes", "targets", "images", "refined")
     source = finished_images(folder, manifest, G, parts=parts, deciding=parts)
     place = Place(partial(RunFolder.open, kind=EVALUATIONS))
-    summary = work(make, source, out, job=_job, save=_save, place=place, **{**options, "conclude": conclude})
+    summary = work(make, source, out, job=pictured_job, save=_save, place=place, **{**options, "conclude": conclude})
     if failures := read_failures(out):
         raise LsapError(next(iter(failures.values()))["reason"])
     if summary.whole and not summary.left:
@@ -241,10 +253,6 @@ def _drop(folder: Path) -> None:
         folder.rmdir()
 
 
-def _job(item: FinishedItem) -> FinishedJob:
-    return replace(finished_job(item), picture=item.values["images"])
-
-
 def _save(folder: RunFolder, item: FinishedItem, result: Result) -> None:
     folder.write(item.id, metrics=result.metrics, input_sha256=item.sha256, **result.parts)
 
@@ -255,6 +263,7 @@ def _conclude(
     judges: Sequence[Judge],
     inception: Inception | None,
     ppl: Mapping[str, Any],
+    identity: IdentityMeter | None,
     folder: Path,
     run: Record,
     out: Path,
@@ -262,9 +271,12 @@ def _conclude(
     """Writes metrics.csv and evaluation.json of a run whose images are all measured in `out`."""
     manifest, done = read_manifest(folder), read_manifest(out)
     ids = [id for id in sorted(manifest) if id in done]
-    found = {name: np.array([done[id]["metrics"][name] for id in ids], np.float32) for name in done[ids[0]]["metrics"]}
+    names = dict.fromkeys(name for id in ids for name in done[id]["metrics"])
+    found = {name: np.array([done[id]["metrics"].get(name, np.nan) for id in ids], np.float32) for name in names}
+    faces = {} if identity is None else describe_identities(identity)
     earlier = read_metrics_table(folder)
-    rows = {id: earlier.get(id, {}) | manifest[id]["metrics"] for id in manifest}
+    kept = {id: {name: v for name, v in earlier.get(id, {}).items() if name not in faces} for id in manifest}
+    rows = {id: kept[id] | manifest[id]["metrics"] for id in manifest}
     for id in ids:
         rows[id] |= {name: v for name, v in done[id]["metrics"].items() if name not in manifest[id]["metrics"]}
     c = np.stack([read_code(folder, id, manifest=manifest)["c"] for id in ids]) if space.has_class else None
@@ -280,7 +292,8 @@ def _conclude(
         **({"nscd_of_genuine_samples": float(genuine_nscd(G, space, c).mean())} if "nscd" in found else {}),
         "set": compared,
         "ppl": dict(ppl),
-        "metrics": _described(run, describe_metrics(G, space, judges)),
+        "metrics": _described(run, describe_metrics(G, space, judges, identity)),
+        **({} if identity is None else {"identity": summarise_identities(identity, found)}),
     }
     write_table(folder, metrics_csv(rows))
     write_files({folder / EVALUATION: sealed(record)})

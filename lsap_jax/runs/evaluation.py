@@ -1,6 +1,7 @@
 """Metrics of codes against their targets, as arrays: per image, and of the set of reconstructions as a whole."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,8 @@ from lsap_jax.losses.judges import Judge, column
 from lsap_jax.losses.terms import nscd_of
 from lsap_jax.metrics.distortion import METRICS
 from lsap_jax.metrics.fid import fid, inception_features
+from lsap_jax.metrics.identity import IdentityMeter, meter_of
+from lsap_jax.metrics.identity_columns import describe_identities, measure_identities
 from lsap_jax.metrics.kid import feature_description, fit_whitening, kid, random_features
 from lsap_jax.models.classes import ByClass
 from lsap_jax.models.generator import Generator
@@ -40,6 +43,7 @@ def evaluate(
     batch_size: int = 16,
     *,
     refinement: Refinement | None = None,
+    identity: IdentityMeter | str | Path | None = None,
 ) -> dict[str, np.ndarray]:
     """Every metric of codes against the images they stand for.
 
@@ -50,17 +54,19 @@ def evaluate(
         perceptual: distances to measure; the discriminator's by default, where the generator has one.
         batch_size: images at once; the last batch is padded.
         refinement: of the same N images.
+        identity: a face network for photographs of faces: "dlib" (bundled), or a file (`load_meter`).
 
     Returns:
         name -> [N]: mse, psnr, ssim, ssim01, ms_ssim on the clipped, unquantised reconstructions (SSIM from 11 px on),
         the perceptual distances, nscd and nscd_00, nscd_01, ... of the layers of S^N that the image is made from. NSCD
         compares codes of a conditional generator with samples of their class, and is left out for codes without one.
+        With `identity` also its columns (`lsap_jax.metrics.identity_columns`), NaN where no face is found.
 
     Raises:
-        LsapError: the space is unknown, the codes are of another space, the images have another shape, or the
-            refinement is of other images or of another generator.
+        LsapError: the space is unknown, the codes are of another space, the images have another shape, the refinement
+            is of other images or of another generator, or there is no such face network.
     """
-    images = np.asarray(images)
+    images, meter = np.asarray(images), meter_of(identity)
     G, space, codes = fitted(G, space, codes)
     shape = (len(next(iter(codes.values()))), G.img_resolution, G.img_resolution, G.img_channels)
     if images.shape != shape:
@@ -72,7 +78,10 @@ def evaluate(
     if not len(images):
         return {}
     measure = measurer(G, space, tuple(perceptual), batch_size, jax.local_devices()[:1])
-    return measure(codes, refinement, images)  # type: ignore[no-any-return]
+    found = measure(codes, refinement, images)
+    if meter is not None:
+        found |= measure_identities(meter, images, render(G, space, codes, batch_size, refinement=refinement))
+    return found  # type: ignore[no-any-return]
 
 
 def measurer(
@@ -107,12 +116,15 @@ def _measure(
     return found if G.statistics is None else found | mean_nscd(nscd_of(G, decoded))
 
 
-def describe_metrics(G: Generator, space: Space, perceptual: Sequence[Judge]) -> dict[str, dict[str, Any]]:
+def describe_metrics(
+    G: Generator, space: Space, perceptual: Sequence[Judge], identity: IdentityMeter | None = None
+) -> dict[str, dict[str, Any]]:
     """Name of a metric of `evaluate` -> range, resolution, quantisation, formula and network, for results."""
     common = {"range": "[-1, 1], clipped", "quantisation": "none"}
     found: dict[str, dict[str, Any]] = {
         **{name: {**metric.description, "network": None} for name, metric in METRICS.items()},
         **{column(p): {**common, "formula": p.description, "network": p.name} for p in perceptual},
+        **({} if identity is None else describe_identities(identity)),
     }
     if G.c_dim and not space.has_class:
         return found

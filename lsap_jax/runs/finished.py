@@ -1,7 +1,7 @@
 """The finished images of a run as images to compute with: refined, edited, measured."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +158,13 @@ def finished_job(item: FinishedItem) -> FinishedJob:
         start=item.values.get("codes"),
         refinement=item.refinement,
     )
+
+
+def pictured_job(item: FinishedItem) -> FinishedJob:
+    """A job of the files that were loaded, with the saved picture."""
+    return replace(finished_job(item), picture=item.values["images"])
+
+
+def pictures_of(jobs: Sequence[FinishedJob]) -> np.ndarray:
+    """The saved pictures of some jobs that have one, uint8 [N, R, R, C]."""
+    return np.stack([job.picture for job in jobs if job.picture is not None])

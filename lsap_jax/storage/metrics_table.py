@@ -1,4 +1,5 @@
 """metrics.csv: a row per finished image, its metrics in the manifest and the columns that `lsap-jax evaluate` added.
+Folders of edits have one where identities are measured.
 
 metrics.csv.sha256 holds its SHA-256 as `sha256sum -c` reads it. It is written first, with the digest of the old table
 and of the new one, then the table, then the digest of the new one alone: whenever a writer is killed, one of them fits.
@@ -16,7 +17,7 @@ from typing import Any
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
 from lsap_jax.storage.inside import read_inside
-from lsap_jax.storage.matching import is_sealed, read_record
+from lsap_jax.storage.matching import Layout, is_sealed, read_record
 from lsap_jax.storage.results import RUN
 
 TABLE, DIGEST = "metrics.csv", "metrics.csv.sha256"
@@ -67,7 +68,7 @@ def write_table(folder: Path, data: bytes) -> None:
     atomic.write_files({folder / DIGEST: new})
 
 
-def table_bytes(folder: Path) -> bytes | None:
+def table_bytes(folder: Path, layout: Layout = RUN) -> bytes | None:
     """metrics.csv as it is, after comparing its SHA-256; None if the run has none yet. Runs of format 1 may have no
     digest.
 
@@ -83,7 +84,7 @@ def table_bytes(folder: Path) -> bytes | None:
     try:
         digests = read_inside(folder, DIGEST)
     except FileNotFoundError:
-        if is_sealed(read_record(folder, RUN), RUN):
+        if is_sealed(read_record(folder, layout), layout):
             raise LsapError(f"{folder / DIGEST}: is missing; {_REMEDY}") from None
         return data
     except OSError as error:
@@ -95,13 +96,13 @@ def table_bytes(folder: Path) -> bytes | None:
     return data
 
 
-def read_metrics_table(folder: Path) -> dict[str, dict[str, float]]:
+def read_metrics_table(folder: Path, layout: Layout = RUN) -> dict[str, dict[str, float]]:
     """Metrics by id, then by name; empty if the run has no metrics.csv yet. Cells that hold no number are left out.
 
     Raises:
         LsapError: as `table_bytes`; it is no table.
     """
-    data = table_bytes(folder)
+    data = table_bytes(folder, layout)
     found: dict[str, dict[str, float]] = {}
     try:
         for line in csv.DictReader(io.StringIO((data or b"").decode("utf-8", "replace"), newline="")):

@@ -6,6 +6,7 @@ import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from lsap_jax.configuration import load_config
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison import runs
 from lsap_jax.experiments.comparison.plan import Plan, label, make_plans
+from lsap_jax.experiments.comparison.tables import HIGHER_IS_BETTER, _distance
 from lsap_jax.runs.saving import Progress
 from lsap_jax.storage.checked_json import sealed
 from lsap_jax.storage.results import read_manifest
@@ -293,3 +295,11 @@ def test_no_t_test_has_the_published_p_values():
         assert int(spread / ((advantage + rounding) * np.sqrt(50) / t)) == times
     assert set(figure) == {*table, "w", "f/s (encoder)"} - {"wplus_pn"} and len(figure) == 9
     assert all(len(row[name]) == 5 for row in figure.values() for name in ("lpips_vgg", "mse"))
+
+
+def test_identities_are_similarities_and_no_distance_of_pictures():
+    assert {"identity_dlib_resnet", "identity_arcface", "face"} < HIGHER_IS_BETTER
+    assert "identity_dlib_resnet_distance" not in HIGHER_IS_BETTER
+    names = ("mse", "identity_dlib_resnet", "identity_dlib_resnet_distance", "lpips_vgg")
+    entry = SimpleNamespace(described={name: {"network": None if name == "mse" else name} for name in names})
+    assert _distance([entry], names) == "lpips_vgg" and _distance([entry], names[:3]) is None

@@ -22,6 +22,7 @@ from lsap_jax.experiments.edit_quality.curves import at_success, crossing, inter
 from lsap_jax.experiments.edit_quality.folder import read_measures, read_quality
 from lsap_jax.experiments.edit_quality.quality import Judges, as_published, genuine_logits, measure_edits
 from lsap_jax.experiments.edit_quality.tables import Entry, Quality, differences, matched, summary_text, verdict
+from lsap_jax.metrics import identity
 from lsap_jax.models.attributes import (
     Attributes,
     BinaryAttribute,
@@ -216,18 +217,16 @@ def test_the_published_truncation_is_of_as_many_live_rows_as_at_1024_px(side, ba
 
 
 def test_identities_are_those_of_the_targets(tiny, monkeypatch):
-    from lsap_jax.experiments.edit_quality import quality
-
-    def embeddings(embedder, detector, images):
+    def embeddings(embedder, detector, images, batch_size):
         vectors = np.zeros((len(images), 512), np.float32)
         vectors[:, 0] = 1
         vectors[-1] = np.nan  # the last image of a batch has no face
         return vectors, np.isfinite(vectors[:, 0])
 
-    monkeypatch.setattr(quality, "face_embeddings", embeddings)
+    monkeypatch.setattr(identity, "face_embeddings", embeddings)
     space = parse_space("z+")
     codes = {"z": np.asarray(space.retract(codes_of(tiny, space, 4))["z"])}
-    judge = Judges(embedder=Embedder.__new__(Embedder))
+    judge = Judges(identity=identity.IdentityMeter(embedder=Embedder.__new__(Embedder)))
     faces = np.zeros((4, 512), np.float32)
     faces[:, :2] = [[np.nan, np.nan], [0.6, 0.8], [1, 0], [1, 0]]  # the first target has none
     found = measure_edits(tiny, space, codes, [ones(tiny)], (0.0, 1.0), judge, faces=faces, **ALONE).arrays

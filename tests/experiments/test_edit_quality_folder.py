@@ -276,7 +276,7 @@ def test_a_level_that_few_resamples_reach_is_told_as_such(tmp_path, runs, measur
 def test_arcface_takes_no_detector(runs, monkeypatch):
     from ml_collections import ConfigDict
 
-    from lsap_jax.experiments.edit_quality import judges as module
+    from lsap_jax.metrics import identity as module
     from lsap_jax.models import embedder
 
     record = embedder.EmbedderRecord(
@@ -286,5 +286,5 @@ def test_arcface_takes_no_detector(runs, monkeypatch):
     config = ConfigDict({"attributes": "none", "identity": "arcface.safetensors", "detect": True})
     told = []
     judges, described = choose_judges(runs[0].G, config, told.append)
-    assert judges.detector is None and described["detector"] is None
+    assert judges.identity.detector is None and described["detector"] is None
     assert "no face is looked for" in told[0]

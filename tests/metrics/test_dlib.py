@@ -60,6 +60,14 @@ def test_descriptors_are_dlibs(reference):
     assert_parity("dlib", "descriptors", embed(embedder(), chips), descriptors)
 
 
+def test_a_descriptor_does_not_depend_on_the_other_faces(reference):
+    """Bit for bit on CPUs, however many there are."""
+    chips, _ = reference
+    whole = embed(embedder(), chips[:3], batch_size=2)
+    for k in range(3):
+        np.testing.assert_array_equal(embed(embedder(), chips[k : k + 1], batch_size=7)[0], whole[k])
+
+
 def test_faces_are_cut_out_as_dlib_does(reference):
     _, descriptors = reference
     pictures = transformed(Image.fromarray(photographs.astronaut()))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_faces
 from hypothesis import given
 from hypothesis import strategies as st
 from parity import assert_parity, nhwc
@@ -21,16 +22,22 @@ from lsap_jax.metrics.identity import (
     NEITHER,
     NO_EDITED,
     NO_ORIGINAL,
+    IdentityMeter,
     compare_identities,
     face_crops,
     face_embeddings,
     identity_similarity,
+    kept,
+)
+from lsap_jax.metrics.identity_columns import (
+    COLUMNS,
+    columns,
+    describe_identities,
+    measure_identities,
+    summarise_identities,
 )
 from lsap_jax.models.embedder import (
-    _FACTS,
     EMBEDDERS,
-    Embedder,
-    EmbedderRecord,
     embed,
     embeddings,
 )
@@ -231,22 +238,9 @@ def boxes(monkeypatch):
     return found
 
 
-def _stand_in(monkeypatch, kind):
-    """An embedder whose vectors are the mean colours of what the network would be given."""
-
-    def of_levels(embedder, levels):
-        assert kind == "arcface" or levels.shape[1:] == (160, 160, 3)
-        means = np.asarray(levels, np.float32).mean(axis=(1, 2))
-        return np.pad(means / np.linalg.norm(means, axis=1, keepdims=True).clip(1e-9), ((0, 0), (0, 509)))
-
-    monkeypatch.setattr("lsap_jax.models.embedder._of_levels", of_levels)
-    record = EmbedderRecord(name=kind, trained_on="", weights="", source_sha256="", **_FACTS[kind])
-    return Embedder(params={}, record=record)
-
-
 @pytest.fixture
 def colours(monkeypatch):
-    return _stand_in(monkeypatch, "inception_resnet_v1")
+    return small_faces.embedder(monkeypatch, "inception_resnet_v1")
 
 
 def test_crops_are_clipped_cut_to_whole_pixels_and_resized(boxes):
@@ -288,6 +282,58 @@ def test_failures_are_reported_with_their_reasons(boxes, colours):
     assert np.isnan(vectors[~found]).all() and np.isfinite(vectors[found]).all()
 
 
+def test_what_is_kept_counts_faces_that_were_there():
+    first = np.array([[1, 0], [1, 0], [np.nan] * 2, [np.nan] * 2], np.float32)
+    second = np.array([[0.6, 0.8], [np.nan] * 2, [1, 0], [np.nan] * 2], np.float32)
+    found = kept(first, second)
+    np.testing.assert_allclose(found["identity"], [0.6, np.nan, np.nan, np.nan], rtol=1e-6)
+    np.testing.assert_array_equal(found["face"], [1, 0, np.nan, np.nan])
+
+
+def test_columns_name_their_network_and_none_is_of_two():
+    similarities = [columns(kind)["identity"] for kind in EMBEDDERS]
+    assert len(set(similarities)) == 3 and set(similarities) < COLUMNS
+    assert columns("dlib_resnet")["distance"] == "identity_dlib_resnet_distance"
+    assert "distance" not in columns("arcface") and "distance" not in columns("inception_resnet_v1")
+
+
+def test_reconstructions_are_measured_summarised_and_described(monkeypatch):
+    """Five pairs of plain pictures: two of one colour and of another, one without a target's face, one without the
+    reconstruction's, one without any.
+    """
+    red, green, faceless = (200, 0, 0), (0, 200, 0), (1, 1, 1)
+    targets, reconstructions = (
+        np.broadcast_to(np.array(colours, np.uint8)[:, None, None], (5, 16, 16, 3))
+        for colours in ((red, red, faceless, red, faceless), (red, green, red, faceless, faceless))
+    )
+    meter = small_faces.meter(monkeypatch, lambda picture: picture.max() > 1)
+    found = measure_identities(meter, targets, reconstructions, batch_size=2)
+    assert (
+        set(found)
+        == {"identity_dlib_resnet", "identity_dlib_resnet_distance", "face"}
+        == set(describe_identities(meter))
+    )
+    nan = np.nan
+    np.testing.assert_allclose(found["identity_dlib_resnet"], [1, 0, nan, nan, nan], atol=1e-6)
+    np.testing.assert_allclose(found["identity_dlib_resnet_distance"], [0, np.sqrt(2), nan, nan, nan], atol=1e-6)
+    np.testing.assert_array_equal(found["face"], [1, 1, nan, 0, nan])
+    summary = summarise_identities(meter, found)
+    counts = {"compared": 2, "same_person": 1, "targets_without_face": 2, "reconstructions_without_face": 1}
+    assert {name: summary[name] for name in counts} == counts
+    assert "dlib's face recognition ResNet" in summary["network"]
+    low, high = summary["intervals"]["identity_dlib_resnet"]
+    assert 0 <= low <= 0.5 <= high <= 1
+    assert "0.6" in describe_identities(meter)["identity_dlib_resnet_distance"]["formula"]
+    one = summarise_identities(meter, {name: values[:1] for name, values in found.items()})
+    assert one["compared"] == 1 and one["intervals"]["identity_dlib_resnet"] is None
+    nobody = summarise_identities(meter, {"mse": np.zeros(3)})  # no image has the columns
+    assert (nobody["compared"], nobody["targets_without_face"], nobody["same_person"]) == (0, 3, 0)
+    aligned = small_faces.embedder(monkeypatch, "arcface")
+    alone = measure_identities(IdentityMeter(embedder=aligned), targets, reconstructions)
+    assert set(alone) == {"identity_arcface"} and np.isfinite(alone["identity_arcface"]).all()
+    assert summarise_identities(IdentityMeter(embedder=aligned), alone)["targets_without_face"] == 0
+
+
 def test_without_a_detector_images_are_taken_whole(colours):
     image = _plain((250, 10, 10))
     image[0, :10] = (10, 250, 10)
@@ -305,7 +351,7 @@ def test_without_a_detector_images_are_taken_whole(colours):
 
 
 def test_arcface_is_given_aligned_images_as_they_are(monkeypatch):
-    arcface = _stand_in(monkeypatch, "arcface")
+    arcface = small_faces.embedder(monkeypatch, "arcface")
     image = _images(1, 20)
     mean = image.mean(axis=(1, 2))
     np.testing.assert_allclose(embed(arcface, image)[:, :3], mean / np.linalg.norm(mean), rtol=1e-6)

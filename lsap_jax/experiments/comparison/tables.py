@@ -11,13 +11,14 @@ import numpy as np
 
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison.runs import LAYOUT, Times, read_comparison, read_times
+from lsap_jax.metrics.identity_columns import COLUMNS, SIMILARITIES
 from lsap_jax.metrics.significance import Interval, NonInferiority, bootstrap_interval, non_inferiority
 from lsap_jax.storage.matching import Fields, check_fields
 from lsap_jax.storage.metrics_table import read_metrics_table
 from lsap_jax.storage.results import Record, mapping, read_evaluation, read_failures, read_manifest, read_run
 
 FIRST = ("mse", "psnr", "ssim", "ssim01")
-HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "ssim01", "ms_ssim", "identity"})
+HIGHER_IS_BETTER = SIMILARITIES | {"psnr", "ssim", "ssim01", "ms_ssim", "face"}
 NEITHER_IS_BETTER = frozenset({"nscd"})  # below the level of genuine samples, codes have collapsed towards the mean
 LAYER = re.compile(r"nscd_\d+")  # columns that a table of presets has no room for
 MARGINS = ("absolute", "relative")
@@ -192,9 +193,10 @@ def _metric_names(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 def _distance(entries: Sequence[Entry], metrics: Sequence[str]) -> str | None:
-    """The first metric that a run computes with a network."""
+    """The first distance of pictures that a run computes with a network."""
     described = {name: about for entry in entries for name, about in entry.described.items()}
-    return next((name for name in metrics if mapping(described.get(name)).get("network")), None)
+    pictured = (name for name in metrics if name not in COLUMNS)
+    return next((name for name in pictured if mapping(described.get(name)).get("network")), None)
 
 
 def _tests(

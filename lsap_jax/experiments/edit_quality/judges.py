@@ -7,9 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lsap_jax.experiments.edit_quality.quality import Judges
-from lsap_jax.faces.detect import load_detector
-from lsap_jax.metrics.identity import load_embedder
-from lsap_jax.models import embedder as embedders
+from lsap_jax.metrics.identity import load_meter
 from lsap_jax.models.attributes_file import load_attributes
 from lsap_jax.models.generator import Generator
 
@@ -29,11 +27,8 @@ def choose_judges(
         LsapError: a file is not what it should be, or belongs to another generator.
     """
     attributes = None if config.attributes == NONE else load_attributes(config.attributes or None, G)
-    embedder = load_embedder(config.identity) if config.identity else None
-    aligned = embedder is not None and embedder.record.name == embedders.ARCFACE
-    if aligned and config.detect:
-        tell("ArcFace takes the images as aligned: no face is looked for")
-    detector = load_detector() if embedder is not None and config.detect and not aligned else None
+    identity = load_meter(config.identity, config.detect, tell) if config.identity else None
+    detector = None if identity is None else identity.detector
     described: dict[str, Any] = {
         "attributes": None
         if attributes is None
@@ -42,12 +37,12 @@ def choose_judges(
             "sha256": attributes.provenance.get("sha256"),
             "binary": {name: one._asdict() for name, one in attributes.binary.items()},
         },
-        "identity": None if embedder is None else asdict(embedder.record),
+        "identity": None if identity is None else asdict(identity.embedder.record),
         "detector": None if detector is None else detector.sha256,
     }
-    if attributes is None and embedder is None and G.discriminator is None:
+    if attributes is None and identity is None and G.discriminator is None:
         tell("measured by NSCD alone: there is no classifier, face network or discriminator")
-    return Judges(attributes=attributes, embedder=embedder, detector=detector), described
+    return Judges(attributes=attributes, identity=identity), described
 
 
 def unknown_to(judges: Judges, names: Sequence[str]) -> list[str]:

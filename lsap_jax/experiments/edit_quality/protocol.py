@@ -23,7 +23,6 @@ from lsap_jax.experiments.edit_quality.quality import (
     genuine_logits,
     measure_edits,
 )
-from lsap_jax.metrics.identity import face_embeddings
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import read_refinement
 from lsap_jax.rendering.render import space_of
@@ -162,14 +161,14 @@ def measure_runs(
         _refuse_alike("directions", (one.name for one in directions[run.name]))
     for (run, variant), entry in zip(plan, entries, strict=True):
         file = out / entry["file"]
-        entry["key"] = _key(ids, run, entry, judged, settings, judges.embedder is not None)
+        entry["key"] = _key(ids, run, entry, judged, settings, judges.identity is not None)
         kept = kept_measures(file, entry["key"])
         shown, tell = ids[: settings["shown"]], teller(f"edits of {entry['name']}")
         if kept is None:
             found = _measure(run, ids, directions[run.name], judges, variant, settings, tell)
             arrays = {**found.arrays, "pictures": found.pictures}
         elif kept["pictures"].shape[2] < len(shown):
-            sides = replace(judges, embedder=None)
+            sides = replace(judges, identity=None)
             found = _measure(run, shown, directions[run.name], sides, variant, settings, tell)
             arrays = {**kept, "pictures": found.pictures}
         else:
@@ -267,11 +266,10 @@ def _tell_of_all(tell: Callable[[int, int], None], before: int, total: int, done
 
 
 def _faces(run: Run, ids: Sequence[str], judges: Judges) -> np.ndarray | None:
-    """[N, 512] embeddings of the targets, NaN where there is no face."""
-    if judges.embedder is None:
+    """[N, D] embeddings of the targets, NaN where there is no face."""
+    if judges.identity is None:
         return None
-    some = [read_image(run.folder, id, "targets", manifest=run.manifest) for id in ids]
-    return face_embeddings(judges.embedder, judges.detector, some)[0]
+    return judges.identity.faces([read_image(run.folder, id, "targets", manifest=run.manifest) for id in ids])
 
 
 def _same_target(a: Run, b: Run, id: str) -> bool:

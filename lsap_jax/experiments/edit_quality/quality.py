@@ -18,11 +18,9 @@ import numpy as np
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.moves import move
 from lsap_jax.errors import LsapError
-from lsap_jax.faces.detect import Detector
 from lsap_jax.losses.terms import nscd_of
-from lsap_jax.metrics.identity import face_embeddings, identity_similarity
+from lsap_jax.metrics.identity import IdentityMeter, kept
 from lsap_jax.models.attributes import Attributes, label_logits, scores_of
-from lsap_jax.models.embedder import Embedder
 from lsap_jax.models.generator import Generator
 from lsap_jax.pixels import to_uint8
 from lsap_jax.rendering.refinement import Refinement, by_signature
@@ -54,12 +52,11 @@ class Judges:
 
     Attributes:
         attributes: classifier of labels.
-        embedder: of faces; `detector` finds the face first, without one images count as aligned.
+        identity: a face network, and what finds the faces.
     """
 
     attributes: Attributes | None = None
-    embedder: Embedder | None = None
-    detector: Detector | None = None
+    identity: IdentityMeter | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +107,7 @@ def measure_edits(
         codes: by name, first axis N, of an inversion.
         directions: of the space's family; one whose name is a binary attribute of the classifier has a success.
         refinements: of single images, N of them, or None for those that have none; they stay at every strength.
-        faces: [N, 512] embeddings of the targets, NaN where one has no face; for identities.
+        faces: [N, D] embeddings of the targets, NaN where one has no face; for identities.
         toggle: strengths point away from the side of the attribute that an image's inversion is on. Images on neither
             side are left out (NaN).
         published: with the asymmetries of the published comparison: in W+ and F/W+, truncation at edit time and
@@ -124,7 +121,7 @@ def measure_edits(
     """
     if not directions or not len(strengths):
         raise LsapError("nothing to measure: give one or more directions and strengths")
-    if judges.embedder is not None and faces is None:
+    if judges.identity is not None and faces is None:
         raise LsapError("identities are compared with those of the targets; give their embeddings, too")
     G, devices = with_statistics(G), devices or jax.local_devices()
     count = len(next(iter(codes.values())))
@@ -152,14 +149,11 @@ def measure_edits(
             # at strength 0 of a toggle the side asked for is the other one, too: the start of the curve
             asked = sides[image] if toggle else np.sign(amount)
             found |= _judged(direction, images, before, image, asked, judges)
-            if judges.embedder is not None and faces is not None:
-                edited, seen = face_embeddings(judges.embedder, judges.detector, to_uint8(images))
-                there = np.isfinite(faces[image]).all(axis=1)
-                found["identity"] = identity_similarity(faces[image], edited)
-                found["face"] = np.where(there, seen.astype(float), math.nan)
+            if judges.identity is not None and faces is not None:
+                found |= kept(faces[image], judges.identity.faces(to_uint8(images)))
             for name, values in found.items():
-                kept = np.where(sides[image] == 0, math.nan, values)
-                arrays.setdefault(name, np.full(shape, math.nan))[d, strength, image] = kept
+                counted = np.where(sides[image] == 0, math.nan, values)
+                arrays.setdefault(name, np.full(shape, math.nan))[d, strength, image] = counted
             first = image < shown
             pictures[d, strength[first], image[first]] = to_uint8(images[first])
         tell((d + 1) * shape[1] * count, math.prod(shape))

@@ -20,7 +20,7 @@ from lsap_jax.experiments.edit_quality.curves import (
     resampled,
 )
 from lsap_jax.experiments.edit_quality.folder import read_measures, read_quality
-from lsap_jax.metrics.significance import Interval
+from lsap_jax.metrics.significance import Interval, interval_text
 from lsap_jax.storage.results import Record
 
 ORDER = ("success", "preserved", "logit", "nscd", "identity", "face", "score")
@@ -322,10 +322,3 @@ def unsure(found: Matched, entry: Entry) -> str:
     """A remark about directions that reach a level in too few of the resamples; "" if there are none."""
     count = found.unsure[entry.name]
     return f"{count} more {FEW}" if count else ""
-
-
-def interval_text(i: Interval) -> str:
-    """A mean with its interval."""
-    if not math.isfinite(i.mean):
-        return "–"
-    return f"{i.mean:.4g}" + (f" [{i.low:.3g}, {i.high:.3g}]" if math.isfinite(i.low) else "")

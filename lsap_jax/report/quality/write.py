@@ -18,13 +18,13 @@ from lsap_jax.experiments.edit_quality.tables import (
     Entry,
     Quality,
     csv_files,
-    interval_text,
     means,
     missing,
     read_all,
     unsure,
     verdict,
 )
+from lsap_jax.metrics.significance import interval_text
 from lsap_jax.report.fragments import details, settings, text_table
 from lsap_jax.report.page import escape, page, section
 from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri
