@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 EXTENSIONS = ("DETAILS[", "TERMS[", "KINDS[", "REFINERS[", "transforms.KINDS[", "DIALECTS =", "METRICS[")
 
 
+@pytest.mark.slow
 def test_every_example_runs(tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "extending.md").read_text("utf-8"), re.M | re.S)
     script = "\n".join(blocks)

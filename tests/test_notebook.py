@@ -6,6 +6,8 @@ import nbclient
 import nbformat
 import pytest
 
+from lsap_jax.testing import tiny_generator
+
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,8 +24,18 @@ def test_it_is_committed_without_outputs(notebook):
         assert not cell.get("outputs") and cell.get("execution_count") is None
 
 
-@pytest.mark.skipif(not GENERATOR.is_file(), reason="this checkout has no bundled generator (lsap_jax/assets)")
-def test_quickstart(notebook, tmp_path, monkeypatch):
+needs_generator = pytest.mark.skipif(
+    not GENERATOR.is_file(), reason="this checkout has no bundled generator (lsap_jax/assets)"
+)
+
+
+@pytest.mark.parametrize("checkpoint", ["own", pytest.param("bundled", marks=[pytest.mark.slow, needs_generator])])
+def test_quickstart(notebook, checkpoint, tmp_path, monkeypatch):
+    """With a reader's own checkpoint, a tiny one, and with the bundled one."""
+    if checkpoint == "own":
+        tiny_generator(basecode=True).save(tmp_path / "own.safetensors")
+        (cell,) = [cell for cell in notebook.cells if cell.source.startswith('CHECKPOINT = "toonhead64"\n')]
+        cell.source = cell.source.replace('"toonhead64"', '"own.safetensors"')
     (cell,) = [cell for cell in notebook.cells if "\nSTEPS = 200\n" in cell.source]
     cell.source = cell.source.replace("STEPS = 200", "STEPS = 2")
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")  # the old folders are deprecated, with a warning

@@ -110,9 +110,15 @@ def test_configurations_are_found_by_name(installed, tmp_path):
 
 @pytest.mark.skipif(not GENERATOR.is_file(), reason="this checkout has no bundled generator (lsap_jax/assets)")
 @pytest.mark.usefixtures("quick_compilation")
-def test_the_demo_runs_from_another_folder(installed, tmp_path):
+def test_the_bundled_generator_runs_from_another_folder(installed, tmp_path):
     lsap_jax(installed, tmp_path, "generate", "--generator", "toonhead64", "--seeds", "0-3", "--out", "samples")
     assert len(list((tmp_path / "samples").glob("seed*.png"))) == 4
+
+
+@pytest.mark.slow  # the files that it needs are inside, and test_readme.py runs it
+@pytest.mark.skipif(not GENERATOR.is_file(), reason="this checkout has no bundled generator (lsap_jax/assets)")
+@pytest.mark.usefixtures("quick_compilation")
+def test_the_demo_runs_from_another_folder(installed, tmp_path):
     out = lsap_jax(installed, tmp_path, "demo", "--out", "demo-out", "--steps", "2", "--spaces", "z+")
     assert str(tmp_path / "demo-out" / "index.html") in out
     for page in ("index.html", "report.html", "edits/report.html"):

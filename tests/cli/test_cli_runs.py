@@ -209,6 +209,7 @@ def test_another_encoder_is_used_and_found_again(work, tmp_path, capsys):
     assert np.abs(f[0] - f[1]).max() > 1e-3
 
 
+@pytest.mark.slow  # test_readme.py runs that of the bundled one
 def test_demo_of_another_generator(work, tmp_path, capsys):
     argv = ("--generator", work / "g.safetensors", "--images", work / "images", "--steps=2", "--out", tmp_path / "d")
     assert run("demo", *argv) == 0

@@ -162,6 +162,7 @@ def test_encode_and_refine_at_once(work, tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow  # test_readme.py runs the command
 @pytest.mark.skipif(not (ASSETS / "toonhead64.safetensors").is_file(), reason="no bundled generator in this checkout")
 def test_the_bundled_encoder(tmp_path):
     """As the README has it: `lsap-jax encode IMAGES --generator toonhead64 --out DIR`."""

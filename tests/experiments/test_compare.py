@@ -25,6 +25,8 @@ from lsap_jax.storage.checked_json import sealed
 from lsap_jax.storage.results import read_manifest
 from lsap_jax.testing import tiny_generator, tiny_images
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 GOOD = ("0", "1", "2")
 QUICK = ("--presets=z,f/z+", "--steps=3", "--batch_size=2", "--config.overrides=('chunk', 2)")
 TESTED = ("--config.test.baseline=z", "--config.evaluate=false")

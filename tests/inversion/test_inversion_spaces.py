@@ -19,6 +19,8 @@ from lsap_jax.losses.alignment import nscd
 from lsap_jax.spaces.noise import maps_of
 from lsap_jax.testing import tiny_images
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # A compilation without the discriminator takes a third of the time; `test_inversion` has the perceptual term.
 PLAIN = {"perceptual.network": "none", "loss.mse": 1.0, "optimizer.lr": 0.05}
 
@@ -55,6 +57,7 @@ def method(tiny, images):
 LONG = ("lsap_o", "f/s", "pn+")  # other tests invert in these spaces, too
 
 
+@pytest.mark.usefixtures("full_compilation")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in CASES])
 def test_every_method_improves_and_keeps_what_it_shows(tiny, method, name):
     shapes, terms, options = CASES[name]
@@ -121,6 +124,7 @@ def test_latent_noise_has_its_size_and_ends(tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("full_compilation")
 def test_what_is_random_belongs_to_the_image_alone(tiny, images, method):
     """Promise 1 with latent noise, noise maps and every prior."""
     together = method("lsap_o")

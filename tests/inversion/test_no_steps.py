@@ -16,6 +16,8 @@ from lsap_jax.runs.run import run
 from lsap_jax.storage.results import read_run
 from lsap_jax.testing import tiny_images
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PLAIN = {"perceptual.network": "none", "steps": 0, "batch_size": 4}
 
 
@@ -43,7 +45,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = ("z",)  # tests below begin with the encoder and with steps in W
+
+
+@pytest.mark.usefixtures("full_compilation")
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CASES])
 def test_no_step_is_taken_from_the_start(G, images, name):
     options = {**PLAIN, **CASES[name]}
     inv = lsap_jax.invert(G, images, **options)

@@ -12,6 +12,8 @@ from lsap_jax.inversion.optimizers import make_optimizer, retraction, scale_by_r
 from lsap_jax.spaces import parse_space
 from lsap_jax.spaces.sphere import retract
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 MOMENTS = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
 
 

@@ -11,6 +11,8 @@ from lsap_jax.losses import alignment as module
 from lsap_jax.losses.alignment import alignment, genuine_level, mean_nscd, sn_layers, unit_styles
 from lsap_jax.networks.stylegan2 import GeneratorConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64, 32)
 SMALL = GeneratorConfig(img_resolution=16, channels=(7, 6, 5))
 nscd = jax.jit(module.nscd, static_argnums=0, static_argnames=("base_resolution", "renormalise"))

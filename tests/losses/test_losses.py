@@ -13,6 +13,8 @@ from lsap_jax.losses.base import base_code
 from lsap_jax.losses.pixel import mse
 from lsap_jax.networks.pixel_maps import area, area_matrix, bicubic, cubic_matrix
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def torch_vectors() -> dict[str, np.ndarray]:

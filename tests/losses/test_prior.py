@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from lsap_jax.losses import prior
 from lsap_jax.spaces.noise import maps_of, retract
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIDES = (4, 8, 16, 32)
 COUNT = 3
 

@@ -25,6 +25,8 @@ from lsap_jax.metrics.distortion import (
 )
 from lsap_jax.metrics.kid import fit_whitening, kid, kid_subsets, random_features
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def reference(golden):

@@ -268,6 +268,7 @@ def test_training_improves_attaches_and_resumes_bit_for_bit(tmp_path, G):
         train_basecode(tiny_run(seed=1), G, tmp_path / "parts", log=lambda _: None)
 
 
+@pytest.mark.slow
 def test_the_loss_falls(tmp_path, G):
     config = tiny_run(total_images=96, snapshot_images=16, **{"train.decay_images": 0, "train.lr": 0.02})
     train_basecode(config, G, tmp_path, log=lambda _: None)
@@ -284,6 +285,10 @@ def test_training_refuses_what_cannot_be(tmp_path, G):
         train_basecode(tiny_run(base_resolution=64), G, tmp_path)
     with pytest.raises(LsapError, match="three widths"):
         train_basecode(tiny_run(widths=(2, 2)), G, tmp_path)
+
+
+@pytest.mark.slow
+def test_training_without_a_discriminator_is_by_mse_alone(tmp_path, G):
     lines: list[str] = []
     train_basecode(tiny_run(total_images=4), G.without("discriminator"), tmp_path, log=lines.append)
     assert any("MSE alone" in line for line in lines)

@@ -38,6 +38,8 @@ from lsap_jax.models.network_file import from_checkpoint, load
 from lsap_jax.networks.inception import STAGES, InceptionNetwork, Pool, bilinear_matrix, pool, resize
 from lsap_jax.storage.weights_file import write_weights
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def reference():

@@ -46,7 +46,9 @@ def _seeded(table, seed, gain):
     return arrays
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(
+    scope="module", params=["lpips_vgg", "lpips_alex", pytest.param("lpips_squeeze", marks=pytest.mark.slow)]
+)
 def case(request, golden):
     """(Perceptual, reference arrays, images 0 and 1) of one network; drawn once."""
     data, lin = golden(request.param), golden("lpips_lin_v0_1")

@@ -30,7 +30,9 @@ def G():
     return tiny_generator()
 
 
-@pytest.mark.parametrize("changes", [{"progressive": True}, {"heads": "single"}], ids=["e4e", "w"])
+@pytest.mark.parametrize(
+    "changes", [{"progressive": True}, pytest.param({"heads": "single"}, marks=pytest.mark.slow)], ids=["e4e", "w"]
+)
 def test_from_file_to_codes(G, changes, tmp_path):
     save(tmp_path / "e.safetensors", small(**changes), {})
     E = load_encoder(tmp_path / "e.safetensors")

@@ -126,7 +126,12 @@ INVERSIONS = {
 }
 
 
-@pytest.mark.parametrize("name", INVERSIONS)
+QUICK = ("f/z+", "idinvert")  # every network is in one of them
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in INVERSIONS]
+)
 def test_an_inversion_is_computed_in_full_float32(G, name):
     options = {"preset": name, "compute.precision": "highest", **INVERSIONS[name]}
     for program, *inputs in programs(inverter(G, **options)).values():

@@ -1,7 +1,7 @@
 """Frozen weights and Winograd's convolutions: values and gradients of the plain networks, in float64 to 1e-6."""
 
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +109,9 @@ def test_filters(x64):
     assert_same_function(lambda x: upfirdn2d(x, taps, up=2, padding=padding), dilated, image)
 
 
-@pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
+@pytest.mark.parametrize(
+    "architecture", ["skip", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet", "orig"))]
+)
 def test_a_frozen_generator_is_the_generator(x64, architecture):
     """In double precision kinks of leaky ReLUs move nothing: what is left is rounding."""
     G = tiny_generator(architecture=architecture)
@@ -126,6 +128,7 @@ def test_a_frozen_generator_is_the_generator(x64, architecture):
     assert_same_function(lambda x: frozen.features(x), lambda x: plain.features(x), images)
 
 
+@pytest.mark.slow  # the convolutions are those of a frozen generator
 def test_frozen_lpips_is_lpips(x64):
     rng, cin, backbone = np.random.default_rng(0), 3, {}
     for step in STACKS["vgg16"]:
@@ -187,18 +190,25 @@ def test_images_computed_one_by_one_do_not_see_their_batch(full_compilation):
     np.testing.assert_array_equal(codes(4, [False, True, False, True])[1::2], every[1::2])
 
 
-@pytest.mark.parametrize("options", [{"remat": True}, {"together": 1}, {"together": 2}])
-def test_other_ways_to_the_same_step(options):
+@pytest.fixture(scope="module")
+def two_steps(quick_compilation):
+    """two_steps(**options of the problem) -> what two steps of four images make."""
     G = tiny_generator()
     problem = make_problem(load_config("z+"), parse_space("z+"))
     perceptual, z = from_discriminator(G, 1.0), jnp.asarray(values(4, G.num_ws, G.z_dim).astype(np.float32))
     images = jnp.asarray(tiny_images(4) / 127.5 - 1, jnp.float32)
     targets = Targets(images=images, seen={"perceptual": perceptual.features(images)})
     state = loop.initial_state(problem, {"z": z})
-    run = [
-        jax.jit(partial(loop.chunk, replace(problem, **o), 2))(
-            Networks(generator=G, judges={"perceptual": perceptual}), state, targets, jnp.int32(5), np.ones(4, bool)
-        )
-        for o in (options, {})
-    ]
-    assert_close(run[0], run[1], 1e-5)
+    networks = Networks(generator=G, judges={"perceptual": perceptual})
+
+    @lru_cache
+    def run(**options):
+        chunk = jax.jit(partial(loop.chunk, replace(problem, **options), 2))
+        return chunk(networks, state, targets, jnp.int32(5), np.ones(4, bool))
+
+    return run
+
+
+@pytest.mark.parametrize("options", [{"remat": True}, {"together": 1}, {"together": 2}])
+def test_other_ways_to_the_same_step(two_steps, options):
+    assert_close(two_steps(**options), two_steps(), 1e-5)

@@ -39,6 +39,11 @@ def test_rows_of_a_generator(G, z):
     ws = G.mapping(z, truncation_psi=0.7)
     same_rows(lambda z: G.mapping(z, truncation_psi=0.7), z)
     same_rows(G.synthesis, ws)
+
+
+@pytest.mark.slow
+def test_rows_of_other_roads_through_a_generator(G, z):
+    ws = G.mapping(z, truncation_psi=0.7)
     same_rows(G.styles, ws)
     same_rows(lambda ws: G.synthesis(ws, "random", jax.random.key(0)), ws)
     f = G.features(ws)[1]["b8.conv0"]
@@ -51,6 +56,7 @@ def test_rows_of_what_comes_with_a_generator(G):
     same_rows(G.basecode, images)
 
 
+@pytest.mark.slow  # test_latent_encoder.py has the encoder
 def test_a_bundled_generator_and_its_encoder():
     G = lsap_jax.load_generator("toonhead64")
     images = G.synthesis(G.mapping(jax.random.normal(jax.random.key(1), (8, G.z_dim))))

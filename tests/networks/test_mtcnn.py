@@ -29,6 +29,8 @@ from lsap_jax.networks.mtcnn import ONet, PNet, RNet, cells
 from lsap_jax.networks.perceptual import max_pool
 from lsap_jax.storage.weights_file import read_weights, write_weights
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # Of facenet-pytorch 2.6 on skimage.data.astronaut(), as it is.
 BOX = [181.05, 62.16, 267.75, 172.05]
 LANDMARKS = [[205.01, 101.73], [246.76, 103.71], [224.67, 128.97], [201.72, 139.25], [245.27, 141.86]]

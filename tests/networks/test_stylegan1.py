@@ -16,6 +16,9 @@ from lsap_jax.networks.parameters import merge
 from lsap_jax.networks.stylegan1 import GeneratorConfig
 from lsap_jax.testing import tiny_generator, tiny_images
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+SLOW = pytest.mark.slow  # what this family has of its own is the same in every space
+
 LAYER = {
     "weight": "weight",
     "bias": "bias",
@@ -75,7 +78,7 @@ def test_images_and_latents(golden_generator):
         assert_parity("stylegan1", block, features[block], nhwc(file[f"inter/x0{at}"]))
 
 
-def test_base_code_is_bdinverts(golden, golden_generator):
+def test_base_code_is_bdinverts(full_compilation, golden, golden_generator):
     G, _ = golden_generator
     file = golden("sg1_basecode")
     ws = jnp.asarray(file["wplus"])
@@ -101,7 +104,7 @@ def test_gradients_through_the_base_code(golden, golden_generator):
     assert_parity("stylegan1 f", "dL_dwp", dws, file["auto/dL_dwp"])
 
 
-@pytest.mark.parametrize("space", ["z+", "w+", "s", "f/z+"])
+@pytest.mark.parametrize("space", ["z+", *(pytest.param(s, marks=SLOW) for s in ("w+", "s", "f/z+"))])
 def test_the_library_works_on_it(space, tmp_path):
     G = tiny_generator(family="stylegan1")
     G.save(tmp_path / "g.safetensors")

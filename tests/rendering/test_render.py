@@ -103,7 +103,13 @@ def test_images_computed_together_have_weights_of_their_own(G):
 
 
 @pytest.mark.usefixtures("full_compilation")
-@pytest.mark.parametrize("refinement", [{"weights": weights_of()}, {"weights": weights_of(), "transforms": shift_of()}])
+@pytest.mark.parametrize(
+    "refinement",
+    [
+        pytest.param({"weights": weights_of()}, marks=pytest.mark.slow),
+        {"weights": weights_of(), "transforms": shift_of()},
+    ],
+)
 def test_a_refined_image_does_not_see_its_batch(G, refinement):
     space, codes = codes_of(G, "f/w+")
     refinement = Refinement(**refinement)

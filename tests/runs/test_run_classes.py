@@ -23,6 +23,8 @@ from lsap_jax.spaces import statistics
 from lsap_jax.storage.results import read_code, read_run
 from lsap_jax.testing import tiny_generator, tiny_images
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 IDS = ("a", "sub/b", "c")
 CLASSES = (4, 0, 2)
 SPACES = ("z+", "f/z+", "w", "s", "pn", "pn+", "projector", "bdinvert", "lsap_o")
@@ -153,6 +155,7 @@ def test_a_class_does_not_change_the_neighbours(conditional):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("full_compilation")
 @pytest.mark.parametrize("space", SPACES)
 def test_no_space_mixes_classes(conditional, space):
     check_independence(conditional, space)

@@ -12,6 +12,8 @@ from lsap_jax.spaces import parse_space
 from lsap_jax.spaces.gaussian import Gaussian, colour, p_of, w_of, whiten
 from lsap_jax.spaces.statistics import with_statistics
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 seeds = st.integers(0, 2**31 - 1)
 floors = st.floats(0, 0.5)
 whiten, colour = (jax.jit(f, static_argnames="floor") for f in (whiten, colour))

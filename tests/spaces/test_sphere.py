@@ -11,6 +11,8 @@ from hypothesis.extra import numpy as hnp
 from lsap_jax.errors import LsapError
 from lsap_jax.spaces import parse_space, sphere
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 DIM, RADIUS = 16, 4.0
 vectors = hnp.arrays(np.float32, (3, DIM), elements=st.floats(-100, 100, width=32)).filter(
     lambda z: (np.linalg.norm(z, axis=1) > 1e-3).all()

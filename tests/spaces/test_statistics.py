@@ -28,6 +28,8 @@ from lsap_jax.spaces.statistics import (
 )
 from lsap_jax.testing import tiny_generator
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FEW = {"samples": 400, "anchor_samples": 300}
 
 

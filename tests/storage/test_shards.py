@@ -215,6 +215,7 @@ def finish(processes):
     return [process.returncode for process in processes], said
 
 
+@pytest.mark.slow  # five processes
 def test_a_share_that_dies_is_finished_by_any_number(work, tmp_path):
     """Two processes of four devices each on one run, one killed in the middle; the rest by three processes at once, and
     by one, all of two devices.
@@ -236,6 +237,7 @@ def test_a_share_that_dies_is_finished_by_any_number(work, tmp_path):
     assert tree(out) == tree(copy) == tree(work / "run")
 
 
+@pytest.mark.slow
 def test_processes_that_have_to_meet_share_a_run(work, tmp_path):
     """As on a TPU pod: `jax.distributed` with two processes, every one on its own devices."""
     with socket.socket() as free:

@@ -312,7 +312,8 @@ def test_a_run_killed_and_resumed_equals_an_uninterrupted_one(tmp_path):
         late = train_generator(run_config(tmp_path, **decay), tmp_path / "late", log=in_time.append, stop_after=lent)
     assert "going on from 4 images" in in_time and load_generator(late).sha256 == a.sha256
     # Another run that starts from it counts on.
-    more = train_generator(run_config(tmp_path, init=str(whole), total_images=4), tmp_path / "more", log=lambda _: None)
+    more = run_config(tmp_path, init=str(whole), total_images=4, **decay)  # the same program
+    more = train_generator(more, tmp_path / "more", log=lambda _: None)
     assert load_generator(more).provenance["images_seen"] == 20
     # Its model card.
     images, apart = np.repeat(tiny_images(24, 8), 2, axis=0), tiny_images(6, 8, seed=1)
