@@ -17,7 +17,8 @@ def get_config() -> ConfigDict:
         dict(
             # As `lsap-jax edit --direction` takes them; they are looked up for the family of every run's space.
             directions=(
-                "smile", "open_mouth", "closed_eyes", "beard", "blond_hair", "dark_skin", "long_hair", "warm_background",
+                "smile", "open_mouth", "closed_eyes", "beard",
+                "blond_hair", "dark_skin", "long_hair", "warm_background",
             ),
             strengths=(0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0),
             # Strengths point away from the side of the attribute that the inversion is on; images on neither are left

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 GENERATOR = "toonhead64"
 SPACES = ("f/z+", "z+")
 STEPS = 60
-# Series of the page of edits, and which strength of it stands in the picture of faces, under what name.
-DIRECTIONS = {"smile": (6.0, "smile"), "closed_eyes": (6.0, "closed eyes"), "blond_hair": (6.0, "blond hair")}
-STRENGTHS = (-6.0, -3.0, 0.0, 3.0, 6.0)
+# What `edit-quality` finds that f/z+ changes in most images (100, 93 and 100 % at 4), and then what z+ does: a base
+# code holds shapes. The first ones stand in the picture of faces.
+DIRECTIONS = ("blond_hair", "dark_skin", "warm_background", "closed_eyes", "beard")
+SHOWN = 3
+STRENGTHS = (-3.0, -1.5, 0.0, 1.5, 3.0)
 MOST_SHOWN = 16
 
 
@@ -80,12 +82,7 @@ def write_page(out: Path, runs: Mapping[str, Path]) -> Path:
 
     pages = {f"Inversion in {space}": folder.relative_to(out) / "report.html" for space, folder in runs.items()}
     pages["Edits"] = Path("edits", "report.html")
-    series = {one["name"]: one["labels"] for one in read_edit(out / "edits")["series"]}
-    shown = [
-        (name, series[name][STRENGTHS.index(strength)], text)
-        for name, (strength, text) in DIRECTIONS.items()
-        if name in series
-    ]
+    shown = {one["name"]: one["labels"] for one in read_edit(out / "edits")["series"][:SHOWN]}
     addresses = {title: page.as_posix() for title, page in pages.items()}
     return write_demo_page(out, runs, out / "edits", shown, addresses).resolve()
 
@@ -101,7 +98,7 @@ def edit(G: "Generator", folders: list[Path]) -> int:
     from lsap_jax.report.edit_report import write_edit_report
     from lsap_jax.storage.results import read_manifest, read_run
 
-    names = tuple(DIRECTIONS) if bundled_directions(G) else ("random:0",)
+    names = DIRECTIONS if bundled_directions(G) else ("random:0",)
     print(f"== edits: {', '.join(names)} ==")
     worst: int = OK
     beside: Path | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lsap_jax.report.fragments import text_table
-from lsap_jax.report.labelled_grid import labelled_grid
+from lsap_jax.report.labelled_grid import Cell, labelled_grid
 from lsap_jax.report.page import escape, number, page, section
 from lsap_jax.report.pictures import data_uri
 from lsap_jax.storage.atomic import write_files
@@ -20,7 +20,7 @@ SIDE = 1200  # of the picture in the page
 
 
 def write_demo_page(
-    out: Path, runs: Mapping[str, Path], edits: Path, shown: Sequence[tuple[str, str, str]], pages: Mapping[str, str]
+    out: Path, runs: Mapping[str, Path], edits: Path, shown: Mapping[str, Sequence[str]], pages: Mapping[str, str]
 ) -> Path:
     """Write faces.png and index.html.
 
@@ -28,7 +28,7 @@ def write_demo_page(
         out: folder of the demo.
         runs: run folders by space, the first one's images are shown.
         edits: folder of the edits of the first run.
-        shown: (series, label, what it is called) of the edits in the picture.
+        shown: series -> its labels, of the edits in the picture.
         pages: title -> address, relative to `out`, of the pages to go to.
 
     Returns:
@@ -37,27 +37,35 @@ def write_demo_page(
     first = next(iter(runs.values()))
     ids = sorted(read_manifest(first))
     chosen = [ids[i] for i in np.linspace(0, len(ids) - 1, min(FACES, len(ids))).round().astype(int)]
-    parts = [
-        (first, "targets", "target"),
-        (first, "images", "reconstruction"),
-        *((edits, f"images/{series}/{label}", text) for series, label, text in shown),
+    rows: list[list[Cell]] = [
+        [(read_image(first, id, part), text) for id in chosen]
+        for part, text in (("targets", "target"), ("images", "reconstruction"))
     ]
-    faces = labelled_grid(
-        chosen, [[(read_image(folder, id, part), text) for id in chosen] for folder, part, text in parts]
-    )
+    rows += [
+        [strongest(edits, id, series, (labels[0], labels[-1])) for id in chosen] for series, labels in shown.items()
+    ]
+    faces = labelled_grid(chosen, rows)
     links = "".join(f'<p><a href="{escape(address)}">{escape(title)}</a></p>' for title, address in pages.items())
-    rows = [[space, *(number(value, 3) for value in means(folder))] for space, folder in runs.items()]
+    table = [[space, *(number(value, 3) for value in means(folder))] for space, folder in runs.items()]
     alt = f"targets, reconstructions and edits of {len(chosen)} faces"
     picture = f'<img class="whole" src="{data_uri(faces, SIDE)}" alt="{alt}">'
     body = (
         f'<header><div class="inner"><p class="over">lsap_jax demo</p><h1>{len(ids)} images, inverted and edited</h1>'
         f"</div></header><main>{section('pages', 'Pages', links)}"
-        f"{section('faces', 'Faces', picture, 'Evenly chosen, not selected.')}"
-        f"{section('metrics', 'Means', text_table(['space', *METRICS], rows))}</main>"
+        f"{section('faces', 'Faces', picture, 'Evenly chosen. Of each edit the side that changes the face more.')}"
+        f"{section('metrics', 'Means', text_table(['space', *METRICS], table))}</main>"
     )
     index = out / "index.html"
     write_files({out / "faces.png": png_bytes(faces), index: page("lsap_jax demo", body).encode("utf-8")})
     return index
+
+
+def strongest(edits: Path, id: str, series: str, labels: Sequence[str]) -> Cell:
+    """The one of these edits of an image that changes it most: who is blond already gets dark hair."""
+    own = read_image(edits, id, f"images/{series}/0").astype(float)
+    pictures = {label: read_image(edits, id, f"images/{series}/{label}") for label in labels}
+    label = max(pictures, key=lambda label: float(np.abs(pictures[label] - own).mean()))
+    return pictures[label], f"{series.replace('_', ' ')} {label}"
 
 
 def means(folder: Path) -> list[float]:
