@@ -28,6 +28,11 @@ def main(argv: list[str] | None = None) -> int:
         default=16,
         help="resolution of the base code f of a BDInvert encoder (default: 16)",
     )
+    parser.add_argument(
+        "--only",
+        metavar="PART",
+        help="convert one part of SRC alone: generator, encoder, latent_discriminator or discriminator",
+    )
     parser.add_argument("--half", action="store_true", help="store the weights in half precision; not of generators")
     args = parser.parse_args(argv)
     try:
@@ -51,7 +56,7 @@ def _convert(args: argparse.Namespace) -> int:
         lin = read(args.lin)
         print(*description(lin), sep="\n")
     try:
-        ready = completed(checkpoint, lin, args.base_resolution)
+        ready = completed(checkpoint, lin, args.base_resolution, args.only)
         ready = halved(ready) if args.half else ready
     except ConversionError as error:
         raise ConversionError(f"{source}: {error}") from None

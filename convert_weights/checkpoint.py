@@ -19,8 +19,9 @@ class Part:
     """One network (or codes) of a file, in canonical names and layouts.
 
     Attributes:
-        kind: "generator", "discriminator", "basecode", "backbone", "lpips_lin", "lpips", "inception",
-            "inception_resnet_v1", "arcface", "dlib_resnet", "mtcnn" or "codes".
+        kind: "generator", "discriminator", "psp" (the encoders of pSp and its relatives), "latent_critic", "basecode",
+            "backbone", "lpips_lin", "lpips", "inception", "inception_resnet_v1", "arcface", "dlib_resnet", "mtcnn" or
+            "codes".
         config: JSON-able description of the architecture; its keys depend on `kind`.
         arrays: canonical name -> float32 array in torch layouts (OIHW, [out, in]). Generators and discriminators have
             the names of NVlabs/stylegan2-ada-pytorch, biases of the style affines including their 1, up-sampling
@@ -40,6 +41,7 @@ class Checkpoint:
         format: container and dialect in words, e.g. "NVlabs stylegan2-ada-pytorch pickle".
         parts: kind -> part, the main one first.
         ignored: source tensor (or "prefix*" for a whole part) -> why it is not used.
+        refused: kind -> why a part of the file that should come with the main one is not among the parts.
         notes: remarks such as "w_avg estimated from 10000 samples".
         licence: licence of the source weights where known.
         sha256: hexadecimal SHA-256 of the source file.
@@ -49,6 +51,7 @@ class Checkpoint:
     format: str
     parts: dict[str, Part]
     ignored: dict[str, str] = dataclasses.field(default_factory=dict)
+    refused: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     licence: str | None = None
     sha256: str = ""

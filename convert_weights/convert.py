@@ -17,19 +17,27 @@ REMEDIES = {
     "mtcnn": "is one of MTCNN's three networks; give the wheel of facenet-pytorch, which has all three",
     "codes": "holds codes, which need no conversion; start an inversion from them with `lsap-jax invert --init`",
 }
-NAMED = ("generator", "basecode")  # kinds whose provenance has the names of the file and its source
+ONLY = {"encoder": "psp", "latent_discriminator": "latent_critic"}  # words for kinds
+WORDS = {kind: word for word, kind in ONLY.items()}
+LONG = ("names", "units")  # entries of configurations that are described by their number
+NAMED = ("generator", "basecode", "psp")  # kinds whose provenance has the names of the file and its source
 
 
-def completed(checkpoint: Checkpoint, lin: Checkpoint | None = None, base_resolution: int = 16) -> Checkpoint:
-    """The checkpoint with everything that its converted file needs.
+def completed(
+    checkpoint: Checkpoint, lin: Checkpoint | None = None, base_resolution: int = 16, only: str | None = None
+) -> Checkpoint:
+    """The checkpoint with everything that its converted file needs, and nothing else.
 
     Args:
         lin: the linear layers of LPIPS, for a backbone.
         base_resolution: s of a base-code encoder, which its weights do not determine.
+        only: the one part to convert, by its kind or a word for it (`ONLY`); None is all of them.
 
     Raises:
-        ConversionError: it cannot be converted alone, or `lin` does not belong to it; the message gives the remedy.
+        ConversionError: it cannot be converted alone, `lin` does not belong to it, or a part of it is refused or
+            missing; the message gives the remedy.
     """
+    checkpoint = _chosen(checkpoint, only)
     part = checkpoint.parts[checkpoint.kind]
     if part.kind == "backbone" and lin is not None:
         return lpips(checkpoint, lin)
@@ -39,6 +47,26 @@ def completed(checkpoint: Checkpoint, lin: Checkpoint | None = None, base_resolu
     if part.kind in REMEDIES and (part.kind != "mtcnn" or len(part.config["networks"]) == 1):
         raise ConversionError(REMEDIES[part.kind])
     return checkpoint
+
+
+def _chosen(checkpoint: Checkpoint, only: str | None) -> Checkpoint:
+    """The checkpoint with the parts that its file will hold: with a generator all, else the main one, or the one asked
+    for.
+    """
+    kind = checkpoint.kind if only is None else ONLY.get(only, only)
+    if only is None and checkpoint.kind == "generator":
+        if checkpoint.refused:
+            reasons = "; ".join(checkpoint.refused.values())
+            raise ConversionError(f"{reasons}; leave it out with --only generator")
+        return checkpoint
+    if kind in checkpoint.refused:
+        raise ConversionError(checkpoint.refused[kind])
+    if kind not in checkpoint.parts:
+        raise ConversionError(f"has no {only}; it has {', '.join(WORDS.get(k, k) for k in checkpoint.parts)}")
+    others = [WORDS.get(other, other) for other in (*checkpoint.parts, *checkpoint.refused) if other != kind]
+    notes = [f"left out: {', '.join(others)}; --only converts a part alone"] * bool(others)
+    parts = together(checkpoint.parts[kind])
+    return dataclasses.replace(checkpoint, parts=parts, refused={}, notes=(*checkpoint.notes, *notes))
 
 
 def halved(checkpoint: Checkpoint) -> Checkpoint:
@@ -61,7 +89,8 @@ def halved(checkpoint: Checkpoint) -> Checkpoint:
 def save(path: str | Path, checkpoint: Checkpoint, source: str | Path) -> str:
     """Write a `completed` checkpoint as one file, whole or not at all; returns the digest of its tensors.
 
-    A generator is written with all parts of the checkpoint, in the layouts of lsap_jax; other networks keep theirs.
+    A generator is written with all parts of the checkpoint, which are used up, in the layouts of lsap_jax; other
+    networks keep theirs.
 
     Raises:
         OSError: the file cannot be written.
@@ -72,10 +101,21 @@ def save(path: str | Path, checkpoint: Checkpoint, source: str | Path) -> str:
     if kind != "generator":
         part = checkpoint.parts[kind]
         return write(path, kind, part.arrays, part.config, facts)
-    arrays: dict[str, np.ndarray] = {}
+    config, leaves = {part.kind: part.config for part in checkpoint.parts.values()}, model_leaves(checkpoint)
+    return write(path, kind, leaves, config, facts)
+
+
+def model_leaves(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """The arrays of all parts as a generator's file has them ("generator/mapping/w_avg"), in the layouts of lsap_jax.
+
+    They are taken out of the checkpoint one by one, so that they are not in memory twice.
+    """
+    leaves = {}
     for part in checkpoint.parts.values():
-        arrays |= {f"{part.kind}/{n.replace('.', '/')}": leaf_layout(n, a) for n, a in part.arrays.items()}
-    return write(path, kind, arrays, {part.kind: part.config for part in checkpoint.parts.values()}, facts)
+        for name in list(part.arrays):
+            leaf = leaf_layout(name, part.arrays.pop(name))
+            leaves[f"{part.kind}/{name.replace('.', '/')}"] = np.asarray(leaf, order="C")
+    return leaves
 
 
 def description(checkpoint: Checkpoint) -> list[str]:
@@ -100,8 +140,8 @@ def description(checkpoint: Checkpoint) -> list[str]:
 def _described(part: Part) -> list[tuple[str, str]]:
     c, count = part.config, f"{sum(int(a.size) for a in part.arrays.values()):,} parameters"
     if part.kind not in ("generator", "discriminator"):
-        facts = {key: f"{len(value):,}" if key == "names" else value for key, value in c.items()}
-        return [(part.kind, f"{', '.join(f'{key} {value}' for key, value in facts.items())}, {count}")]
+        facts = [f"{key} {f'{len(value):,}' if key in LONG else value}" for key, value in c.items()]
+        return [(WORDS.get(part.kind, part.kind), ", ".join([*facts, count]))]
     label = f", {c['c_dim']} classes" if c["c_dim"] else ""
     size = f"{c['img_resolution']} px, {c['img_channels']} image channels, architecture {c['architecture']}{label}"
     return [(part.kind, f"{size}, {count}"), ("channels", " ".join(map(str, c["channels"])) + " (from 4 px up)")]

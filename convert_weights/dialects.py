@@ -11,6 +11,7 @@ from convert_weights import (
     basecode,
     codes,
     dlib_file,
+    encoders,
     faces,
     families,
     inception,
@@ -21,7 +22,7 @@ from convert_weights import (
 )
 from convert_weights.archive import Archive
 from convert_weights.checkpoint import Checkpoint, ConversionError, listed, shown
-from convert_weights.generators import LAYOUTS, generator_file, is_discriminator, is_generator
+from convert_weights.generators import TOLD, generator_file, is_discriminator, is_generator
 from convert_weights.pickle_machine import Node
 from convert_weights.places import labelled
 from convert_weights.structure import Structure
@@ -107,6 +108,8 @@ DIALECTS: tuple[Dialect, ...] = (
         refused("has no generator (G_ema or G); a discriminator alone is not converted"),
     ),
     unsupported("other networks", families.OTHERS),
+    Dialect("encoder of pSp, e4e, LSAP or ReStyle", encoders.is_encoder, encoders.encoder_file),
+    unsupported("parts of networks", families.PARTS),
     Dialect(
         "directions",
         codes.are_directions,
@@ -147,7 +150,7 @@ def in_dialect(structure: Structure) -> Checkpoint:
     if found is not None:
         return paired(found.read(structure))
     if isinstance(structure.root, dict):
-        first = ", ".join(f"{layout.telling[0]} ({layout.title})" for layout in LAYOUTS)
+        first = ", ".join(f"{layout.telling[0]} ({layout.title})" for layout in TOLD)
         raise ConversionError(
             f"lacks the tensors that a known network begins with, under any key and prefix: {first}, or those of the "
             f"other networks; {FORMATS}. It holds {listed([str(k) for k in structure.root])}"

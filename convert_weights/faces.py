@@ -10,31 +10,26 @@ Sources: facenet-pytorch (20180402-114759-vggface2.pt, 20180408-102900-casia-web
 from collections.abc import Mapping
 
 from convert_weights.checkpoint import Checkpoint, Part, together
+from convert_weights.encoders import encoder_places
 from convert_weights.match import Rule, fill, match
 from convert_weights.structure import Structure
 from convert_weights.tensors import Tensor
+from convert_weights.trunks import IR_SE50, LEAF, Shapes, ir_se, norm
 
 FACENET_FIRST = "conv2d_1a.conv.weight"
 ARCFACE_FIRST = "input_layer.0.weight"
-STATISTICS = ("weight", "bias", "running_mean", "running_var")
-_LEAF = r"\.(weight|bias|running_mean|running_var)"
 FACENET_RULES: list[Rule] = [
     (r"logits\.(weight|bias)", None, "the classifier of the training set's people is not part of the embedding"),
     (r".*\.num_batches_tracked", None, "a counter of training steps"),
-    (rf"(conv2d_\d\w|repeat_\d|mixed_\d\w|block8|last_linear|last_bn)(\.\w+)*{_LEAF}", lambda m: m[0], ""),
+    (rf"(conv2d_\d\w|repeat_\d|mixed_\d\w|block8|last_linear|last_bn)(\.\w+)*{LEAF}", lambda m: m[0], ""),
 ]
 ARCFACE_RULES: list[Rule] = [
     (r".*\.num_batches_tracked", None, "a counter of training steps"),
-    (rf"(input_layer|body|output_layer)(\.\w+)*{_LEAF}", lambda m: m[0], ""),
+    (rf"(input_layer|body|output_layer)(\.\w+)*{LEAF}", lambda m: m[0], ""),
 ]
 PEOPLE = {8631: "VGGFace2", 10575: "CASIA-WebFace"}  # number of classes: training set
 
-Shapes = dict[str, tuple[int, ...]]
 Kernel = tuple[int, int, int]  # out, height, width
-
-
-def _norm(name: str, width: int) -> Shapes:
-    return {f"{name}.{s}": (width,) for s in STATISTICS}
 
 
 def _row(name: str, before: int, *layers: Kernel, numbered: bool = True) -> Shapes:
@@ -42,7 +37,7 @@ def _row(name: str, before: int, *layers: Kernel, numbered: bool = True) -> Shap
     shapes: Shapes = {}
     for k, (width, height, breadth) in enumerate(layers):
         place = f"{name}.{k}" if numbered else name
-        shapes |= {f"{place}.conv.weight": (width, before, height, breadth)} | _norm(f"{place}.bn", width)
+        shapes |= {f"{place}.conv.weight": (width, before, height, breadth)} | norm(f"{place}.bn", width)
         before = width
     return shapes
 
@@ -75,7 +70,7 @@ def facenet_shapes() -> Shapes:
     shapes |= _row("mixed_7a.branch2", 896, (256, 1, 1), (256, 3, 3), (256, 3, 3))
     for name in (*(f"repeat_3.{k}" for k in range(5)), "block8"):
         shapes |= _residual(name, 1792, 192, ((192, 1, 1), (192, 1, 3), (192, 3, 1)))
-    return shapes | {"last_linear.weight": (512, 1792)} | _norm("last_bn", 512)
+    return shapes | {"last_linear.weight": (512, 1792)} | norm("last_bn", 512)
 
 
 def facenet(tensors: Mapping[str, Tensor]) -> Checkpoint:
@@ -105,30 +100,14 @@ def facenet(tensors: Mapping[str, Tensor]) -> Checkpoint:
 
 
 def is_arcface(structure: Structure) -> bool:
-    """Whether the file's own state dict begins like ArcFace; so do the encoders of pSp and e4e, which have styles."""
+    """Whether the file's own state dict begins like ArcFace; so do the encoders of pSp and its relatives."""
     own = structure.own
-    return ARCFACE_FIRST in own and not any(name.startswith("styles.") for name in own)
+    return ARCFACE_FIRST in own and "" not in encoder_places(own)
 
 
 def arcface_shapes() -> Shapes:
     """Every tensor of IR-SE50: name -> shape."""
-    shapes: Shapes = {
-        "input_layer.0.weight": (64, 3, 3, 3),
-        **_norm("input_layer.1", 64),
-        "input_layer.2.weight": (64,),
-    }
-    before = 64
-    for k, width in enumerate((64,) * 3 + (128,) * 4 + (256,) * 14 + (512,) * 3):
-        name, squeezed = f"body.{k}.res_layer", width // 16
-        shapes |= _norm(f"{name}.0", before) | {f"{name}.1.weight": (width, before, 3, 3), f"{name}.2.weight": (width,)}
-        shapes |= {f"{name}.3.weight": (width, width, 3, 3)} | _norm(f"{name}.4", width)
-        shapes[f"{name}.5.fc1.weight"] = (squeezed, width, 1, 1)
-        shapes[f"{name}.5.fc2.weight"] = (width, squeezed, 1, 1)
-        if width != before:
-            shapes[f"body.{k}.shortcut_layer.0.weight"] = (width, before, 1, 1)
-            shapes |= _norm(f"body.{k}.shortcut_layer.1", width)
-        before = width
-    shapes |= _norm("output_layer.0", 512) | _norm("output_layer.4", 512)
+    shapes = ir_se(IR_SE50) | norm("output_layer.0", 512) | norm("output_layer.4", 512)
     return shapes | {"output_layer.3.weight": (512, 512 * 7 * 7), "output_layer.3.bias": (512,)}
 
 

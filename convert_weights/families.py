@@ -1,7 +1,8 @@
 """Networks that are not supported, by the names of their tensors: a refusal says what a file is.
 
 A pattern is searched at the start of a name or after a separator, wherever the network lies in the file. Families whose
-files contain a complete StyleGAN2 generator besides (`AROUND`) are looked for before it, all others after.
+files contain a complete StyleGAN2 generator besides (`AROUND`) are looked for before it, all others after; networks
+whose names encoders have, too, (`PARTS`) last.
 """
 
 import re
@@ -33,8 +34,9 @@ OTHERS: Mapping[str, str] = {
     ),
     r"(course|medium|fine)_mapping\.mapping\.\d": "a mapper of StyleCLIP, a network that edits; only directions, which "
     "are vectors, are read",
-    r"styles\.\d+\.(convs|linear)\.|hypernet\.": "an encoder of pSp, e4e or HyperStyle without its generator; use the "
-    "whole checkpoint of that tool for the generator, or train an encoder with `lsap-jax train-encoder`",
+}
+PARTS: Mapping[str, str] = {
+    r"hypernet\.": "HyperStyle's hypernetwork without its generator; use the whole checkpoint of that tool",
     r"input_layer\.0\.weight": "a face-recognition network (ArcFace) among other things; convert the state dict "
     "of that network, model_ir_se50.pth",
 }

@@ -5,31 +5,37 @@ averaged generator that fits its architecture is used, and all beside it is list
 only where nothing beside it could be its average under a damaged name.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from convert_weights import genforce, nvlabs, rosinality
+from convert_weights import encoders, genforce, nvlabs, psp, rosinality
 from convert_weights.checkpoint import Checkpoint, ConversionError, Part, Unfit, listed, shown, together
+from convert_weights.encoders import companions
 from convert_weights.nvlabs import Network
 from convert_weights.nvlabs_file import NO_AVERAGE
 from convert_weights.places import chosen, inside, labelled, named, places, role
 from convert_weights.structure import Flat, Structure
 from convert_weights.tensors import Tensor, as_float32, from_numpy
+from convert_weights.w_avg import MEANS, stored
 
 SILENT = (
     "a state dict does not state conv_clamp, learning-rate multipliers or the minibatch-stddev group: "
     "no clamp, 0.01 and 4 are assumed"
 )
-MEANS = ("latent_avg", "mean_latent", "w_avg", "dlatent_avg")  # names that tools give to the mean w beside a generator
 TRAINING = {
     "g_optim": "optimiser state",
     "d_optim": "optimiser state",
     "optimizer": "optimiser state",
+    "discriminator_optimizer_state_dict": "optimiser state",
     "scheduler": "training state",
+    "opts": "options of the training",
     "discriminator_state_dict": "discriminator of the encoder's training",
 }
+RESIDUALS = "StyleRes' networks of residuals, which are not converted"
+CLAMPED = "activations are clamped at 256, as StyleRes' code does; learning-rate multipliers are assumed"
 
 
 class Layout(NamedTuple):
@@ -43,6 +49,7 @@ class Layout(NamedTuple):
         usual: places where its own tools put a generator.
         generator, discriminator: the readers of the tensors, with the name of the network for messages.
         notes: on what its files do not state.
+        aside: pattern of tensors in it that are of other networks, and what these are.
     """
 
     title: str
@@ -53,6 +60,7 @@ class Layout(NamedTuple):
     generator: Callable[[Mapping[str, Tensor], str], Network]
     discriminator: Callable[[Mapping[str, Tensor], str], Part]
     notes: tuple[str, ...] = ()
+    aside: tuple[str, str] = ("", "")
 
 
 LAYOUTS = (
@@ -61,7 +69,7 @@ LAYOUTS = (
         ("input.input",),
         "final_linear.1.weight",
         "latent_avg",
-        ("", "g_ema/", "g/", "state_dict/decoder."),
+        ("", "g_ema/", "g/", "state_dict/decoder.", "decoder/"),
         rosinality.generator,
         rosinality.discriminator,
     ),
@@ -84,7 +92,19 @@ LAYOUTS = (
         nvlabs.discriminator,
         (SILENT,),
     ),
+    Layout(  # its generators have the tensors that tell the layout above, too; of several, the last counts
+        "StyleRes",
+        ("synthesis.b64.modify_feature_gates.down1.weight", "synthesis.b32.modify_feature_gates.down1.weight"),
+        "b4.out.weight",
+        "mapping.w_avg",
+        ("generator_smooth/",),
+        lambda tensors, what: nvlabs.generator(tensors, what, {"conv_clamp": 256.0}),
+        nvlabs.discriminator,
+        (CLAMPED,),
+        (r"synthesis\.b\d+\.modify_feature_\w+\..*", RESIDUALS),
+    ),
 )
+TOLD = tuple(layout for layout in LAYOUTS if not layout.aside[0])  # those that messages name
 DECODER = "decoder."
 
 
@@ -99,41 +119,57 @@ def is_discriminator(s: Structure) -> bool:
 
 
 def generator_file(s: Structure) -> Checkpoint:
-    """The generator of a file, with its discriminator if that fits.
+    """The generator of a file, with its discriminator if that fits, and the encoder that comes with it.
 
     Raises:
         ConversionError: it does not fit its architecture, or it is not clear which of several is meant.
     """
     tensors = s.everything
     found = {place: layout for layout in LAYOUTS for place in places(tensors, layout.telling)}
-    place = chosen(list(found), tensors, [name for layout in LAYOUTS for name in layout.telling])
+    place = chosen(list(found), tensors, [name for layout in TOLD for name in layout.telling])
     layout, kind = found[place], role(place)
     if kind == "plain":
         _check_alone(s, place)
     network, notes = _generator(layout, tensors, place)
     critic, at, more = _critic(layout, tensors, place)
+    with_it, refused = companions(s, network)
     found_at = f"the generator was found under {shown(place)}, which is not a part of its names"
     where = [NO_AVERAGE] * (kind == "plain") + [found_at] * (place not in layout.usual)
-    title = f"pSp/e4e/HyperStyle decoder in {s.placed}" if place.endswith(DECODER) else f"{layout.title} in {s.placed}"
+    parts = together(network, critic, *(one.part for one in with_it))
+    taken, means = [place, *at, *(one.place for one in with_it)], [one.mean for one in with_it]
+    aside = dict.fromkeys((name for name in tensors if _is_aside(layout, name, place)), layout.aside[1])
     return Checkpoint(
-        format=title,
-        parts=together(network, critic),
-        ignored=_ignored(s, place, [place, *at]),
-        notes=(*where, *notes, *more, *layout.notes),
+        format=_title(layout, place, parts, s),
+        parts=parts,
+        ignored=_ignored(s, place, taken, means) | aside | {k: v for one in with_it for k, v in one.ignored.items()},
+        refused=refused,
+        notes=(*where, *notes, *more, *(note for one in with_it for note in one.notes), *layout.notes),
     )
 
 
+def _title(layout: Layout, place: str, parts: Mapping[str, Part], s: Structure) -> str:
+    if encoders.KIND in parts:
+        return f"{psp.project(parts[encoders.KIND].config)} with its generator, in {s.placed}"
+    return f"pSp/e4e/HyperStyle decoder in {s.placed}" if place.endswith(DECODER) else f"{layout.title} in {s.placed}"
+
+
+def _is_aside(layout: Layout, name: str, place: str) -> bool:
+    """Whether a tensor of the file is in its generator, but of another network."""
+    return name.startswith(place) and re.fullmatch(layout.aside[0], name.removeprefix(place)) is not None
+
+
 def _generator(layout: Layout, tensors: Flat, place: str) -> Network:
-    flat, notes = inside(tensors, place), []
-    name, stored = _mean(layout, tensors, place)
-    if stored is not None:
+    found, notes = inside(tensors, place), []
+    flat = {name: tensor for name, tensor in found.items() if not _is_aside(layout, place + name, place)}
+    name, mean = stored(tensors, place, layout.mean)
+    if mean is not None:
         flat.pop(layout.mean, None)
-        if (row := _row(stored)) is not None:
+        if (row := _row(mean)) is not None:
             flat[layout.mean] = row
         else:
-            notes.append(f"{name} differs from layer to layer and is not used")
+            notes.append(f"{name} differs from layer to layer and is not used as the generator's mean w")
     part, more = layout.generator(flat, shown(named(place)))
-    if stored is None and layout.mean not in flat:
+    if mean is None and layout.mean not in flat:
         _check_no_mean(part, tensors, place)
     return part, notes + more
 
@@ -142,15 +178,6 @@ def _folders(place: str) -> list[str]:
     """The dictionaries around a place, innermost first, the file's own last: `a/b/c.` has `a/b/`, `a/`, ``."""
     parts = place.split("/")[:-1]
     return ["".join(f"{part}/" for part in parts[:count]) for count in range(len(parts), -1, -1)]
-
-
-def _mean(layout: Layout, tensors: Flat, place: str) -> tuple[str, Tensor | None]:
-    """Name and value of the mean w among the generator's tensors, else beside it."""
-    names = [place + layout.mean, *(folder + name for folder in _folders(place) for name in MEANS)]
-    elsewhere = [name for name in tensors if name.rpartition("/")[2] in MEANS and name not in names]
-    names += elsewhere if len(elsewhere) == 1 else []  # GANInverter keeps it with its encoder
-    name = next((name for name in names if name in tensors), "")
-    return name, tensors.get(name)
 
 
 def _row(tensor: Tensor) -> Tensor | None:
@@ -214,9 +241,9 @@ def _check_alone(s: Structure, place: str) -> None:
             )
 
 
-def _ignored(s: Structure, place: str, taken: Collection[str]) -> dict[str, str]:
+def _ignored(s: Structure, place: str, taken: Collection[str], means: Collection[str]) -> dict[str, str]:
     """Everything in the file that is no part of the networks, in few labels: label -> reason."""
-    means = [name for folder in _folders(place) for name in (folder + mean for mean in MEANS)]
+    means = [*means, *(folder + mean for folder in _folders(place) for mean in MEANS)]
     names = [name for name in s.entries if name not in means]
     found = {}
     for label in labelled(names, tuple(taken)):

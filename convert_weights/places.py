@@ -102,6 +102,11 @@ def chosen(found: Sequence[str], names: Collection[str], telling: Sequence[str] 
     return place
 
 
+def scopes(place: str) -> list[str]:
+    """What encloses a place, itself first and the file last: `a/b.c.` has `a/b.c.`, `a/b.`, `a/` and ``."""
+    return [place[:end] for end in range(len(place), -1, -1) if not end or place[end - 1] in "/."]
+
+
 def named(place: str) -> str:
     """A place for people: `g_ema` of `g_ema/`."""
     return place.rstrip("/.") or "its own names"

@@ -22,26 +22,26 @@ def generator_config(shapes: Shapes) -> dict:
         Unfit: the tensors are not those of a StyleGAN2 generator.
     """
     resolutions = _resolutions(shapes, r"synthesis\.b(\d{1,5})\..*", "generator")
-    layers = _count(shapes, r"mapping\.fc(\d{1,5})\.weight", "generator's mapping")
+    layers = count(shapes, r"mapping\.fc(\d{1,5})\.weight", "the generator's mapping")
     if layers == 0:
         raise Unfit("the generator has no mapping network (mapping.fc0.weight); use a file of the whole generator")
     last = f"synthesis.b{resolutions[-1]}"
-    _check_pictures(_dim(shapes, f"{last}.torgb.weight", 0), shapes.get("synthesis.b4.const", ()), resolutions[-1])
-    w_dim = _dim(shapes, "synthesis.b4.conv1.affine.weight", 1)
-    embed, c_dim = (_dim(shapes, "mapping.embed.weight", i) if "mapping.embed.weight" in shapes else 0 for i in (0, 1))
+    _check_pictures(dim(shapes, f"{last}.torgb.weight", 0), shapes.get("synthesis.b4.const", ()), resolutions[-1])
+    w_dim = dim(shapes, "synthesis.b4.conv1.affine.weight", 1)
+    embed, c_dim = (dim(shapes, "mapping.embed.weight", i) if "mapping.embed.weight" in shapes else 0 for i in (0, 1))
     return {
-        "z_dim": _dim(shapes, "mapping.fc0.weight", 1) - embed,
+        "z_dim": dim(shapes, "mapping.fc0.weight", 1) - embed,
         "c_dim": c_dim,
         "w_dim": w_dim,
         "img_resolution": resolutions[-1],
-        "img_channels": _dim(shapes, f"{last}.torgb.weight", 0),
+        "img_channels": dim(shapes, f"{last}.torgb.weight", 0),
         "mapping_layers": layers,
-        "layer_features": _dim(shapes, "mapping.fc0.weight", 0) if layers > 1 else w_dim,
+        "layer_features": dim(shapes, "mapping.fc0.weight", 0) if layers > 1 else w_dim,
         "embed_features": embed,
         "mapping_lr_multiplier": 0.01,
         "w_avg_beta": 0.995,
         "architecture": _generator_architecture(shapes, resolutions),
-        "channels": [_dim(shapes, f"synthesis.b{r}.conv1.bias", 0) for r in resolutions],
+        "channels": [dim(shapes, f"synthesis.b{r}.conv1.bias", 0) for r in resolutions],
         "resample_filter": [0.125, 0.375, 0.375, 0.125],
         "conv_clamp": None,
         "use_noise": "synthesis.b4.conv1.noise_const" in shapes,
@@ -115,22 +115,22 @@ def discriminator_config(shapes: Shapes) -> dict:
     resolutions = _resolutions(shapes, r"b(\d{1,5})\..*", "discriminator")
     if len(resolutions) < 2:
         raise Unfit("the discriminator has no block above 4 px; this variant is not supported")
-    top, base = resolutions[-1], _dim(shapes, "b4.conv.bias", 0)
-    c_dim = _dim(shapes, "mapping.embed.weight", 1) if "mapping.embed.weight" in shapes else 0
+    top, base = resolutions[-1], dim(shapes, "b4.conv.bias", 0)
+    c_dim = dim(shapes, "mapping.embed.weight", 1) if "mapping.embed.weight" in shapes else 0
     architecture = "resnet" if f"b{top}.skip.weight" in shapes else "skip" if "b4.fromrgb.weight" in shapes else "orig"
     return {
         "c_dim": c_dim,
         "img_resolution": top,
-        "img_channels": _dim(shapes, f"b{top}.fromrgb.weight", 1),
+        "img_channels": dim(shapes, f"b{top}.fromrgb.weight", 1),
         "architecture": architecture,
-        "channels": [base] + [_dim(shapes, f"b{r}.conv0.bias", 0) for r in resolutions[1:]],
+        "channels": [base] + [dim(shapes, f"b{r}.conv0.bias", 0) for r in resolutions[1:]],
         "resample_filter": [0.125, 0.375, 0.375, 0.125],
         "conv_clamp": None,
-        "cmap_dim": _dim(shapes, "b4.out.weight", 0) if c_dim else 0,
-        "mapping_layers": _count(shapes, r"mapping\.fc(\d{1,5})\.weight", "discriminator's mapping"),
+        "cmap_dim": dim(shapes, "b4.out.weight", 0) if c_dim else 0,
+        "mapping_layers": count(shapes, r"mapping\.fc(\d{1,5})\.weight", "the discriminator's mapping"),
         "mapping_lr_multiplier": 0.01,
         "mbstd_group_size": 4,
-        "mbstd_num_channels": _dim(shapes, "b4.conv.weight", 1) - base,
+        "mbstd_num_channels": dim(shapes, "b4.conv.weight", 1) - base,
         "activation": "lrelu",
     }
 
@@ -219,14 +219,25 @@ def _resolutions(shapes: Shapes, pattern: str, what: str) -> list[int]:
     return found
 
 
-def _count(shapes: Shapes, pattern: str, what: str) -> int:
-    found = sorted(int(m[1]) for name in shapes if (m := re.fullmatch(pattern, name)))
-    if found != list(range(len(found))):
-        raise Unfit(f"the {what} has layers {found}, with gaps; the file is damaged or of another network")
+def count(shapes: Shapes, pattern: str, what: str) -> int:
+    """The number of layers, whose names have their number where the pattern has its group.
+
+    Raises:
+        Unfit: a number is left out.
+    """
+    found = {int(m[1]) for name in shapes if (m := re.fullmatch(pattern, name))}
+    gap = next((k for k in range(len(found)) if k not in found), None)
+    if gap is not None:
+        raise Unfit(f"{what} has layers up to {max(found)}, but none of number {gap}; the file is damaged")
     return len(found)
 
 
-def _dim(shapes: Shapes, name: str, axis: int) -> int:
+def dim(shapes: Shapes, name: str, axis: int) -> int:
+    """The size of a tensor along an axis.
+
+    Raises:
+        Unfit: there is no such tensor, or it has too few axes.
+    """
     if name not in shapes or len(shapes[name]) <= axis:
         raise Unfit(f"{name} is missing or has too few axes; the file is damaged or of another network")
     return shapes[name][axis]

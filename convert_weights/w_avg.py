@@ -1,10 +1,30 @@
-"""The mean intermediate latent of a generator whose file does not hold it."""
+"""The mean intermediate latent: where a file has it beside its networks, and an estimate for files without it."""
+
+from collections.abc import Mapping
 
 import numpy as np
+
+from convert_weights.places import scopes
+from convert_weights.tensors import Tensor
+
+MEANS = ("latent_avg", "mean_latent", "w_avg", "dlatent_avg")  # names that tools give to the mean w beside a network
 
 SAMPLES = 10_000
 SEED = 0
 BATCH = 2_000
+
+
+def stored(tensors: Mapping[str, Tensor], place: str, own: str = "") -> tuple[str, Tensor | None]:
+    """Name and value of the mean w: in what encloses the network at a place, else where the file has its only one.
+
+    Args:
+        own: name of the mean w among the network's own tensors, which comes first.
+    """
+    names = [place + own] * bool(own) + [scope + name for scope in scopes(place) for name in MEANS]
+    elsewhere = [name for name in tensors if name.rpartition("/")[2] in MEANS and name not in names]
+    names += elsewhere if len(elsewhere) == 1 else []  # GANInverter keeps it with its encoder
+    name = next((name for name in names if name in tensors), "")
+    return name, tensors.get(name)
 
 
 def estimate_w_avg(arrays: dict[str, np.ndarray], config: dict) -> np.ndarray:

@@ -13,6 +13,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 CACHE = tempfile.TemporaryDirectory(prefix="lsap-jax-tests-")
 os.environ["XDG_CACHE_HOME"] = CACHE.name
 
+import importlib.util  # noqa: E402
+import json  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -54,6 +56,21 @@ def shared_file() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def seeded(golden, shared_file):
+    """(arrays of a reference file, label of a model -> its weights, drawn again)."""
+    spec = importlib.util.spec_from_file_location("seeded_weights_enc", shared_file("golden/seeded_weights_enc.py"))
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+
+    def load(name):
+        file = golden(name)
+        models = json.loads(bytes(file["meta_json"]))["models"]
+        return file, lambda label: recipe.fill(models[label])
+
+    return load
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,6 @@
 """Convert an official checkpoint to one file of this package, without running any code in it.
 
-usage: lsap-jax convert SRC DST                         StyleGAN2 (NVlabs, PTI, TensorFlow, rosinality, GenForce, e4e)
+usage: lsap-jax convert SRC DST                         StyleGAN2 (NVlabs, PTI, TensorFlow, rosinality, GenForce)
        lsap-jax convert SRC DST --add_basecode ENCODER  the same, with an encoder inside
        lsap-jax convert vgg16.pth DST --lin vgg.pth     LPIPS: torchvision's backbone, and lin weights of lpips
        lsap-jax convert pt_inception.pth DST            FID: Inception v3 of pytorch-fid
@@ -9,6 +9,9 @@ usage: lsap-jax convert SRC DST                         StyleGAN2 (NVlabs, PTI, 
                                                         package, too)
        lsap-jax convert facenet_pytorch.whl DST         MTCNN, which finds faces (it comes with this package, too)
        lsap-jax convert ENCODER DST [--generator G]     BDInvert's base-code encoder, alone or inside its generator
+       lsap-jax convert e4e_ffhq_encode.pt DST          pSp, e4e, LSAP, ReStyle, the W encoder of HyperStyle: generator,
+                                                        encoder and mean latent, for `lsap-jax encode --generator DST`
+       lsap-jax convert SRC DST --only encoder          one part alone: generator, encoder, latent_discriminator, ...
 
 SRC is recognised by its content, under any key and prefix; docs/converting.md lists the formats.
 DST is one safetensors file with configuration, provenance and digest in its header.
@@ -43,6 +46,7 @@ def flags() -> FlagValues:
     number(
         values, "base_resolution", "resolution of f of a BDInvert encoder, which its file does not record", 16, lower=4
     )
+    text(values, "only", "the one part of SRC to convert: generator, encoder, latent_discriminator or discriminator")
     switch(values, "half", "store the weights in half precision; not of generators", False)
     switch(values, "grid", "render samples beside DST", True)
     return values
@@ -64,10 +68,12 @@ def run(args: Arguments) -> int:
     checkpoint = found(source)
     lin = found(Path(args.flags.lin)) if checkpoint.kind == "backbone" and args.flags.lin else None
     try:
-        checkpoint = completed(checkpoint, lin, args.flags.base_resolution)
+        checkpoint = completed(checkpoint, lin, args.flags.base_resolution, args.flags.only)
         checkpoint = halved(checkpoint) if args.flags.half else checkpoint
     except ConversionError as error:
         raise LsapError(f"{source}: {error}") from error
+    if checkpoint.kind == "generator" and args.flags.generator is not None:
+        raise LsapError(f"{source}: holds a generator, and --generator names another; add --only encoder")
     if checkpoint.kind == "generator":
         return convert_generator(args, checkpoint, source, target)
     from lsap_jax.models.network_file import from_checkpoint
@@ -95,8 +101,6 @@ def convert_generator(args: Arguments, checkpoint: Checkpoint, source: Path, tar
     from lsap_jax.models.network_file import attach_file
 
     G = from_checkpoint(checkpoint)
-    for part in checkpoint.parts.values():
-        part.arrays.clear()  # G has copies in its own layouts: a 1024-px model need not be in memory twice
     if args.flags.add_basecode:
         G = attach_file(G, args.flags.add_basecode)
     return save(args, G, {"name": target.stem, "source": source.name}, target)

@@ -5,7 +5,7 @@ A file holds one network, or a generator with the parts that come with it, or it
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from convert_weights.checkpoint import Checkpoint
+from convert_weights.convert import model_leaves
 from lsap_jax.errors import LsapError
 from lsap_jax.models.encoder import Encoder
 from lsap_jax.models.generator import Generator
@@ -40,12 +41,14 @@ class Contents:
         kind: the one in its header, or that of the first part of a checkpoint.
         parts: kind -> the network.
         provenance: where the weights come from.
+        refused: kind -> why a network that is there is not among the parts.
     """
 
     name: str
     kind: str
     parts: Mapping[str, Part]
     provenance: Mapping[str, Any]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def build(self, kind: str, **untold: Any) -> Any:
         """The network of a part, in the class that holds it.
@@ -87,6 +90,11 @@ def read(path: str | Path) -> Contents:
     if kind != SEVERAL:
         layout = KINDS[kind].layout if kind in KINDS else LEAVES
         return Contents(str(path), kind, {kind: Part(config, arrays, layout)}, provenance)
+    return Contents(str(path), kind, _parted(str(path), arrays, config), provenance)
+
+
+def _parted(path: str, arrays: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, Part]:
+    """The networks of a file with several parts."""
     own: dict[str, dict[str, np.ndarray]] = {name: {} for name in config}
     for name, array in arrays.items():
         if (part := name.partition("/")[0]) not in own:
@@ -95,20 +103,24 @@ def read(path: str | Path) -> Contents:
                 "again"
             )
         own[part][name] = array
-    parts = {name: Part(config[name], own[name], LEAVES.under(f"{name}/")) for name in config}
-    return Contents(str(path), kind, parts, provenance)
+    return {name: Part(config[name], own[name], LEAVES.under(f"{name}/")) for name in config}
 
 
 def from_checkpoint(checkpoint: Checkpoint, name: str = "this file") -> Contents:
-    """The contents of a checkpoint that `convert_weights` has read; `name` is for errors."""
+    """The contents of a checkpoint that `convert_weights` has read; `name` is for errors. The arrays of a generator and
+    of what comes with it are taken out of the checkpoint.
+    """
+    kind, provenance = checkpoint.kind, checkpoint.provenance
+    if kind == SEVERAL:
+        config = {own: part.config for own, part in checkpoint.parts.items()}
+        parts = _parted(name, model_leaves(checkpoint), config)
+        return Contents(name, kind, parts, provenance, checkpoint.refused)
     parts = {
-        kind: Part(part.config, part.arrays, KINDS[kind].layout if kind in KINDS else LEAVES)
-        for kind, part in checkpoint.parts.items()
+        own: Part(part.config, part.arrays, KINDS[own].layout if own in KINDS else LEAVES)
+        for own, part in checkpoint.parts.items()
     }
-    kind, provenance = next(iter(parts)), checkpoint.provenance
-    if kind != SEVERAL:
-        provenance["sha256"] = weights_file.digest(parts[kind].arrays)
-    return Contents(name, kind, parts, provenance)
+    provenance["sha256"] = weights_file.digest(parts[kind].arrays)
+    return Contents(name, kind, parts, provenance, checkpoint.refused)
 
 
 def load(path: str | Path | None, *kinds: str, **untold: Any) -> Any:
@@ -130,15 +142,18 @@ def load(path: str | Path | None, *kinds: str, **untold: Any) -> Any:
     contents = read(path)
     kind = next((kind for kind in kinds if kind in contents.parts), None)
     if kind is None:
+        for reason in (contents.refused[kind] for kind in kinds if kind in contents.refused):
+            raise LsapError(f"{path}: {reason}")
         raise LsapError(f"{path}: holds {contents.kind!r} weights, not {what}; {remedy}")
     return contents.build(kind, **untold)
 
 
 def load_encoder(path: str | Path) -> Encoder:
-    """The encoder of images to ws in a file of this package, alone or with its generator.
+    """The encoder of images to ws in a file of this package or an original checkpoint (pSp, e4e, LSAP, ReStyle, the W
+    encoder of HyperStyle), alone or with its generator.
 
     Raises:
-        LsapError, ConversionError: there is no such file, it is damaged, or there is no encoder in it.
+        LsapError, ConversionError: there is no such file, it is damaged, or there is no encoder in it that is known.
     """
     found: Encoder = load(path, *encoders())
     return found

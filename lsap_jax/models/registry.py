@@ -13,14 +13,16 @@ import numpy as np
 from lsap_jax.models import attributes, basecode, detector, embedder, inception, perceptual, psp
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
 from lsap_jax.models.generator import Generator
+from lsap_jax.models.latent_critic import LatentCritic
 from lsap_jax.models.latent_encoder import LatentEncoder
 from lsap_jax.networks import attributes as attributes_network
 from lsap_jax.networks import basecode as basecode_network
-from lsap_jax.networks import dlib_resnet, inception_resnet, irse, latent_encoder, mtcnn
+from lsap_jax.networks import dlib_resnet, inception_resnet, irse, latent_critic, latent_encoder, mtcnn
 from lsap_jax.networks import inception as inception_network
 from lsap_jax.networks import perceptual as perceptual_network
 from lsap_jax.networks.bounds import checked
 from lsap_jax.networks.families import generator_config, generator_shapes
+from lsap_jax.networks.latent_critic import LatentCriticConfig
 from lsap_jax.networks.parameters import CANONICAL, LEAVES, Layout, canonical, flat
 from lsap_jax.networks.psp import PspConfig
 from lsap_jax.networks.stylegan2.discriminator import DiscriminatorConfig
@@ -136,13 +138,23 @@ _ROWS = (
     Kind(
         name="psp",
         what="an encoder of pSp, e4e, LSAP or ReStyle",
-        remedy="choose the encoder's file",
+        remedy="choose the encoder's file, or convert the original one with `lsap-jax convert`",
         config=of(PspConfig),
         shapes=psp.param_shapes,
         holder=holding(psp.PspEncoder),
         arrays=canonical,
         companion=True,
         encodes=True,
+    ),
+    Kind(
+        name="latent_critic",
+        what="a latent discriminator",
+        remedy="convert a training snapshot of e4e, saved with --save_training_data, with `lsap-jax convert`",
+        config=of(LatentCriticConfig),
+        shapes=lambda config: latent_critic.param_shapes(config.w_dim),
+        holder=holding(LatentCritic),
+        arrays=canonical,
+        companion=True,
     ),
     Kind(
         name="lpips",

@@ -94,7 +94,7 @@ REFUSED = {
     "an encoder's trunk": (
         "arcface",
         {"styles.0.linear.bias": np.zeros(512)},
-        "an encoder of pSp, e4e or HyperStyle without its generator",
+        "the encoder under its own names: unknown tensors output_layer.0.weight",
     ),
     "224 px": ("arcface", {"output_layer.3.weight": np.zeros((512, 2), np.float16)}, r"not \[512, 25088\]"),
 }

@@ -10,6 +10,7 @@ what we do. Everything outside the raw values is structure, and damage there is 
 import io
 
 import foreign_dialects as dialects
+import foreign_encoders as encoders
 import foreign_files as files
 import numpy as np
 import pytest
@@ -52,8 +53,9 @@ SOURCES = {
     "legacy": files.torch_legacy(_rosinality()),
     "zip": files.torch_zip(_rosinality()),
     "npz": files.npz({f"G_ema/{n}": a for n, a in G.items()} | {f"D/{n}": a for n, a in D.items()}),
+    "encoder": files.torch_zip(encoders.psp_file(encoders.encoder())),
 }
-CHECKSUMMED = ("zip", "npz")
+CHECKSUMMED = ("zip", "npz", "encoder")
 
 
 def _npy():
@@ -77,6 +79,8 @@ SOURCES["pickled npy"] = _pickled_npy()
 def _arrays(path):
     """The arrays, and whether a discriminator that does not fit was left out with a note."""
     checkpoint = convert_weights.read(path)
+    if checkpoint.refused:
+        raise ConversionError(next(iter(checkpoint.refused.values())))
     found = {f"{part.kind}/{name}": a for part in checkpoint.parts.values() for name, a in part.arrays.items()}
     return found, any("not used" in note for note in checkpoint.notes)
 

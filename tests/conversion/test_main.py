@@ -8,6 +8,7 @@ from pathlib import Path
 
 import foreign_dialects as dialects
 import foreign_dlib
+import foreign_encoders as encoders
 import foreign_files as files
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from lsap_jax.storage.weights_file import read_weights
 ROOT = Path(__file__).resolve().parents[2]
 G, D = dialects.random_generator(), dialects.random_discriminator()
 AVERAGE = {"latent_avg": files.T(np.tile(G["mapping.w_avg"], (4, 1)))}
+AVERAGE_16 = {"latent_avg": files.T(encoders.GENERATOR["mapping.w_avg"])}
 LIN = {f"lin{k}.model.1.weight": np.full((1, c, 1, 1), 0.5, np.float32) for k, c in enumerate((64, 192, 384, 256, 256))}
 BASECODE = {"widths": [4, 6, 8], "out_channels": 5, "in_channels": 3}
 
@@ -80,6 +82,12 @@ SOURCES = {
     "rosinality": lambda: files.torch_zip(
         state_dicts(g_ema=dialects.rosinality(G), d=dialects.rosinality_discriminator(D)) | AVERAGE
     ),
+    "e4e with its generator": lambda: files.torch_zip(
+        encoders.psp_file(encoders.encoder(), discriminator_state_dict=dialects.state_dict(encoders.CRITIC))
+    ),
+    "encoder of pSp, e4e, LSAP or ReStyle": lambda: files.torch_legacy(
+        {"e4e": dialects.state_dict(encoders.tensors(encoders.encoder())), **AVERAGE_16}
+    ),
     "GenForce": lambda: files.torch_zip(
         state_dicts(generator_smooth=dialects.genforce(G), discriminator=dialects.genforce_discriminator(D))
     ),
@@ -89,12 +97,12 @@ SOURCES = {
 OTHERS = {
     "codes in numpy's files", "codes, a single tensor", "codes by name", "linear layers of LPIPS", "network of MTCNN",
     "networks around a StyleGAN2", "other networks", "discriminator alone", "directions", "codes by image",
-    "generator by the names of its tensors", "one of these networks in a wrapper",
+    "generator by the names of its tensors", "parts of networks", "one of these networks in a wrapper",
 }  # fmt: skip
 # Files of one row: of `tensorflow`, and of `generators`, which has a table of its own.
 GENERATORS = {
     "TensorFlow StyleGAN2-ADA", "NVlabs .npz", "generator in pSp, e4e, HyperStyle", "rosinality", "GenForce",
-    "NVlabs names",
+    "NVlabs names", "e4e with its generator",
 }  # fmt: skip
 
 BLOCKED = """

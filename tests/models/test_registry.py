@@ -284,6 +284,7 @@ def declared(G):
         "arcface": {"name": "ir_se50"},
         "dlib_resnet": {"name": "dlib_resnet"},
         "psp": asdict(PspConfig(num_ws=6)),
+        "latent_critic": {"w_dim": 512},
         "mtcnn": {"networks": ["pnet", "rnet", "onet"]},
         "attributes": {**KINDS["attributes"].header(classifier()), "binary": {}},
     }

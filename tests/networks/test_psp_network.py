@@ -1,8 +1,5 @@
 """The encoders of pSp, e4e, ReStyle and the W encoder against the original modules."""
 
-import importlib.util
-import json
-
 import jax
 import numpy as np
 import pytest
@@ -12,21 +9,6 @@ from lsap_jax.networks.parameters import merge
 from lsap_jax.networks.psp import RESNET34, PspConfig, PspEncoder, corner_matrix, param_shapes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-@pytest.fixture(scope="module")
-def seeded(golden, shared_file):
-    """(arrays of a reference file, label of a model -> its weights, drawn again)."""
-    spec = importlib.util.spec_from_file_location("seeded_weights_enc", shared_file("golden/seeded_weights_enc.py"))
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-
-    def load(name):
-        file = golden(name)
-        models = json.loads(bytes(file["meta_json"]))["models"]
-        return file, lambda label: recipe.fill(models[label])
-
-    return load
 
 
 def network(config, weights):

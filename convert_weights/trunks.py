@@ -1,0 +1,49 @@
+"""Trunks of face networks and encoders: the names and shapes of their tensors."""
+
+from collections.abc import Sequence
+
+STATISTICS = ("weight", "bias", "running_mean", "running_var")
+LEAF = rf"\.({'|'.join(STATISTICS)})"  # the last word of a name, in a pattern
+SQUEEZE = 16  # of IR-SE's excitation
+IR_SE50 = (64,) * 3 + (128,) * 4 + (256,) * 14 + (512,) * 3  # widths of its units
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def norm(name: str, width: int) -> Shapes:
+    """A batch norm."""
+    return {f"{name}.{s}": (width,) for s in STATISTICS}
+
+
+def ir_se(widths: Sequence[int], channels: int = 3) -> Shapes:
+    """The residual network with squeeze and excitation of ArcFace, for images with these channels: name -> shape."""
+    before = widths[0]
+    shapes = {"input_layer.0.weight": (before, channels, 3, 3), "input_layer.2.weight": (before,)}
+    shapes |= norm("input_layer.1", before)
+    for k, width in enumerate(widths):
+        name, squeezed = f"body.{k}.res_layer", width // SQUEEZE
+        shapes |= norm(f"{name}.0", before) | {f"{name}.1.weight": (width, before, 3, 3), f"{name}.2.weight": (width,)}
+        shapes |= {f"{name}.3.weight": (width, width, 3, 3)} | norm(f"{name}.4", width)
+        shapes[f"{name}.5.fc1.weight"] = (squeezed, width, 1, 1)
+        shapes[f"{name}.5.fc2.weight"] = (width, squeezed, 1, 1)
+        if width != before:
+            shapes |= _shortcut(f"body.{k}.shortcut_layer", before, width)
+        before = width
+    return shapes
+
+
+def resnet(widths: Sequence[int], channels: int = 3) -> Shapes:
+    """ResNet34 as ReStyle has it, for images with these channels: name -> shape."""
+    before = widths[0]
+    shapes = {"conv1.weight": (before, channels, 7, 7), "relu.weight": (before,)} | norm("bn1", before)
+    for k, width in enumerate(widths):
+        shapes |= {f"body.{k}.conv1.weight": (width, before, 3, 3), f"body.{k}.conv2.weight": (width, width, 3, 3)}
+        shapes |= norm(f"body.{k}.bn1", width) | norm(f"body.{k}.bn2", width)
+        if width != before:
+            shapes |= _shortcut(f"body.{k}.downsample", before, width)
+        before = width
+    return shapes
+
+
+def _shortcut(name: str, before: int, width: int) -> Shapes:
+    return {f"{name}.0.weight": (width, before, 1, 1)} | norm(f"{name}.1", width)
