@@ -5,7 +5,7 @@ Code: this package's own.
 Data: ToonHead avatars with their exact labels (an archive with `images` and `label_*`); the last 300 are held out.
 Expected: see the model card beside the weights.
 Cost: 15-25 minutes on 2 CPU cores.
-Command: lsap-jax train-attributes avatars_64.npz --config attributes_toonhead64 --out toonhead64.attributes.safetensors
+Command: lsap-jax train-attributes near_attributes.npz --config attributes_toonhead64 --out attributes.safetensors
 """
 
 from ml_collections import ConfigDict

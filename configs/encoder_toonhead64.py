@@ -8,7 +8,7 @@ Command: lsap-jax train-encoder --generator toonhead64 --config.loss.mse=0 --con
     --config.train.decay_images=0 --config.total_images=48000 --out runs/encoder_latent
     for the codes alone, five times as fast per sample, and then for their images
     lsap-jax train-encoder --config encoder_toonhead64 --generator runs/encoder_latent/generator.safetensors
-    --config.data=avatars_64.npz --out runs/encoder_toonhead64
+    --config.data=near_main.npz --out runs/encoder_toonhead64
 """
 
 from ml_collections import ConfigDict
