@@ -20,8 +20,8 @@ class Part:
 
     Attributes:
         kind: "generator", "discriminator", "psp" (the encoders of pSp and its relatives), "latent_critic", "basecode",
-            "backbone", "lpips_lin", "lpips", "inception", "inception_resnet_v1", "arcface", "dlib_resnet", "mtcnn" or
-            "codes".
+            "backbone", "lpips_lin", "lpips", "inception", "inception_resnet_v1", "arcface", "dlib_resnet", "moco",
+            "mtcnn" or "codes".
         config: JSON-able description of the architecture; its keys depend on `kind`.
         arrays: canonical name -> float32 array in torch layouts (OIHW, [out, in]). Generators and discriminators have
             the names of NVlabs/stylegan2-ada-pytorch, biases of the style affines including their 1, up-sampling

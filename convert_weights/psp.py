@@ -73,6 +73,8 @@ def encoder(tensors: Mapping[str, Tensor], what: str) -> tuple[dict[str, Matched
         "taps": _taps(widths, what) if heads == "pyramid" else [6, 20, 23],
         "in_channels": dim(shapes, f"{first}.weight", 1),
         "input_resolution": SIDE,
+        "head_convs": [4, 5, 6],
+        "head_width": 0,
     }
     if heads != "single":
         config["num_ws"] = count(shapes, r"styles\.(\d{1,5})\..*", f"{what}: its heads")

@@ -1,16 +1,19 @@
-"""Train the latent encoder of a generator on its own samples and, if images are given, on these too.
+"""Train an encoder of images to ws for a generator, on images or on its own samples.
 
 usage: lsap-jax train-encoder --generator G --out DIR [--config NAME|FILE] [--config.key=value ...]
 
-The encoder gives the start of the code with --config.init.detail=encoder, and the preset idinvert needs it. DIR gets
-checkpoints/, samples/, log.jsonl and generator.safetensors, G with the encoder inside. Interrupted or killed, it goes
-on when the same command is run again.
+--config is train_e4e, train_psp, train_lsap_e or train_restyle_e4e, or encoder (IDInvert's latent encoder, the
+default). DIR gets checkpoints/, samples/, log.jsonl and generator.safetensors, G with the encoder inside; the first
+four add encoder.safetensors, the encoder alone, and validation.csv, held-out images at each snapshot. `lsap-jax encode
+--encoder FILE` takes either file, and `invert --encoder FILE` starts from it. Interrupted or killed, a training goes on
+when the same command is run again.
 """
 
 from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments
 from lsap_jax.cli.training import encoder_flags, training_of
+from lsap_jax.errors import LsapError
 
 
 def flags() -> FlagValues:
@@ -18,7 +21,14 @@ def flags() -> FlagValues:
 
 
 def run(args: Arguments) -> int:
-    config, G, out = training_of(args, "encoder")
+    config, G, out = training_of(args, "encoder", key="perceptual")
+    if "stages" in config:
+        from lsap_jax.training.psp import train_psp
+
+        print(train_psp(config, G, out))
+        return 0
+    if "heldout" not in config or "widths" not in config:
+        raise LsapError(f"--config={args.flags.config}: this configuration belongs to another command")
     from lsap_jax.training.latent_encoder import train_latent_encoder
 
     print(train_latent_encoder(config, G, out))

@@ -28,14 +28,14 @@ def encoder_flags(kind: str) -> FlagValues:
     return values
 
 
-def training_of(args: Arguments, kind: str) -> "tuple[ConfigDict, Generator, Path]":
-    """(configuration, generator, folder) of such a command."""
+def training_of(args: Arguments, kind: str, key: str = "widths") -> "tuple[ConfigDict, Generator, Path]":
+    """(configuration, generator, folder) of such a command; all of its configurations have this key."""
     from lsap_jax.configuration import config_names
 
     args.only()
     out, name = Path(args.required("out")), args.flags.generator
     default = f"{kind}_{name}" if f"{kind}_{name}" in config_names() else kind
-    config = configuration(args, default, {"generator": name, "seed": args.flags.seed}, key="widths")
+    config = configuration(args, default, {"generator": name, "seed": args.flags.seed}, key=key)
     if not config.generator:
         raise LsapError("--generator is missing: the encoder is trained on samples of a generator")
     from lsap_jax.models.generator_file import load_generator

@@ -20,13 +20,14 @@ from flax import struct
 from PIL import Image
 
 from lsap_jax.errors import LsapError
-from lsap_jax.networks import dlib_resnet, inception_resnet, irse
+from lsap_jax.networks import dlib_resnet, inception_resnet, irse, moco
 from lsap_jax.networks.bounds import Text
 from lsap_jax.networks.image_by_image import images_at_once
 from lsap_jax.pixels import to_uint8
 
 # The kinds of the files, the names in results.
 FACENET, ARCFACE, DLIB = EMBEDDERS = ("inception_resnet_v1", "arcface", "dlib_resnet")
+MOCO = "moco"  # of images of anything, for training encoders; no measure of identity
 FACE_SIZE = inception_resnet.RESOLUTION
 
 Images = np.ndarray | Sequence[np.ndarray]
@@ -45,7 +46,7 @@ class EmbedderRecord:
     """The facts that define an embedding, for results.
 
     Attributes:
-        name: one of `EMBEDDERS`.
+        name: one of `EMBEDDERS`, or `MOCO`.
         network: the architecture.
         trained_on: the training set, if the file states it.
         weights: the SHA-256 of the tensors.
@@ -92,6 +93,13 @@ _FACTS: dict[str, dict[str, Any]] = {
         "whole image where no detector is given",
         "resize": "bilinear at 4 times the size, then Lanczos; Pillow's bilinear filter of whole images",
         "range": "(level - mean) / 256, the mean of red, green, blue 122.782, 117.001, 104.298",
+    },
+    MOCO: {
+        "network": "ResNet-50 of MoCo v2, 2048 features",
+        "resolution": moco.RESOLUTION,
+        "crop": "the whole image",
+        "resize": "one pixel for each at 224 px, without averaging",
+        "range": "[-1, 1], as in e4e's loss",
     },
 }
 
@@ -153,13 +161,14 @@ _NETWORKS = {
         inception_resnet.InceptionResnetV1(), inception_resnet.FEATURES, lambda images: images * (127.5 / 128.0)
     ),
     ARCFACE: _Network(irse.Irse50(), irse.FEATURES, irse.aligned_crop),
+    MOCO: _Network(moco.MocoNetwork(), moco.FEATURES, moco.nearest),
     DLIB: _Network(dlib_resnet.DlibResnet(), dlib_resnet.FEATURES, lambda images: (images + 1) * 127.5),
 }
 
 
 def face_size(embedder: Embedder) -> int | None:
     """Pixels a side of the faces that it takes; None if it takes aligned images and crops them itself."""
-    return None if embedder.record.name == ARCFACE else embedder.record.resolution
+    return None if embedder.record.name in (ARCFACE, MOCO) else embedder.record.resolution
 
 
 @jax.jit

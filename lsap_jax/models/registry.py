@@ -17,7 +17,7 @@ from lsap_jax.models.latent_critic import LatentCritic
 from lsap_jax.models.latent_encoder import LatentEncoder
 from lsap_jax.networks import attributes as attributes_network
 from lsap_jax.networks import basecode as basecode_network
-from lsap_jax.networks import dlib_resnet, inception_resnet, irse, latent_critic, latent_encoder, mtcnn
+from lsap_jax.networks import dlib_resnet, inception_resnet, irse, latent_critic, latent_encoder, moco, mtcnn
 from lsap_jax.networks import inception as inception_network
 from lsap_jax.networks import perceptual as perceptual_network
 from lsap_jax.networks.bounds import checked
@@ -188,6 +188,14 @@ _ROWS = (
             (embedder.ARCFACE, "ArcFace's IR-SE50", irse),
             (embedder.DLIB, "dlib's face recognition network", dlib_resnet),
         )
+    ),
+    Kind(
+        name=embedder.MOCO,
+        what="MoCo's ResNet-50",
+        remedy="convert moco_v2_800ep_pretrain.pth.tar with `lsap-jax convert`",
+        config=of(embedder.EmbedderConfig),
+        shapes=no_configuration(moco.param_shapes),
+        holder=face_network(embedder.MOCO),
     ),
     Kind(
         name="mtcnn",

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsap_jax.networks.arithmetic import FULL
+from lsap_jax.networks.arithmetic import FULL, precision
+from lsap_jax.networks.convolution import conv2d
 
 RESOLUTION = 299
 FEATURES = 2048
@@ -182,12 +183,15 @@ class Kernel(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (*self.step.kernel, x.shape[-1], self.step.width)
-        weight = self.param("weight", nn.initializers.he_normal(), shape)
-        padding = [((k - 1) // 2,) * 2 if self.step.padded else (0, 0) for k in self.step.kernel]
-        numbers = ("NHWC", "HWIO", "NHWC")
-        strides = (self.step.stride, self.step.stride)
-        return jax.lax.conv_general_dilated(x, weight, strides, padding, dimension_numbers=numbers, precision=FULL)
+        (height, width), stride = self.step.kernel, self.step.stride
+        weight = self.param("weight", nn.initializers.he_normal(), (height, width, x.shape[-1], self.step.width))
+        edges = [(k - 1) // 2 if self.step.padded else 0 for k in (height, width)]
+        if height == width:
+            return conv2d(x, weight, stride, edges[0])
+        padding, numbers = [(edge, edge) for edge in edges], ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, weight, (stride, stride), padding, dimension_numbers=numbers, precision=precision()
+        )
 
 
 class Norm(nn.Module):

@@ -19,11 +19,13 @@ import numpy as np
 from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.inception_resnet import unit
+from lsap_jax.networks.layers import channelwise
 
 RESOLUTION = 112  # fixed: the last layer sees 7 x 7 positions
 FEATURES = 512
 EPSILON = 1e-5  # of the batch norms
 SQUEEZE = 16
+BATCH = "batch"  # collection of the statistics of a batch, which trainings ask for
 ALIGNED = 256  # px of an FFHQ-aligned image that the crop below is taken from
 ROWS, COLUMNS = slice(35, 223), slice(32, 220)
 
@@ -72,16 +74,25 @@ def aligned_crop(images: jax.Array) -> jax.Array:
 
 
 class Norm(nn.Module):
-    """Batch norm of the last axis with fixed statistics, which are params here."""
+    """Batch norm of the last axis with fixed statistics, which are params here.
+
+    Where the collection `BATCH` is mutable it normalises by the batch, and puts its mean and its unbiased variance
+    there, under the names of the params that average them.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         def param(name: str, value: nn.initializers.Initializer) -> jax.Array:
             found: jax.Array = self.param(name, value, (x.shape[-1],))
-            return found.reshape((1,) * (x.ndim - 1) + (-1,))
+            return channelwise(found, x.ndim)
 
         weight, bias = param("weight", nn.initializers.ones), param("bias", nn.initializers.zeros)
         mean, variance = param("running_mean", nn.initializers.zeros), param("running_var", nn.initializers.ones)
+        if self.is_mutable_collection(BATCH) and not self.is_initializing():
+            axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
+            mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+            self.put_variable(BATCH, "running_mean", mean.ravel())
+            self.put_variable(BATCH, "running_var", variance.ravel() * (count / max(count - 1, 1)))
         return (x - mean) * (weight / jnp.sqrt(variance + EPSILON)) + bias
 
 

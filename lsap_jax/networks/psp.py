@@ -20,20 +20,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.networks.arithmetic import FULL
-from lsap_jax.networks.bounds import Channels, Side, between, length
+from lsap_jax.networks.bounds import Channels, Count, Side, between, length
+from lsap_jax.networks.convolution import conv2d
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.irse import UNITS, Body, InputLayer, Norm, Prelu, ShortcutLayer, Unit
 from lsap_jax.networks.layers import FullyConnected
 
 Index = Annotated[int, between(0, 63)]
 SLOPE = 0.01  # of the heads' leaky ReLUs: torch's default
-# Heads of the pyramid by the first row they make: the map they read, and their number of convolutions.
-PYRAMID = ((0, 0, 4), (3, 1, 5), (7, 2, 6))
+# Heads of the pyramid by the first row they make: the map they read, counted from the coarsest.
+PYRAMID = ((0, 0), (3, 1), (7, 2))
 RESNET34 = tuple(
     Unit(width, 2 if k == 0 and width > 64 else 1)
     for width, n in ((64, 3), (128, 4), (256, 6), (512, 3))
     for k in range(n)
 )
+
+# A small trunk for images of 64 px: 1.3 million params with the pyramid's heads for 10 rows of 128, 2.7 MB in float16.
+# After the input layer (32 channels, 64 px) its units leave 32 px (two of 32 channels), 16 px (two of 48), 8 px (three
+# of 56) and 4 px (two of 56); the heads read the last three sizes, with 2, 3 and 4 convolutions of stride 2.
+SMALL = ((32, 2), (32, 1), (48, 2), (48, 1), (56, 2), (56, 1), (56, 1), (56, 2), (56, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +47,7 @@ class PspConfig:
     """Shape of an encoder.
 
     Attributes:
-        num_ws, w_dim: of the codes; pSp's heads have as many channels as w.
+        num_ws, w_dim: of the codes.
         heads: "pyramid" (pSp, e4e, LSAP), "last" (ReStyle), "single" (the W encoder: one vector for all rows).
         progressive: whether rows after the first are offsets from it (e4e, LSAP, ReStyle-e4e).
         trunk: "irse" or "resnet34".
@@ -50,6 +56,9 @@ class PspConfig:
         in_channels: 3, or 6 where the present image is seen beside the target (ReStyle).
         input_resolution: px a side of the images that it was trained with.
         passes: number of passes, each from the result of the one before (ReStyle); 1 elsewhere.
+        head_convs: convolutions of the heads on each map, the coarsest first.
+        head_width: channels of the heads and of the pyramid; 0 is w_dim, as in the public files. The last unit has as
+            many.
     """
 
     num_ws: Annotated[int, between(2, 64)]
@@ -62,6 +71,8 @@ class PspConfig:
     in_channels: Channels = 3
     input_resolution: Side = 256
     passes: Annotated[int, between(1, 64)] = 1
+    head_convs: tuple[Index, Index, Index] = (4, 5, 6)
+    head_width: Count = 0
 
     def __post_init__(self) -> None:
         if self.passes > 1 and not self.sees_result:
@@ -70,6 +81,8 @@ class PspConfig:
             )
         if self.heads == "pyramid" and max(self.taps) >= len(self.units):
             raise ValueError(f"taps are {self.taps}, the trunk has {len(self.units)} units")
+        if self.heads == "pyramid" and self.units[-1][0] != self.width:
+            raise ValueError(f"the trunk's last unit has {self.units[-1][0]} channels, the pyramid {self.width}")
 
     @property
     def sees_result(self) -> bool:
@@ -77,11 +90,17 @@ class PspConfig:
         return self.in_channels in (2, 6)
 
     @property
+    def width(self) -> int:
+        """Channels of the heads and of the pyramid."""
+        return self.head_width or self.w_dim
+
+    @property
     def slots(self) -> tuple[tuple[int, int], ...]:
         """(map, number of convolutions) of the head of each row; maps count from the coarsest."""
         if self.heads == "last":
-            return ((0, 4),) * self.num_ws
-        return tuple(next((m, n) for first, m, n in PYRAMID[::-1] if row >= first) for row in range(self.num_ws))
+            return ((0, self.head_convs[0]),) * self.num_ws
+        maps = (next(m for first, m in PYRAMID[::-1] if row >= first) for row in range(self.num_ws))
+        return tuple((m, self.head_convs[m]) for m in maps)
 
 
 def upsampled(x: jax.Array, height: int, width: int) -> jax.Array:
@@ -118,11 +137,7 @@ class BiasedConv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.width)
         weight = self.param("weight", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        edge = self.kernel // 2
-        numbers = ("NHWC", "HWIO", "NHWC")
-        strides, padding = (self.stride,) * 2, [(edge, edge)] * 2
-        y = jax.lax.conv_general_dilated(x, weight, strides, padding, dimension_numbers=numbers, precision=FULL)
-        return y + bias[None, None, None]
+        return conv2d(x, weight, self.stride, self.kernel // 2) + bias[None, None, None]
 
 
 class Convs(nn.Module):
@@ -143,25 +158,26 @@ class Head(nn.Module):
 
     count: int
     width: int
+    w_dim: int
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = Convs(self.count, self.width, name="convs")(x)
         if x.shape[1:3] != (1, 1):
             raise ValueError(f"a head leaves {x.shape[1]} x {x.shape[2]} px, not one: its images are too large")
-        return FullyConnected(self.width, name="linear")(x[:, 0, 0])
+        return FullyConnected(self.w_dim, name="linear")(x[:, 0, 0])
 
 
 class Heads(nn.Module):
     """A head for each row."""
 
-    slots: tuple[tuple[int, int], ...]
-    width: int
+    config: PspConfig
 
     @nn.compact
     def __call__(self, maps: list[jax.Array]) -> jax.Array:
         """Maps, the coarsest first, to rows [B, num_ws, w_dim]."""
-        rows = [Head(count, self.width, name=str(k))(maps[m]) for k, (m, count) in enumerate(self.slots)]
+        c = self.config
+        rows = [Head(count, c.width, c.w_dim, name=str(k))(maps[m]) for k, (m, count) in enumerate(c.slots)]
         return jnp.stack(rows, axis=1)
 
 
@@ -215,7 +231,7 @@ class PspEncoder(nn.Module):
         if c.heads == "single":
             w = FullyConnected(c.w_dim, name="linear")(outputs[-1].mean(axis=(1, 2)))
             return jnp.repeat(w[:, None], c.num_ws, axis=1)
-        rows = Heads(c.slots, c.w_dim, name="styles")(self.maps(outputs))
+        rows = Heads(c, name="styles")(self.maps(outputs))
         if not c.progressive:
             return rows
         first, last = rows[:, :1], c.num_ws if stage is None else stage
@@ -228,9 +244,9 @@ class PspEncoder(nn.Module):
         if c.heads == "last":
             return [outputs[-1]]
         fine, middle, coarse = (outputs[k] for k in c.taps)
-        p2 = BiasedConv(c.w_dim, 1, name="latlayer1")(middle)
+        p2 = BiasedConv(c.width, 1, name="latlayer1")(middle)
         p2 = upsampled(coarse, *p2.shape[1:3]) + p2
-        p1 = BiasedConv(c.w_dim, 1, name="latlayer2")(fine)
+        p1 = BiasedConv(c.width, 1, name="latlayer2")(fine)
         return [coarse, p2, upsampled(p2, *p1.shape[1:3]) + p1]
 
 

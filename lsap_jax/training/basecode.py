@@ -19,15 +19,8 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import attach, save
 from lsap_jax.networks.basecode import BasecodeConfig, BasecodeNetwork, initial_variables
 from lsap_jax.spaces.feature import check_resolution
-from lsap_jax.training.encoder import (
-    Log,
-    Logs,
-    image_terms,
-    networks_of,
-    save_joined,
-    task_from_config,
-    train_encoder,
-)
+from lsap_jax.training.encoder import image_terms, networks_of, save_joined, task_from_config, train_encoder
+from lsap_jax.training.loop import Log, Logs
 
 
 @dataclass(frozen=True, kw_only=True)

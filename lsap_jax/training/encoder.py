@@ -5,8 +5,6 @@ losses compare the two.
 """
 
 import json
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from flax import struct
 from ml_collections import ConfigDict
 
@@ -30,10 +27,9 @@ from lsap_jax.networks.pixel_maps import lanczos
 from lsap_jax.pixels import to_uint8
 from lsap_jax.storage.pictures import grid, save_png
 from lsap_jax.training.dataset import batch
+from lsap_jax.training.loop import Log, Logs, note, resumable
 from lsap_jax.training.source import check_source
 
-Log = Callable[[str], None]
-Logs = dict[str, jax.Array]
 VALIDATION = 64  # samples on which an encoder is judged as it will be used, with running statistics
 RESUMED_WITH = ("total_images", "snapshot_images", "generator", "name")  # what a resumed run may change
 
@@ -192,50 +188,21 @@ def train_encoder(
         (the trained variables, samples seen).
     """
     size = task.train.batch_size
-    total, every = max(config.total_images // size, 1), max(config.snapshot_images // size, 1)
     data_rng, judge_rng = (jax.random.fold_in(jax.random.key(config.seed), i) for i in (0, 2))
     check_source(out, config, networks.generator.sha256, free=RESUMED_WITH)
     # Placed as a restored state is: a resumed run is the same program.
     fresh = EncoderState(variables=variables, optimizer=optimizer(task.train).init(variables["params"]))
     state = jax.device_put(fresh, jax.local_devices()[0])
-    with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
-        begun = manager.latest_step() or 0
-        if begun:
-            state = manager.restore(begun, args=ocp.args.StandardRestore(state))
-            log(f"going on from {begun * size} images")
 
-        def advance(state: EncoderState, step: int) -> tuple[EncoderState, Logs]:
-            real = None if images is None else batch(images, step, size, config.seed, mirror=False)
-            return encoder_step(task, networks, state, jax.random.fold_in(data_rng, step), real)
+    def advance(state: EncoderState, step: int) -> tuple[EncoderState, Logs]:
+        real = None if images is None else batch(images, step, size, config.seed, mirror=False)
+        return encoder_step(task, networks, state, jax.random.fold_in(data_rng, step), real)
 
-        for means, newest, step in run(advance, state, begun, total, every, size):
-            state = newest
-            snapshot(task, networks, state, judge_rng, step * size, means, out, log)
-            manager.save(step, args=ocp.args.StandardSave(state))
-            manager.wait_until_finished()
-    return state.variables, max(begun, total) * size
+    def show(state: EncoderState, seen: int, means: dict[str, float]) -> None:
+        snapshot(task, networks, state, judge_rng, seen, means, out, log)
 
-
-def run(
-    advance: Callable[[EncoderState, int], tuple[EncoderState, Logs]],
-    state: EncoderState,
-    step: int,
-    total: int,
-    every: int,
-    size: int,
-) -> Iterator[tuple[dict[str, float], EncoderState, int]]:
-    """Steps from `step` to `total`; yields (mean logs, state, step) after every `every` and at the end."""
-    sums: dict[str, Any] = {}
-    started, since = time.monotonic(), step
-    while step < total:
-        state, logs = advance(state, step)
-        step += 1
-        sums = {k: sums.get(k, 0.0) + v for k, v in logs.items()}
-        if step % every == 0 or step == total:
-            means = {k: float(v) / (step - since) for k, v in sums.items()}
-            means["images_per_second"] = (step - since) * size / (time.monotonic() - started)
-            yield means, state, step
-            sums, started, since = {}, time.monotonic(), step
+    state, seen = resumable(out, state, advance, show, (config.total_images, config.snapshot_images, size), log)
+    return state.variables, seen
 
 
 @partial(jax.jit, static_argnums=0)
@@ -255,19 +222,21 @@ def snapshot(
     line = {"images": seen, **means, **{f"{k}_unseen": float(v) for k, v in judged.items()}}
     rows = [to_uint8(np.asarray(a[i : i + 8])) for i in (0, 8) for a in (x, y)]
     save_png(out / "samples" / f"{seen:08d}.png", grid(np.concatenate(rows), columns=8))
-    with open(out / "log.jsonl", "a") as file:
-        file.write(json.dumps({k: round(v, 6) for k, v in line.items()}) + "\n")
-    log(" ".join(f"{k}={v:.4g}" for k, v in line.items()))
+    note(out, line, log)
+
+
+def made_of(config: ConfigDict, seen: int, G: Generator) -> dict[str, Any]:
+    """How an encoder for G came about, for its provenance; G is without it."""
+    return {"name": config.name, "images_seen": seen, "config": config.to_dict(), "generator_sha256": G.sha256}
 
 
 def save_joined(joined: Generator, part: str, config: ConfigDict, seen: int, out: Path) -> tuple[Path, dict[str, Any]]:
     """Write `generator.safetensors`, G with its new encoder; returns its path and how the encoder came about.
 
     Args:
-        part: "basecode" or "encoder", its place in the provenance.
+        part: "basecode", "encoder" or "psp", its place in the provenance.
     """
-    bare = joined.without(part)
-    made = {"name": config.name, "images_seen": seen, "config": config.to_dict(), "generator_sha256": bare.sha256}
+    made = made_of(config, seen, joined.without(part))
     provenance = {**joined.provenance, part: made}
     path = out / "generator.safetensors"
     joined.replace(provenance_json=json.dumps(provenance, sort_keys=True)).save(path)

@@ -20,15 +20,8 @@ from lsap_jax.models.latent_encoder import LatentEncoder
 from lsap_jax.models.network_file import attach
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig, LatentEncoderNetwork, initial_variables
 from lsap_jax.training.dataset import load_training_images
-from lsap_jax.training.encoder import (
-    Log,
-    Logs,
-    image_terms,
-    networks_of,
-    save_joined,
-    task_from_config,
-    train_encoder,
-)
+from lsap_jax.training.encoder import image_terms, networks_of, save_joined, task_from_config, train_encoder
+from lsap_jax.training.loop import Log, Logs
 
 
 @dataclass(frozen=True, kw_only=True)

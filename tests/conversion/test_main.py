@@ -18,6 +18,7 @@ from convert_weights.__main__ import main
 from convert_weights.dialects import DIALECTS
 from convert_weights.faces import arcface_shapes, facenet_shapes
 from convert_weights.inception import inception_shapes
+from convert_weights.moco import moco_shapes
 from convert_weights.mtcnn import NETWORKS
 from lsap_jax.cli import main as lsap
 from lsap_jax.storage.weights_file import read_weights
@@ -77,6 +78,9 @@ SOURCES = {
     "Inception v3 of FID": lambda: files.torch_zip(half(inception_shapes())),
     "Inception-ResNet v1": lambda: files.torch_zip(half(facenet_shapes())),
     "ArcFace": lambda: files.torch_legacy(half(arcface_shapes())),
+    "MoCo": lambda: files.torch_zip(
+        {"state_dict": half({f"module.encoder_q.{name}": shape for name, shape in moco_shapes().items()})}
+    ),
     "base-code encoder of BDInvert": lambda: files.torch_zip({"encoder": half(basecode.encoder_shapes(BASECODE))}),
     "generator in pSp, e4e, HyperStyle": decoder,
     "rosinality": lambda: files.torch_zip(

@@ -283,6 +283,7 @@ def declared(G):
         "inception_resnet_v1": {"name": "inception_resnet_v1", "trained_on": "vggface2"},
         "arcface": {"name": "ir_se50"},
         "dlib_resnet": {"name": "dlib_resnet"},
+        "moco": {"name": "resnet50"},
         "psp": asdict(PspConfig(num_ws=6)),
         "latent_critic": {"w_dim": 512},
         "mtcnn": {"networks": ["pnet", "rnet", "onet"]},

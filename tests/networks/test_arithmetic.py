@@ -250,7 +250,7 @@ NETWORKS = {
             embedder.embedder_of(name, {}, {}, {"sha256": ""}).replace(params=of(name)),
             shape(1, side, side, 3, dtype=jnp.uint8),
         )
-        for name, side in ((embedder.FACENET, 160), (embedder.ARCFACE, 256), (embedder.DLIB, 150))
+        for name, side in ((embedder.FACENET, 160), (embedder.ARCFACE, 256), (embedder.DLIB, 150), (embedder.MOCO, 256))
     },
     "attributes": lambda: (
         attributes._logits,

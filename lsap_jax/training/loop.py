@@ -1,0 +1,100 @@
+"""The loop of a training: steps, snapshots, checkpoints, and a log that a resumed run continues."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from lsap_jax.storage import atomic
+
+Log = Callable[[str], None]
+Logs = dict[str, jax.Array]
+State = TypeVar("State")
+
+LOG = "log.jsonl"
+
+
+def resumable(
+    out: Path,
+    state: State,
+    advance: Callable[[State, int], tuple[State, Logs]],
+    snapshot: Callable[[State, int, dict[str, float]], None],
+    images: tuple[int, int, int],
+    log: Log,
+) -> tuple[State, int]:
+    """Steps until so many images were seen, or from the newest checkpoint in `out` on.
+
+    Args:
+        out: gets `checkpoints/`; its log loses what was written after the newest checkpoint.
+        state: before the first step, placed on its devices, to which a checkpoint is restored.
+        advance: (state, number of the step from 0) to (state, logs); it may use up the state.
+        snapshot: called with (state, images seen, mean logs since the one before) before each checkpoint.
+        images: in all, between snapshots, and in a step.
+        log: takes a line of progress.
+
+    Returns:
+        (the state at the end, images seen).
+    """
+    total, every, size = images
+    steps, every = max(total // size, 1), max(every // size, 1)
+    with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
+        begun = manager.latest_step() or 0
+        if begun:
+            state = manager.restore(begun, args=ocp.args.StandardRestore(state))
+            log(f"going on from {begun * size} images")
+        forget(out, begun * size)
+        for means, newest, step in run(advance, state, begun, steps, every, size):
+            state = newest
+            snapshot(state, step * size, means)
+            manager.save(step, args=ocp.args.StandardSave(state))
+            manager.wait_until_finished()
+    return state, max(begun, steps) * size
+
+
+def run(
+    advance: Callable[[State, int], tuple[State, Logs]], state: State, step: int, total: int, every: int, size: int
+) -> Iterator[tuple[dict[str, float], State, int]]:
+    """Steps from `step` to `total`; yields (mean logs, state, step) after every `every` and at the end."""
+    sums: Any = None
+    started, since = time.monotonic(), step
+    while step < total:
+        state, logs = advance(state, step)
+        step += 1
+        sums = logs if sums is None else _added(sums, logs)
+        if step % every == 0 or step == total:
+            means = {k: float(v) / (step - since) for k, v in sums.items()}
+            means["images_per_second"] = (step - since) * size / (time.monotonic() - started)
+            yield means, state, step
+            sums, started, since = None, time.monotonic(), step
+
+
+# One call for all terms: small networks take little longer for a step than a device for a few calls.
+@partial(jax.jit, donate_argnums=0)
+def _added(sums: Logs, logs: Logs) -> Logs:
+    return jax.tree.map(jnp.add, sums, logs)
+
+
+def lines(out: Path) -> list[dict[str, float]]:
+    """The whole lines of a training's log."""
+    text = (out / LOG).read_text("utf-8") if (out / LOG).is_file() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def note(out: Path, line: dict[str, float], log: Log) -> None:
+    """A line in the log, and one of progress."""
+    with open(out / LOG, "a", encoding="utf-8") as file:
+        file.write(json.dumps({k: round(v, 6) for k, v in line.items()}) + "\n")
+    log(" ".join(f"{k}={v:.4g}" for k, v in line.items()))
+
+
+def forget(out: Path, images: int) -> None:
+    """Take out of the log what a killed run wrote after its newest checkpoint, which it computes again."""
+    kept = "".join(json.dumps(line) + "\n" for line in lines(out) if line["images"] <= images)
+    if (out / LOG).is_file():
+        atomic.write_files({out / LOG: kept.encode()})
