@@ -1,9 +1,7 @@
 """Training a generator from images: batches, steps, checkpoints, logs, sample grids (`lsap-jax train-generator`)."""
 
 import json
-import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
@@ -25,10 +22,9 @@ from lsap_jax.networks.stylegan2 import discriminator
 from lsap_jax.pixels import to_uint8
 from lsap_jax.storage.pictures import grid, save_png
 from lsap_jax.training.dataset import batch, load_training_images
+from lsap_jax.training.loop import Log, Logs, note, resumable
 from lsap_jax.training.source import check_source
 from lsap_jax.training.stylegan2 import TrainConfig, TrainState, initial_state, learning_rate, train_step
-
-Log = Callable[[str], None]
 
 # What a resumed run may change: how long it goes on and how its rate ends, what it is called and what it writes.
 RESUMED_WITH = (
@@ -88,7 +84,6 @@ def train_generator(config: ConfigDict, out: str | Path, log: Log = print, stop_
     Raises:
         LsapError: data, weights and configuration do not fit together.
     """
-    deadline = time.monotonic() + stop_after if stop_after else math.inf
     out = Path(out).resolve()
     G = build(config)
     train = TrainConfig(**config.train)
@@ -98,19 +93,25 @@ def train_generator(config: ConfigDict, out: str | Path, log: Log = print, stop_
     log(f"{len(images)} training and {len(heldout)} held-out images, batches of {train.batch_size}")
     assert G.discriminator is not None
     check_source(out, config, G.sha256, free=RESUMED_WITH)
-    step_fn = compiled_step(G.config, G.discriminator.config, train)
-    with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
-        # Placed as a restored state is: both take one compilation, and a resumed run is the same program.
-        fresh = jax.device_put(initial_state(G, train), jax.local_devices()[0])
-        state, begun = restore(manager, fresh)
-        if begun:
-            log(f"going on from {begun * train.batch_size} images")
-        total, every = config.total_images // train.batch_size, max(config.snapshot_images // train.batch_size, 1)
-        for logs, newest, step in run(step_fn, state, begun, total, every, images, train, config, deadline):
-            state = newest
-            snapshot(G, state, step, logs, images, heldout, config, out, log)
-            manager.save(step, args=ocp.args.StandardSave(state))
-            manager.wait_until_finished()
+    step_fn, rng = compiled_step(G.config, G.discriminator.config, train), jax.random.key(config.seed)
+
+    def advance(state: TrainState, step: int) -> tuple[TrainState, Logs]:
+        return step_fn(  # type: ignore[no-any-return]
+            state,
+            batch(images, step, train.batch_size, config.seed, config.mirror),
+            jax.random.fold_in(rng, step),
+            learning_rate(train, step * train.batch_size),
+            r1=bool(train.r1_gamma) and step % train.r1_interval == 0,
+            path_length=bool(train.path_length_weight) and step % train.path_length_interval == 0,
+        )
+
+    def show(state: TrainState, seen: int, means: dict[str, float]) -> None:
+        snapshot(G, state, seen, means, images, heldout, config, out, log)
+
+    # Placed as a restored state is: both take one compilation, and a resumed run is the same program.
+    fresh = jax.device_put(initial_state(G, train), jax.local_devices()[0])
+    length = (config.total_images, config.snapshot_images, train.batch_size)
+    state, _ = resumable(out, fresh, advance, show, length, log, stop_after)
     return finish(G, state, config, out)
 
 
@@ -130,56 +131,11 @@ def compiled_step(
     return in_precision
 
 
-def run(
-    step_fn: Callable[..., Any],
-    state: TrainState,
-    step: int,
-    total: int,
-    every: int,
-    images: np.ndarray,
-    train: TrainConfig,
-    config: ConfigDict,
-    deadline: float,
-) -> Iterator[tuple[dict[str, float], TrainState, int]]:
-    """Steps from `step` to `total`, or to `deadline`; yields (mean logs, state, step) after `every` and at the end."""
-    rng = jax.random.key(config.seed)
-    sums: dict[str, Any] = {}
-    started, since, late = time.monotonic(), step, False
-    while step < total and not late:
-        state, logs = step_fn(
-            state,
-            batch(images, step, train.batch_size, config.seed, config.mirror),
-            jax.random.fold_in(rng, step),
-            learning_rate(train, step * train.batch_size),
-            r1=bool(train.r1_gamma) and step % train.r1_interval == 0,
-            path_length=bool(train.path_length_weight) and step % train.path_length_interval == 0,
-        )
-        step += 1
-        # Waits for the step before: the device is never idle, and the time is that of steps done, not only asked for.
-        jax.block_until_ready(sums)
-        sums = {k: sums.get(k, 0.0) + v for k, v in logs.items()}
-        late = time.monotonic() > deadline
-        if step % every == 0 or step == total or late:
-            means = {k: float(v) / (step - since) for k, v in sums.items()}
-            means["images_per_second"] = (step - since) * train.batch_size / (time.monotonic() - started)
-            yield means, state, step
-            sums, started, since = {}, time.monotonic(), step
-
-
-def restore(manager: ocp.CheckpointManager, state: TrainState) -> tuple[TrainState, int]:
-    """(state, step) of the newest checkpoint, or what was given and 0."""
-    newest = manager.latest_step()
-    if newest is None:
-        return state, 0
-    return manager.restore(newest, args=ocp.args.StandardRestore(state)), newest
-
-
 def snapshot(
-    G: Generator, state: TrainState, step: int, logs: dict[str, float], images: np.ndarray, heldout: np.ndarray,
+    G: Generator, state: TrainState, seen: int, logs: dict[str, float], images: np.ndarray, heldout: np.ndarray,
     config: ConfigDict, out: Path, log: Log,
 ) -> None:  # fmt: skip
     """A line in log.jsonl, a line of progress, a grid of samples of the moving average."""
-    seen = step * config.train.batch_size
     assert G.discriminator is not None
     D = G.discriminator.replace(params=state.discriminator)
     count = min(len(heldout), len(images), 64)
@@ -188,9 +144,7 @@ def snapshot(
     save_png(
         out / "samples" / f"{seen:08d}.png", grid(samples(G.replace(params=state.ema), 32, config.seed), columns=8)
     )
-    with open(out / "log.jsonl", "a") as file:
-        file.write(json.dumps({k: round(v, 5) for k, v in line.items()}) + "\n")
-    log(" ".join(f"{k}={v:.4g}" for k, v in line.items()))
+    note(out, line, log)
 
 
 def mean_logit(D: Discriminator, images: np.ndarray) -> float:

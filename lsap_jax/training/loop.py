@@ -1,6 +1,7 @@
 """The loop of a training: steps, snapshots, checkpoints, and a log that a resumed run continues."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,6 +28,7 @@ def resumable(
     snapshot: Callable[[State, int, dict[str, float]], None],
     images: tuple[int, int, int],
     log: Log,
+    stop_after: float | None = None,
 ) -> tuple[State, int]:
     """Steps until so many images were seen, or from the newest checkpoint in `out` on.
 
@@ -37,10 +39,12 @@ def resumable(
         snapshot: called with (state, images seen, mean logs since the one before) before each checkpoint.
         images: in all, between snapshots, and in a step.
         log: takes a line of progress.
+        stop_after: seconds after which it ends with a checkpoint, however far it is.
 
     Returns:
         (the state at the end, images seen).
     """
+    deadline = time.monotonic() + stop_after if stop_after else math.inf
     total, every, size = images
     steps, every = max(total // size, 1), max(every // size, 1)
     with ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)) as manager:
@@ -49,25 +53,35 @@ def resumable(
             state = manager.restore(begun, args=ocp.args.StandardRestore(state))
             log(f"going on from {begun * size} images")
         forget(out, begun * size)
-        for means, newest, step in run(advance, state, begun, steps, every, size):
-            state = newest
+        seen = max(begun, steps)
+        for means, newest, step in run(advance, state, begun, steps, every, size, deadline):
+            state, seen = newest, step
             snapshot(state, step * size, means)
             manager.save(step, args=ocp.args.StandardSave(state))
             manager.wait_until_finished()
-    return state, max(begun, steps) * size
+    return state, seen * size
 
 
 def run(
-    advance: Callable[[State, int], tuple[State, Logs]], state: State, step: int, total: int, every: int, size: int
+    advance: Callable[[State, int], tuple[State, Logs]],
+    state: State,
+    step: int,
+    total: int,
+    every: int,
+    size: int,
+    deadline: float,
 ) -> Iterator[tuple[dict[str, float], State, int]]:
-    """Steps from `step` to `total`; yields (mean logs, state, step) after every `every` and at the end."""
+    """Steps from `step` to `total`, or to `deadline`; yields (mean logs, state, step) after `every` and at the end."""
     sums: Any = None
-    started, since = time.monotonic(), step
-    while step < total:
+    started, since, late = time.monotonic(), step, False
+    while step < total and not late:
         state, logs = advance(state, step)
         step += 1
+        # Waits for the step before: the device is never idle, and the time is that of steps done, not only asked for.
+        jax.block_until_ready(sums)
         sums = logs if sums is None else _added(sums, logs)
-        if step % every == 0 or step == total:
+        late = time.monotonic() > deadline
+        if step % every == 0 or step == total or late:
             means = {k: float(v) / (step - since) for k, v in sums.items()}
             means["images_per_second"] = (step - since) * size / (time.monotonic() - started)
             yield means, state, step
