@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.name = "encoder_toonhead64"
     config.generator = "toonhead64"
     config.seed = 0
-    config.total_images = 24_000
+    config.total_images = 19_200
     config.snapshot_images = 1_600
     config.widths = (16, 32, 64, 96, 32)
     config.train.lr = 1e-3

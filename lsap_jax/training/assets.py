@@ -7,15 +7,15 @@ and directions are put beside them.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lsap_jax.errors import LsapError
-from lsap_jax.models.attributes import Attributes, label_logits
-from lsap_jax.models.attributes_file import load_attributes
+from lsap_jax.models.attributes import Attributes, label_probabilities
+from lsap_jax.models.attributes_file import load_attributes, save_attributes
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.models.perceptual import discriminator_scale
@@ -52,8 +52,8 @@ def install(
     Raises:
         LsapError: a file is missing or does not fit the others.
     """
-    G = without_places(load_generator(generator))
-    judge = load_attributes(attributes, G)
+    G, judge = load_generator(generator), load_attributes(attributes)
+    G = G.replace(provenance_json=json.dumps(without_places(G.provenance), sort_keys=True))
     name = G.provenance["name"]
     trained, apart = load_training_images(str(data), extra, heldout, G.img_resolution, G.img_channels)
     with np.load(data) as pack:
@@ -63,13 +63,13 @@ def install(
     for old in out.glob("*.statistics"):
         old.unlink()
     G.save(out / f"{name}.safetensors")
+    save_attributes(out / f"{name}.attributes.safetensors", judge.replace(provenance=without_places(judge.provenance)))
     write_statistics(out / cache_places(G)[0].name, compute_statistics(G))
     scale = {G.bare("discriminator").sha256: discriminator_scale(G)}
     chosen = np.linspace(0, heldout - 1, SAMPLES).round().astype(int)
     (out / "samples").mkdir(exist_ok=True)
     write_files(
         {
-            out / f"{name}.attributes.safetensors": Path(attributes).read_bytes(),
             out / f"{name}.directions.safetensors": Path(directions).read_bytes(),
             out / "discriminator_scales.json": (json.dumps(scale, indent=1) + "\n").encode(),
             **{out / "samples" / f"{ids[i]}.png": png_bytes(apart[i]) for i in chosen},
@@ -80,17 +80,13 @@ def install(
     )
 
 
-def without_places(G: Generator) -> Generator:
-    """G whose provenance names the files that it was trained on, not the folders they were in."""
-
-    def named(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: named(one) for key, one in value.items()}
-        if isinstance(value, list):
-            return [named(one) for one in value]
-        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-    return G.replace(provenance_json=json.dumps(named(G.provenance), sort_keys=True))
+def without_places(provenance: Any) -> Any:
+    """A provenance that names the files that something was made of, not the folders they were in."""
+    if isinstance(provenance, Mapping):
+        return {key: without_places(one) for key, one in provenance.items()}
+    if isinstance(provenance, list):
+        return [without_places(one) for one in provenance]
+    return Path(provenance).name if isinstance(provenance, str) and Path(provenance).is_absolute() else provenance
 
 
 def drawn_attributes(G: Generator, judge: Attributes, labels: dict[str, np.ndarray]) -> str:
@@ -99,7 +95,7 @@ def drawn_attributes(G: Generator, judge: Attributes, labels: dict[str, np.ndarr
     Args:
         labels: label -> the values of the training images.
     """
-    logits = label_logits(judge, draw_samples(G, JUDGED, 1))
+    found = label_probabilities(judge, draw_samples(G, JUDGED, 1))
     lines = [
         f"## Attributes of {JUDGED:,} samples",
         "",
@@ -109,8 +105,7 @@ def drawn_attributes(G: Generator, judge: Attributes, labels: dict[str, np.ndarr
         "|---|---|---|---|",
     ]
     for label, values in judge.labels.items():
-        p = np.exp(logits[label] - logits[label].max(axis=1, keepdims=True))
-        p /= p.sum(axis=1, keepdims=True)
+        p = found[label]
         seen = np.bincount(p.argmax(axis=1), minlength=len(values)) / len(p)
         known = np.array([(labels[label] == value).mean() for value in values])
         worst = int(np.abs(seen - known).argmax())

@@ -263,7 +263,9 @@ def train_attributes(config: ConfigDict, archive: str | Path, out: str | Path, l
         log(f"{name:24s} {100 * value:5.1f} % of {len(apart)} held-out images, {len(known[name])} values")
     made: dict[str, Any] = {
         "name": config.name, "images_seen": seen, "images": len(learned), "heldout": len(apart), "accuracy": accuracy,
-        "generator": {"name": config.generator, "sha256": G.network_sha256} if G is not None else None,
+        "generator": None if G is None else {
+            "name": G.provenance.get("name", config.generator), "sha256": G.network_sha256
+        },
         "config": config.to_dict(), "licence": config.licence,
     }  # fmt: skip
     found = classifier(params).replace(provenance=made)

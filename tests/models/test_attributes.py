@@ -285,8 +285,8 @@ def test_the_bundled_one_is_right_about_the_bundled_samples():
     truth = dict(zip(SAMPLE_LABELS, np.array([SAMPLES[name].split() for name in source.ids]).T, strict=True))
     guessed = {n: np.array(found.labels[n])[a.argmax(axis=1)] for n, a in label_logits(found, images).items()}
     wrong = {n: int((guessed[n] != values).sum()) for n, values in truth.items()}
-    # Long beards hide mouths, and a smile of 64 px is a line that bends by one: these are not always to be seen.
-    assert wrong.pop("mouth") <= 5 and wrong.pop("beard") <= 1
+    # Long beards hide mouths.
+    assert wrong.pop("mouth") <= 1
     assert not any(wrong.values()), wrong
 
 
@@ -295,10 +295,9 @@ def test_the_bundled_file_is_small_and_says_how_good_it_is():
     assert path.stat().st_size < 2_000_000
     found = load_attributes()
     assert count(found.params) < 400_000 and found.accuracy.keys() == found.labels.keys()
-    assert len(found.binary) >= 8
-    assert found.provenance["heldout"] == 300 and found.provenance["images"] == 9500
-    poor = {name for name, value in found.accuracy.items() if value < 0.95}
-    assert poor <= {"mouth"} and found.accuracy["mouth"] > 0.7
+    assert len(found.binary) == 14
+    assert found.provenance["heldout"] == 300 and found.provenance["images"] == 19500
+    assert min(found.accuracy.values()) > 0.95
 
 
 def test_the_same_archive_and_seed_give_the_same_classifier(tmp_path):

@@ -1,0 +1,79 @@
+"""The files that a bundled generator consists of."""
+
+import json
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from lsap_jax.models.attributes import Attributes, BinaryAttribute
+from lsap_jax.models.attributes_file import load_attributes, save_attributes
+from lsap_jax.models.generator_file import load_generator
+from lsap_jax.models.perceptual import discriminator_scale
+from lsap_jax.networks.attributes import AttributesConfig, initial_params
+from lsap_jax.spaces.statistics import compute_statistics, read_statistics
+from lsap_jax.testing import tiny_generator, tiny_images
+from lsap_jax.training import assets
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+HELDOUT, IMAGES = 20, 60
+TINY = AttributesConfig(labels=(("colour", ("blue", "red")),), resolution=8, channels=3, widths=(4, 8))
+WARM = BinaryAttribute("colour", ("red",), ("blue",))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, quick_compilation):
+    """(folder that was written, generator, data)."""
+    folder = tmp_path_factory.mktemp("assets")
+    provenance = {"name": "tiny", "images_seen": 4, "config": {"data": str(folder / "data.npz"), "init": ""}}
+    G = tiny_generator(img_resolution=8).replace(provenance_json=json.dumps(provenance))
+    G.save(folder / "g.safetensors")
+    judge = Attributes(config=TINY, params=initial_params(TINY, jax.random.key(0)), binary={"warm": WARM})
+    save_attributes(folder / "a.safetensors", judge.replace(provenance={"accuracy": {"colour": 0.5}}))
+    (folder / "d.safetensors").write_bytes(b"directions")
+    data = {
+        "images": tiny_images(IMAGES, 8),
+        "ids": np.array([f"k{i}" for i in range(IMAGES)]),
+        "label_colour": np.array(["blue", "red"] * (IMAGES // 2)),
+    }
+    np.savez(folder / "data.npz", **data)
+    out = folder / "out"
+    out.mkdir()
+    (out / "old.statistics").write_bytes(b"of the generator before")
+    arguments = {"generator": "g", "attributes": "a", "directions": "d"}
+    argv = [f"--{name}={folder / file}.safetensors" for name, file in arguments.items()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assets, "compute_statistics", partial(compute_statistics, samples=200, anchor_samples=100))
+        patch.setattr(assets, "write_model_card", partial(assets.write_model_card, samples=20))
+        patch.setattr(assets, "JUDGED", 40)
+        argv += [f"--data={folder / 'data.npz'}", f"--heldout={HELDOUT}", f"--out={out}", "--credit=Nobody"]
+        assert assets.main(argv) == 0
+    return out, G, data
+
+
+def test_everything_that_belongs_to_a_generator_is_there(made):
+    out, G, data = made
+    found = load_generator(out / "tiny.safetensors")
+    assert found.sha256 == G.sha256 and found.provenance["config"]["data"] == "data.npz"
+    (statistics,) = out.glob("*.statistics")
+    assert read_statistics(statistics, found) is not None and statistics.name.startswith(found.network_sha256[:16])
+    ((digest, scale),) = json.loads((out / "discriminator_scales.json").read_text()).items()
+    assert digest == found.bare("discriminator").sha256 and scale == pytest.approx(discriminator_scale(found), rel=1e-6)
+    assert load_attributes(out / "tiny.attributes.safetensors").accuracy == {"colour": 0.5}
+    assert (out / "tiny.directions.safetensors").read_bytes() == b"directions"
+    names = {path.stem for path in (out / "samples").iterdir()}
+    assert len(names) == assets.SAMPLES and names <= set(data["ids"][-HELDOUT:])
+
+
+def test_the_card_says_what_the_classifier_sees(made):
+    out, _, _ = made
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "Credit: Nobody" in card and "## Attributes of 40 samples" in card and "colour 50.0 %" in card
+    assert card.count("points (") == len(TINY.labels)
+
+
+def test_what_does_not_exist_is_one_line(tmp_path, capsys):
+    argv = [f"--{name}={tmp_path / 'absent'}" for name in ("generator", "attributes", "directions", "data", "out")]
+    assert assets.main(argv) == 2
+    assert capsys.readouterr().err.startswith("assets: ")
