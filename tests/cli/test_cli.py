@@ -271,16 +271,18 @@ def test_training_commands_run_their_trainers(capsys, tmp_path, generator):
     np.savez(tmp_path / "pack.npz", images=images)
     seen = {}
 
-    def trainer(config, *rest):
-        seen.update(config=config, out=rest[-1] if len(rest) == 1 else rest[1])
+    def trainer(config, *rest, **options):
+        seen.update(config=config, out=rest[-1] if len(rest) == 1 else rest[1], **options)
         return tmp_path / "weights"
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lsap_jax.training.generator.train_generator", trainer)
         patch.setattr("lsap_jax.training.basecode.train_basecode", trainer)
         data = f"--config.data={tmp_path / 'pack.npz'}"
-        assert run("train-generator", data, "--config.total_images=1e2", "--seed=3", "--out", tmp_path / "t") == 0
+        argv = ("--config.total_images=1e2", "--seed=3", "--stop_after=2.5", "--out", tmp_path / "t")
+        assert run("train-generator", data, *argv) == 0
         assert (seen["config"].total_images, seen["config"].seed, seen["out"]) == (100, 3, tmp_path / "t")
+        assert seen["stop_after"] == 2.5
         assert run("train-basecode", "--generator", generator, "--out", tmp_path / "b", "--config.train.lr=1e-4") == 0
         assert (seen["config"].generator, seen["config"].train.lr) == (str(generator), 1e-4)
     assert capsys.readouterr().out.count(str(tmp_path / "weights")) == 2
