@@ -33,10 +33,10 @@ TRUNKS: dict[str, tuple[int, dict[str, Any]]] = {
 }
 LIKENESS = {"identity": ARCFACE, "moco": MOCO}  # terms of networks that a file brings -> its kind
 
-CHOICES: dict[str, tuple[str, ...]] = {
-    "train.precision": tuple(PRECISIONS),
-    "train.noise_mode": ("const", "random", "none"),
-    "nscd.reduce": ("sum", "mean"),
+CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("train", "precision"): tuple(PRECISIONS),
+    ("train", "noise_mode"): ("const", "random", "none"),
+    ("nscd", "reduce"): ("sum", "mean"),
 }
 
 
@@ -84,10 +84,9 @@ def check_config(G: Generator, config: ConfigDict) -> None:
         raise LsapError(f"conditional generators (c_dim {G.c_dim}) get no such encoder here; choose one without labels")
     if unknown := [name for name in config.loss if name not in TERMS]:
         raise LsapError(f"loss.{unknown[0]}: no such term; there are {', '.join(TERMS)}")
-    for key, options in CHOICES.items():
-        group, name = key.split(".")
+    for (group, name), options in CHOICES.items():
         if config[group][name] not in options:
-            raise LsapError(f"{key}={config[group][name]!r}: choose {', '.join(options)}")
+            raise LsapError(f"{group}.{name}={config[group][name]!r}: choose {', '.join(options)}")
     size, apart = config.train.batch_size, config.heldout
     if size < 1 or apart < 1:
         raise LsapError(f"train.batch_size={size}, heldout={apart}: both are numbers of images, from 1 on")
