@@ -41,7 +41,7 @@ def install(
     out: Path,
     **texts: Any,
 ) -> None:
-    """Write all files of a bundled generator into `out`.
+    """Write all files of a bundled generator into `out`, in place of those of an earlier one of its name.
 
     Args:
         generator: file of the generator with its encoders.
@@ -50,34 +50,43 @@ def install(
         texts: command, credit, caveats of the model card.
 
     Raises:
-        LsapError: a file is missing or does not fit the others.
+        LsapError: a file is missing, the classifier is of another generator, or the data have no ids or labels.
     """
     G, judge = load_generator(generator), load_attributes(attributes)
+    if (judge.provenance.get("generator") or {}).get("sha256") != G.network_sha256:
+        raise LsapError(f"{attributes}: judges another generator than {generator}; train it with --config.generator")
+    if not Path(directions).is_file():
+        raise LsapError(f"{directions}: no such file; make it with `lsap-jax find-directions`")
     G = G.replace(provenance_json=json.dumps(without_places(G.provenance), sort_keys=True))
     name = G.provenance["name"]
     trained, apart = load_training_images(str(data), extra, heldout, G.img_resolution, G.img_channels)
     with np.load(data) as pack:
-        ids = pack["ids"][-heldout:]
-        labels = {key: pack[PREFIX + key] for key in judge.labels}
+        wanted = ["ids", *(PREFIX + label for label in judge.labels)]
+        if absent := [key for key in wanted if key not in pack]:
+            raise LsapError(f"{data}: has no {absent[0]}; pack ids and the classifier's labels with the images")
+        ids, *values = (pack[key] for key in wanted)
+        labels = dict(zip(judge.labels, values, strict=True))
     out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("*.statistics"):
-        old.unlink()
-    G.save(out / f"{name}.safetensors")
+    path, scales = out / f"{name}.safetensors", out / "discriminator_scales.json"
+    known = json.loads(scales.read_text("utf-8")) if scales.is_file() else {}
+    if path.is_file():
+        old = load_generator(path)
+        (out / cache_places(old)[0].name).unlink(missing_ok=True)
+        known.pop(old.bare("discriminator").sha256, None)
+    G.save(path)
     save_attributes(out / f"{name}.attributes.safetensors", judge.replace(provenance=without_places(judge.provenance)))
     write_statistics(out / cache_places(G)[0].name, compute_statistics(G))
-    scale = {G.bare("discriminator").sha256: discriminator_scale(G)}
+    known[G.bare("discriminator").sha256] = discriminator_scale(G)
     chosen = np.linspace(0, heldout - 1, SAMPLES).round().astype(int)
     (out / "samples").mkdir(exist_ok=True)
     write_files(
         {
             out / f"{name}.directions.safetensors": Path(directions).read_bytes(),
-            out / "discriminator_scales.json": (json.dumps(scale, indent=1) + "\n").encode(),
-            **{out / "samples" / f"{ids[i]}.png": png_bytes(apart[i]) for i in chosen},
+            scales: (json.dumps(known, indent=1) + "\n").encode(),
+            **{out / "samples" / f"{ids[i - heldout]}.png": png_bytes(apart[i]) for i in chosen},
         }
     )
-    write_model_card(
-        out / f"{name}.safetensors", trained, apart, out, sections=(drawn_attributes(G, judge, labels),), **texts
-    )
+    write_model_card(path, trained, apart, out, sections=(drawn_attributes(G, judge, labels),), **texts)
 
 
 def without_places(provenance: Any) -> Any:
@@ -93,7 +102,10 @@ def drawn_attributes(G: Generator, judge: Attributes, labels: dict[str, np.ndarr
     """A section of the card: how sure the classifier is of samples, and how often it sees each value, beside the data.
 
     Args:
-        labels: label -> the values of the training images.
+        labels: label -> the values [N] of the data's images, texts.
+
+    Returns:
+        Markdown; shares in percent, differences in percentage points.
     """
     found = label_probabilities(judge, draw_samples(G, JUDGED, 1))
     lines = [

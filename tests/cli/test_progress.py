@@ -3,6 +3,7 @@
 import io
 
 from lsap_jax.cli import progress
+from lsap_jax.runs import saving
 
 
 def test_progress_is_shown_once_it_takes_time(monkeypatch):
@@ -19,3 +20,15 @@ def test_progress_is_shown_once_it_takes_time(monkeypatch):
     quick = progress.counter("samples")
     quick(2000, 2000)
     assert screen.getvalue().count("2,000 of") == 1
+
+
+def test_time_left_leaves_compilation_out(monkeypatch):
+    """Two batches of two images, each in two chunks: 40 s of compilation, then 5 s for half of a batch."""
+    now, told = [0.0], []
+    monkeypatch.setattr(saving.time, "monotonic", lambda: now[0])
+    clock = saving.Clock(total=4, done=0, report=told.append)
+    clock.begin(2)
+    assert progress.line(told[-1]) == "0/4 images  compiling" and told[-1].eta_seconds is None
+    for now[0], step in ((40.0, 50), (45.0, 100)):
+        clock.chunk(step, 100, 1.0)
+    assert told[-2].eta_seconds is None and told[-1].eta_seconds == 10.0  # two images are left, at 0.2 a second

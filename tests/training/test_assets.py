@@ -12,7 +12,7 @@ from lsap_jax.models.attributes_file import load_attributes, save_attributes
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.models.perceptual import discriminator_scale
 from lsap_jax.networks.attributes import AttributesConfig, initial_params
-from lsap_jax.spaces.statistics import compute_statistics, read_statistics
+from lsap_jax.spaces.statistics import cache_places, compute_statistics, read_statistics
 from lsap_jax.testing import tiny_generator, tiny_images
 from lsap_jax.training import assets
 
@@ -24,13 +24,15 @@ WARM = BinaryAttribute("colour", ("red",), ("blue",))
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, quick_compilation):
-    """(folder that was written, generator, data)."""
+    """(folder that was written, generator, data, arguments)."""
     folder = tmp_path_factory.mktemp("assets")
     provenance = {"name": "tiny", "images_seen": 4, "config": {"data": str(folder / "data.npz"), "init": ""}}
     G = tiny_generator(img_resolution=8).replace(provenance_json=json.dumps(provenance))
     G.save(folder / "g.safetensors")
     judge = Attributes(config=TINY, params=initial_params(TINY, jax.random.key(0)), binary={"warm": WARM})
-    save_attributes(folder / "a.safetensors", judge.replace(provenance={"accuracy": {"colour": 0.5}}))
+    owner = {"name": "tiny", "sha256": G.network_sha256}
+    judge = judge.replace(provenance={"accuracy": {"colour": 0.5}, "generator": owner})
+    save_attributes(folder / "a.safetensors", judge)
     (folder / "d.safetensors").write_bytes(b"directions")
     data = {
         "images": tiny_images(IMAGES, 8),
@@ -40,7 +42,11 @@ def made(tmp_path_factory, quick_compilation):
     np.savez(folder / "data.npz", **data)
     out = folder / "out"
     out.mkdir()
-    (out / "old.statistics").write_bytes(b"of the generator before")
+    before = tiny_generator(seed=5, img_resolution=8)
+    before.save(out / "tiny.safetensors")
+    (out / cache_places(before)[0].name).write_bytes(b"of the generator before")
+    scales = {before.bare("discriminator").sha256: 0.5, "another generator's": 0.25}
+    (out / "discriminator_scales.json").write_text(json.dumps(scales))
     arguments = {"generator": "g", "attributes": "a", "directions": "d"}
     argv = [f"--{name}={folder / file}.safetensors" for name, file in arguments.items()]
     with pytest.MonkeyPatch.context() as patch:
@@ -49,17 +55,18 @@ def made(tmp_path_factory, quick_compilation):
         patch.setattr(assets, "JUDGED", 40)
         argv += [f"--data={folder / 'data.npz'}", f"--heldout={HELDOUT}", f"--out={out}", "--credit=Nobody"]
         assert assets.main(argv) == 0
-    return out, G, data
+    return out, G, data, argv
 
 
 def test_everything_that_belongs_to_a_generator_is_there(made):
-    out, G, data = made
+    out, G, data, _ = made
     found = load_generator(out / "tiny.safetensors")
     assert found.sha256 == G.sha256 and found.provenance["config"]["data"] == "data.npz"
     (statistics,) = out.glob("*.statistics")
     assert read_statistics(statistics, found) is not None and statistics.name.startswith(found.network_sha256[:16])
-    ((digest, scale),) = json.loads((out / "discriminator_scales.json").read_text()).items()
-    assert digest == found.bare("discriminator").sha256 and scale == pytest.approx(discriminator_scale(found), rel=1e-6)
+    own = pytest.approx(discriminator_scale(found), rel=1e-6)
+    scales = json.loads((out / "discriminator_scales.json").read_text())
+    assert scales == {"another generator's": 0.25, found.bare("discriminator").sha256: own}
     assert load_attributes(out / "tiny.attributes.safetensors").accuracy == {"colour": 0.5}
     assert (out / "tiny.directions.safetensors").read_bytes() == b"directions"
     names = {path.stem for path in (out / "samples").iterdir()}
@@ -67,10 +74,22 @@ def test_everything_that_belongs_to_a_generator_is_there(made):
 
 
 def test_the_card_says_what_the_classifier_sees(made):
-    out, _, _ = made
+    out, *_ = made
     card = (out / "MODEL_CARD.md").read_text()
     assert "Credit: Nobody" in card and "## Attributes of 40 samples" in card and "colour 50.0 %" in card
     assert card.count("points (") == len(TINY.labels)
+
+
+def test_what_does_not_fit_is_refused(made, tmp_path, capsys):
+    *_, data, argv = made
+    tiny_generator(seed=6, img_resolution=8).save(tmp_path / "g.safetensors")
+    assert assets.main([*argv, f"--generator={tmp_path / 'g.safetensors'}"]) == 2
+    assert "judges another generator than" in capsys.readouterr().err
+    np.savez(tmp_path / "d.npz", images=data["images"], ids=data["ids"])
+    assert assets.main([*argv, f"--data={tmp_path / 'd.npz'}"]) == 2
+    assert "has no label_colour" in capsys.readouterr().err
+    assert assets.main([*argv, f"--directions={tmp_path / 'absent'}"]) == 2
+    assert "find-directions" in capsys.readouterr().err
 
 
 def test_what_does_not_exist_is_one_line(tmp_path, capsys):
