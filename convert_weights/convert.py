@@ -17,7 +17,7 @@ REMEDIES = {
     "mtcnn": "is one of MTCNN's three networks; give the wheel of facenet-pytorch, which has all three",
     "codes": "holds codes, which need no conversion; start an inversion from them with `lsap-jax invert --init`",
 }
-ONLY = {"encoder": "psp", "latent_discriminator": "latent_critic"}  # words for kinds
+ONLY = {"encoder": "psp"}  # words for kinds
 WORDS = {kind: word for word, kind in ONLY.items()}
 LONG = ("names", "units")  # entries of configurations that are described by their number
 NAMED = ("generator", "basecode", "psp")  # kinds whose provenance has the names of the file and its source

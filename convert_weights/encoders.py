@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert_weights import latent_critic, psp
+from convert_weights import latent_discriminator, psp
 from convert_weights.checkpoint import Checkpoint, Part, Unfit, listed, shown, together
 from convert_weights.match import Matched, fill
 from convert_weights.pickle_machine import Node
@@ -95,7 +95,7 @@ def companions(s: Structure, generator: Part | None) -> tuple[list[Companion], d
     found, refused = [], {}
     for kind, places, what, read in (
         (KIND, encoder_places(s.everything), "encoder", _encoder),
-        (latent_critic.KIND, critic_places(s.everything), "latent discriminator", _critic),
+        (latent_discriminator.KIND, critic_places(s.everything), "latent discriminator", _critic),
     ):
         try:
             if places:
@@ -115,7 +115,7 @@ def _chosen(places: list[str], what: str) -> str:
 
 
 def _critic(s: Structure, place: str, what: str, generator: Part | None) -> Companion:
-    part = latent_critic.critic(inside(s.everything, place), what)
+    part = latent_discriminator.critic(inside(s.everything, place), what)
     if generator is not None and generator.config["w_dim"] != part.config["w_dim"]:
         width = generator.config["w_dim"]
         raise Unfit(f"{what} judges codes of {part.config['w_dim']} numbers, the generator beside it takes {width}")

@@ -37,9 +37,9 @@ class Generator(struct.PyTreeNode, kw_only=True):
     """StyleGAN generator: `mapping`, `synthesis`, and the parts that came with it.
 
     Attributes:
-        parts: the parts by the names of their kinds: "discriminator", "basecode", "encoder", "psp", "latent_critic"
-            (networks, saved in its file), "statistics" and "class_means" (estimated from its weights when something
-            needs them).
+        parts: the parts by the names of their kinds: "discriminator", "basecode", "encoder", "psp",
+            "latent_discriminator" (networks, saved in its file), "statistics" and "class_means" (estimated from its
+            weights when something needs them).
         source: where it was loaded from.
         half_blocks: see `Synthesis`.
         labels: [K, c_dim], the labels of all images that a conditional generator is used for (`for_classes`).

@@ -13,16 +13,16 @@ import numpy as np
 from lsap_jax.models import attributes, basecode, detector, embedder, inception, perceptual, psp
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
 from lsap_jax.models.generator import Generator
-from lsap_jax.models.latent_critic import LatentCritic
+from lsap_jax.models.latent_discriminator import LatentDiscriminator
 from lsap_jax.models.latent_encoder import LatentEncoder
 from lsap_jax.networks import attributes as attributes_network
 from lsap_jax.networks import basecode as basecode_network
-from lsap_jax.networks import dlib_resnet, inception_resnet, irse, latent_critic, latent_encoder, moco, mtcnn
+from lsap_jax.networks import dlib_resnet, inception_resnet, irse, latent_discriminator, latent_encoder, moco, mtcnn
 from lsap_jax.networks import inception as inception_network
 from lsap_jax.networks import perceptual as perceptual_network
 from lsap_jax.networks.bounds import checked
 from lsap_jax.networks.families import generator_config, generator_shapes
-from lsap_jax.networks.latent_critic import LatentCriticConfig
+from lsap_jax.networks.latent_discriminator import LatentDiscriminatorConfig
 from lsap_jax.networks.parameters import CANONICAL, LEAVES, Layout, canonical, flat
 from lsap_jax.networks.psp import PspConfig
 from lsap_jax.networks.stylegan2.discriminator import DiscriminatorConfig
@@ -147,12 +147,12 @@ _ROWS = (
         encodes=True,
     ),
     Kind(
-        name="latent_critic",
+        name="latent_discriminator",
         what="a latent discriminator",
         remedy="convert a training snapshot of e4e, saved with --save_training_data, with `lsap-jax convert`",
-        config=of(LatentCriticConfig),
-        shapes=lambda config: latent_critic.param_shapes(config.w_dim),
-        holder=holding(LatentCritic),
+        config=of(LatentDiscriminatorConfig),
+        shapes=lambda config: latent_discriminator.param_shapes(config.w_dim),
+        holder=holding(LatentDiscriminator),
         arrays=canonical,
         companion=True,
     ),

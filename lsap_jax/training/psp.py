@@ -31,7 +31,7 @@ from lsap_jax.storage import atomic
 from lsap_jax.storage.pictures import grid, save_png
 from lsap_jax.training.dataset import load_training_images
 from lsap_jax.training.encoder import RESUMED_WITH, VALIDATION, made_of, save_joined
-from lsap_jax.training.latent_critic import initial_critic
+from lsap_jax.training.latent_discriminator import initial_critic
 from lsap_jax.training.loop import Log, Logs, lines, note, resumable
 from lsap_jax.training.psp_step import PspState, Task, optimizer, psp_step, settled
 from lsap_jax.training.psp_task import check_config, first_params, networks_for, task_for

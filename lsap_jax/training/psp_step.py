@@ -17,7 +17,7 @@ from lsap_jax.losses.judges import Networks
 from lsap_jax.networks.irse import BATCH, adaptive_average
 from lsap_jax.networks.pixel_maps import lanczos
 from lsap_jax.networks.psp import PspConfig, PspEncoder
-from lsap_jax.training.latent_critic import CriticState, CriticTraining, critic_step, real_codes
+from lsap_jax.training.latent_discriminator import CriticState, CriticTraining, critic_step, real_codes
 from lsap_jax.training.loop import Logs
 from lsap_jax.training.psp_terms import Context, Options, total
 from lsap_jax.training.ranger import ranger

@@ -20,7 +20,7 @@ from lsap_jax.networks.psp import RESNET34, SMALL, PspConfig
 from lsap_jax.spaces.statistics import with_statistics
 from lsap_jax.training.encoder import networks_of
 from lsap_jax.training.initial import initial_params
-from lsap_jax.training.latent_critic import CriticTraining
+from lsap_jax.training.latent_discriminator import CriticTraining
 from lsap_jax.training.loop import Log
 from lsap_jax.training.psp_step import PspTraining, Stages, Task
 from lsap_jax.training.psp_terms import TERMS, Options

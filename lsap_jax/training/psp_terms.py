@@ -19,7 +19,7 @@ from lsap_jax.losses.alignment import nscd
 from lsap_jax.losses.judges import Networks
 from lsap_jax.losses.pixel import mse
 from lsap_jax.models.generator import Generator
-from lsap_jax.training.latent_critic import logits
+from lsap_jax.training.latent_discriminator import logits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -255,7 +255,7 @@ def test_the_latent_discriminator_comes_along(write, tmp_path, prefix):
     state = dialects.state_dict({prefix + name: a for name, a in CRITIC.items()})
     path = write(psp_file(encoder(), discriminator_state_dict=state, best_val_loss=0.1))
     assert main(["convert", str(path), str(tmp_path / "g"), "--nogrid"]) == 0
-    critic = load_generator(tmp_path / "g").parts["latent_critic"]
+    critic = load_generator(tmp_path / "g").parts["latent_discriminator"]
     assert critic.config.w_dim == 16
     w = np.random.default_rng(0).standard_normal((3, 16), np.float32)
     expected = w
@@ -266,13 +266,13 @@ def test_the_latent_discriminator_comes_along(write, tmp_path, prefix):
     state.items.pop(f"{prefix}mlp.4.bias")
     reason = "latent discriminator under .*: the tensors do not fit its architecture; missing mlp.4.bias"
     with pytest.raises(LsapError, match=reason):
-        load(write(psp_file(encoder(), discriminator_state_dict=state)), "latent_critic")
+        load(write(psp_file(encoder(), discriminator_state_dict=state)), "latent_discriminator")
 
 
 def test_one_part_alone(write, tmp_path, capsys):
     E = encoder()
     path = write(psp_file(E, discriminator_state_dict=dialects.state_dict(CRITIC)))
-    kinds = {"generator": "generator", "encoder": "psp", "latent_discriminator": "latent_critic"}
+    kinds = {"generator": "generator", "encoder": "psp", "latent_discriminator": "latent_discriminator"}
     for word, kind in kinds.items():
         one, other = tmp_path / "one" / word, tmp_path / "other" / word
         assert main(["convert", str(path), str(one), "--only", word, "--nogrid"]) == 0

@@ -12,7 +12,7 @@ import pytest
 from foreign_encoders import GENERATOR, encoder
 from parity import assert_parity, nhwc
 
-from convert_weights import ConversionError, latent_critic, nvlabs, psp, stylegan2
+from convert_weights import ConversionError, latent_discriminator, nvlabs, psp, stylegan2
 from convert_weights.encoders import encoder_places
 from convert_weights.generators import LAYOUTS
 from convert_weights.match import match
@@ -56,7 +56,7 @@ def test_converted_latent_discriminator(seeded, write):
     file, weights = seeded("loss_e4e_latent")
     state = dialects.state_dict(weights("latent_discriminator"))
     root = {"e4e": dialects.state_dict(foreign.tensors(encoder())), "discriminator_state_dict": state}
-    critic = load(write(root | {"latent_avg": files.T(GENERATOR["mapping.w_avg"])}), "latent_critic")
+    critic = load(write(root | {"latent_avg": files.T(GENERATOR["mapping.w_avg"])}), "latent_discriminator")
     assert_parity("encoders", "latent discriminator", critic(file["real_w"])[:, None], file["real_logits"])
     assert_parity("encoders", "latent discriminator, rows", critic(file["latent"])[..., None], file["fake_logits_all"])
 
@@ -112,7 +112,7 @@ def test_published_names_that_are_not_supported(published):
 
 def test_published_latent_discriminator(published):
     found = weightless(published["e4e"]["discriminator_state_dict"])
-    assert latent_critic.critic_shapes({"w_dim": 512}) == {n: one.shape for n, one in found.items()}
+    assert latent_discriminator.critic_shapes({"w_dim": 512}) == {n: one.shape for n, one in found.items()}
 
 
 def test_hypernetworks_and_alignment_networks_are_no_encoders(published):

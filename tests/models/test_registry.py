@@ -285,7 +285,7 @@ def declared(G):
         "dlib_resnet": {"name": "dlib_resnet"},
         "moco": {"name": "resnet50"},
         "psp": asdict(PspConfig(num_ws=6)),
-        "latent_critic": {"w_dim": 512},
+        "latent_discriminator": {"w_dim": 512},
         "mtcnn": {"networks": ["pnet", "rnet", "onet"]},
         "attributes": {**KINDS["attributes"].header(classifier()), "binary": {}},
     }

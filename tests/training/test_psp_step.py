@@ -17,7 +17,7 @@ from lsap_jax.networks.irse import BATCH, Norm
 from lsap_jax.networks.psp import PspConfig, PspEncoder, param_shapes
 from lsap_jax.testing import tiny_images
 from lsap_jax.training.initial import initial_params
-from lsap_jax.training.latent_critic import CriticTraining
+from lsap_jax.training.latent_discriminator import CriticTraining
 from lsap_jax.training.psp import compiled_step, initial_state
 from lsap_jax.training.psp_step import (
     STATISTICS,

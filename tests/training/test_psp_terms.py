@@ -13,7 +13,7 @@ from parity import assert_parity, nhwc
 from lsap_jax.losses.judges import Networks
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.latent_statistics import LatentStatistics
-from lsap_jax.networks.latent_critic import param_shapes
+from lsap_jax.networks.latent_discriminator import param_shapes
 from lsap_jax.networks.parameters import merge
 from lsap_jax.networks.stylegan2 import GeneratorConfig
 from lsap_jax.testing import tiny_generator

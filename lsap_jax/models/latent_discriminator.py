@@ -9,15 +9,15 @@ from flax import struct
 from lsap_jax.errors import LsapError
 from lsap_jax.networks.families import GeneratorConfig
 from lsap_jax.networks.image_by_image import on_batch
-from lsap_jax.networks.latent_critic import LatentCritic as Network
-from lsap_jax.networks.latent_critic import LatentCriticConfig
+from lsap_jax.networks.latent_discriminator import LatentDiscriminator as Network
+from lsap_jax.networks.latent_discriminator import LatentDiscriminatorConfig
 
 
-class LatentCritic(struct.PyTreeNode, kw_only=True):
+class LatentDiscriminator(struct.PyTreeNode, kw_only=True):
     """Latent discriminator: codes to logits."""
 
-    kind: ClassVar[str] = "latent_critic"
-    config: LatentCriticConfig = struct.field(pytree_node=False)
+    kind: ClassVar[str] = "latent_discriminator"
+    config: LatentDiscriminatorConfig = struct.field(pytree_node=False)
     params: Mapping[str, Any]
 
     def __call__(self, w: jax.Array) -> jax.Array:
@@ -33,5 +33,5 @@ class LatentCritic(struct.PyTreeNode, kw_only=True):
             )
 
 
-def _logits(critic: LatentCritic, batch: Mapping[str, Any]) -> jax.Array:
+def _logits(critic: LatentDiscriminator, batch: Mapping[str, Any]) -> jax.Array:
     return Network().apply({"params": critic.params}, batch["w"])  # type: ignore[return-value]

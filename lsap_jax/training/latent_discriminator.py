@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lsap_jax.networks.latent_critic import LatentCritic, param_shapes
+from lsap_jax.networks.latent_discriminator import LatentDiscriminator, param_shapes
 from lsap_jax.training.initial import initial_params
 
 
@@ -51,7 +51,7 @@ def initial_critic(train: CriticTraining, w_dim: int, seed: int) -> CriticState:
 
 def logits(params: Any, w: jax.Array) -> jax.Array:
     """Logits [...] of codes w [..., w_dim]; positive is real."""
-    return LatentCritic().apply({"params": params}, w)  # type: ignore[return-value]
+    return LatentDiscriminator().apply({"params": params}, w)  # type: ignore[return-value]
 
 
 def query(pool: Pool, codes: jax.Array, rng: jax.Array) -> tuple[Pool, jax.Array]:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import assert_parity
 
-from lsap_jax.networks.latent_critic import param_shapes
+from lsap_jax.networks.latent_discriminator import param_shapes
 from lsap_jax.networks.parameters import merge
-from lsap_jax.training.latent_critic import (
+from lsap_jax.training.latent_discriminator import (
     CriticTraining,
     Pool,
     critic_loss,

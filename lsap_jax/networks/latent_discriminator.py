@@ -22,7 +22,7 @@ SLOPE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentCriticConfig:
+class LatentDiscriminatorConfig:
     """Shape of a latent discriminator, whose layers are as wide as w."""
 
     w_dim: Channels
@@ -50,7 +50,7 @@ class Layers(nn.Module):
         return Linear(1, name=str(2 * HIDDEN))(x)
 
 
-class LatentCritic(nn.Module):
+class LatentDiscriminator(nn.Module):
     """w [..., w_dim] to logits [...]."""
 
     @nn.compact
@@ -62,4 +62,4 @@ class LatentCritic(nn.Module):
 def param_shapes(w_dim: int) -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs."""
     w = jax.ShapeDtypeStruct((1, w_dim), jnp.float32)
-    return jax.eval_shape(LatentCritic().init, jax.random.key(0), w)["params"]
+    return jax.eval_shape(LatentDiscriminator().init, jax.random.key(0), w)["params"]

@@ -8,7 +8,7 @@ from convert_weights.stylegan2 import dim
 from convert_weights.tensors import Tensor
 from convert_weights.trunks import Shapes
 
-KIND = "latent_critic"
+KIND = "latent_discriminator"
 LAST = 6  # index of the last of four layers; every other index is an activation
 RULES: list[Rule] = [(r"mlp\.\d{1,3}\.(weight|bias)", lambda m: m[0], "")]
 
