@@ -1,7 +1,7 @@
 """Training a generator from images: batches, steps, checkpoints, logs, sample grids (`lsap-jax train-generator`)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,16 @@ from lsap_jax.storage.pictures import grid, save_png
 from lsap_jax.training.dataset import batch, load_training_images
 from lsap_jax.training.loop import Log, Logs, note, resumable
 from lsap_jax.training.source import check_source
-from lsap_jax.training.stylegan2 import TrainConfig, TrainState, initial_state, learning_rate, train_step
+from lsap_jax.training.stylegan2 import (
+    WHOLE,
+    TrainConfig,
+    TrainState,
+    Window,
+    initial_state,
+    learning_rate,
+    local_config,
+    train_step,
+)
 
 # What a resumed run may change: how long it goes on and how its rate ends, what it is called and what it writes.
 RESUMED_WITH = (
@@ -54,6 +63,40 @@ def build(config: ConfigDict) -> Generator:
     g_rng, d_rng = jax.random.split(jax.random.key(config.seed))
     critic = Discriminator(config=d_config, params=_initial_discriminator(d_config, d_rng))
     return Generator(config=g_config, params=initial_params(g_config, g_rng), parts={"discriminator": critic})
+
+
+def train_config(config: ConfigDict) -> TrainConfig:
+    """Settings of a step, from `train` and `windows` of a configuration."""
+    windows = sorted(config.get("windows", {}).items())
+    return TrainConfig(**config.train, windows=tuple(Window(name=name, **where) for name, where in windows))
+
+
+def check_windows(windows: Sequence[Window], side: int) -> None:
+    """Every window lies inside images of this side.
+
+    Raises:
+        LsapError: one does not, or is of a size that no discriminator has, or has the name of that of whole images.
+    """
+    for w in windows:
+        if min(w.top, w.left) < 0 or max(w.top, w.left) + w.size > side:
+            raise LsapError(f"windows.{w.name}: {w.size} px from {w.top}, {w.left} on leave an image of {side} px")
+        if w.size < 8 or w.size != 2 << len(w.channels):
+            raise LsapError(
+                f"windows.{w.name}: {w.size} px with {len(w.channels)} numbers of channels; one is needed for each "
+                "resolution from 4 px upward, and a window has 8 px at least"
+            )
+        if w.name == WHOLE:
+            raise LsapError(f"windows.{WHOLE}: is the name of the discriminator of whole images; choose another")
+
+
+def initial_local(G: Generator, train: TrainConfig, seed: int) -> dict[str, Any]:
+    """Params of the untrained local discriminators, by the names of their windows."""
+    assert G.discriminator is not None
+    rng = jax.random.fold_in(jax.random.key(seed), 1)
+    return {
+        window.name: _initial_discriminator(local_config(G.discriminator.config, window), jax.random.fold_in(rng, i))
+        for i, window in enumerate(train.windows)
+    }
 
 
 def _check_trainable(g: GeneratorConfig, d: discriminator.DiscriminatorConfig) -> None:
@@ -86,7 +129,8 @@ def train_generator(config: ConfigDict, out: str | Path, log: Log = print, stop_
     """
     out = Path(out).resolve()
     G = build(config)
-    train = TrainConfig(**config.train)
+    train = train_config(config)
+    check_windows(train.windows, G.img_resolution)
     images, heldout = load_training_images(
         config.data, config.extra_data, config.heldout, G.img_resolution, G.img_channels
     )
@@ -109,7 +153,7 @@ def train_generator(config: ConfigDict, out: str | Path, log: Log = print, stop_
         snapshot(G, state, seen, means, images, heldout, config, out, log)
 
     # Placed as a restored state is: both take one compilation, and a resumed run is the same program.
-    fresh = jax.device_put(initial_state(G, train), jax.local_devices()[0])
+    fresh = jax.device_put(initial_state(G, train, initial_local(G, train, config.seed)), jax.local_devices()[0])
     length = (config.total_images, config.snapshot_images, train.batch_size)
     state, _ = resumable(out, fresh, advance, show, length, log, stop_after)
     return finish(G, state, config, out)
@@ -137,7 +181,7 @@ def snapshot(
 ) -> None:  # fmt: skip
     """A line in log.jsonl, a line of progress, a grid of samples of the moving average."""
     assert G.discriminator is not None
-    D = G.discriminator.replace(params=state.discriminator)
+    D = G.discriminator.replace(params=state.discriminators[WHOLE])
     count = min(len(heldout), len(images), 64)
     trained, unseen = mean_logit(D, images[:count]), mean_logit(D, heldout[:count])
     line = {"images": seen, **logs, "logit_training": trained, "logit_heldout": unseen}
@@ -179,7 +223,7 @@ def finish(G: Generator, state: TrainState, config: ConfigDict, out: Path) -> Pa
         "name": config.name, "licence": config.licence, "images_seen": before + int(state.images_seen),
         "init": f"{config.init} ({before:,} images)" if before else config.init, "config": config.to_dict(),
     }  # fmt: skip
-    trained = G.with_part("discriminator", G.discriminator.replace(params=state.discriminator)).replace(
+    trained = G.with_part("discriminator", G.discriminator.replace(params=state.discriminators[WHOLE])).replace(
         params=state.ema, provenance_json=json.dumps(provenance, sort_keys=True)
     )
     path = out / "generator.safetensors"

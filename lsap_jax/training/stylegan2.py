@@ -1,11 +1,13 @@
 """One training step of StyleGAN2 (Karras et al., CVPR 2020).
 
-Non-saturating loss, lazy R1 and path length regularisation, style mixing, and a moving average of the weights.
+Non-saturating loss, lazy R1 and path length regularisation, style mixing, and a moving average of the weights. Beside
+the discriminator there may be local ones, each of one window of the images: what is small and faint there, mouths of
+faces for one, is nearly nothing to a network that sees the whole (local discriminators: Iizuka et al., SIGGRAPH 2017).
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,11 +16,37 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from lsap_jax.models.discriminator import Discriminator
 from lsap_jax.models.generator import Generator
+from lsap_jax.networks.stylegan2.discriminator import DiscriminatorConfig
 from lsap_jax.training.augment import adapt, augment
 
 Params = Any
 BUFFERS = ("w_avg", "noise_const")  # live among the params, never trained by gradient
+WHOLE = "whole"  # name of the discriminator of whole images, beside those of windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Where a local discriminator looks, in pixels of the image, and how wide it is.
+
+    Attributes:
+        size: side of the window, a power of two from 8.
+        channels: of the discriminator, from 4 px upward.
+        r1_gamma: weight of its R1. What is faint changes few grey levels, and R1 bounds what a grey level can count, so
+            it is lower than that of whole images.
+    """
+
+    name: str
+    top: int
+    left: int
+    size: int
+    channels: tuple[int, ...]
+    r1_gamma: float
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Images [B, R, R, C] to [B, size, size, C]."""
+        return images[:, self.top : self.top + self.size, self.left : self.left + self.size]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +67,14 @@ class TrainConfig:
     decay_start: int = 0
     decay_images: int = 0
     precision: str = "default"  # of convolutions, see networks/arithmetic.py: rounding is far below a batch's noise
+    windows: tuple[Window, ...] = ()
 
 
 class TrainState(struct.PyTreeNode, kw_only=True):
     """Everything a run needs to go on: a pytree, saved whole."""
 
     generator: Params
-    discriminator: Params
+    discriminators: Mapping[str, Params]  # WHOLE, and the local ones by the names of their windows
     ema: Params
     g_optimizer: optax.OptState
     d_optimizer: optax.OptState
@@ -83,17 +112,18 @@ def optimizers(config: TrainConfig) -> tuple[optax.GradientTransformation, optax
     return optimizer(g_interval), optimizer(config.r1_interval if config.r1_gamma else 0)
 
 
-def initial_state(G: Generator, config: TrainConfig) -> TrainState:
-    """State that starts from the weights of G and its discriminator."""
+def initial_state(G: Generator, config: TrainConfig, local: Mapping[str, Params] | None = None) -> TrainState:
+    """State that starts from the weights of G and its discriminator, and of the local ones by name."""
     assert G.discriminator is not None
     g_tx, d_tx = optimizers(config)
     own = partial(jax.tree.map, lambda a: jnp.array(a, copy=True))
+    discriminators = own({WHOLE: G.discriminator.params, **(local or {})})
     return TrainState(
         generator=own(G.params),
-        discriminator=own(G.discriminator.params),
+        discriminators=discriminators,
         ema=own(G.params),
         g_optimizer=g_tx.init(G.params),
-        d_optimizer=d_tx.init(G.discriminator.params),
+        d_optimizer=d_tx.init(discriminators),
         images_seen=jnp.zeros((), jnp.int32),
         augment_p=jnp.float32(config.augment_p),
         path_length_mean=jnp.zeros(()),
@@ -145,24 +175,29 @@ def train_step(
         ws, w = sample_ws(g, ws_rng, real.shape[0], config.style_mixing)
         return g.synthesis(ws, "random", noise_rng), w
 
-    def critic(params: Params, images: jax.Array) -> jax.Array:
-        return G.discriminator.replace(params=params)(images)  # type: ignore[union-attr]
+    networks = critics(G, config)
 
-    def real_loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    def logits_of(params: Params, images: jax.Array) -> dict[str, jax.Array]:
+        return {name: critic(params[name], images) for name, critic in networks.items()}
+
+    def real_loss(params: Params) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
         images = augment(real, real_rng, state.augment_p)
-        logits = critic(params, images)
-        penalty = r1_penalty(partial(critic, params), images, config) if r1 else jnp.zeros(())
-        return jax.nn.softplus(-logits).mean() + penalty, (logits, penalty)
+        logits, penalty = logits_of(params, images), jnp.zeros(())
+        if r1:
+            gammas = {WHOLE: config.r1_gamma, **{window.name: window.r1_gamma for window in config.windows}}
+            for name, gamma in gammas.items():
+                penalty += r1_penalty(partial(networks[name], params[name]), images, gamma) * config.r1_interval
+        return total({name: -logit for name, logit in logits.items()}) + penalty, (logits, penalty)
 
     # One pass through each network serves both losses: only what comes back differs.
     fake, generator_back, w = jax.vjp(generate, state.generator, has_aux=True)
     fake_logits, critic_back = jax.vjp(
-        lambda params, images: critic(params, augment(images, fake_rng, state.augment_p)), state.discriminator, fake
+        lambda params, images: logits_of(params, augment(images, fake_rng, state.augment_p)), state.discriminators, fake
     )
-    g_value, g_logits = jax.value_and_grad(lambda logits: jax.nn.softplus(-logits).mean())(fake_logits)
-    fake_value, d_logits = jax.value_and_grad(lambda logits: jax.nn.softplus(logits).mean())(fake_logits)
+    g_value, g_logits = jax.value_and_grad(lambda logits: total({n: -a for n, a in logits.items()}))(fake_logits)
+    fake_value, d_logits = jax.value_and_grad(total)(fake_logits)
     (g_grads,) = generator_back(critic_back(g_logits)[1])
-    (real_value, (real_logits, penalty)), real_grads = jax.value_and_grad(real_loss, has_aux=True)(state.discriminator)
+    (real_value, (real_logits, penalty)), real_grads = jax.value_and_grad(real_loss, has_aux=True)(state.discriminators)
     d_grads = jax.tree.map(jnp.add, real_grads, critic_back(d_logits)[0])
     path_mean = state.path_length_mean
     if path_length:
@@ -176,14 +211,14 @@ def train_step(
 
     updates, g_optimizer = g_tx.update(g_grads, state.g_optimizer, state.generator)
     generator = track_w_avg(moved(state.generator, updates), w, G.config.w_avg_beta)
-    updates, d_optimizer = d_tx.update(d_grads, state.d_optimizer, state.discriminator)
+    updates, d_optimizer = d_tx.update(d_grads, state.d_optimizer, state.discriminators)
     beta = 0.5 ** (config.batch_size / config.ema_halflife)
     p = state.augment_p
     if config.augment_target is not None:
-        p = adapt(p, real_logits, target=config.augment_target, images_to_one=config.augment_images_to_one)
+        p = adapt(p, real_logits[WHOLE], target=config.augment_target, images_to_one=config.augment_images_to_one)
     new = TrainState(
         generator=generator,
-        discriminator=moved(state.discriminator, updates),
+        discriminators=moved(state.discriminators, updates),
         # In this form the average of what does not change is exactly that, noise_const for one.
         ema=jax.tree.map(lambda e, g: g + (e - g) * beta, state.ema, generator),
         g_optimizer=g_optimizer,
@@ -193,16 +228,40 @@ def train_step(
         path_length_mean=path_mean,
     )
     logs = {
-        "g_loss": g_value, "d_loss": fake_value + real_value, "real": real_logits.mean(), "fake": fake_logits.mean(),
+        "g_loss": g_value, "d_loss": fake_value + real_value, "real": real_logits[WHOLE].mean(),
+        "fake": fake_logits[WHOLE].mean(),
         "r1": penalty, "augment_p": p,
     }  # fmt: skip
     return new, logs
 
 
-def r1_penalty(D: Callable[[jax.Array], jax.Array], real: jax.Array, config: TrainConfig) -> jax.Array:
-    """γ/2 · E|∇D(x)|² (Mescheder et al., ICML 2018), times the interval at which it is evaluated."""
+def critics(G: Generator, config: TrainConfig) -> dict[str, Callable[[Params, jax.Array], jax.Array]]:
+    """Name to (params, images [B, R, R, C]) -> logits [B], of the discriminator of G and of those of the windows."""
+    assert G.discriminator is not None
+    whole = G.discriminator
+
+    def local(window: Window) -> Callable[[Params, jax.Array], jax.Array]:
+        D = Discriminator(config=local_config(whole.config, window), params={})
+        return lambda params, images: D.replace(params=params)(window(images))  # type: ignore[attr-defined]
+
+    found = {window.name: local(window) for window in config.windows}
+    return {WHOLE: lambda params, images: whole.replace(params=params)(images), **found}
+
+
+def local_config(config: DiscriminatorConfig, window: Window) -> DiscriminatorConfig:
+    """Shape of the discriminator of a window, beside that of whole images."""
+    return replace(config, img_resolution=window.size, channels=window.channels)
+
+
+def total(logits: Mapping[str, jax.Array]) -> jax.Array:
+    """Sum of the discriminators' mean softplus of their logits [B]."""
+    return sum((jax.nn.softplus(logit).mean() for logit in logits.values()), jnp.zeros(()))
+
+
+def r1_penalty(D: Callable[[jax.Array], jax.Array], real: jax.Array, gamma: float) -> jax.Array:
+    """γ/2 · E|∇D(x)|² (Mescheder et al., ICML 2018)."""
     grads = jax.grad(lambda x: D(x).sum())(real)
-    return jnp.square(grads).sum(axis=(1, 2, 3)).mean() * (config.r1_gamma / 2 * config.r1_interval)
+    return jnp.square(grads).sum(axis=(1, 2, 3)).mean() * (gamma / 2)
 
 
 def path_length_penalty(

@@ -20,8 +20,8 @@ from lsap_jax.testing import tiny_generator, tiny_images
 from lsap_jax.training import dataset, model_card
 from lsap_jax.training import stylegan2 as training
 from lsap_jax.training.augment import adapt, augment
-from lsap_jax.training.generator import build, mean_logit, train_generator
-from lsap_jax.training.stylegan2 import BUFFERS, TrainConfig
+from lsap_jax.training.generator import build, check_windows, initial_local, mean_logit, train_generator
+from lsap_jax.training.stylegan2 import BUFFERS, TrainConfig, Window
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -44,9 +44,10 @@ def flat(tree) -> dict[tuple, np.ndarray]:
 def one_step(G):
     """(config, state before, state after, logs) of a step with everything turned on."""
     config = TrainConfig(
-        batch_size=4, path_length_weight=2.0, ema_halflife=8.0, augment_p=0.5, augment_target=0.6, r1_gamma=10.0
-    )
-    before = training.initial_state(G, config)
+        batch_size=4, path_length_weight=2.0, ema_halflife=8.0, augment_p=0.5, augment_target=0.6, r1_gamma=10.0,
+        windows=(Window(name="again", top=0, left=0, size=8, channels=(8, 8), r1_gamma=1.0),),
+    )  # fmt: skip
+    before = training.initial_state(G, config, initial_local(G, config, 0))
     step = jax.jit(partial(training.train_step, G, config), static_argnames=("r1", "path_length"))
     after, logs = step(before, tiny_images(4, 8), jax.random.key(5), config.lr, r1=True, path_length=True)
     return config, before, after, logs
@@ -54,7 +55,7 @@ def one_step(G):
 
 def test_a_step_moves_what_is_trained_and_no_buffer(one_step, G):
     config, before, after, logs = one_step
-    for part in ("generator", "discriminator"):
+    for part in ("generator", "discriminators"):
         old, new = flat(getattr(before, part)), flat(getattr(after, part))
         for path in old:
             moved = not np.array_equal(old[path], new[path])
@@ -99,10 +100,30 @@ class Quadratic:
 
 
 def test_r1_is_the_squared_gradient_of_the_critic(real):
-    config = TrainConfig(r1_gamma=4.0, r1_interval=8)
-    expected = 2.0 * 8 * np.square(np.asarray(real) + 3).sum(axis=(1, 2, 3)).mean()
-    found = training.r1_penalty(Quadratic(), real, config)  # type: ignore[arg-type]
+    expected = 2.0 * np.square(np.asarray(real) + 3).sum(axis=(1, 2, 3)).mean()
+    found = training.r1_penalty(Quadratic(), real, 4.0)  # type: ignore[arg-type]
     np.testing.assert_allclose(found, expected, 1e-5)
+
+
+def test_a_window_sees_its_pixels_alone():
+    G, window = tiny_generator(), Window(name="corner", top=1, left=2, size=8, channels=(8, 8), r1_gamma=1.0)
+    config = TrainConfig(windows=(window,))
+    whole, corner = training.critics(G, config).values()
+    params = initial_local(G, config, 0)["corner"]
+    images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
+    grads = np.abs(jax.grad(lambda x: corner(params, x).sum())(images)).sum(axis=(0, 3))
+    inside = np.zeros((16, 16), bool)
+    inside[1:9, 2:10] = True
+    assert (grads[inside] > 0).all() and not grads[~inside].any()
+    assert np.array_equal(whole(G.discriminator.params, images), G.discriminator(images))
+
+
+@pytest.mark.parametrize("where", [dict(top=9), dict(left=-1), dict(size=4), dict(name="whole")])
+def test_windows_outside_the_images_are_refused(where):
+    window = Window(**{**dict(name="w", top=8, left=0, size=8, channels=(8, 8), r1_gamma=1.0), **where})
+    with pytest.raises(LsapError, match=f"windows.{window.name}"):
+        check_windows([window], 16)
+    check_windows([Window(name="w", top=8, left=8, size=8, channels=(8, 8), r1_gamma=1.0)], 16)
 
 
 class Linear:
