@@ -57,7 +57,9 @@ bench: $(VENV)/.installed-dev
 MODELS ?= runs/models
 ASSETS ?= lsap_jax/assets
 LABELLED ?= $(DATA)
-ENCODER := $(BIN)/lsap-jax train-encoder --config encoder_toonhead64
+# For images of 64 px: a small trunk, trained from the start, takes a higher rate and earlier rows than faces of 1024 px.
+ENCODER := $(BIN)/lsap-jax train-encoder --config train_e4e --config.total_images=40000 --config.snapshot_images=10000 --config.train.batch_size=16 \
+  --config.train.lr=1e-3 --config.critic.lr=2e-4 --config.stages.start=4000 --config.stages.every=400 --config.train.mirror=False
 
 models: $(VENV)/.installed-dev
 	@test -n "$(GENERATOR)" -a -n "$(DATA)" || { echo "give GENERATOR=FILE, which train-generator wrote, and DATA=PACK.npz"; exit 2; }
@@ -68,10 +70,9 @@ models: $(VENV)/.installed-dev
 	test -f $(MODELS)/directions.safetensors || $(BIN)/lsap-jax find-directions --generator $(GENERATOR) --attributes $(MODELS)/attributes.safetensors \
 	  --method interfacegan --space z,w,s --samples 60000 --batch_size 64 --out $(MODELS)/directions.safetensors
 	$(BIN)/lsap-jax train-basecode --config basecode_toonhead64 --config.generator=$(GENERATOR) --out $(MODELS)/basecode
-	$(ENCODER) --generator $(MODELS)/basecode/generator.safetensors --config.loss.mse=0 --config.loss.perceptual=0 \
-	  --config.train.decay_images=0 --config.total_images=48000 --out $(MODELS)/codes
-	$(ENCODER) --generator $(MODELS)/codes/generator.safetensors --config.data=$(DATA) --out $(MODELS)/encoder
-	$(BIN)/python -m lsap_jax.training.assets --generator $(MODELS)/encoder/generator.safetensors --attributes $(MODELS)/attributes.safetensors \
+	$(ENCODER) --generator $(GENERATOR) --config.data=$(DATA) --config.extra_data="($(foreach pack,$(EXTRA),'$(pack)',))" \
+	  --config.generator_file=False --out $(MODELS)/encoder
+	$(BIN)/python -m lsap_jax.training.assets --generator $(MODELS)/basecode/generator.safetensors --encoder $(MODELS)/encoder/encoder.safetensors --attributes $(MODELS)/attributes.safetensors \
 	  --directions $(MODELS)/directions.safetensors --data $(DATA) $(addprefix --extra ,$(EXTRA)) --out $(ASSETS) $(CARD)
 
 clean:

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.errors import LsapError
 from lsap_jax.models.attributes import Attributes, label_probabilities
 from lsap_jax.models.attributes_file import load_attributes, save_attributes
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import load_generator
+from lsap_jax.models.network_file import read
 from lsap_jax.models.perceptual import discriminator_scale
+from lsap_jax.models.psp import PspEncoder, halved
 from lsap_jax.spaces.statistics import cache_places, compute_statistics, write_statistics
 from lsap_jax.storage.atomic import write_files
 from lsap_jax.storage.pictures import png_bytes
@@ -33,6 +36,7 @@ JUDGED = 1000  # samples of the generator that the classifier judges
 
 def install(
     generator: str | Path,
+    encoder: str | Path | None,
     attributes: str | Path,
     directions: str | Path,
     data: str | Path,
@@ -44,7 +48,8 @@ def install(
     """Write all files of a bundled generator into `out`, in place of those of an earlier one of its name.
 
     Args:
-        generator: file of the generator with its encoders.
+        generator: file of the generator with its base-code encoder.
+        encoder: file of an encoder of pSp's family, which the generator gets in float16; None leaves it as it is.
         attributes, directions: files of `train-attributes` and `find-directions`.
         data, extra: packs that it was trained on, with `ids` and `label_*`; the last `heldout` of `data` were held out.
         texts: command, credit, caveats of the model card.
@@ -57,6 +62,8 @@ def install(
         raise LsapError(f"{attributes}: judges another generator than {generator}; train it with --config.generator")
     if not Path(directions).is_file():
         raise LsapError(f"{directions}: no such file; make it with `lsap-jax find-directions`")
+    if encoder is not None:
+        G = with_halved(G, encoder)
     G = G.replace(provenance_json=json.dumps(without_places(G.provenance), sort_keys=True))
     name = G.provenance["name"]
     trained, apart = load_training_images(str(data), extra, heldout, G.img_resolution, G.img_channels)
@@ -87,6 +94,18 @@ def install(
         }
     )
     write_model_card(path, trained, apart, out, sections=(drawn_attributes(G, judge, labels),), **texts)
+
+
+def with_halved(G: Generator, path: str | Path) -> Generator:
+    """G with the encoder of a file, in float16, and how that came about in its provenance."""
+    contents = read(path)
+    if PspEncoder.kind not in contents.parts:
+        raise LsapError(f"{path}: holds {contents.kind!r} weights, not an encoder that `lsap-jax train-encoder` made")
+    E = halved(contents.build(PspEncoder.kind))
+    made = {key: value for key, value in contents.provenance.items() if not key.startswith("sha256")}
+    provenance = {key: value for key, value in G.provenance.items() if key != "encoder"}
+    joined = with_encoder(G, E)
+    return joined.replace(provenance_json=json.dumps({**provenance, E.kind: made}))
 
 
 def without_places(provenance: Any) -> Any:
@@ -141,13 +160,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lsap_jax.training.assets", description=__doc__)
     add = parser.add_argument
     for name, what in (
-        ("generator", "file of the trained generator with its encoders"),
+        ("generator", "file of the trained generator with its base-code encoder"),
         ("attributes", "file of its classifier"),
         ("directions", "file of its directions"),
         ("data", "pack whose last images were held out, with ids and labels"),
         ("out", "folder for the files"),
     ):
         add(f"--{name}", required=True, help=what)
+    add("--encoder", help="file of its encoder (train-encoder's encoder.safetensors), which is kept in float16")
     add("--extra", action="append", default=[], help="further packs that it was trained on")
     add("--heldout", type=int, default=200, help="number of held-out images at the end of --data")
     add("--command", default="", help="the exact command of the training")
@@ -156,8 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         install(
-            chosen.generator, chosen.attributes, chosen.directions, chosen.data, chosen.extra, chosen.heldout,
-            Path(chosen.out), command=chosen.command, credit=chosen.credit, caveats=chosen.caveat,
+            chosen.generator, chosen.encoder, chosen.attributes, chosen.directions, chosen.data, chosen.extra,
+            chosen.heldout, Path(chosen.out), command=chosen.command, credit=chosen.credit, caveats=chosen.caveat,
         )  # fmt: skip
     except LsapError as error:
         print(f"assets: {error}", file=sys.stderr)

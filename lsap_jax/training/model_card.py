@@ -97,6 +97,8 @@ def sizes(G: Generator) -> dict[str, int]:
         trees["base-code encoder"] = G.basecode.params["params"]
     if "encoder" in G.parts:
         trees["latent encoder"] = G.parts["encoder"].params["params"]
+    if "psp" in G.parts:
+        trees["encoder"] = G.parts["psp"].params["encoder"]
     return {
         name: sum(int(np.size(leaf)) for path, leaf in flatten_dict(dict(tree)).items() if path[-1] not in BUFFERS)
         for name, tree in trees.items()
@@ -167,6 +169,9 @@ def write_model_card(
 
 def seen_by(own: Mapping[str, Any]) -> str:
     """What an encoder was trained on."""
+    if "stages" in own["config"]:  # of pSp's family
+        what = "training images" if own["config"]["data"] else "samples of this generator"
+        return f"{own['images_seen']:,} {what} seen ({own['name']})"
     samples = f"{own['images_seen']:,} samples of this generator seen"
     return f"{samples}, and as many training images" if own["config"].get("data") else f"{samples}, no others"
 
@@ -189,6 +194,7 @@ def card(
     size = "; ".join(f"{part} {n:,}" for part, n in numbers["parameters"].items())
     init = f", starting from `{Path(config['init']).name}`" if config.get("init") else ""
     encoders = {"Base-code encoder": made.get("basecode"), "Latent encoder": made.get("encoder")}
+    encoders["Encoder"] = made.get("psp")
     seen = f"{made['images_seen']:,}" if "images_seen" in made else "an unrecorded number of"
     lines = [
         f"# {name}",

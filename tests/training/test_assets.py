@@ -7,18 +7,25 @@ import jax
 import numpy as np
 import pytest
 
+from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.models.attributes import Attributes, BinaryAttribute
 from lsap_jax.models.attributes_file import load_attributes, save_attributes
 from lsap_jax.models.generator_file import load_generator
+from lsap_jax.models.network_file import save
 from lsap_jax.models.perceptual import discriminator_scale
+from lsap_jax.models.psp import PspEncoder, halved
+from lsap_jax.models.psp import param_shapes as psp_shapes
 from lsap_jax.networks.attributes import AttributesConfig, initial_params
+from lsap_jax.networks.psp import PspConfig
 from lsap_jax.spaces.statistics import cache_places, compute_statistics, read_statistics
 from lsap_jax.testing import tiny_generator, tiny_images
 from lsap_jax.training import assets
+from lsap_jax.training.initial import initial_params as initial_params_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 HELDOUT, IMAGES = 20, 60
 TINY = AttributesConfig(labels=(("colour", ("blue", "red")),), resolution=8, channels=3, widths=(4, 8))
+SMALL = PspConfig(units=((16, 1), (16, 2), (16, 2)), taps=(0, 1, 2), input_resolution=8, num_ws=4, w_dim=16)
 WARM = BinaryAttribute("colour", ("red",), ("blue",))
 
 
@@ -29,6 +36,10 @@ def made(tmp_path_factory, quick_compilation):
     provenance = {"name": "tiny", "images_seen": 4, "config": {"data": str(folder / "data.npz"), "init": ""}}
     G = tiny_generator(img_resolution=8).replace(provenance_json=json.dumps(provenance))
     G.save(folder / "g.safetensors")
+    E = PspEncoder(config=SMALL, params=initial_params_of(psp_shapes(SMALL), 0))
+    save(
+        folder / "e.safetensors", E, {"name": "train_e4e", "images_seen": 8, "config": {"stages": {}, "data": "d.npz"}}
+    )
     judge = Attributes(config=TINY, params=initial_params(TINY, jax.random.key(0)), binary={"warm": WARM})
     owner = {"name": "tiny", "sha256": G.network_sha256}
     judge = judge.replace(provenance={"accuracy": {"colour": 0.5}, "generator": owner})
@@ -47,7 +58,7 @@ def made(tmp_path_factory, quick_compilation):
     (out / cache_places(before)[0].name).write_bytes(b"of the generator before")
     scales = {before.bare("discriminator").sha256: 0.5, "another generator's": 0.25}
     (out / "discriminator_scales.json").write_text(json.dumps(scales))
-    arguments = {"generator": "g", "attributes": "a", "directions": "d"}
+    arguments = {"generator": "g", "encoder": "e", "attributes": "a", "directions": "d"}
     argv = [f"--{name}={folder / file}.safetensors" for name, file in arguments.items()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(assets, "compute_statistics", partial(compute_statistics, samples=200, anchor_samples=100))
@@ -55,7 +66,7 @@ def made(tmp_path_factory, quick_compilation):
         patch.setattr(assets, "JUDGED", 40)
         argv += [f"--data={folder / 'data.npz'}", f"--heldout={HELDOUT}", f"--out={out}", "--credit=Nobody"]
         assert assets.main(argv) == 0
-    return out, G, data, argv
+    return out, with_encoder(G, halved(E)), data, argv
 
 
 def test_everything_that_belongs_to_a_generator_is_there(made):
@@ -73,10 +84,22 @@ def test_everything_that_belongs_to_a_generator_is_there(made):
     assert len(names) == assets.SAMPLES and names <= set(data["ids"][-HELDOUT:])
 
 
+def test_the_encoder_is_kept_in_float16_and_computes_in_float32(made):
+    out, G, *_ = made
+    found = load_generator(out / "tiny.safetensors").encoder
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float16")}
+    images = tiny_images(2, 8) / 127.5 - 1
+    ws = found(images, G)
+    assert ws.dtype == np.float32
+    whole = found.replace(params=jax.tree.map(lambda a: a.astype(np.float32), found.params))
+    assert np.array_equal(ws, whole(images, G))
+
+
 def test_the_card_says_what_the_classifier_sees(made):
     out, *_ = made
     card = (out / "MODEL_CARD.md").read_text()
     assert "Credit: Nobody" in card and "## Attributes of 40 samples" in card and "colour 50.0 %" in card
+    assert "- Encoder: 8 training images seen (train_e4e)." in card
     assert card.count("points (") == len(TINY.labels)
 
 
@@ -90,6 +113,13 @@ def test_what_does_not_fit_is_refused(made, tmp_path, capsys):
     assert "has no label_colour" in capsys.readouterr().err
     assert assets.main([*argv, f"--directions={tmp_path / 'absent'}"]) == 2
     assert "find-directions" in capsys.readouterr().err
+
+
+def test_a_file_without_such_an_encoder_is_refused(made, tmp_path, capsys):
+    *_, argv = made
+    generator = next(one for one in argv if one.startswith("--generator="))
+    assert assets.main([*argv, generator.replace("--generator", "--encoder")]) == 2
+    assert "not an encoder that `lsap-jax train-encoder` made" in capsys.readouterr().err
 
 
 def test_what_does_not_exist_is_one_line(tmp_path, capsys):
