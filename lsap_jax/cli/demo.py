@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 GENERATOR = "toonhead64"
 SPACES = ("f/z+", "z+")
-STEPS = 60
+STEPS = 100
 # What `edit-quality` finds that f/z+ changes in most images (100, 93 and 100 % at 4), and then what z+ does: a base
 # code holds shapes. The first ones stand in the picture of faces.
 DIRECTIONS = ("blond_hair", "dark_skin", "warm_background", "closed_eyes", "beard")
