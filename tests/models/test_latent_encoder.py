@@ -96,11 +96,12 @@ def test_an_image_does_not_see_its_neighbours(G):
 
 def test_the_bundled_encoder_gives_the_same_bits_in_every_batch(full_compilation):
     """What follows amplifies rounding: its widths differ from those of the tiny one."""
-    E = load_generator("toonhead64").encoder
     x = tiny_images(3, 64).astype(np.float32) / 127.5 - 1
-    together = E(x)  # outside of `jit`, where a batch is computed image by image
+    G = load_generator("toonhead64")
+    E = G.encoder
+    together = E(x, G)  # outside of `jit`, where a batch is computed image by image
     for i in range(3):
-        np.testing.assert_array_equal(E(x[i : i + 1])[0], together[i])
+        np.testing.assert_array_equal(E(x[i : i + 1], G)[0], together[i])
 
 
 def test_a_file_gives_it_back(tmp_path, G):
