@@ -19,9 +19,9 @@ class Part:
     """One network (or codes) of a file, in canonical names and layouts.
 
     Attributes:
-        kind: "generator", "discriminator", "psp" (the encoders of pSp and its relatives), "latent_discriminator",
-            "basecode", "backbone", "lpips_lin", "lpips", "inception", "inception_resnet_v1", "arcface", "dlib_resnet",
-            "moco", "mtcnn" or "codes".
+        kind: "generator", "discriminator", "psp" (the encoders of pSp and its relatives), "idinvert",
+            "latent_discriminator", "basecode", "backbone", "lpips_lin", "lpips", "inception", "inception_resnet_v1",
+            "arcface", "dlib_resnet", "moco", "mtcnn" or "codes".
         config: JSON-able description of the architecture; its keys depend on `kind`.
         arrays: canonical name -> float32 array in torch layouts (OIHW, [out, in]). Generators and discriminators have
             the names of NVlabs/stylegan2-ada-pytorch, biases of the style affines including their 1, up-sampling

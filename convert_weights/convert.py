@@ -17,10 +17,10 @@ REMEDIES = {
     "mtcnn": "is one of MTCNN's three networks; give the wheel of facenet-pytorch, which has all three",
     "codes": "holds codes, which need no conversion; start an inversion from them with `lsap-jax invert --init`",
 }
-ONLY = {"encoder": "psp"}  # words for kinds
-WORDS = {kind: word for word, kind in ONLY.items()}
+ONLY = {"encoder": ("psp", "idinvert")}  # words for kinds
+WORDS = {kind: word for word, kinds in ONLY.items() for kind in kinds}
 LONG = ("names", "units")  # entries of configurations that are described by their number
-NAMED = ("generator", "basecode", "psp")  # kinds whose provenance has the names of the file and its source
+NAMED = ("generator", "basecode", *ONLY["encoder"])  # kinds whose provenance has the names of the file and its source
 
 
 def completed(
@@ -53,7 +53,8 @@ def _chosen(checkpoint: Checkpoint, only: str | None) -> Checkpoint:
     """The checkpoint with the parts that its file will hold: with a generator all, else the main one, or the one asked
     for.
     """
-    kind = checkpoint.kind if only is None else ONLY.get(only, only)
+    kinds = (checkpoint.kind,) if only is None else ONLY.get(only, (only,))
+    kind = next((kind for kind in kinds if kind in checkpoint.parts or kind in checkpoint.refused), kinds[0])
     if only is None and checkpoint.kind == "generator":
         if checkpoint.refused:
             reasons = "; ".join(checkpoint.refused.values())

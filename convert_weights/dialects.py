@@ -14,6 +14,7 @@ from convert_weights import (
     encoders,
     faces,
     families,
+    idinvert,
     inception,
     moco,
     mtcnn,
@@ -71,6 +72,7 @@ NETWORKS: tuple[Dialect, ...] = (
     Dialect("ArcFace", faces.is_arcface, lambda s: faces.arcface(s.own)),
     Dialect("network of MTCNN", lambda s: mtcnn.is_mtcnn(s.own), lambda s: mtcnn.mtcnn(s.own)),
     Dialect("base-code encoder of BDInvert", basecode.is_encoder, basecode.encoder_file),
+    Dialect("encoder of IDInvert", idinvert.is_encoder, idinvert.encoder_file),
 )
 
 

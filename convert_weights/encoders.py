@@ -26,7 +26,6 @@ HEADS = re.compile(r"(|.*[/.])styles\.\d+\.(convs\.\d+|linear)\.(weight|bias)")
 SINGLE = re.compile(r"(|.*[/.])linear\.(weight|bias)")
 TRUNK = re.compile(r"(|.*[/.])body\.\d+\.(res_layer\.\d+|conv\d)\..*")
 CRITIC = re.compile(r"(|.*[/.])mlp\.\d+\.(weight|bias)")
-CARS = "the encoder was trained with pictures of cars of 192 x 256 px; here it sees squares of 256 px"
 SIZES = ("output_size", "stylegan_size", "resolution")  # of the generator's pictures, in `opts`
 
 
@@ -133,6 +132,7 @@ def _encoder(s: Structure, place: str, what: str, generator: Part | None) -> Com
         config["num_ws"] = _rows(opts, values, generator, what)
     _check_fits(config, sees_result, generator, what)
     trained_on = opts.get("dataset_type")  # of any type: it may be a list that is endless as text
+    config["input_height"] = psp.CARS if isinstance(trained_on, str) and "cars" in trained_on else 0
     added = sees_result or bool(opts.get("start_from_latent_avg", True))
     matched["w_avg"], notes = _mean(config, (mean, values) if added else None, generator, what)
     arrays = fill(matched, psp.encoder_shapes(config) | {"w_avg": matched["w_avg"].shape}, what)
@@ -142,7 +142,7 @@ def _encoder(s: Structure, place: str, what: str, generator: Part | None) -> Com
         place=place,
         mean=mean * added,
         ignored={place + name: reason for name, reason in ignored.items()},
-        notes=notes + [CARS] * (isinstance(trained_on, str) and "cars" in trained_on),
+        notes=notes,
     )
 
 

@@ -20,7 +20,9 @@ RULES: list[Rule] = [
 # First row whose head reads a map, and convolutions of such a head: the coarsest map first.
 PYRAMID = ((0, 4), (3, 5), (7, 6))
 ROWS, UNITS = range(2, 65), range(1, 65)  # as many as lsap_jax's encoders can have
-SIDE = 256  # px a side of the images that all of them were trained with
+SIDE = 256  # px a side of the images that all of them were trained with, by torchvision's Resize
+CARS = 192  # px of height of those of cars, which are as wide
+FILTER = "bilinear"  # of that Resize, with antialiasing
 PASSES = 5  # of ReStyle, in training and inference, where the file does not tell
 
 
@@ -75,6 +77,8 @@ def encoder(tensors: Mapping[str, Tensor], what: str) -> tuple[dict[str, Matched
         "input_resolution": SIDE,
         "head_convs": [4, 5, 6],
         "head_width": 0,
+        "input_height": 0,
+        "filter": FILTER,
     }
     if heads != "single":
         config["num_ws"] = count(shapes, r"styles\.(\d{1,5})\..*", f"{what}: its heads")

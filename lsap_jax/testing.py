@@ -17,6 +17,7 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.networks import basecode as encoder
 from lsap_jax.networks.families import FAMILIES, generator_shapes
 from lsap_jax.networks.stylegan2 import discriminator as critic
+from lsap_jax.networks.view import View, square
 from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.rendering.render import synthesise
 from lsap_jax.rendering.transforms import ScaleShift
@@ -130,7 +131,7 @@ class ColourEncoder(struct.PyTreeNode, kw_only=True):
 
     kind: ClassVar[str] = "colour"
     codes: ClassVar[str] = "w+"
-    input_resolution: ClassVar[int] = 8
+    view: ClassVar[View] = square(8)
     config: ColourConfig = struct.field(pytree_node=False)
     params: Mapping[str, Any]
 

@@ -5,9 +5,9 @@ usage: lsap-jax encode IMAGES ... --generator G --out DIR [--encoder FILE] [--re
 
 IMAGES and G are as in `lsap-jax invert`, and DIR becomes a run folder as there. The encoder is the one that comes with
 G, or the one in FILE, which holds it alone or inside a generator: a file of `lsap-jax train-encoder` or `convert`, or
-the original one of pSp, e4e, LSAP, ReStyle, HyperStyle. No step is taken; `lsap-jax invert --init DIR`, or `--encoder`,
-goes on from the codes. --refine adds what the codes cannot represent; --masks and --config.refine.KEY=value are as of
-`lsap-jax refine`. Run the same command again to finish an interrupted one.
+the original one of pSp, e4e, LSAP, ReStyle, HyperStyle, IDInvert. No step is taken; `lsap-jax invert --init
+DIR`, or `--encoder`, goes on from the codes. --refine adds what the codes cannot represent; --masks and
+--config.refine.KEY=value are as of `lsap-jax refine`. Run the same command again to finish an interrupted one.
 
 Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C, 143
 after SIGTERM.

@@ -108,11 +108,14 @@ def embed(args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None",
     engine, shard = choose_engine(args), choose_shard(args)
     from lsap_jax.cli.runs import attached, images_of, prepared
     from lsap_jax.data.masks import mask_files, with_masks
+    from lsap_jax.encoding.attach import fit_of
     from lsap_jax.models.generator_file import load_generator
     from lsap_jax.runs.classes import used_for
     from lsap_jax.runs.refining import refining
 
     G = load_generator(name)
+    if config.init.detail in ("encoder", "near") and "fit" not in args.config:
+        config.fit = fit_of(encoder.encoder if encoder else G.encoder, config.fit)
     source = images_of(args, G, config.fit, config.align)
     classes = chosen_classes(args, G, source.ids)
     G = prepared(attached(used_for(G, classes), config.init), config)

@@ -5,8 +5,10 @@ from PIL import Image
 
 from lsap_jax.errors import LsapError
 
-FITS = ("crop", "pad")
-PAD_GREY_LEVEL = 255  # white, as the ground under transparent pictures
+BARRED = "bars"
+FITS = ("crop", "pad", BARRED)
+GROUNDS = {"pad": 255, BARRED: 0}  # grey levels: white, as the ground under transparent pictures; black
+BARS = (4, 3)  # width and height of what "bars" leaves, as LSUN's cars are
 
 
 def check_target(resolution: int, channels: int, fit: str) -> None:
@@ -16,15 +18,16 @@ def check_target(resolution: int, channels: int, fit: str) -> None:
     if channels not in (1, 3):
         raise LsapError(f"{channels} image channels are not supported: 1 (grey) or 3 (RGB)")
     if fit not in FITS:
-        raise LsapError(f"fit {fit!r} is unknown: {' or '.join(FITS)}")
+        raise LsapError(f"fit {fit!r} is unknown: {', '.join(FITS[:-1])} or {FITS[-1]}")
 
 
 def fit_picture(picture: Image.Image, *, resolution: int, channels: int, fit: str) -> tuple[np.ndarray, list[str]]:
     """One picture as the generator's square target.
 
     "crop" cuts the largest centred square (an odd remainder goes right and below); "pad" keeps everything and fills
-    the rest with white. Then Lanczos (antialiased, Pillow's) to the resolution. A square picture that already has the
-    resolution keeps its pixels as they are.
+    the rest with white; "bars" cuts the largest centred part of 4 by 3 and puts black above and below it. Then Lanczos
+    (antialiased, Pillow's) to the resolution. A square picture that already has the resolution keeps its pixels as they
+    are.
 
     Args:
         picture: mode L or RGB, any size.
@@ -41,8 +44,11 @@ def fit_picture(picture: Image.Image, *, resolution: int, channels: int, fit: st
         picture, note = picture.convert("L"), "colours reduced to grey (ITU-R 601)"
         notes.append(note)
     if fit == "crop":
-        picture, more = _cropped(picture)
+        picture, more = _cropped(picture, (1, 1))
         inside = (resolution, resolution)
+    elif fit == BARRED:
+        picture, more = _cropped(picture, BARS)
+        inside = (resolution, resolution * BARS[1] // BARS[0])
     else:
         inside, more = _inside(picture.size, resolution)
     notes += more
@@ -51,18 +57,20 @@ def fit_picture(picture: Image.Image, *, resolution: int, channels: int, fit: st
         notes.append(f"{direction} from {_size(picture.size)} to {_size(inside)}")
         picture = picture.resize(inside, Image.Resampling.LANCZOS)
     if inside != (resolution, resolution):
-        picture = _on_white(picture, resolution)
+        picture = _on_ground(picture, resolution, GROUNDS[fit])
     return np.asarray(picture, dtype=np.uint8).reshape(resolution, resolution, channels), notes
 
 
-def _cropped(picture: Image.Image) -> tuple[Image.Image, list[str]]:
+def _cropped(picture: Image.Image, shape: tuple[int, int]) -> tuple[Image.Image, list[str]]:
+    """The largest centred part whose sides are as those of `shape`, to the nearest pixel."""
     width, height = picture.size
-    side = min(width, height)
-    if width == height:
+    across, down = shape
+    inside = (min(width, max(1, round(height * across / down))), min(height, max(1, round(width * down / across))))
+    if inside == picture.size:
         return picture, []
-    left, top = (width - side) // 2, (height - side) // 2
-    note = f"cropped {_size(picture.size)} to {side}x{side}"
-    return picture.crop((left, top, left + side, top + side)), [note]
+    left, top = (width - inside[0]) // 2, (height - inside[1]) // 2
+    note = f"cropped {_size(picture.size)} to {_size(inside)}"
+    return picture.crop((left, top, left + inside[0], top + inside[1])), [note]
 
 
 def _inside(size: tuple[int, int], resolution: int) -> tuple[tuple[int, int], list[str]]:
@@ -76,9 +84,10 @@ def _inside(size: tuple[int, int], resolution: int) -> tuple[tuple[int, int], li
     return inside, notes
 
 
-def _on_white(picture: Image.Image, resolution: int) -> Image.Image:
-    white = PAD_GREY_LEVEL if picture.mode == "L" else (PAD_GREY_LEVEL,) * 3
-    ground = Image.new(picture.mode, (resolution, resolution), white)
+def _on_ground(picture: Image.Image, resolution: int, level: int) -> Image.Image:
+    """The picture in the middle of a square of one grey level."""
+    colour = level if picture.mode == "L" else (level,) * 3
+    ground = Image.new(picture.mode, (resolution, resolution), colour)
     ground.paste(picture, ((resolution - picture.width) // 2, (resolution - picture.height) // 2))
     return ground
 

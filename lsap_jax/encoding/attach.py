@@ -6,9 +6,15 @@ import jax
 import jax.numpy as jnp
 from flax.errors import FlaxError
 
+from lsap_jax.data.fitting import BARRED
 from lsap_jax.errors import LsapError
 from lsap_jax.models.encoder import Encoder
 from lsap_jax.models.generator import Generator
+
+
+def fit_of(E: Encoder | None, fit: str) -> str:
+    """How pictures are fitted to the generator where the user does not say it: `fit`, or as the encoder needs it."""
+    return BARRED if E is not None and E.view.barred else fit
 
 
 def with_encoder(G: Generator, E: Encoder) -> Generator:
@@ -17,8 +23,7 @@ def with_encoder(G: Generator, E: Encoder) -> Generator:
     Raises:
         LsapError: the encoder does not take this generator's images, or its ws have another shape.
     """
-    side = E.input_resolution
-    image = jax.ShapeDtypeStruct((1, side, side, G.img_channels), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *E.view[:2], G.img_channels), jnp.float32)
     wanted = (1, G.num_ws, G.w_dim)
     try:
         found: Any = jax.eval_shape(lambda E, images: E(images, G), E, image).shape

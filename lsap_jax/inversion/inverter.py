@@ -19,6 +19,7 @@ from lsap_jax.inversion.settings import check, images_together, make_problem, st
 from lsap_jax.losses.judges import Networks, make_judges
 from lsap_jax.losses.terms import Targets
 from lsap_jax.models.generator import Generator
+from lsap_jax.networks.view import View, square
 from lsap_jax.rendering.devices import merge, over_devices, padded_size, replicate, shard
 from lsap_jax.spaces import Space, feature, space_from_config
 from lsap_jax.spaces.statistics import with_class_means, with_statistics
@@ -203,17 +204,17 @@ def compiled(problem: loop.Problem, start: Start, length: int, devices: tuple[ja
     )
 
 
-def _looking(G: Generator, space: Space, start: Start, judges: Mapping[str, int]) -> dict[str, int]:
-    """Resolutions at which networks look at the targets, where that is not the images' own: judges, which only reduce,
-    and the encoders that give a start.
+def _looking(G: Generator, space: Space, start: Start, judges: Mapping[str, int]) -> dict[str, View]:
+    """How networks look at the targets, where that is not as they are: judges, which only reduce, and the encoders that
+    give a start.
     """
-    found = {name: size for name, size in judges.items() if 0 < size < G.img_resolution}
+    found = {name: square(size) for name, size in judges.items() if 0 < size < G.img_resolution}
     if space.has_base and feature.uses_encoder(G, space.base_resolution, start.f):
         assert G.basecode is not None
-        found["basecode"] = G.basecode.config.input_resolution
+        found["basecode"] = square(G.basecode.config.input_resolution)
     if start.detail == "encoder":
         assert G.encoder is not None, "checked beforehand"
-        found["encoder"] = G.encoder.input_resolution
+        found["encoder"] = G.encoder.view
     return found
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
+from lsap_jax.networks.view import View, middle
 from lsap_jax.pixels import to_float
 from lsap_jax.spaces import Space, feature
 
@@ -59,13 +60,13 @@ class Layout:
 
     Attributes:
         shape: of an image, (R, R, C).
-        seen_by: name of a network that looks at the targets at another resolution -> that resolution.
+        seen_by: name of a network that looks at the targets in another way -> that way.
         codes: name of an array of a code -> its shape for one image.
         masked: whether there are masks.
     """
 
     shape: tuple[int, int, int]
-    seen_by: Mapping[str, int]
+    seen_by: Mapping[str, View]
     codes: Mapping[str, tuple[int, ...]]
     masked: bool = False
 
@@ -77,7 +78,7 @@ class Layout:
         images = np.stack([job.image for job in jobs])
         found: dict[str, Any] = {
             "images": to_float(images),
-            "seen_by": {name: to_float(lanczos(images, size)) for name, size in self.seen_by.items()},
+            "seen_by": {name: to_float(viewed(images, view)) for name, view in self.seen_by.items()},
             "words": np.stack([id_words(job.id) for job in jobs]),
         }
         if self.masked:
@@ -147,10 +148,12 @@ def id_words(id: str) -> np.ndarray:
     return np.frombuffer(hashlib.sha256(id.encode()).digest()[:8], "<u4").copy()
 
 
-def lanczos(images: np.ndarray, size: int) -> np.ndarray:
-    """uint8 images [B, R, R, C] resized to `size` by Pillow's Lanczos filter, as the authors' code prepares targets."""
-    if images.shape[1] == size:
+def viewed(images: np.ndarray, view: View) -> np.ndarray:
+    """uint8 images [B, R, R, C] as [B, height, width, C], by Pillow, as the authors' code prepares targets."""
+    images = images[:, middle(images.shape[2], view)]
+    if images.shape[1:3] == (view.height, view.width):
         return images
     squeezed = images[..., 0] if images.shape[-1] == 1 else images
-    resized = [np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)) for image in squeezed]
-    return np.stack(resized).reshape(len(images), size, size, images.shape[-1])
+    size, filter = (view.width, view.height), Image.Resampling[view.filter.upper()]
+    resized = [np.asarray(Image.fromarray(image).resize(size, filter)) for image in squeezed]
+    return np.stack(resized).reshape(len(images), view.height, view.width, images.shape[-1])

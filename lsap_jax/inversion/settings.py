@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
+from lsap_jax.data.fitting import BARRED
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import loop
 from lsap_jax.inversion.objective import objective_from_config
@@ -61,8 +62,8 @@ def start_from_config(config: ConfigDict, G: Generator) -> Start:
     """Where codes begin; "near" is the latent encoder where there is one, else the mean w.
 
     Raises:
-        LsapError: the configuration insists on a latent encoder, and the generator has none, or asks for random
-            starts of a conditional generator without a class.
+        LsapError: the configuration insists on a latent encoder, and the generator has none, or one whose pictures
+            are fitted in another way; or it asks for random starts of a conditional generator without a class.
     """
     detail = config.init.detail
     asking = ["init.detail='encoder'"] if detail == "encoder" else []
@@ -74,6 +75,12 @@ def start_from_config(config: ConfigDict, G: Generator) -> Start:
         )
     if detail == "near":
         detail = "w_avg" if G.encoder is None else "encoder"
+    if G.encoder is not None and G.encoder.view.barred and config.fit != BARRED and (asking or detail == "encoder"):
+        raise LsapError(
+            f"fit={config.fit!r}: the encoder was trained with pictures of {G.encoder.view.height} x "
+            f"{G.encoder.view.width} px, and the generator has black bars around them; set fit={BARRED!r}, which cuts "
+            "pictures to 4 by 3 and adds the bars"
+        )
     if detail == "random" and G.c_dim and G.labels is None:
         raise no_class(G.c_dim, "init.detail='random'")
     return Start(f=config.init.f, detail=detail, w_steps=config.init.w_steps)

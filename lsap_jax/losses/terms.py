@@ -19,7 +19,7 @@ from lsap_jax.losses.judges import Networks
 from lsap_jax.losses.pixel import mse
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.latent_statistics import LatentStatistics
-from lsap_jax.networks.pixel_maps import lanczos
+from lsap_jax.networks.view import viewed
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.decoded import Decoded
 from lsap_jax.spaces.noise import maps_of
@@ -164,7 +164,7 @@ def _pn(c: Context) -> jax.Array:
 
 def _domain(c: Context) -> jax.Array:
     assert c.G.encoder is not None, "checked beforehand"
-    return prior.domain(c.ws, c.G.encoder(lanczos(c.image, c.G.encoder.input_resolution), c.G))
+    return prior.domain(c.ws, c.G.encoder(viewed(c.image, c.G.encoder.view), c.G))
 
 
 def _noise(c: Context) -> jax.Array:

@@ -4,6 +4,10 @@ from typing import Any, Protocol
 
 import jax
 
+from lsap_jax.errors import LsapError
+from lsap_jax.networks.families import GeneratorConfig
+from lsap_jax.networks.view import View
+
 
 class Encoder(Protocol):
     """A network from images to ws of a generator, and a pytree whose leaves are its weights.
@@ -20,13 +24,27 @@ class Encoder(Protocol):
         """Name of the space of its codes, e.g. "w+" where the rows of ws differ, "w" where they are all the same."""
 
     @property
-    def input_resolution(self) -> int:
-        """r, the side in pixels of the images that it takes; the caller resizes them."""
+    def view(self) -> View:
+        """Size h x w of the images that it takes, and the filter by which the caller resizes them."""
 
     def __call__(self, images: jax.Array, G: Any, /) -> jax.Array:
-        """Images [B, r, r, C] in [-1, 1] to ws [B, num_ws, w_dim] of the `Generator` G, which include the mean
+        """Images [B, h, w, C] in [-1, 1] to ws [B, num_ws, w_dim] of the `Generator` G, which include the mean
         latent.
 
         G is for encoders that look at what their codes render to (ReStyle). The ws of an image do not depend on the
         other images of the batch.
         """
+
+
+def check_fits(own: tuple[int, int, int], generator: GeneratorConfig, remedy: str) -> None:
+    """Raises LsapError if a generator takes other ws, or makes other images, than an encoder is for.
+
+    Args:
+        own: rows and width of the encoder's ws, and channels of its images.
+    """
+    taken = (generator.num_ws, generator.w_dim, generator.img_channels)
+    if own != taken:
+        raise LsapError(
+            f"the encoder makes ws of (rows, width) {own[:2]} from images with {own[2]} channels, this generator "
+            f"has {taken[:2]} and {taken[2]}; {remedy}"
+        )

@@ -150,7 +150,7 @@ def load(path: str | Path | None, *kinds: str, **untold: Any) -> Any:
 
 def load_encoder(path: str | Path) -> Encoder:
     """The encoder of images to ws in a file of this package or an original checkpoint (pSp, e4e, LSAP, ReStyle, the W
-    encoder of HyperStyle), alone or with its generator.
+    encoder of HyperStyle, IDInvert), alone or with its generator.
 
     Raises:
         LsapError, ConversionError: there is no such file, it is damaged, or there is no encoder in it that is known.

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from lsap_jax.errors import LsapError
+from lsap_jax.models.encoder import check_fits
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks import psp
 from lsap_jax.networks.families import GeneratorConfig
 from lsap_jax.networks.image_by_image import on_batch
-from lsap_jax.networks.irse import adaptive_average
+from lsap_jax.networks.view import View
 
 
 class PspEncoder(struct.PyTreeNode, kw_only=True):
@@ -32,23 +32,18 @@ class PspEncoder(struct.PyTreeNode, kw_only=True):
         return "w" if self.config.heads == "single" else "w+"
 
     @property
-    def input_resolution(self) -> int:
-        """Pixels a side of the images that it takes."""
-        return self.config.input_resolution
+    def view(self) -> View:
+        """Size and filter of the images that it takes."""
+        return self.config.view
 
     def __call__(self, images: jax.Array, G: Generator) -> jax.Array:
-        """Images [B, r, r, C] in [-1, 1], r = `input_resolution`, to ws [B, num_ws, w_dim] of G."""
+        """Images [B, h, w, C] in [-1, 1], of the size of `view`, to ws [B, num_ws, w_dim] of G."""
         return on_batch(_codes, (self, G.bare()), {"x": images})  # type: ignore[no-any-return]
 
     def check_fits(self, generator: GeneratorConfig) -> None:
         """Raises LsapError if this generator takes ws of another shape, or makes images with other channels."""
         own = (self.config.num_ws, self.config.w_dim, self.config.in_channels // (2 if self.config.sees_result else 1))
-        taken = (generator.num_ws, generator.w_dim, generator.img_channels)
-        if own != taken:
-            raise LsapError(
-                f"the encoder makes ws of (rows, width) {own[:2]} from images with {own[2]} channels, this generator "
-                f"has {taken[:2]} and {taken[2]}; choose an encoder that was trained for it"
-            )
+        check_fits(own, generator, "choose an encoder that was trained for it")
 
 
 def halved(E: PspEncoder) -> PspEncoder:
@@ -73,7 +68,7 @@ def _codes(models: tuple[PspEncoder, Generator], batch: Mapping[str, Any]) -> ja
 
     def once(ws: jax.Array, _: None) -> tuple[jax.Array, None]:
         """ReStyle, §3: the encoder sees the target beside the present image, and predicts the offset of its ws."""
-        shown = adaptive_average(G.synthesis(ws), config.input_resolution)
+        shown = psp.pooled(G.synthesis(ws), config.view)
         offset = network.apply(params, jnp.concatenate([images, shown], axis=-1))
         return jnp.add(ws, offset), None  # type: ignore[arg-type]
 

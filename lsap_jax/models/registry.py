@@ -13,11 +13,21 @@ import numpy as np
 from lsap_jax.models import attributes, basecode, detector, embedder, inception, perceptual, psp
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
 from lsap_jax.models.generator import Generator
+from lsap_jax.models.idinvert import IdinvertEncoder
 from lsap_jax.models.latent_discriminator import LatentDiscriminator
 from lsap_jax.models.latent_encoder import LatentEncoder
 from lsap_jax.networks import attributes as attributes_network
 from lsap_jax.networks import basecode as basecode_network
-from lsap_jax.networks import dlib_resnet, inception_resnet, irse, latent_discriminator, latent_encoder, moco, mtcnn
+from lsap_jax.networks import (
+    dlib_resnet,
+    idinvert,
+    inception_resnet,
+    irse,
+    latent_discriminator,
+    latent_encoder,
+    moco,
+    mtcnn,
+)
 from lsap_jax.networks import inception as inception_network
 from lsap_jax.networks import perceptual as perceptual_network
 from lsap_jax.networks.bounds import checked
@@ -142,6 +152,17 @@ _ROWS = (
         config=of(PspConfig),
         shapes=psp.param_shapes,
         holder=holding(psp.PspEncoder),
+        arrays=canonical,
+        companion=True,
+        encodes=True,
+    ),
+    Kind(
+        name="idinvert",
+        what="IDInvert's released encoder",
+        remedy="choose the encoder's file, or convert the original one with `lsap-jax convert`",
+        config=of(latent_encoder.LatentEncoderConfig),
+        shapes=idinvert.param_shapes,
+        holder=holding(IdinvertEncoder),
         arrays=canonical,
         companion=True,
         encodes=True,

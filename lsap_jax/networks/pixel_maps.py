@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.networks.arithmetic import FULL
+from lsap_jax.networks.view import square, viewed
 
 _A = -0.75  # torch's cubic coefficient; Catmull-Rom (jax.image) has -0.5
 
@@ -115,9 +116,7 @@ def lanczos(images: jax.Array, size: int) -> jax.Array:
 
     BDInvert's code resizes with Pillow, through uint8; this differs from it by the rounding, and stays differentiable.
     """
-    if images.shape[1:3] == (size, size):
-        return images
-    return jax.image.resize(images, (images.shape[0], size, size, images.shape[3]), "lanczos3", antialias=True)
+    return viewed(images, square(size))
 
 
 def weighted_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -23,8 +23,9 @@ from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.bounds import Channels, Count, Side, between, length
 from lsap_jax.networks.convolution import conv2d
 from lsap_jax.networks.inception import Conv, Kernel
-from lsap_jax.networks.irse import UNITS, Body, InputLayer, Norm, Prelu, ShortcutLayer, Unit
+from lsap_jax.networks.irse import UNITS, Body, InputLayer, Norm, Prelu, ShortcutLayer, Unit, adaptive_average
 from lsap_jax.networks.layers import FullyConnected
+from lsap_jax.networks.view import View, middle
 
 Index = Annotated[int, between(0, 63)]
 SLOPE = 0.01  # of the heads' leaky ReLUs: torch's default
@@ -54,7 +55,9 @@ class PspConfig:
         units: (width, stride) of the trunk's residual units; the public files have those of IR-SE50 or ResNet34.
         taps: units whose outputs are the three maps of the pyramid, the finest first; the last one is the trunk's end.
         in_channels: 3, or 6 where the present image is seen beside the target (ReStyle).
-        input_resolution: px a side of the images that it was trained with.
+        input_resolution: px a side of the images that it was trained with; their width, where they are no squares.
+        input_height: their height in px; 0 is that of squares.
+        filter: by which they were resized. The originals' is "bilinear"; files that do not say it have "lanczos".
         passes: number of passes, each from the result of the one before (ReStyle); 1 elsewhere.
         head_convs: convolutions of the heads on each map, the coarsest first.
         head_width: channels of the heads and of the pyramid; 0 is w_dim, as in the public files. The last unit has as
@@ -73,12 +76,16 @@ class PspConfig:
     passes: Annotated[int, between(1, 64)] = 1
     head_convs: tuple[Index, Index, Index] = (4, 5, 6)
     head_width: Count = 0
+    input_height: Count = 0
+    filter: Literal["lanczos", "bilinear"] = "lanczos"
 
     def __post_init__(self) -> None:
         if self.passes > 1 and not self.sees_result:
             raise ValueError(
                 f"an encoder of {self.passes} passes sees its result, not {self.in_channels} channels alone"
             )
+        if self.input_height > self.input_resolution:
+            raise ValueError(f"images of {self.input_height} x {self.input_resolution} px are higher than wide")
         if self.heads == "pyramid" and max(self.taps) >= len(self.units):
             raise ValueError(f"taps are {self.taps}, the trunk has {len(self.units)} units")
         if self.heads == "pyramid" and self.units[-1][0] != self.width:
@@ -88,6 +95,11 @@ class PspConfig:
     def sees_result(self) -> bool:
         """Whether it sees what its codes render to beside the image, which has 1 or 3 channels."""
         return self.in_channels in (2, 6)
+
+    @property
+    def view(self) -> View:
+        """Size and filter of the images that it takes."""
+        return View(self.input_height or self.input_resolution, self.input_resolution, self.filter)
 
     @property
     def width(self) -> int:
@@ -250,9 +262,14 @@ class PspEncoder(nn.Module):
         return [coarse, p2, upsampled(p2, *p1.shape[1:3]) + p1]
 
 
+def pooled(images: jax.Array, view: View) -> jax.Array:
+    """Images [B, R, R, C] of a generator as ReStyle's encoders see them: averaged to the width, and the middle rows."""
+    averaged = adaptive_average(images, view.width)
+    return averaged[:, middle(view.width, view)]
+
+
 @cache
 def param_shapes(config: PspConfig) -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs."""
-    side = config.input_resolution
-    images = jax.ShapeDtypeStruct((1, side, side, config.in_channels), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *config.view[:2], config.in_channels), jnp.float32)
     return jax.eval_shape(PspEncoder(config).init, jax.random.key(0), images)["params"]

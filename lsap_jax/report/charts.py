@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lsap_jax.report.page import escape, number
+from lsap_jax.storage.axes import nice_ticks, path
 
 WIDTH, HEIGHT = 340, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
@@ -80,7 +81,7 @@ def band(curves: Sequence[np.ndarray], label: str) -> tuple[str, str]:
     for part, anchor in ((0, "start"), (0.5, "middle"), (1, "end")):
         at = LEFT + part * (WIDTH - LEFT - RIGHT)
         marks.append(f'<text x="{at:.0f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{round(part * last)}</text>')
-    shape = f"{_path(xs, upper)}L{_path(xs[::-1], lower[::-1])[1:]}Z"
+    shape = f"{path(xs, upper)}L{path(xs[::-1], lower[::-1])[1:]}Z"
     first, final = float(quantiles[1, 0]), float(quantiles[1, -1])
     sentence = f"{'median ' if len(curves) > 1 else ''}{number(first, 3)} at the start, {number(final, 3)} at the end"
     if not positive:
@@ -89,7 +90,7 @@ def band(curves: Sequence[np.ndarray], label: str) -> tuple[str, str]:
         f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{label}: {sentence}")}">'
         f"{''.join(marks)}"
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<path class="band" d="{shape}"/><path class="line" d="{_path(xs, middle)}"/></svg>'
+        f'<path class="band" d="{shape}"/><path class="line" d="{path(xs, middle)}"/></svg>'
     )
     return svg, sentence
 
@@ -108,7 +109,7 @@ def sparkline(curve: np.ndarray, label: str) -> str:
     text = f"{label}: {number(float(values[0]), 3)} to {number(float(values[-1]), 3)}"
     return (
         f'<svg class="spark" viewBox="0 0 100 24" role="img" preserveAspectRatio="none" aria-label="{escape(text)}">'
-        f'<title>{escape(text)}</title><path d="{_path(xs, ys)}"/></svg>'
+        f'<title>{escape(text)}</title><path d="{path(xs, ys)}"/></svg>'
     )
 
 
@@ -125,24 +126,3 @@ def _quantiles(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     if not some.any():
         return np.zeros(0, int), np.zeros((3, 0))
     return steps[some], np.nanquantile(table[:, some], [0.1, 0.5, 0.9], axis=0)
-
-
-def nice_ticks(low: float, high: float, logarithmic: bool = False) -> list[float]:
-    """Three to six round values within [low, high], at 1-2-5 multiples or decades on a logarithmic axis."""
-    if logarithmic and high / low > 4:
-        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        span = math.log10(high / low)
-        multiples = (1, 2, 5) if span < 1.5 else (1, 3) if span < 3 else (1,)
-        values = [m * 10.0**d for d in decades for m in multiples if low <= m * 10.0**d <= high]
-        return values[:: max(1, math.ceil(len(values) / 6))]
-    if high <= low:
-        return [low]
-    raw = (high - low) / 4
-    unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= raw)
-    start = math.ceil(low / step)
-    return [n * step for n in range(start, math.floor(high / step) + 1)]
-
-
-def _path(xs: np.ndarray, ys: np.ndarray) -> str:
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs.tolist(), ys.tolist(), strict=True))

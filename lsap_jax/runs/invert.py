@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from lsap_jax.configuration import load_config
 from lsap_jax.data import from_arrays
 from lsap_jax.data.masks import masks_from_arrays
-from lsap_jax.encoding.attach import with_encoder
+from lsap_jax.encoding.attach import fit_of, with_encoder
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.inverter import Inverter
 from lsap_jax.inversion.jobs import Inverted, Job, even_size
@@ -118,7 +118,7 @@ def encode(
         LsapError: G has no encoder, E makes ws of another generator, or as `invert`.
     """
     E = G.encoder if E is None else E
-    own = {} if E is None or "space" in overrides else {"space": E.codes}
+    own = {} if E is None else {"space": E.codes, "fit": fit_of(E, "crop")}
     sizes = {"seed": seed} if batch_size is None else {"seed": seed, "batch_size": batch_size}
     config = load_config("encode", {**own, **sizes, **overrides})
     return _inverted(G if E is None else with_encoder(G, E), config, images, ids, c=c)

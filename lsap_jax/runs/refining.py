@@ -22,6 +22,7 @@ from lsap_jax.losses.terms import Targets
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import read
 from lsap_jax.networks.image_by_image import in_groups
+from lsap_jax.networks.view import square
 from lsap_jax.refinement.methods import make_refiner
 from lsap_jax.refinement.refiner import Refiner
 from lsap_jax.rendering.devices import merge, over_devices, padded_size, replicate, shard
@@ -114,7 +115,7 @@ class RefiningWorker:
         judges = {name: judged.judge for name, judged in self.judges.items() if judged.judge is not None}
         self.layout = Layout(
             shape=(G.img_resolution, G.img_resolution, G.img_channels),
-            seen_by={name: j.resolution for name, j in judges.items() if 0 < j.resolution < G.img_resolution},
+            seen_by={name: square(j.resolution) for name, j in judges.items() if 0 < j.resolution < G.img_resolution},
             codes=code_shapes(space, G),
             masked=masked,
         )

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from lsap_jax.storage import atomic
+from lsap_jax.training.curves import PICTURE, picture
 
 Log = Callable[[str], None]
 Logs = dict[str, jax.Array]
@@ -101,10 +102,16 @@ def lines(out: Path) -> list[dict[str, float]]:
 
 
 def note(out: Path, line: dict[str, float], log: Log) -> None:
-    """A line in the log, and one of progress."""
+    """A line in the log, the picture of its curves (`curves.picture`), and a line of progress."""
     with open(out / LOG, "a", encoding="utf-8") as file:
         file.write(json.dumps({k: round(v, 6) for k, v in line.items()}) + "\n")
+    draw(out)
     log(" ".join(f"{k}={v:.4g}" for k, v in line.items()))
+
+
+def draw(out: Path) -> None:
+    """The picture of the log's curves, drawn anew."""
+    atomic.write_files({out / PICTURE: picture(lines(out)).encode()})
 
 
 def forget(out: Path, images: int) -> None:

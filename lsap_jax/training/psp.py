@@ -25,7 +25,7 @@ from lsap_jax.models.network_file import save
 from lsap_jax.models.psp import PspEncoder
 from lsap_jax.networks.arithmetic import convolutions_in
 from lsap_jax.networks.irse import adaptive_average
-from lsap_jax.networks.pixel_maps import lanczos
+from lsap_jax.networks.view import viewed
 from lsap_jax.pixels import to_float, to_uint8
 from lsap_jax.storage import atomic
 from lsap_jax.storage.pictures import grid, save_png
@@ -172,7 +172,7 @@ def encoder_of(task: Task, G: Generator, state: PspState, seen: int) -> PspEncod
 def validate(task: Task, networks: Networks, E: PspEncoder, x: jax.Array) -> tuple[Logs, jax.Array]:
     """(metrics [B] by name, reconstructions) of held-out images [B, side, side, C]."""
     G = networks.generator
-    ws = E(lanczos(x, task.shape.input_resolution), G)
+    ws = E(viewed(x, task.shape.view), G)
     y = adaptive_average(G.synthesis(ws), task.side)
     found = {"mse": mse(y, x), "psnr": psnr(y, x)}
     for name, judge in networks.judges.items():

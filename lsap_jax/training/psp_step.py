@@ -15,8 +15,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lsap_jax.losses.judges import Networks
 from lsap_jax.networks.irse import BATCH, adaptive_average
-from lsap_jax.networks.pixel_maps import lanczos
-from lsap_jax.networks.psp import PspConfig, PspEncoder
+from lsap_jax.networks.psp import PspConfig, PspEncoder, pooled
+from lsap_jax.networks.view import viewed
 from lsap_jax.training.latent_discriminator import CriticState, CriticTraining, critic_step, real_codes
 from lsap_jax.training.loop import Logs
 from lsap_jax.training.psp_terms import Context, Options, total
@@ -122,7 +122,7 @@ def psp_step(
     G, shape, stage = networks.generator, task.shape, task.stage(step)
     network, active = PspEncoder(shape), jnp.arange(shape.num_ws) <= stage
     noise_rng, critic_rng, real_rng = jax.random.split(rng, 3)
-    target = lanczos(x, shape.input_resolution)
+    target = viewed(x, shape.view)
     seen = {name: jax.lax.stop_gradient(judge.features(x)) for name, judge in networks.judges.items()}
     critic = state.critic.params if isinstance(state.critic, CriticState) else None
 
@@ -150,11 +150,11 @@ def psp_step(
         ws = ws + offset
         (_, (logs, image)), slope = jax.value_and_grad(judged, has_aux=True)(ws, rng)
         grads = jax.tree.map(jnp.add, grads, back(slope)[0])
-        image = adaptive_average(image, shape.input_resolution)
+        image = pooled(image, shape.view)
         return (moved_statistics(params, batch), grads, ws, image), (logs, ws)
 
     ws = jnp.broadcast_to(G.w_avg[None, None], (len(x), shape.num_ws, shape.w_dim))
-    image = adaptive_average(shown(ws, "const", None), shape.input_resolution) if shape.sees_result else target
+    image = pooled(shown(ws, "const", None), shape.view) if shape.sees_result else target
     start: Any = (state.params, jax.tree.map(jnp.zeros_like, state.params), ws, image)
     rngs = jax.random.split(noise_rng, shape.passes)
     if shape.passes == 1:

@@ -1,5 +1,6 @@
 """From a configuration to a training of an encoder of the family of pSp: its shape, judges, task and first weights."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -60,7 +61,8 @@ def shape_for(G: Generator, options: ConfigDict) -> PspConfig:
         return PspConfig(
             num_ws=G.num_ws, w_dim=G.w_dim, heads=options.heads, progressive=options.progressive,
             passes=options.passes, in_channels=G.img_channels * (2 if options.passes > 1 else 1),
-            input_resolution=min(side, G.img_resolution), head_width=0 if width == G.w_dim else width, **own,
+            input_resolution=min(side, G.img_resolution), head_width=0 if width == G.w_dim else width,
+            filter="bilinear", **own,
         )  # fmt: skip
     except ValueError as error:
         raise LsapError(f"encoder.trunk={name}, encoder.heads={options.heads}: {error}") from error
@@ -116,7 +118,7 @@ def first_params(shape: PspConfig, file: str, seed: int) -> Any:
         return params
     found: PspEncoder | Embedder = load(file, PspEncoder.kind, ARCFACE)
     if isinstance(found, PspEncoder):
-        if found.config != shape:
+        if replace(found.config, filter=shape.filter) != shape:
             raise LsapError(f"{file}: its encoder is {found.config}, this training makes {shape}; choose one of both")
         return jax.tree.map(jnp.asarray, dict(found.params["encoder"]))
     flat = flatten_dict(params)

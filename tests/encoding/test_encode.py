@@ -16,10 +16,11 @@ from lsap_jax.cli import main
 from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.errors import LsapError
 from lsap_jax.models.network_file import load_encoder, save
+from lsap_jax.networks.view import View
 from lsap_jax.pixels import to_float
 from lsap_jax.runs.shipping import sha256_of
 from lsap_jax.storage.results import read_arrays, read_code, read_manifest, read_run
-from lsap_jax.testing import colour_encoder, tiny_generator, tiny_images
+from lsap_jax.testing import ColourEncoder, colour_encoder, tiny_generator, tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "rows")
 COUNT = 5
@@ -83,6 +84,27 @@ def test_an_encoder_of_another_generator_is_refused():
         with_encoder(tiny_generator(), colour_encoder(other))
     with pytest.raises(LsapError, match="this generator has none"):
         lsap_jax.encode(tiny_generator(), None, tiny_images(1))
+
+
+class BarredEncoder(ColourEncoder):
+    """An encoder of cars in small: it sees the middle rows of what the generator makes."""
+
+    view = View(6, 8, "bilinear")
+
+
+def test_pictures_between_bars(tmp_path):
+    """Pictures of 4 by 3 are fitted as the encoder needs it, and any other fit is refused with what to do."""
+    G = tiny_generator(discriminator=False)
+    plain = colour_encoder(G)
+    E = BarredEncoder(config=plain.config, params=plain.params)
+    pictures = tiny_images(2)[:, 2:14]
+    inv = lsap_jax.encode(G, E, pictures)
+    seen = [np.asarray(Image.fromarray(one).resize((8, 6), Image.Resampling.BILINEAR)) for one in pictures]
+    np.testing.assert_allclose(inv.codes["w"], E(to_float(np.stack(seen))), atol=1e-6)
+    with pytest.raises(LsapError, match="fit='crop': .* pictures of 6 x 8 px.* set fit='bars'"):
+        lsap_jax.encode(G, E, pictures, fit="crop")
+    with pytest.raises(LsapError, match="fit='crop': .* set fit='bars'"):
+        lsap_jax.invert(with_encoder(G, E), pictures, "w+", steps=1, **{"init.detail": "encoder"})
 
 
 def test_a_new_kind_of_encoder_is_a_row(work):

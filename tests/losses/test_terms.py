@@ -16,6 +16,7 @@ from lsap_jax.inversion.objective import objective_from_config, terms
 from lsap_jax.losses import judges as judging
 from lsap_jax.losses.judges import JUDGES, Judged, Networks, make_judges
 from lsap_jax.losses.terms import TERMS, Targets, Term, judged
+from lsap_jax.networks.view import square
 from lsap_jax.runs.run import describe
 from lsap_jax.spaces import parse_space
 from lsap_jax.testing import tiny_images
@@ -116,7 +117,7 @@ def test_a_term_with_a_network_is_a_function_and_two_rows(tiny, monkeypatch, tmp
         found[weight] = inverter([Job(id=str(i), image=image) for i, image in enumerate(images)])
         record = describe(tiny, inverter, "tiny", None)
         assert ("colour" in record) == ("mean_colour" in record["metrics"]) == (weight > 0)
-        assert inverter.layout.seen_by == ({"colour": 8} if weight else {})
+        assert inverter.layout.seen_by == ({"colour": square(8)} if weight else {})
     assert make_judges(config, tiny)["colour"].files == {"perceptual.weights": "colour.safetensors"}
     for plain, coloured in zip(found[0.0], found[50.0], strict=True):
         assert "colour" not in plain.curve and "mean_colour" not in plain.metrics

@@ -30,6 +30,7 @@ from lsap_jax.networks.basecode import BasecodeConfig
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig
 from lsap_jax.networks.parameters import LEAVES
 from lsap_jax.networks.psp import PspConfig
+from lsap_jax.networks.view import View, square
 from lsap_jax.runs.generators import attached
 from lsap_jax.storage.weights_file import read_weights, write_weights
 from lsap_jax.testing import random_leaves, tiny_generator
@@ -106,7 +107,7 @@ def test_an_encoder_comes_alone_or_with_its_generator(tmp_path, G):
     x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3), minval=-1)
     for name in ("alone", "joined"):
         found: Encoder = lsap_jax.load_encoder(tmp_path / name)
-        assert (found.kind, found.codes, found.input_resolution) == ("encoder", "w+", 8)
+        assert (found.kind, found.codes, found.view) == ("encoder", "w+", square(8))
         ws = found(x)
         assert ws.shape == (2, G.num_ws, G.w_dim) and np.array_equal(ws, E(x))
     G.save(tmp_path / "without")
@@ -202,7 +203,7 @@ class ToyConfig:
 class Toy(struct.PyTreeNode, kw_only=True):
     kind: ClassVar[str] = "toy"
     codes: ClassVar[str] = "w"
-    input_resolution: ClassVar[int] = 4
+    view: ClassVar[View] = square(4)
     config: ToyConfig = struct.field(pytree_node=False)
     params: Mapping[str, Any]
 
@@ -278,6 +279,7 @@ def declared(G):
         "discriminator": KINDS["discriminator"].header(G.discriminator),
         "basecode": KINDS["basecode"].header(base_),
         "encoder": KINDS["encoder"].header(latent_),
+        "idinvert": KINDS["encoder"].header(latent_),
         "lpips": {"name": "alexnet", "version": "0.1"},
         "inception": {"name": "inception_v3_fid"},
         "inception_resnet_v1": {"name": "inception_resnet_v1", "trained_on": "vggface2"},

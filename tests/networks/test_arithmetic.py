@@ -29,7 +29,9 @@ from lsap_jax.models import attributes, embedder, perceptual
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.latent_encoder import LatentEncoder
 from lsap_jax.models.registry import KINDS
+from lsap_jax.networks import idinvert
 from lsap_jax.networks.arithmetic import convolutions_in
+from lsap_jax.networks.idinvert import IdinvertNetwork
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig
 from lsap_jax.networks.perceptual import PerceptualConfig
 from lsap_jax.networks.psp import PspConfig, PspEncoder, param_shapes
@@ -294,6 +296,11 @@ def test_companion_networks_are_full(G):
     config = PspConfig(units=((16, 1), (16, 2), (16, 2)), taps=(0, 1, 2), input_resolution=16, num_ws=6, w_dim=16)
     assert_full(
         lambda params, x: PspEncoder(config).apply({"params": params}, x), param_shapes(config), shape(2, 16, 16, 3)
+    )
+    released = LatentEncoderConfig(num_ws=6, w_dim=16, widths=(8, 16, 16))
+    network = IdinvertNetwork(released)
+    assert_full(
+        lambda params, x: network.apply({"params": params}, x), idinvert.param_shapes(released), shape(2, 16, 16, 3)
     )
     assert_full(type(G.discriminator).apply, G.discriminator, shape(4, 16, 16, 3))
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lsap_jax.report.charts import nice_ticks
 from lsap_jax.report.page import escape, number
+from lsap_jax.storage.axes import nice_ticks
 
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 40
