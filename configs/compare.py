@@ -22,12 +22,20 @@ def get_config() -> ConfigDict:
             ),
             # ("key", value) pairs put into every preset: (("optimizer.lr", 0.05), ("loss.perceptual", 5.0)).
             overrides=(),
-            # 0 leaves each preset its own.
+            # A preset may name the file of an encoder that its codes start from, "e4e@e4e_0.safetensors", and goes by
+            # the file's name then; relative files are in this folder.
+            encoders="",
+            # 0 leaves each preset its own, or `most_steps` where it has more (0 is no limit).
             steps=300,
+            most_steps=0,
+            # The first so many images; 0 is all.
+            count=0,
             seed=0,
             batch_size=16,
-            # Add what `lsap-jax evaluate` measures: SSIM as papers have it, MS-SSIM, NSCD.
+            # Add what `lsap-jax evaluate` measures: SSIM as papers have it, MS-SSIM, NSCD, the discriminator's logit.
             evaluate=True,
+            # Measure KID, too: of each run's reconstructions as a set against the set of targets.
+            sets=False,
             # Files for every preset, as `lsap-jax invert` takes them: LPIPS, base-code encoder, statistics of P_N.
             perceptual="",
             basecode="",
@@ -35,6 +43,13 @@ def get_config() -> ConfigDict:
             # Non-inferiority of one preset to another, with an absolute margin (the paper's) and one relative to the
             # baseline's mean; `level` is where a p value counts.
             test=dict(candidate="f/z+", baseline="bdinvert", absolute=1e-8, relative=0.05, level=0.05),
+            # Name or file of a configuration of `lsap-jax edit-quality`, for edits of all runs, in the folder edits; ""
+            # is none.
+            edits="",
+            # ("key", value) pairs put into that configuration.
+            edit_overrides=(),
+            # A claim about several runs to judge, see lsap_claims.
+            claim=dict(),
             # Images in the picture, evenly spread over the order of the images.
             grid=5,
             # Numbers of papers to show beside ours: source, note and rows by preset, see compare_table1.

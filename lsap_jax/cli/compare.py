@@ -1,12 +1,14 @@
 """Several latent spaces on the same images, with tables, tests and pictures as in the papers.
 
-usage: lsap-jax compare IMAGES ... --generator G --out DIR [--config compare|compare_table1|FILE] [--presets z,f/z+]
-                        [--class K|FILE.csv]
+usage: lsap-jax compare IMAGES ... --generator G --out DIR [--config NAME|FILE] [--presets z,f/z+]
+                        [--count N] [--class K|FILE.csv]
 
-IMAGES and G are those of `lsap-jax invert`; a preset is one of its spaces or configurations. DIR gets a run folder per
-preset, comparison.csv (means with 95 % intervals, seconds per image), per_image.csv, tests.csv (is one preset not
-inferior to another), grid.png and report.html. Run the same command again to finish an interrupted comparison, or with
-more presets to extend it: what is finished is not computed again.
+IMAGES and G are those of `lsap-jax invert`; a preset is one of its spaces or configurations, or one with the file of an
+encoder that it starts from, e4e@FILE. DIR gets a run folder per preset, comparison.csv (means with 95 % intervals,
+seconds per image), per_image.csv, tests.csv (is one preset not inferior to another), grid.png and report.html. The
+configuration lsap_claims adds edits of all runs, in DIR/edits, and methods.csv, methods.md, claim.csv and weights.svg:
+one table of reconstructions and edits, and a verdict. Run the same command again to finish an interrupted comparison,
+or with more presets to extend it: what is finished is not computed again.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C.
 """
@@ -38,6 +40,7 @@ def flags() -> FlagValues:
     text(values, "config", "name or file of a comparison's configuration", "compare")
     text(values, "presets", "short for --config.presets: names, spaces or files, with commas between")
     number(values, "steps", "short for --config.steps; 0 leaves each preset its own")
+    number(values, "count", "short for --config.count: the first so many images; 0 is all")
     number(values, "batch_size", "short for --config.batch_size, over all devices")
     number(values, "seed", "short for --config.seed")
     text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote, for every preset")
@@ -52,26 +55,32 @@ def run(args: Arguments) -> int:
     out, name = Path(args.required("out")), args.required("generator")
     config = choose_config(args)
     from lsap_jax.cli.runs import images_of
+    from lsap_jax.experiments.claims.settings import check_claim, edits_config
     from lsap_jax.experiments.comparison.plan import check_plans, fill_batches, make_plans
     from lsap_jax.models.classes import no_class
     from lsap_jax.models.generator_file import load_generator
     from lsap_jax.runs.classes import used_for
 
     plans = make_plans(config)
+    check_claim(config, [plan.preset for plan in plans])
+    edits = edits_config(config)
     G = load_generator(name)
     source = images_of(args, G, plans[0].config.fit, plans[0].config.align)
+    if 0 < config.count < len(source):
+        source = source.select(range(config.count))
     fill_batches(plans, len(source))
     classes = chosen_classes(args, G, source.ids)
     if G.c_dim and classes is None:
         raise no_class(G.c_dim, "comparison")
     check_plans(plans, used_for(G, classes))
-    return compare(G, source, config, plans, out, generator_name=name, classes=classes)
+    return compare(G, source, config, plans, out, generator_name=name, classes=classes, edits=edits)
 
 
 def choose_config(args: Arguments) -> "ConfigDict":
     """The configuration of `--config` with `--config.key=value` and shorthands."""
     shorthands: dict[str, Any] = {
-        key: args.flags[key].value for key in ("steps", "batch_size", "seed", "perceptual", "basecode", "pnorm")
+        key: args.flags[key].value
+        for key in ("steps", "count", "batch_size", "seed", "perceptual", "basecode", "pnorm")
     }
     if args.flags.presets is not None:
         shorthands["presets"] = tuple(part.strip() for part in args.flags.presets.split(",") if part.strip())
@@ -87,13 +96,19 @@ def compare(
     *,
     generator_name: str,
     classes: "Labels | None" = None,
+    edits: "ConfigDict | None" = None,
 ) -> int:
-    """Runs every preset with progress, writes tables and page, prints the table; returns the exit status."""
+    """Runs every preset with progress, and measures edits where `edits` configures them; writes tables and pages,
+    prints the tables, and returns the exit status.
+    """
     from lsap_jax.cli.computing import print_failures
+    from lsap_jax.cli.edit_quality import measured
     from lsap_jax.cli.progress import reporter
     from lsap_jax.cli.runs import statistics_counter
     from lsap_jax.experiments.comparison.files import summary_text
+    from lsap_jax.experiments.comparison.plan import EDITS
     from lsap_jax.experiments.comparison.runs import comparison_folder, describe, run_preset, write_record
+    from lsap_jax.report.claims.write import write_claim
     from lsap_jax.report.comparison.write import write_comparison
     from lsap_jax.report.run_report import write_run_report
 
@@ -113,6 +128,7 @@ def compare(
                         generator_name=generator_name,
                         write_report=write_run_report,
                         evaluate=config.evaluate,
+                        sets=config.sets,
                         progress=progress,
                         statistics=statistics_counter(),
                         classes=classes,
@@ -125,6 +141,8 @@ def compare(
             done = len(plans)
             write_record(out, record)
             comparison = write_comparison(out)
+            quality = measured([str(out)], out / EDITS, edits, generator_name) if edits and comparison.common else None
+            told = write_claim(out, comparison, quality) if config.claim and comparison.common else ""
     except KeyboardInterrupt:
         print(
             f"interrupted: {done} of {len(plans)} presets are finished in {out}; run the same command again to go on, "
@@ -136,5 +154,6 @@ def compare(
     print(f"means over {len(comparison.common)} of {len(source)} images, * the best; seconds include compilation")
     if comparison.untested:
         print(comparison.untested, file=sys.stderr)
-    print(f"report: {out / 'report.html'}")
+    print(told, end="")
+    print(f"report: {out / 'report.html'}" + (f", edits: {out / EDITS / 'report.html'}" if quality else ""))
     return INCOMPLETE if failed else OK

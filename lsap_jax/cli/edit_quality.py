@@ -4,9 +4,10 @@ usage: lsap-jax edit-quality RUN [RUN ...] --out DIR [--config edit_quality|edit
 
 RUN is a run folder or a folder of `lsap-jax compare`, which stands for all of its runs. The codes of every image that
 all runs have are moved along every direction by every strength, and every picture is measured: by the classifier of
-attributes (the bundled generator has one; `lsap-jax train-attributes`), by the discriminator, by NSCD, and with
---identity=dlib or =FILE by a face network. DIR gets quality.json, curves.csv, matched.csv (the measures where equally
-many edits have succeeded), differences.csv (with --config.candidate=NAME --config.baseline=NAME) and report.html.
+attributes (the bundled generator has one; `lsap-jax train-attributes`), by the discriminator, by NSCD, with
+--identity=dlib or =FILE by a face network, and of encoders by e4e's latent editing consistency (LEC). DIR gets
+quality.json, curves.csv, matched.csv (the measures where equally many edits have succeeded), differences.csv (with
+--config.candidate=NAME --config.baseline=NAME) and report.html.
 
 The same command again goes on where it was interrupted. Measurements are kept if runs, levels or pictures are added or
 changed; with other strengths, directions, judges or common images everything is measured again.
@@ -15,14 +16,21 @@ Exit status: 0 all done, 2 unusable arguments, 130 after Ctrl-C.
 """
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl.flags import FlagValues
 
 from lsap_jax.cli import OK
 from lsap_jax.cli.arguments import Arguments, configuration, new_flags, text
 from lsap_jax.cli.progress import counter
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from lsap_jax.experiments.edit_quality.tables import Quality
 
 
 def flags() -> FlagValues:
@@ -44,18 +52,33 @@ def run(args: Arguments) -> int:
     out = Path(args.required("out"))
     shorthands = {name: args.flags[name].value for name in ("attributes", "identity")}
     config = configuration(args, "edit_quality", shorthands, key="toggle")
+    from lsap_jax.experiments.edit_quality.settings import check_settings
+    from lsap_jax.experiments.edit_quality.tables import summary_text
+
+    check_settings(config)
+    print(summary_text(measured(args.positional, out, config, args.flags.generator)))
+    print(f"report: {out / 'report.html'}")
+    return OK
+
+
+def measured(folders: Sequence[str], out: Path, config: "ConfigDict", generator: str | None = None) -> "Quality":
+    """Measures the edits of runs with progress, and writes tables and page.
+
+    Args:
+        folders: of runs, or of comparisons.
+        config: checked (`check_settings`).
+        generator: where it is, if not where run.json says.
+    """
     from lsap_jax.cli.runs import generator_of, with_shown_statistics
     from lsap_jax.experiments.edit_quality.folder import writing
     from lsap_jax.experiments.edit_quality.judges import choose_judges, unknown_to
     from lsap_jax.experiments.edit_quality.protocol import common_directions, measure_runs, open_runs
-    from lsap_jax.experiments.edit_quality.settings import check_settings, run_folders
-    from lsap_jax.experiments.edit_quality.tables import summary_text
+    from lsap_jax.experiments.edit_quality.settings import run_folders
     from lsap_jax.report.quality.write import write_quality
 
-    check_settings(config)
     runs = open_runs(
-        run_folders(args.positional),
-        lambda folder, record: with_shown_statistics(generator_of(folder, record, args.flags.generator)),
+        run_folders(folders),
+        lambda folder, record: with_shown_statistics(generator_of(folder, record, generator)),
     )
     judges, described = choose_judges(runs[0].G, config, partial(print, file=sys.stderr))
     directions = common_directions(runs, config.directions, counter)
@@ -65,7 +88,4 @@ def run(args: Arguments) -> int:
         print(f"no classifier knows {', '.join(unknown)}: there is no success{meaning}", file=sys.stderr)
     with writing(out):
         measure_runs(out, runs, directions, judges, described, config.to_dict(), counter)
-        quality = write_quality(out)
-    print(summary_text(quality))
-    print(f"report: {out / 'report.html'}")
-    return OK
+        return write_quality(out)

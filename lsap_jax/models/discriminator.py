@@ -1,6 +1,7 @@
 """The discriminator of StyleGAN2 with its weights."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import jax
@@ -26,6 +27,12 @@ class Discriminator(struct.PyTreeNode, kw_only=True):
         on the batch.
         """
         return self.apply(img, c)[0]
+
+    def alone(self, img: jax.Array, c: jax.Array | None = None) -> jax.Array:
+        """Logits [B] of images that are alone in the minibatch-stddev layer (groups of one): they do not depend on the
+        batch.
+        """
+        return self.replace(config=replace(self.config, mbstd_group_size=1))(img, c)[:, 0]  # type: ignore[no-any-return]
 
     def features(self, img: jax.Array) -> list[jax.Array]:
         """Block outputs before the minibatch-stddev layer, [B, R/2, R/2, .], [B, R/4, R/4, .], ...: independent of

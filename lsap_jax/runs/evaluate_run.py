@@ -211,6 +211,7 @@ def evaluate_run(
     measured = {
         "generator": G.sha256,
         "distances": {judge.name: sha256_of(judge) for judge in judges},
+        "logit": G.discriminator is not None,
         "features": None if not sets else "random" if inception is None else vars(inception.record),
         "run": sha256(
             json.dumps([run["config"], {id: manifest[id]["sha256"] for id in manifest}], sort_keys=True).encode()

@@ -1,6 +1,8 @@
 """Metrics of codes against their targets, as arrays: per image, and of the set of reconstructions as a whole."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from lsap_jax.metrics.distortion import METRICS
 from lsap_jax.metrics.fid import fid, inception_features
 from lsap_jax.metrics.identity import IdentityMeter, meter_of
 from lsap_jax.metrics.identity_columns import describe_identities, measure_identities
-from lsap_jax.metrics.kid import feature_description, fit_whitening, kid, random_features
+from lsap_jax.metrics.kid import Whitening, feature_description, fit_whitening, kid, random_features
 from lsap_jax.models.classes import ByClass
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.inception import Inception
@@ -28,6 +30,9 @@ from lsap_jax.spaces import Space, parse_space
 from lsap_jax.spaces.statistics import with_statistics
 
 WHITENING_SAMPLES = 1024
+LOGIT_FORMULA = (
+    "the discriminator's logit of the reconstruction alone (minibatch-stddev group 1); higher is more natural"
+)
 NSCD_FORMULA = (
     "1 - <s_l / |s_l|, mu_l>, s_l the styles of layer l, mu_l the mean unit style of {samples:,} samples (psi 1, W, "
     "not normalised again); mean over the layers {layers}"
@@ -58,9 +63,10 @@ def evaluate(
 
     Returns:
         name -> [N]: mse, psnr, ssim, ssim01, ms_ssim on the clipped, unquantised reconstructions (SSIM from 11 px on),
-        the perceptual distances, nscd and nscd_00, nscd_01, ... of the layers of S^N that the image is made from. NSCD
-        compares codes of a conditional generator with samples of their class, and is left out for codes without one.
-        With `identity` also its columns (`lsap_jax.metrics.identity_columns`), NaN where no face is found.
+        the perceptual distances, the discriminator's logit of each reconstruction alone, nscd and nscd_00, nscd_01, ...
+        of the layers of S^N that the image is made from. NSCD compares codes of a conditional generator with samples of
+        their class, and is left out for codes without one. With `identity` also its columns
+        (`lsap_jax.metrics.identity_columns`), NaN where no face is found.
 
     Raises:
         LsapError: the space is unknown, the codes are of another space, the images have another shape, the refinement
@@ -88,7 +94,9 @@ def measurer(
     G: Generator, space: Space, judges: tuple[Judge, ...], batch_size: int, devices: Sequence[jax.Device]
 ) -> Callable[..., dict[str, np.ndarray]]:
     """`evaluate` of any number of images, on these devices: a function of (codes, refinement, targets)."""
-    G = (with_statistics(G) if not G.c_dim or space.has_class else G).without("discriminator")
+    G = with_statistics(G) if not G.c_dim or space.has_class else G
+    if not _has_logit(G, space):
+        G = G.without("discriminator")
     measure = per_batch(_measure, G, space, batch_size, devices, beside=judges)
 
     def measured(
@@ -113,7 +121,14 @@ def _measure(
     side = min(targets.shape[1:3])
     found = {name: m.value(images, targets) for name, m in METRICS.items() if side >= m.least}
     found |= {column(p): p.distance(p.features(images), p.features(targets)) for p in judges}
+    if G.discriminator is not None:
+        found["logit"] = G.discriminator.alone(images, decoded.c)
     return found if G.statistics is None else found | mean_nscd(nscd_of(G, decoded))
+
+
+def _has_logit(G: Generator, space: Space) -> bool:
+    """Whether there is a discriminator, and the class that a conditional one asks for."""
+    return G.discriminator is not None and (not G.c_dim or space.has_class)
 
 
 def describe_metrics(
@@ -124,6 +139,7 @@ def describe_metrics(
     found: dict[str, dict[str, Any]] = {
         **{name: {**metric.description, "network": None} for name, metric in METRICS.items()},
         **{column(p): {**common, "formula": p.description, "network": p.name} for p in perceptual},
+        **({"logit": {**common, "formula": LOGIT_FORMULA, "network": None}} if _has_logit(G, space) else {}),
         **({} if identity is None else describe_identities(identity)),
     }
     if G.c_dim and not space.has_class:
@@ -185,12 +201,31 @@ def compare_features(
         distance, kernel = fid(images, targets), kid(images, targets)
         record = {"fid": distance.value, "fid_note": distance.note, "features": vars(inception.record)}
         return {**record, "kid": kernel.value, "kid_stderr": kernel.stderr}
-    z = np.random.default_rng(0).standard_normal((WHITENING_SAMPLES, G.z_dim), dtype=np.float32)
-    samples = {"z": _on_sphere(z)} | ({} if c is None else {"c": np.resize(c, (len(z), G.c_dim))})
-    whitening = fit_whitening(random_features(render(G, "z", samples)))
+    own = b"" if c is None else np.asarray(c).tobytes()
+    whitening = _whitening(_Samples(WHITENING_SAMPLES, G.sha256, own, G.without("discriminator"), c))
     kernel = kid(whitening(images), whitening(targets))
     name = feature_description().replace("real images", f"{WHITENING_SAMPLES} samples of the generator")
     return {"kid": kernel.value, "kid_stderr": kernel.stderr, "features": name}
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Samples of a generator; equal ones have the same weights and labels."""
+
+    count: int
+    sha256: str
+    labels: bytes
+    G: Generator = field(compare=False)
+    c: np.ndarray | None = field(compare=False)
+
+
+@lru_cache(maxsize=1)
+def _whitening(of: _Samples) -> Whitening:
+    """The runs of a comparison share it."""
+    G, c = of.G, of.c
+    z = np.random.default_rng(0).standard_normal((of.count, G.z_dim), dtype=np.float32)
+    samples = {"z": _on_sphere(z)} | ({} if c is None else {"c": np.resize(c, (len(z), G.c_dim))})
+    return fit_whitening(random_features(render(G, "z", samples)))
 
 
 def _on_sphere(z: np.ndarray) -> np.ndarray:

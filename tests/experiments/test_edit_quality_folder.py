@@ -77,7 +77,7 @@ def direction(name="light"):
 def measure(out, runs, names=("light", "other"), **changes):
     settings = {
         "strengths": [0.0, 1.0, 2.0], "toggle": True, "variants": ["fair"], "levels": [0.5], "candidate": "",
-        "baseline": "", "batch_size": 4, "shown": 1, **changes,
+        "baseline": "", "batch_size": 4, "shown": 1, "lec_steps": -1, **changes,
     }  # fmt: skip
     judged = {"attributes": {"accuracy": {}, "binary": BINARY}}
     with writing(out):

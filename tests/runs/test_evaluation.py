@@ -23,7 +23,7 @@ from lsap_jax.testing import tiny_generator, tiny_images
 pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening")
 
 LAYERS = [f"nscd_{i:02d}" for i in range(6)]
-COLUMNS = ["mse", "psnr", "ssim", "ssim01", "ms_ssim", "discriminator_distance", "nscd", *LAYERS]
+COLUMNS = ["mse", "psnr", "ssim", "ssim01", "ms_ssim", "discriminator_distance", "logit", "nscd", *LAYERS]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,8 @@ def test_the_others_are_their_formulas(tiny, images, inv, found):
     np.testing.assert_allclose(found["nscd"], distances.mean(axis=1), atol=1e-5)
     for i in range(5):
         np.testing.assert_allclose(found[LAYERS[i]], distances[:, i], atol=1e-5)
+    each = [float(tiny.discriminator(inv.images[i : i + 1])[0, 0]) for i in range(5)]
+    np.testing.assert_allclose(found["logit"], each, rtol=1e-4, atol=1e-4)
 
 
 def test_a_name_float_targets_and_other_batches_agree(tiny, images, inv, found):

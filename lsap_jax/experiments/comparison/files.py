@@ -3,7 +3,7 @@
 from typing import Any
 
 from lsap_jax.experiments.comparison.runs import Times
-from lsap_jax.experiments.comparison.tables import Comparison, best
+from lsap_jax.experiments.comparison.tables import Comparison, best, set_names
 from lsap_jax.experiments.csv_table import csv_table
 
 
@@ -17,15 +17,17 @@ def csv_files(comparison: Comparison) -> dict[str, bytes]:
 
 
 def comparison_csv(comparison: Comparison) -> bytes:
-    """A row per preset: means over the common images with their 95 % intervals, and times."""
+    """A row per preset: times, numbers of its whole set, and means over the common images with their 95 % intervals."""
     heads = ["preset", "space", "steps", "images", "failed", "seconds_per_image", "seconds_per_image_stepping"]
+    heads += ["seconds_per_image_compiled", *(names := set_names(comparison))]
     heads += [f"{metric}_{part}" for metric in comparison.metrics for part in ("mean", "low", "high")]
     rows = []
     for entry in comparison.entries:
         times = entry.times or Times()
         row: list[Any] = [entry.preset, entry.run.get("space"), entry.run.get("steps")]
         row += [len(comparison.common) if entry.manifest else 0, len(entry.failed)]
-        row += [times.per_image, times.stepping_per_image]
+        row += [times.per_image, times.stepping_per_image, times.compiled_per_image]
+        row += [entry.sets.get(name) for name in names]
         for metric in comparison.metrics:
             found = comparison.intervals.get((entry.preset, metric))
             row += [found.mean, found.low, found.high] if found else [None] * 3
@@ -62,13 +64,15 @@ def summary_text(comparison: Comparison) -> str:
     """The table for a terminal: means, seconds and images per preset; the best mean of each column has a star."""
     winners = {metric: best(comparison, metric) for metric in comparison.metrics}
     longest = max(len(name) for name in ["preset", *(entry.preset for entry in comparison.entries)])
-    lines = [["preset".ljust(longest), *comparison.metrics, "s/image", "images", "failed"]]
+    sets = [name for name in set_names(comparison) if name != "kid_stderr"]
+    lines = [["preset".ljust(longest), *comparison.metrics, *sets, "s/image", "images", "failed"]]
     for entry in comparison.entries:
         cells = [entry.preset.ljust(longest)]
         for metric in comparison.metrics:
             found = comparison.intervals.get((entry.preset, metric))
             star = "*" if entry.preset in winners[metric] else " "
             cells.append(f"{found.mean:#.4g}{star}" if found else "– ")
+        cells += [f"{entry.sets[name]:#.4g} " if name in entry.sets else "– " for name in sets]
         seconds = entry.times.per_image if entry.times else None
         cells.append("–" if seconds is None else f"{seconds:.3g}")
         lines.append([*cells, str(len(comparison.common) if entry.manifest else 0), str(len(entry.failed))])

@@ -7,12 +7,19 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from convert_weights import ConversionError
 from lsap_jax.configuration import load_config, preset_name
+from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.jobs import even_size
-from lsap_jax.inversion.settings import check, make_problem
+from lsap_jax.inversion.settings import check, make_problem, start_from_config
 from lsap_jax.models.generator import Generator
+from lsap_jax.models.network_file import load_encoder
+from lsap_jax.runs.run import NamedEncoder
 from lsap_jax.spaces import space_from_config
+
+AT = "@"  # between a preset and the file of its encoder
+EDITS = "edits"  # folder of the quality of edits inside a comparison's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +27,24 @@ class Plan:
     """One inversion of a comparison.
 
     Attributes:
-        preset: what tables call it: the name or space it was asked by, of a file the name without folder and suffix.
+        preset: what tables call it, see `label`.
         folder: name of its run folder.
         config: of the run.
+        encoder: file of the encoder that its codes start from; "" is the generator's own, where it starts from one.
     """
 
     preset: str
     folder: str
     config: ConfigDict
+    encoder: str = ""
+
+    def loaded(self) -> NamedEncoder | None:
+        """The encoder in the file.
+
+        Raises:
+            LsapError, ConversionError: there is no such file, it is damaged, or there is no encoder in it.
+        """
+        return NamedEncoder(self.encoder, load_encoder(self.encoder)) if self.encoder else None
 
 
 def make_plans(config: ConfigDict) -> list[Plan]:
@@ -45,9 +62,16 @@ def make_plans(config: ConfigDict) -> list[Plan]:
         if not isinstance(preset, str):
             raise LsapError(f"presets: {preset!r} is not a name; write presets as --presets=z,f/z+")
         folder = folder_name(preset)
+        if folder == EDITS:
+            raise LsapError(f"preset {preset!r}: its folder {EDITS!r} is that of the quality of edits; rename the file")
         if folder in plans:
             raise LsapError(f"presets {plans[folder].preset!r} and {preset!r} would share the folder {folder!r}")
-        plans[folder] = Plan(preset=label(preset), folder=folder, config=inversion_config(preset, config))
+        plans[folder] = Plan(
+            preset=label(preset),
+            folder=folder,
+            config=inversion_config(preset, config),
+            encoder=encoder_file(preset, config.encoders),
+        )
     for key in ("fit", "align"):
         values = {plan.config[key]: plan.preset for plan in plans.values()}
         if len(values) > 1:
@@ -59,13 +83,24 @@ def make_plans(config: ConfigDict) -> list[Plan]:
 
 
 def label(preset: str) -> str:
-    """What tables call a preset: "f/z+" as it is, "configs/mine.py" is "mine"."""
-    return Path(preset).stem if preset.endswith(".py") else preset
+    """What tables call a preset: "f/z+" as it is, "configs/mine.py" is "mine", and a preset with an encoder,
+    "e4e@encoders/e4e_0.safetensors", goes by the encoder's file: "e4e_0".
+    """
+    own, _, encoder = preset.partition(AT)
+    if encoder:
+        return Path(encoder).stem
+    return Path(own).stem if own.endswith(".py") else own
+
+
+def encoder_file(preset: str, folder: str) -> str:
+    """The file after the @ of a preset, in the folder where it is a relative one; "" without an @."""
+    encoder = preset.partition(AT)[2]
+    return str(Path(folder) / encoder) if encoder else ""
 
 
 def folder_name(preset: str) -> str:
     """Run folder of a preset inside the comparison's: `f_zplus` of "f/z+", `mine` of "configs/mine.py"."""
-    # A name without dots cannot collide with the comparison's own files.
+    # A name without dots cannot collide with the comparison's own files; the folder of edits is refused.
     return preset_name(label(preset)).replace(".", "_")
 
 
@@ -75,16 +110,23 @@ def inversion_config(preset: str, config: ConfigDict) -> ConfigDict:
     Raises:
         LsapError: see `make_plans`.
     """
-    found = load_config(preset)
+    own, at, encoder = preset.partition(AT)
+    if at and not encoder:
+        raise LsapError(f"preset {preset!r}: name the file of an encoder after the @, or leave it out")
+    found = load_config(own)
     if "space" not in found:
         raise LsapError(f"preset {preset!r}: this configuration belongs to another command, as it has no 'space'")
-    values = dict(_pairs(config.overrides))
+    values = dict(pairs("overrides", config.overrides))
+    if encoder:  # as `invert --encoder` has it
+        values["init.detail"] = "encoder"
     values |= {"seed": config.seed, "batch_size": config.batch_size}
     if config.steps:
         values["steps"] = config.steps
+    elif config.most_steps:
+        values["steps"] = min(config.most_steps, values.get("steps", found.steps))
     files = {"perceptual.weights": "perceptual", "init.basecode": "basecode", "init.pnorm": "pnorm"}
     values |= {key: config[name] for key, name in files.items() if config[name]}
-    return load_config(preset, values)
+    return load_config(own, values)
 
 
 def fill_batches(plans: Sequence[Plan], images: int) -> None:
@@ -97,23 +139,32 @@ def check_plans(plans: Sequence[Plan], G: Generator) -> None:
     """Raises LsapError if a preset does not fit the generator, before the first preset runs for hours."""
     for plan in plans:
         try:
+            encoder = plan.loaded()
+            own = G if encoder is None else with_encoder(G, encoder.encoder)
             check(plan.config)
-            make_problem(plan.config, space_from_config(plan.config, G))
-        except LsapError as error:
+            start_from_config(plan.config, own)
+            make_problem(plan.config, space_from_config(plan.config, own))
+        except (ConversionError, LsapError) as error:
             raise LsapError(f"preset {plan.preset!r}: {error}") from error
 
 
-def _pairs(overrides: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Overrides as pairs; a single pair needs no second pair of brackets.
+def pairs(name: str, given: Sequence[Any], first: type | tuple[type, ...] = str) -> list[tuple[Any, Any]]:
+    """The pairs that a key of a configuration holds, as ("optimizer.lr", 0.05); a single pair needs no second pair of
+    brackets.
+
+    Args:
+        name: of the key.
+        first: types of what stands first in each.
 
     Raises:
-        LsapError: not pairs of a key and a value.
+        LsapError: they are not pairs.
     """
-    pairs = [overrides] if len(overrides) == 2 and isinstance(overrides[0], str) else list(overrides)
-    for pair in pairs:
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise LsapError(f"overrides: {pair!r} is not a pair; write (('optimizer.lr', 0.05), ('chunk', 25))")
-    return [(key, value) for key, value in pairs]
+    found = [given] if len(given) == 2 and isinstance(given[0], first) else list(given)
+    for pair in found:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], first):
+            example = "(('optimizer.lr', 0.05), ('chunk', 25))" if first is str else "((0.5, 'a'), (1.0, 'b'))"
+            raise LsapError(f"{name}: {pair!r} is not a pair; write {example}")
+    return [(key, value) for key, value in found]
 
 
 def _check_tests(config: ConfigDict) -> None:
@@ -122,5 +173,6 @@ def _check_tests(config: ConfigDict) -> None:
             raise LsapError(f"test.{key}={config.test[key]}: a margin must be 0 or more")
     if not 0 < config.test.level < 1:
         raise LsapError(f"test.level={config.test.level}: must be a probability between 0 and 1")
-    if config.grid < 0:
-        raise LsapError(f"grid={config.grid}: a number of images, 0 or more, is needed")
+    for key, what in (("grid", "images"), ("count", "images"), ("most_steps", "steps")):
+        if config[key] < 0:
+            raise LsapError(f"{key}={config[key]}: a number of {what}, 0 or more, is needed")

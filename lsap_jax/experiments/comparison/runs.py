@@ -26,15 +26,16 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.runs.classes import Labels, describe_classes, used_for
 from lsap_jax.runs.evaluate_run import evaluate_run
 from lsap_jax.runs.generators import attached, prepared
-from lsap_jax.runs.run import run
+from lsap_jax.runs.run import NamedEncoder, run
 from lsap_jax.runs.saving import Progress
+from lsap_jax.runs.shipping import sha256_of
 from lsap_jax.runs.work import Summary
 from lsap_jax.spaces.statistics import Report, with_statistics
 from lsap_jax.storage import atomic, matching
 from lsap_jax.storage.checked_json import sealed
 from lsap_jax.storage.inside import inside
 from lsap_jax.storage.metrics_table import table_bytes
-from lsap_jax.storage.results import Record, read_failures, read_manifest, read_run
+from lsap_jax.storage.results import Record, mapping, read_evaluation, read_failures, read_manifest, read_run
 from lsap_jax.storage.run_folder import RUNS
 
 LAYOUT = matching.Layout("comparison.json", "lsap_jax comparison 2", "comparison")
@@ -45,6 +46,8 @@ ABOUT = {
     "stepping_seconds": "of the chunks of steps after the first of a batch: no compilation, no loading, no saving",
     "image_steps": "steps in these chunks times the images of a batch",
     "steps": "of one image",
+    "later_images": "finished after the first ones of a session",
+    "later_seconds": "from the first images saved in a session to the last: no compilation",
 }
 
 
@@ -57,6 +60,8 @@ class Times:
     stepping_seconds: float = 0.0
     image_steps: int = 0
     steps: int = 0
+    later_images: int = 0
+    later_seconds: float = 0.0
 
     @property
     def per_image(self) -> float | None:
@@ -67,6 +72,14 @@ class Times:
     def stepping_per_image(self) -> float | None:
         """Seconds per image of the steps alone, in a full batch; None where a batch was a single chunk of steps."""
         return self.stepping_seconds / self.image_steps * self.steps if self.image_steps else None
+
+    @property
+    def compiled_per_image(self) -> float | None:
+        """Seconds per image when all is compiled: of the steps, where these were timed, else from the first batch that
+        was saved to the last, loading and saving included; None where there was a single batch.
+        """
+        later = self.later_seconds / self.later_images if self.later_images else None
+        return later if self.stepping_per_image is None else self.stepping_per_image
 
 
 def describe(config: ConfigDict, plans: Sequence[Plan], source: Source, G: Generator, generator_name: str) -> Record:
@@ -127,6 +140,7 @@ def run_preset(
     generator_name: str,
     write_report: Callable[[Path], object],
     evaluate: bool = False,
+    sets: bool = False,
     progress: Callable[[Progress], None] | None = None,
     statistics: Report | None = None,
     classes: Labels | None = None,
@@ -137,6 +151,7 @@ def run_preset(
         G: the generator, without the files that the preset's configuration names.
         write_report: writes report.html of a run folder.
         evaluate: add the columns of `lsap-jax evaluate` to its metrics.csv where they are missing.
+        sets: measure the distance between the sets of reconstructions and targets, too.
         progress: called with where the run stands.
         statistics: called with (samples done, samples in all) while latent statistics are computed.
         classes: labels by id, which a conditional generator needs.
@@ -147,7 +162,8 @@ def run_preset(
     folder = out / plan.folder
     G = attached(used_for(G, classes), plan.config.init, statistics)
     G = with_statistics(G, statistics) if evaluate else prepared(G, plan.config, statistics)
-    summary = finished(G, source, plan, folder, None if classes is None else describe_classes(classes))
+    encoder = plan.loaded()
+    summary = finished(G, source, plan, folder, None if classes is None else describe_classes(classes), encoder)
     if summary is None:
         watch = Stopwatch(out, plan, len(source), fresh=not (folder / "run.json").exists())
 
@@ -157,9 +173,10 @@ def run_preset(
                 progress(p)
 
         options: dict[str, Any] = {"generator_name": generator_name, "classes": classes, "progress": listen}
+        options["encoder"] = encoder
         summary = run(G, source, plan.config, folder, **options)
-    if evaluate and summary.done and not evaluated(folder):
-        evaluate_run(G, folder, batch_size=plan.config.batch_size, sets=False)
+    if evaluate and summary.done and not evaluated(folder, G, sets):
+        evaluate_run(G, folder, batch_size=plan.config.batch_size, sets=sets)
     report = folder / "report.html"
     if not report.exists() or report.stat().st_mtime_ns < (folder / "metrics.csv").stat().st_mtime_ns:
         write_report(folder)
@@ -167,7 +184,12 @@ def run_preset(
 
 
 def finished(
-    G: Generator, source: Source, plan: Plan, folder: Path, classes: Mapping[str, Any] | None = None
+    G: Generator,
+    source: Source,
+    plan: Plan,
+    folder: Path,
+    classes: Mapping[str, Any] | None = None,
+    encoder: NamedEncoder | None = None,
 ) -> Summary | None:
     """The summary of a run that has nothing left to do, read from its files without preparing the inversion.
 
@@ -180,6 +202,9 @@ def finished(
     if _settings(filled(record.get("config", {}))) != _settings(json.loads(json.dumps(plan.config.to_dict()))):
         return None
     if record.get("generator", {}).get("sha256") != G.sha256 or record.get("classes") != classes:
+        return None
+    own = None if encoder is None else sha256_of(encoder.encoder)
+    if mapping(record.get("encoder")).get("sha256") != own:
         return None
     try:
         table = table_bytes(folder) or b""
@@ -194,9 +219,14 @@ def finished(
     return Summary(done=done, failed=len(missing), skipped=done, out=folder)
 
 
-def evaluated(folder: Path) -> bool:
-    """Whether metrics.csv has what `evaluate_run` adds."""
-    return b",nscd" in (table_bytes(folder) or b"").split(b"\n", 1)[0]
+def evaluated(folder: Path, G: Generator, sets: bool = False) -> bool:
+    """Whether metrics.csv and evaluation.json have what `evaluate_run` adds, of all images that are finished."""
+    heads = (table_bytes(folder) or b"").split(b"\n", 1)[0].split(b",")
+    if b"nscd" not in heads or (G.discriminator is not None and b"logit" not in heads):
+        return False
+    record = read_evaluation(folder)
+    done = len(read_manifest(folder))
+    return record.get("images") == done and (bool(record.get("set")) or not sets or done < 3)
 
 
 class Stopwatch:
@@ -213,6 +243,7 @@ class Stopwatch:
         self.earlier = self.times.seconds
         self.started = self.last = time.monotonic()
         self.done: int | None = None
+        self.saved: float | None = None  # when images of this session were saved last
         self.step = 0
 
     def __call__(self, p: Progress) -> None:
@@ -227,6 +258,13 @@ class Stopwatch:
             )
         self.step, self.last = p.step, now
         if p.done > self.done:
+            if self.saved is not None:
+                self.times = replace(
+                    self.times,
+                    later_images=self.times.later_images + p.done - self.done,
+                    later_seconds=self.times.later_seconds + now - self.saved,
+                )
+            self.saved = now
             images, seconds = self.times.images + p.done - self.done, self.earlier + now - self.started
             self.times, self.done = replace(self.times, images=images, seconds=seconds), p.done
             write_times(self.out, {**read_times(self.out), self.preset: self.times})

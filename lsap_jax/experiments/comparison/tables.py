@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,16 @@ from lsap_jax.storage.metrics_table import read_metrics_table
 from lsap_jax.storage.results import Record, mapping, read_evaluation, read_failures, read_manifest, read_run
 
 FIRST = ("mse", "psnr", "ssim", "ssim01")
-HIGHER_IS_BETTER = SIMILARITIES | {"psnr", "ssim", "ssim01", "ms_ssim", "face"}
+HIGHER_IS_BETTER = SIMILARITIES | {"psnr", "ssim", "ssim01", "ms_ssim", "face", "logit"}
 NEITHER_IS_BETTER = frozenset({"nscd"})  # below the level of genuine samples, codes have collapsed towards the mean
 LAYER = re.compile(r"nscd_\d+")  # columns that a table of presets has no room for
 MARGINS = ("absolute", "relative")
+# Numbers of all images of a run together, which evaluation.json has.
+OF_SETS: Mapping[str, Callable[[Record], float | None]] = {
+    "nscd_genuine": lambda evaluation: evaluation.get("nscd_of_genuine_samples"),
+    "kid": lambda evaluation: mapping(evaluation.get("set")).get("kid"),
+    "kid_stderr": lambda evaluation: mapping(evaluation.get("set")).get("kid_stderr"),
+}
 FIELDS: Fields = {  # of comparison.json
     **{"ids": list, "ids.*": str, "config": dict, "config.grid": int, "config.test": dict},
     **{"config.test.candidate": str, "config.test.baseline": str, "config.test.level": float},
@@ -39,6 +45,7 @@ class Entry:
         metrics: of the finished images that are compared, by id; with what `lsap-jax evaluate` added.
         manifest: the records of these images, by id.
         described: what each metric is, by name.
+        sets: number of `OF_SETS` -> its value, of those that were measured, over all images of the run.
         failed: ids of those that could not be done.
         times: None where none of its images was timed.
     """
@@ -49,6 +56,7 @@ class Entry:
     metrics: Mapping[str, Mapping[str, float]]
     manifest: Mapping[str, Record]
     described: Mapping[str, Mapping[str, Any]]
+    sets: Mapping[str, float]
     failed: tuple[str, ...]
     times: Times | None
 
@@ -146,6 +154,11 @@ def best(comparison: Comparison, metric: str) -> set[str]:
     return {entry.preset for entry, mean in zip(order, means, strict=True) if mean == means[0]}
 
 
+def set_names(comparison: Comparison) -> list[str]:
+    """The numbers of `OF_SETS` that some run has."""
+    return [name for name in OF_SETS if any(name in entry.sets for entry in comparison.entries)]
+
+
 def published_means(comparison: Comparison, metric: str) -> dict[str, float]:
     """Published means of a metric by preset, from the first source that has the preset."""
     found: dict[str, float] = {}
@@ -158,14 +171,16 @@ def published_means(comparison: Comparison, metric: str) -> dict[str, float]:
 
 def _entry(out: Path, preset: str, folder: str, ids: Sequence[str], times: Mapping[str, Times]) -> Entry:
     run, manifest, failures = (read(out / folder) for read in (read_run, read_manifest, read_failures))
-    added = read_metrics_table(out / folder)
+    added, evaluation = read_metrics_table(out / folder), read_evaluation(out / folder)
+    sets = {name: value for name, of in OF_SETS.items() if isinstance(value := of(evaluation), int | float)}
     return Entry(
         preset=preset,
         folder=folder,
         run=run,
         metrics={id: {**added.get(id, {}), **manifest[id]["metrics"]} for id in ids if id in manifest},
         manifest={id: manifest[id] for id in ids if id in manifest},
-        described={**mapping(read_evaluation(out / folder).get("metrics")), **mapping(run.get("metrics"))},
+        described={**mapping(evaluation.get("metrics")), **mapping(run.get("metrics"))},
+        sets=sets,
         failed=tuple(id for id in ids if id in failures),
         times=times.get(preset),
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from lsap_jax.editing.direction import Direction, described
 from lsap_jax.editing.named import find
 from lsap_jax.editing.series import file_name
 from lsap_jax.errors import LsapError
+from lsap_jax.experiments.edit_quality.consistency import again_by, comes_again, inverter_of
 from lsap_jax.experiments.edit_quality.folder import GENUINE, kept_measures, write_measures, write_quality
 from lsap_jax.experiments.edit_quality.quality import (
     PUBLISHED_SPACES,
@@ -161,11 +163,13 @@ def measure_runs(
         _refuse_alike("directions", (one.name for one in directions[run.name]))
     for (run, variant), entry in zip(plan, entries, strict=True):
         file = out / entry["file"]
-        entry["key"] = _key(ids, run, entry, judged, settings, judges.identity is not None)
+        lec = _has_lec(run, variant, settings)
+        again = {"lec": run.record.get("encoder")} if lec else {}
+        entry["key"] = _key(ids, run, entry, judged, settings, judges.identity is not None, again)
         kept = kept_measures(file, entry["key"])
         shown, tell = ids[: settings["shown"]], teller(f"edits of {entry['name']}")
         if kept is None:
-            found = _measure(run, ids, directions[run.name], judges, variant, settings, tell)
+            found = _measure(run, ids, directions[run.name], judges, variant, settings, tell, lec=lec)
             arrays = {**found.arrays, "pictures": found.pictures}
         elif kept["pictures"].shape[2] < len(shown):
             sides = replace(judges, identity=None)
@@ -231,13 +235,16 @@ def _measure(
     variant: str,
     settings: Mapping[str, Any],
     tell: Callable[[int, int], None],
+    lec: bool = False,
 ) -> Measured:
     """`measure_edits`, one batch of images after the other, since the codes of all of them may not fit into memory."""
     G, size, edits = with_statistics(run.G), settings["batch_size"], len(directions) * len(settings["strengths"])
+    inverter = inverter_of(run.G, run.record, size) if lec else None
     parts = []
     for start in range(0, len(ids), size):
         some = ids[start : start + size]
         codes = [read_code(run.folder, id, manifest=run.manifest) for id in some]
+        c = np.stack([code["c"] for code in codes]) if run.space.has_class else None
         parts.append(
             measure_edits(
                 G,
@@ -250,6 +257,7 @@ def _measure(
                 faces=_faces(run, some, judges),
                 toggle=settings["toggle"],
                 published=variant == "published",
+                again=None if inverter is None else again_by(inverter, some, c),
                 batch_size=size,
                 shown=max(settings["shown"] - start, 0),
                 tell=partial(_tell_of_all, tell, start * edits, len(ids) * edits),
@@ -259,6 +267,11 @@ def _measure(
         arrays={name: np.concatenate([part.arrays[name] for part in parts], axis=2) for name in parts[0].arrays},
         pictures=np.concatenate([part.pictures for part in parts], axis=2),
     )
+
+
+def _has_lec(run: Run, variant: str, settings: Mapping[str, Any]) -> bool:
+    """Whether pictures are inverted again; the published scripts' edits cannot be taken back."""
+    return variant == "fair" and comes_again(run.record, run.space, settings["lec_steps"])
 
 
 def _tell_of_all(tell: Callable[[int, int], None], before: int, total: int, done: int, of: int) -> None:
@@ -287,12 +300,15 @@ def _key(
     judged: Mapping[str, Any],
     settings: Mapping[str, Any],
     with_targets: bool,
+    again: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
-    """SHA-256 of all that the measures depend on; they do not depend on how many images have pictures."""
+    """SHA-256 of all that the measures depend on; they do not depend on how many images have pictures. `again` is what
+    inverts pictures again, empty where nothing does.
+    """
     parts = ("codes", "targets", "refined") if with_targets else ("codes", "refined")
     digests = [run.manifest[id]["sha256"] for id in ids]
     codes = [one[part] for one in digests for part in parts if part != "refined" or part in one]
-    kept = {name: settings[name] for name in ("strengths", "toggle")}
+    kept = {**{name: settings[name] for name in ("strengths", "toggle")}, **again}
     made = [run.record["generator"]["sha256"], run.record["config"]]
     return _sha256([FORMULAS, ids, codes, made, entry, dict(judged), kept])
 

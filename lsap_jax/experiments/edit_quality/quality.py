@@ -18,6 +18,8 @@ import numpy as np
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.moves import move
 from lsap_jax.errors import LsapError
+from lsap_jax.experiments.edit_quality import consistency
+from lsap_jax.experiments.edit_quality.consistency import Again
 from lsap_jax.losses.terms import nscd_of
 from lsap_jax.metrics.identity import IdentityMeter, kept
 from lsap_jax.models.attributes import Attributes, label_logits, scores_of
@@ -36,6 +38,8 @@ MEASURES = {
     "logit": "the discriminator's logit of the image alone (minibatch-stddev group 1)",
     "nscd": "cosine distance of the styles from the mean of synthetic ones (LSAP), mean over the layers that make the "
     "image, minus that of genuine samples over the same layers",
+    "lec": "latent editing consistency (e4e): distance over all rows of ws between the code and that of the edited "
+    "picture, inverted again and moved back; means are of the 1st to the 99th percentile at each strength",
     "identity": "cosine similarity of the face embeddings of the target and the edited image, where a face was found",
     "face": "share of edits in which a face was found, of targets that have one",
 }
@@ -96,6 +100,7 @@ def measure_edits(
     faces: np.ndarray | None = None,
     toggle: bool = False,
     published: bool = False,
+    again: Again | None = None,
     batch_size: int = 16,
     devices: Sequence[jax.Device] | None = None,
     shown: int = 0,
@@ -112,6 +117,7 @@ def measure_edits(
             side are left out (NaN).
         published: with the asymmetries of the published comparison: in W+ and F/W+, truncation at edit time and
             GANSpace's absolute coordinate (which removes the image's own first); other spaces have neither.
+        again: inverts pictures again, for latent editing consistency.
         shown: of how many images pictures are kept.
         tell: called with (edits done, edits in all).
 
@@ -129,6 +135,7 @@ def measure_edits(
     refinements = refinements or [None] * count
     before = _look(G, space, codes, refinements, judges, batch_size, devices)
     look = _looker(G, as_published(G, space) if published else space, batch_size, devices)
+    returned = None if again is None else consistency.measurer(G, space, again, batch_size, devices)
     shape = (len(directions), len(strengths), count)
     arrays: dict[str, np.ndarray] = {}
     pictures = np.zeros((*shape[:2], min(shown, count), G.img_resolution, G.img_resolution, G.img_channels), np.uint8)
@@ -151,6 +158,8 @@ def measure_edits(
             found |= _judged(direction, images, before, image, asked, judges)
             if judges.identity is not None and faces is not None:
                 found |= kept(faces[image], judges.identity.faces(to_uint8(images)))
+            if returned is not None:
+                found["lec"] = returned(some, to_uint8(images), image, direction, amount)
             for name, values in found.items():
                 counted = np.where(sides[image] == 0, math.nan, values)
                 arrays.setdefault(name, np.full(shape, math.nan))[d, strength, image] = counted
@@ -168,10 +177,7 @@ def _seen(
     images = jnp.clip(synthesise(G, decoded, refinement), -1, 1)
     found = {"images": images, "nscd": nscd_of(G, decoded).mean(axis=1)}
     if G.discriminator is not None:
-        alone = replace(
-            G.discriminator.config, mbstd_group_size=1
-        )  # an image's logit must not depend on its neighbours
-        found["logit"] = G.discriminator.replace(config=alone)(images, decoded.c)[:, 0]
+        found["logit"] = G.discriminator.alone(images, decoded.c)
     return found
 
 

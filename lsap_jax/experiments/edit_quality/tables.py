@@ -20,12 +20,13 @@ from lsap_jax.experiments.edit_quality.curves import (
     resampled,
 )
 from lsap_jax.experiments.edit_quality.folder import read_measures, read_quality
+from lsap_jax.metrics.consistency import trimmed
 from lsap_jax.metrics.significance import Interval, interval_text
 from lsap_jax.storage.results import Record
 
-ORDER = ("success", "preserved", "logit", "nscd", "identity", "face", "score")
-COMPARED = ("preserved", "logit", "nscd", "identity")
-LOWER_IS_BETTER = ("nscd",)
+ORDER = ("success", "preserved", "logit", "nscd", "lec", "identity", "face", "score")
+COMPARED = ("preserved", "logit", "nscd", "lec", "identity")
+LOWER_IS_BETTER = ("nscd", "lec")
 FEW = "reached, but too few images to tell an interval"
 
 
@@ -118,6 +119,8 @@ def read_all(out: Path) -> Quality:
     entries = []
     for one in record["entries"]:
         arrays = read_measures(out, one)
+        if "lec" in arrays:
+            arrays["lec"] = trimmed(arrays["lec"])
         means = {name: resampled(a) for name, a in arrays.items() if name != "pictures"}
         entries.append(Entry(record=one, arrays=arrays, means=means))
     return Quality(record=record, entries=entries)
@@ -207,13 +210,14 @@ def differences(quality: Quality) -> list[Difference]:
                 found.append(Difference(where, name, both_have, both.directions, both.doubtful))
     for name in quality.compared:
         if name in a.means and name in b.means:
-            ends = difference(_at_end(a.means[name]), _at_end(b.means[name]))
+            ends = difference(at_strength(a.means[name], -1), at_strength(b.means[name], -1))
             found.append(Difference(f"strength {quality.strengths[-1]:g}", name, ends, a.directions))
     return found
 
 
-def _at_end(found: Resampled) -> AtSuccess:
-    return AtSuccess(float(found.mean[-1]), found.draws[:, -1], found.without[:, -1], found.images)
+def at_strength(found: Resampled, index: int) -> AtSuccess:
+    """A measure at one of the strengths, in the form that is compared."""
+    return AtSuccess(float(found.mean[index]), found.draws[:, index], found.without[:, index], found.images)
 
 
 def verdict(one: Difference) -> str:
@@ -302,7 +306,7 @@ def summary_text(quality: Quality) -> str:
                 f"{found.reached[entry.name]} of {total} reach it",
                 interval_text(found.strength[entry.name].interval),
             ]
-            cells += [interval_text(one.interval) for one in found.measures[entry.name].values()]
+            cells += compared_texts(quality, found, entry)
             aside = f"  ({unsure(found, entry)})" if unsure(found, entry) else ""
             lines.append(f"  {entry.label:22}" + "".join(f"  {cell:>24}" for cell in cells) + aside)
     config = quality.record["config"]
@@ -316,6 +320,12 @@ def summary_text(quality: Quality) -> str:
         aside = f"  ({missing(entry)})" if "face" in entry.arrays else ""
         lines.append(f"  {entry.label:22}  " + "  ".join(cells) + aside)
     return "\n".join(lines)
+
+
+def compared_texts(quality: Quality, found: Matched, entry: Entry) -> list[str]:
+    """What is compared of an entry, as text; a dash for a measure that it lacks."""
+    own = found.measures[entry.name]
+    return [interval_text(own[name].interval) if name in own else "–" for name in quality.compared]
 
 
 def unsure(found: Matched, entry: Entry) -> str:

@@ -17,6 +17,7 @@ from lsap_jax.experiments.edit_quality.quality import MEASURES
 from lsap_jax.experiments.edit_quality.tables import (
     Entry,
     Quality,
+    compared_texts,
     csv_files,
     means,
     missing,
@@ -150,7 +151,7 @@ def _matched(quality: Quality) -> str:
                 entry.label,
                 "; ".join(filter(None, (f"{found.reached[entry.name]} of {total}", unsure(found, entry)))),
                 interval_text(found.strength[entry.name].interval),
-                *(interval_text(one.interval) for one in found.measures[entry.name].values()),
+                *compared_texts(quality, found, entry),
             ]
             for entry in quality.entries
         ]
@@ -181,7 +182,7 @@ def _matched(quality: Quality) -> str:
     lead = (
         '<p class="lead">Each direction at the strength where its success curve first reaches the level; means over '
         "directions. A direction counts where the curves of 97.5 % of the resampled sets of images reach it, too: else "
-        "there are too few images for an interval. For nscd lower is better, for the others higher.</p>"
+        "there are too few images for an interval. For nscd and lec lower is better, for the others higher.</p>"
     )
     return lead + "".join(parts)
 

@@ -1,0 +1,108 @@
+"""The table of methods and the verdict on a claim, as CSV files and as Markdown."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lsap_jax.experiments.claims.columns import Methods, table
+from lsap_jax.experiments.claims.seeds import spread
+from lsap_jax.experiments.claims.verdict import Finding, Verdict
+from lsap_jax.experiments.csv_table import csv_table
+from lsap_jax.metrics.significance import Interval
+
+Rows = Mapping[str, Mapping[str, Interval]]
+
+
+def methods_csv(rows: Rows) -> bytes:
+    """A row per method: every column's number and the ends of its interval."""
+    heads = list(dict.fromkeys(head for row in rows.values() for head in row))
+    names = [f"{head}{part}" for head in heads for part in ("", " low", " high")]
+    cells = []
+    for preset, row in rows.items():
+        found = [row.get(head) for head in heads]
+        cells.append([preset, *(v for one in found for v in ((one.mean, one.low, one.high) if one else (None,) * 3))])
+    return csv_table(["method", *names], cells)
+
+
+def verdict_csv(verdict: Verdict) -> bytes:
+    """A row per finding."""
+    heads = ["part", "measure", "candidate", "baseline", "difference", "low", "high", "p_t", "p_wilcoxon"]
+    rows = [
+        [one.part, one.measure, *one.means, one.difference.mean, one.difference.low, one.difference.high]
+        + [*(one.p or (None, None)), *(_word(one.apart), one.outcome, str(one.holds).lower())]
+        for one in verdict.findings
+    ]
+    return csv_table([*heads, "seeds_apart", "outcome", "holds"], rows)
+
+
+def markdown(methods: Methods, verdict: Verdict | None, settings: Mapping[str, Any]) -> str:
+    """The table, the seeds, and the verdict with its findings."""
+    rows = table(methods)
+    heads = list(dict.fromkeys(head for row in rows.values() for head in row))
+    lines = [_line(["method", *heads]), "|---" * (len(heads) + 1) + "|"]
+    lines += [_line([f"`{name}`", *(_cell(row.get(head)) for head in heads)]) for name, row in rows.items()]
+    for name in ("candidate", "baseline"):
+        if len(seeds := settings[name]) > 1:
+            lines.append(_line([f"{name}: mean (least–greatest) of {len(seeds)} seeds", *_seeds(rows, seeds, heads)]))
+    parts = ["\n".join(lines), _about(methods)]
+    if verdict is not None:
+        parts += [_told(verdict), _findings(verdict.findings)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _about(methods: Methods) -> str:
+    text = f"{len(methods.comparison.common)} images. Brackets are 95 % intervals; seconds are without compilation."
+    if methods.quality is not None:
+        text += f" Success, preservation, logit of edits and LEC at strength {methods.strength:g}"
+        text += f", over {', '.join(methods.quality.entries[0].directions)}."
+    if (found := methods.matched) is not None:
+        over = ", ".join(found.directions) or "no direction that all methods reach"
+        text += f" Equal success is {methods.success:.0%}, over {over}; directions are those that reach it."
+    return text
+
+
+def _told(verdict: Verdict) -> str:
+    parts = "; ".join(f"{part}: {'yes' if holds else 'no'}" for part, holds in verdict.parts.items())
+    return f'"{verdict.statement}" is **{"confirmed" if verdict.confirmed else "not confirmed"}** ({parts}).'
+
+
+def _findings(findings: Sequence[Finding]) -> str:
+    lines = ["| part | measure | candidate | baseline | difference | p (t, Wilcoxon) | seeds apart | outcome |"]
+    lines.append("|---" * 8 + "|")
+    for one in findings:
+        p = "–" if one.p is None else f"{one.p[0]:.2g}, {one.p[1]:.2g}"
+        means = [_short(value) for value in one.means]
+        cells = [one.part, one.measure, *means, _cell(one.difference), p, _word(one.apart) or "–", one.outcome]
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _seeds(rows: Rows, seeds: Sequence[str], heads: Sequence[str]) -> list[str]:
+    means = {seed: {head: found.mean for head, found in rows[seed].items()} for seed in seeds}
+    cells = []
+    for head in heads:
+        if not all(head in means[seed] for seed in seeds):
+            cells.append("–")
+            continue
+        mean, least, greatest = spread(means, seeds, head)
+        cells.append(f"{_short(mean)} ({_short(least)}–{_short(greatest)})")
+    return cells
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(found: Interval | None) -> str:
+    if found is None or math.isnan(found.mean):
+        return "–"
+    ends = f" [{_short(found.low)}, {_short(found.high)}]" if math.isfinite(found.low) else ""
+    return f"{_short(found.mean)}{ends}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _word(value: bool | None) -> str:
+    return "" if value is None else "yes" if value else "no"

@@ -1,0 +1,1 @@
+"""The chart of a claim: what each weight of a term does."""
