@@ -109,30 +109,38 @@ class Generator:
         layer = {
             "weight": oihw(p["weight"]),
             "bias": tensor(p["bias"])[None, :, None, None],
-            "affine_weight": (tensor(affine["weight"]) / np.sqrt(affine["weight"].shape[0])).t().contiguous(),
+            "affine_weight": tensor(affine["weight"]).t().contiguous(),
             "affine_bias": tensor(affine["bias"]),
         }
         if "noise_const" in p:
-            layer["noise"] = tensor(p["noise_const"])[None, None] * tensor(p["noise_strength"])
+            layer["noise"] = tensor(p["noise_const"])[None, None]
+            layer["strength"] = tensor(p["noise_strength"])
         return layer
+
+    def trainable(self) -> list[torch.Tensor]:
+        """The tensors of the synthesis that pivotal tuning changes: all but the noise."""
+        return [self.const, *(t for layer in self.layers.values() for name, t in layer.items() if name != "noise")]
 
     def _styles(self, name: str, w: torch.Tensor) -> torch.Tensor:
         layer = self.layers[name]
-        return F.linear(w, layer["affine_weight"], layer["affine_bias"])
+        return F.linear(w, layer["affine_weight"] / w.shape[-1] ** 0.5, layer["affine_bias"])
 
     def _conv(self, name: str, x: torch.Tensor, w: torch.Tensor, up: bool = False) -> torch.Tensor:
         layer = self.layers[name]
         x = self.convolution(x, layer["weight"], self._styles(name, w), up, True)
         x = blur(x, self.taps) if up else x
-        return lrelu(x + layer["noise"] + layer["bias"])
+        return lrelu(x + layer["noise"] * layer["strength"] + layer["bias"])
 
     def __call__(self, z: torch.Tensor) -> torch.Tensor:
         """z [B, num_ws, z_dim] on the sphere to images [B, 3, R, R]."""
         ws = z.reshape(-1, z.shape[-1])
         for weight, bias in self.mapping:
             ws = lrelu(F.linear(ws, weight, bias))
-        ws = ws.reshape(*z.shape[:2], -1)
-        x = self.const.expand(len(z), -1, -1, -1)
+        return self.synthesis(ws.reshape(*z.shape[:2], -1))
+
+    def synthesis(self, ws: torch.Tensor) -> torch.Tensor:
+        """ws [B, num_ws, w_dim] to images."""
+        x = self.const.expand(len(ws), -1, -1, -1)
         img, index = None, 0
         for r in self.resolutions:
             if r > 4:
@@ -243,3 +251,24 @@ class Inversion:
             with torch.no_grad():
                 self.z.mul_(self.z.shape[-1] ** 0.5 / self.z.norm(dim=-1, keepdim=True))
         return losses.detach().cpu().numpy()
+
+
+class Tuning:
+    """PTI of one image: Adam on the weights of a generator of its own, at a fixed code."""
+
+    def __init__(self, G: Generator, lpips: Lpips, ws: np.ndarray, target: np.ndarray, lr: float) -> None:
+        self.G, self.lpips, self.ws = G, lpips, tensor(ws)
+        self.target = tensor(target).permute(0, 3, 1, 2).contiguous()
+        with torch.no_grad():
+            self.features = lpips.features(self.target)
+        self.optimizer = torch.optim.Adam([t.requires_grad_(True) for t in G.trainable()], lr=lr)
+
+    def run(self, steps: int) -> np.ndarray:
+        """The loss [1] before the last of so many steps."""
+        for _ in range(steps):
+            self.optimizer.zero_grad(set_to_none=True)
+            img = self.G.synthesis(self.ws)
+            loss = (img - self.target).square().mean() + distance(self.lpips.features(img), self.features)[0]
+            loss.backward()
+            self.optimizer.step()
+        return loss.detach().cpu().numpy()[None]

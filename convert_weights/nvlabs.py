@@ -7,6 +7,8 @@ state what shapes cannot tell: clamp, learning-rate multipliers, minibatch-stdde
 import re
 from collections.abc import Mapping
 
+import numpy as np
+
 from convert_weights import stylegan2
 from convert_weights.checkpoint import Part, Unfit, shown
 from convert_weights.match import Rule, fill, match
@@ -58,6 +60,21 @@ def generator(tensors: Mapping[str, Tensor], what: str, known: Mapping | None = 
     if "z_dim" not in (known or {}) and not config["c_dim"] and config["z_dim"] == 2 * config["w_dim"]:
         notes = [*notes, WIDE.format(**config)]
     return part, notes
+
+
+def state_dict(arrays: Mapping[str, np.ndarray], config: Mapping) -> dict[str, np.ndarray]:
+    """The flat NVlabs tensors of a generator, as its own `load_state_dict` takes them: the inverse of `generator`.
+
+    Args:
+        arrays: canonical.
+        config: with "resample_filter", of which each block and each layer that may resample has a copy.
+    """
+    taps = np.asarray(config["resample_filter"], np.float32)
+    taps = np.outer(taps, taps) if taps.ndim == 1 else taps
+    blocks = {name.split(".")[1] for name in arrays if name.startswith("synthesis.")}
+    layers = {m[0] for name in arrays if (m := re.match(rf"synthesis\.b{N}\.(conv0|conv1|skip)\.", name))}
+    holders = [*(f"synthesis.{block}." for block in blocks), *layers]
+    return {**arrays, **{f"{holder}resample_filter": taps for holder in sorted(holders)}}
 
 
 def finish_generator(found: Mapping, expected: dict, config: dict, what: str) -> Network:

@@ -39,6 +39,8 @@ def shortened(words: list[str]) -> list[str]:
     """The arguments of a command with few steps, or few edits."""
     if words[1] == "edit-quality":
         return [*words[1:], "--config.directions=smile", "--config.strengths=0,6"]
+    if words[1] == "refine":
+        return [*words[1:], f"--config.refine.steps={STEPS}"]
     if words[1] not in ("demo", "invert", "compare"):
         return words[1:]
     words = [w for i, w in enumerate(words) if w != "--steps" and words[i - 1] != "--steps"]

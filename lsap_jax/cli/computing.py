@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,8 @@ from lsap_jax.errors import LsapError
 from lsap_jax.storage.shards import Shard, joined_shard, parse_shard
 
 if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
     from lsap_jax.runs.work import Summary
     from lsap_jax.storage.run_folder import Conclude
 
@@ -63,17 +65,39 @@ class Chosen(NamedTuple):
     options: dict[str, Any]
 
 
-def choose_method(args: Arguments, flag: str = "refine") -> tuple[Arguments, Chosen | None]:
-    """The arguments without `--config.refine.KEY=value`, and the method that a flag names, if it does.
+def without_method(args: Arguments) -> Arguments:
+    """The arguments without `--config.refine.KEY=value`."""
+    return replace(args, config={key: value for key, value in args.config.items() if not key.startswith("refine.")})
+
+
+def second_stage(config: "ConfigDict") -> dict[str, Any]:
+    """The method of refinement that a preset names, and its options, taken out of the configuration; {} if none."""
+    if "refine" not in config:
+        return {}
+    found: dict[str, Any] = config.refine.to_dict()
+    with config.unlocked():
+        del config["refine"]
+    return found
+
+
+def choose_method(
+    args: Arguments, flag: str = "refine", preset: Mapping[str, Any] | None = None
+) -> tuple[Arguments, Chosen | None]:
+    """The arguments without `--config.refine.KEY=value`, and the method that a flag or a preset names, if one does.
+
+    Args:
+        preset: of `second_stage`; the flag comes before it.
 
     Raises:
         LsapError: this version has no such method or option, an option has a wrong type, or there is no method for it.
     """
     from lsap_jax.refinement.methods import checked_options, find_method
 
-    name = args.flags[flag].value
-    given = {key: value for key, value in args.config.items() if key.startswith("refine.")}
-    rest = replace(args, config={key: value for key, value in args.config.items() if key not in given})
+    own = dict(preset or {})
+    method = own.pop("method", None)
+    name = args.flags[flag].value or method
+    rest = without_method(args)
+    given = {key: value for key, value in args.config.items() if key not in rest.config}
     if not name:
         for key in given:
             raise LsapError(f"--config.{key}: is an option of a method of refinement; name the method with --{flag}")
@@ -83,7 +107,7 @@ def choose_method(args: Arguments, flag: str = "refine") -> tuple[Arguments, Cho
     options = {
         key: literal(f"refine.{key}", value, known[key]) if key in known else value for key, value in texts.items()
     }
-    return rest, Chosen(name, checked_options(name, options))
+    return rest, Chosen(name, checked_options(name, {**(own if name == method else {}), **options}))
 
 
 def choose_shard(args: Arguments) -> Shard | None:

@@ -19,7 +19,7 @@ from absl.flags import FlagValues
 
 from lsap_jax.cli.arguments import Arguments, configuration, literal, new_flags, number, switch, text
 from lsap_jax.cli.classes import EACH, class_flag
-from lsap_jax.cli.computing import AUTO, choose_method, engine_flags, refine_flag
+from lsap_jax.cli.computing import AUTO, choose_method, engine_flags, refine_flag, second_stage, without_method
 from lsap_jax.cli.invert import embed, named_encoder
 
 if TYPE_CHECKING:
@@ -46,9 +46,10 @@ def flags() -> FlagValues:
 
 def run(args: Arguments) -> int:
     args.some("images")
-    args, method = choose_method(args)
     encoder = named_encoder(args.flags.encoder) if args.flags.encoder else None
-    return embed(args, choose_config(args, encoder), encoder, method)
+    config = choose_config(without_method(args), encoder)
+    args, method = choose_method(args, preset=second_stage(config))
+    return embed(args, config, encoder, method)
 
 
 def choose_config(args: Arguments, encoder: "NamedEncoder | None") -> "ConfigDict":

@@ -1,8 +1,9 @@
-"""The codes of a run in one file, or the whole run in a sharded store, and back.
+"""The codes of a run in one file, the whole run in a sharded store, and back, or the generator tuned for an image.
 
 usage: lsap-jax export RUN --format npy|pt|npz DST [--array NAME] [--ws]
        lsap-jax export RUN --format zarr STORE
        lsap-jax export STORE --format files RUN
+       lsap-jax export RUN DST --format generator --id ID
 
 npz: an array per name of the code (z, f, ...) with the images on the first axis, and `ids`, in the order of the ids.
 pt: a dict of tensors with the same names and the list `ids`, for `torch.load(DST, weights_only=True)`; with `--array`
@@ -13,6 +14,9 @@ after the truncation that the run used.
 zarr: codes, pictures, targets, curves, metrics and manifest as one Zarr store of some thousands of files, however many
 images there are; STORE is a folder, or a URL as gs://BUCKET/NAME or s3://BUCKET/NAME. files: a store as a run folder
 again. Both go on where they were interrupted when the same command is given again.
+
+generator: the generator that `refine --method pti` tuned for the image ID: a converted file, or, where DST ends in .pt
+or .pth, the tensors of a StyleGAN2 in NVIDIA's names, for `G.load_state_dict(torch.load(DST, weights_only=True))`.
 """
 
 import sys
@@ -25,15 +29,18 @@ from lsap_jax.cli.runs import weights_flag
 from lsap_jax.errors import LsapError
 
 FILES = ("npy", "pt", "npz")
-FORMATS = (*FILES, "zarr", "files")
+FORMATS = (*FILES, "zarr", "files", "generator")
 
 
 def flags() -> FlagValues:
     values = new_flags()
-    choice(values, "format", FORMATS, "npy, pt, npz or zarr, by default from the suffix of DST; or files")
+    choice(values, "format", FORMATS, "npy, pt, npz or zarr, by default from the suffix of DST; files; generator")
+    text(values, "id", "of --format generator: the image whose generator is written")
     text(values, "array", "only this array of the code (z, f, ws)")
     switch(values, "ws", "also the W+ codes that the codes stand for")
-    text(values, "generator", "for --ws: file of the generator, if it is not where run.json says")
+    text(
+        values, "generator", "for --ws and --format generator: file of the generator, if it is not where run.json says"
+    )
     weights_flag(values)
     return values
 
@@ -42,8 +49,12 @@ def run(args: Arguments) -> int:
     args.no_config()
     source, target = args.only("RUN", "DST")
     kind = args.flags.format or Path(target).suffix.removeprefix(".")
-    if kind not in FORMATS or kind == "files" and not args.flags.format:
-        raise LsapError(f"{target}: the suffix is not one of {', '.join(FORMATS[:-1])}; give --format=npz")
+    if kind not in FORMATS or kind in ("files", "generator") and not args.flags.format:
+        raise LsapError(f"{target}: the suffix is not one of {', '.join(FORMATS[:-2])}; give --format=npz")
+    if kind == "generator":
+        return to_generator(args, Path(source), Path(target))
+    if args.flags.id is not None:
+        raise LsapError(f"--id={args.flags.id}: goes with --format=generator")
     if kind in FILES:
         return to_file(args, Path(source), Path(target), kind)
     for name in ("array", "ws", "generator", "weights"):
@@ -71,6 +82,26 @@ def to_folder(source: str, folder: Path) -> int:
     changed = write_files(store, folder, tell=tell)
     others = f"; {changed} have other bytes than before and the same pixels, as PNG is compressed here" * (changed > 0)
     print(f"{folder}: {len(store.ids)} images{others}")
+    return 0
+
+
+def to_generator(args: Arguments, folder: Path, target: Path) -> int:
+    """Writes the generator that was tuned for an image."""
+    from lsap_jax.cli.runs import generator_of
+    from lsap_jax.runs.export import nvlabs_parts, tuned_generator
+    from lsap_jax.storage.array_file import write_tensors
+    from lsap_jax.storage.results import read_manifest, read_run
+
+    if args.flags.array is not None or args.flags.ws:
+        raise LsapError("--array, --ws: are of codes; leave them out with --format=generator")
+    id = args.required("id")
+    G = generator_of(folder, read_run(folder), args.flags.generator, args.flags.weights)
+    tuned = tuned_generator(G, folder, id, read_manifest(folder))
+    if target.suffix in (".pt", ".pth"):
+        write_tensors(target, nvlabs_parts(tuned))
+    else:
+        tuned.save(target)
+    print(f"{target}: the generator tuned for {id}, {tuned.img_resolution} px")
     return 0
 
 

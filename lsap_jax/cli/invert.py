@@ -32,7 +32,9 @@ from lsap_jax.cli.computing import (
     computed,
     engine_flags,
     refine_flag,
+    second_stage,
     take_over_threads,
+    without_method,
 )
 from lsap_jax.errors import LsapError
 
@@ -91,8 +93,8 @@ def flags() -> FlagValues:
 
 def run(args: Arguments) -> int:
     args.some("images")
-    args, method = choose_method(args)
-    config = choose_config(args)
+    config = choose_config(without_method(args))
+    args, method = choose_method(args, preset=second_stage(config))
     encoder = named_encoder(args.flags.encoder) if args.flags.encoder else None
     if encoder is not None:
         config.init.detail = "encoder"
@@ -119,7 +121,7 @@ def embed(args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None",
     source = images_of(args, G, config.fit, config.align)
     classes = chosen_classes(args, G, source.ids)
     G = prepared(attached(used_for(G, classes), config.init), config)
-    how = None if method is None else refining(G, method.method, None, method.options, config.seed)
+    how = None if method is None else refining(G, method.method, None, method.options, config.seed, config)
     if args.flags.batch_size == AUTO:
         count = -(-len(source) // (shard.count if shard else 1))
         config.batch_size = fitting_batch(G, config, encoder, out, count, how)

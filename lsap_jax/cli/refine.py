@@ -51,6 +51,7 @@ def run(args: Arguments) -> int:
     take_over_threads(out)
     engine: dict[str, Any] = {**choose_engine(args), "shard": choose_shard(args)}
     from lsap_jax.cli.runs import generator_of
+    from lsap_jax.configuration import recorded
     from lsap_jax.data.masks import mask_files
     from lsap_jax.report.run_report import write_run_report
     from lsap_jax.runs.generators import with_weights
@@ -65,6 +66,6 @@ def run(args: Arguments) -> int:
     if masks is not None and (bare := len(manifest) - len(masks)):
         print(f"{bare} of {len(manifest)} images have no mask in {values.masks}: refined without one", file=sys.stderr)
     G = with_weights(generator_of(folder, record, values.generator), values.weights)
-    how = refining(G, chosen.method, values.weights, chosen.options, values.seed)
+    how = refining(G, chosen.method, values.weights, chosen.options, values.seed, recorded(record.get("config")))
     start = partial(refine_run, G, folder, out, how, batch_size=values.batch_size, masks=masks, **engine)
     return computed(start, out, len(manifest), page=write_run_report)

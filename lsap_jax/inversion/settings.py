@@ -22,6 +22,11 @@ from lsap_jax.spaces.space import STARTS
 
 def check(config: ConfigDict) -> None:
     """Raises LsapError for a value that is unknown or out of range."""
+    if "refine" in config:
+        raise LsapError(
+            f"refine.method={config.refine.method!r}: this preset has a second stage, which the commands invert and "
+            "encode take alone; invert by a preset without it, and refine what comes out by `lsap_jax.refine`"
+        )
     for key, least in (("steps", 0), ("batch_size", 1), ("chunk", 1)):
         if config[key] < least:
             raise LsapError(f"{key}={config[key]}: needs to be {least} or more")

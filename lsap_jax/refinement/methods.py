@@ -6,6 +6,7 @@ from typing import Any
 
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
+from lsap_jax.refinement import pti
 from lsap_jax.refinement.refiner import Refiner
 
 
@@ -17,13 +18,18 @@ class Method:
         make: (G, weights, **options) to the refiner; weights is the path of a file of networks, or None for those that
             come with G, if the method uses networks.
         options: names and defaults of its options.
+        shared: options that are those of the inversion where they have their defaults: name -> key of its
+            configuration.
     """
 
     make: Callable[..., Refiner]
     options: Mapping[str, Any] = field(default_factory=dict)
+    shared: Mapping[str, str] = field(default_factory=dict)
 
 
-REFINERS: dict[str, Method] = {}
+REFINERS: dict[str, Method] = {
+    "pti": Method(make=pti.make, options=pti.OPTIONS, shared={"lpips": "perceptual.weights"}),
+}
 
 
 def find_method(name: str) -> Method:
@@ -33,8 +39,7 @@ def find_method(name: str) -> Method:
         LsapError: this version has no such method; the message lists the methods that it has.
     """
     if name not in REFINERS:
-        known = ", ".join(REFINERS) or "no method of refinement yet"
-        raise LsapError(f"method {name!r}: this version of lsap_jax does not have it; it has {known}")
+        raise LsapError(f"method {name!r}: this version of lsap_jax does not have it; it has {', '.join(REFINERS)}")
     return REFINERS[name]
 
 

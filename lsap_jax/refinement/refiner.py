@@ -4,12 +4,25 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import jax
+from flax import struct
 
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.spaces import Space
 
 Codes = dict[str, jax.Array]
+
+
+class Course(struct.PyTreeNode, kw_only=True):
+    """How the steps of a method went for the images of a batch.
+
+    Attributes:
+        step: int [B], the step whose result is kept; -1 where no loss was finite, and there is none.
+        finite: bool [B], False where a loss or a gradient was not finite: the image stopped there, at its best step.
+    """
+
+    step: jax.Array
+    finite: jax.Array
 
 
 class Refiner(Protocol):
@@ -31,7 +44,7 @@ class Refiner(Protocol):
         rng: jax.Array,
         mask: jax.Array | None,
         /,
-    ) -> tuple[Codes, Refinement]:
+    ) -> tuple[Codes, Refinement] | tuple[Codes, Refinement, Course]:
         """The refinement of a batch; that of an image does not depend on the other images.
 
         Args:
@@ -44,5 +57,6 @@ class Refiner(Protocol):
 
         Returns:
             codes: by name, [B, ...]; the given ones where the method does not move them.
-            refinement: leaves [B, ...]; the images are what `render` makes of both.
+            refinement: leaves [B, ...]; the images are what `render` makes of both. It is rounded as it is stored.
+            course: of a method that takes steps.
         """

@@ -52,8 +52,13 @@ class LowRank(struct.PyTreeNode, kw_only=True):
     def __call__(self, w: jax.Array) -> jax.Array:
         if w.size != self.up.shape[0] * self.down.shape[1] or w.shape[-1] != self.down.shape[1]:
             raise ValueError(f"up {self.up.shape} · down {self.down.shape} does not fit a weight {w.shape}")
-        change = jnp.matmul(self.up, self.down, precision=FULL)
-        return w + change.reshape(w.shape).astype(w.dtype)
+        change = jnp.matmul(self.up.astype(w.dtype), self.down.astype(w.dtype), precision=FULL)
+        return w + change.reshape(w.shape)
+
+
+def as_matrix(w: jax.Array) -> jax.Array:
+    """A weight as the matrix [rows, columns] whose change `LowRank` is; a number is [1, 1]."""
+    return w.reshape(-1, w.shape[-1] if w.ndim else 1)
 
 
 # Name in files -> class, of weight changes; those of transforms are `transforms.KINDS`.
@@ -65,7 +70,7 @@ class Refinement(struct.PyTreeNode, kw_only=True):
     """Changes of the generator for each image; leaves [N, ...].
 
     Attributes:
-        weights: parameter as "synthesis.b8.conv0.weight" -> `Full` or `LowRank`.
+        weights: parameter as "synthesis.b8.conv0.weight" or "mapping.fc0.weight" -> `Full` or `LowRank`.
         transforms: layer name of `config.layers` -> a kind of `lsap_jax.rendering.transforms`.
     """
 
@@ -99,6 +104,11 @@ def stack(refinements: Sequence[Refinement]) -> Refinement:
     if len({signature(one) for one in refinements}) != 1:
         raise LsapError("refinements to be stacked have the same parameters, layers, kinds and shapes; these differ")
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(a) for a in leaves]), *refinements)  # type: ignore[no-any-return]
+
+
+def to_dtype(refinement: Any, dtype: str) -> Any:
+    """A refinement, or a part of one, with its arrays in another floating type, as it is stored and rendered."""
+    return jax.tree.map(lambda a: a.astype(dtype), refinement)
 
 
 def signature(refinement: Refinement | None) -> tuple:
@@ -204,8 +214,8 @@ def merged(G: Generator, weights: Mapping[str, Any]) -> Generator:
 def check(G: Generator, refinement: Refinement, images: int | None = None) -> None:
     """Raises LsapError where a refinement does not fit this generator or this number of images.
 
-    Its arrays differ in the number of images, it names a parameter or a layer that the synthesis network does not have,
-    or shapes do not fit. An empty refinement fits all.
+    Its arrays differ in the number of images, it names a parameter or a layer that the generator does not have, or
+    shapes do not fit. An empty refinement fits all.
     """
     if not jax.tree.leaves(refinement):
         return
@@ -216,8 +226,8 @@ def check(G: Generator, refinement: Refinement, images: int | None = None) -> No
     one = jax.eval_shape(lambda r: take(r, 0), refinement)
     params = flatten_dict(dict(G.params), sep=".")
     for path, change in one.weights.items():
-        if not path.startswith("synthesis.") or path not in params:
-            raise LsapError(f"weights of {path}: the synthesis network of this generator has no such parameter")
+        if path not in params:
+            raise LsapError(f"weights of {path}: this generator has no such parameter")
         _check_shape(f"weights of {path}", change, params[path])
     layers = G.config.layer
     ws = jax.ShapeDtypeStruct((1, G.num_ws, G.w_dim), jnp.float32)

@@ -26,6 +26,22 @@ from lsap_jax.spaces.statistics import with_statistics
 PerBatch = Callable[..., Any]
 
 
+def decode(G: Generator, space: Space, codes: Mapping[str, jax.Array], refinement: Refinement | None = None) -> Decoded:
+    """`Space.decode` of codes [B, ...], with each image's own changes of the mapping network, if it has any."""
+    weights = {} if refinement is None else refinement.weights
+    own = {path: change for path, change in weights.items() if path.startswith("mapping.")}
+    if not own:
+        return space.decode(G, dict(codes))
+
+    def one(codes: Mapping[str, jax.Array], own: Mapping[str, Any]) -> Decoded:
+        decoded = space.decode(merged(G, own), {key: a[None] for key, a in codes.items()})
+        return jax.tree.map(lambda a: a[0], decoded)  # type: ignore[no-any-return]
+
+    if len(next(iter(codes.values()))) == 1:  # as `_refined`
+        return space.decode(merged(G, jax.tree.map(lambda a: a[0], own)), dict(codes))
+    return jax.vmap(one)(dict(codes), own)  # type: ignore[no-any-return]
+
+
 def synthesise(G: Generator, decoded: Decoded, refinement: Refinement | None = None) -> jax.Array:
     """Unclipped images [B, R, R, C] of decoded codes (`Space.decode`) and their refinement, leaves [B, ...] both."""
     if refinement is None:
@@ -115,7 +131,7 @@ def check_keys(space: Space, codes: Mapping[str, Any]) -> None:
 
 
 def _clipped(G: Generator, space: Space, codes: dict[str, jax.Array], refinement: Refinement | None) -> jax.Array:
-    return jnp.clip(synthesise(G, space.decode(G, codes), refinement), -1, 1)
+    return jnp.clip(synthesise(G, decode(G, space, codes, refinement), refinement), -1, 1)
 
 
 @lru_cache(maxsize=16)

@@ -25,7 +25,7 @@ from lsap_jax.models.inception import Inception
 from lsap_jax.models.perceptual import from_discriminator
 from lsap_jax.pixels import to_float
 from lsap_jax.rendering.refinement import Refinement, check
-from lsap_jax.rendering.render import fitted, per_batch, render, synthesise
+from lsap_jax.rendering.render import decode, fitted, per_batch, render, synthesise
 from lsap_jax.spaces import Space, parse_space
 from lsap_jax.spaces.statistics import with_statistics
 
@@ -116,7 +116,7 @@ def _measure(
     targets: jax.Array,
 ) -> dict[str, jax.Array]:
     G, judges = networks
-    decoded = space.decode(G, codes)
+    decoded = decode(G, space, codes, refinement)
     images = jnp.clip(synthesise(G, decoded, refinement), -1, 1)
     side = min(targets.shape[1:3])
     found = {name: m.value(images, targets) for name, m in METRICS.items() if side >= m.least}

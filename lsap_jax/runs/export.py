@@ -1,15 +1,22 @@
-"""The codes of a run as arrays over its images, read from the run folder while they are written elsewhere."""
+"""The codes of a run as arrays over its images, read from the run folder while they are written elsewhere, and the
+generators that a refinement tuned.
+"""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from convert_weights.nvlabs import state_dict
 from convert_weights.torch_writer import Part
 from lsap_jax.errors import LsapError
-from lsap_jax.models.generator import Generator
+from lsap_jax.models.generator import ESTIMATED, Generator
+from lsap_jax.networks.parameters import canonical
+from lsap_jax.rendering.refinement import check, merged, read_refinement, stack
 from lsap_jax.rendering.render import space_of
 from lsap_jax.spaces.statistics import Report, with_statistics
 from lsap_jax.storage.results import Record, read_arrays, read_code
@@ -83,3 +90,39 @@ def ws_part(
             yield np.asarray(decode(G, {key: np.stack([c[key] for c in found]) for key in space.keys}))[: len(some)]
 
     return Part(shape=(len(ids), G.num_ws, G.w_dim), dtype=np.dtype(np.float32), chunks=rows())
+
+
+def tuned_generator(G: Generator, folder: Path, id: str, manifest: Mapping[str, Record]) -> Generator:
+    """The generator whose weights a run has tuned for one of its images, with what comes with G.
+
+    Args:
+        G: of the run.
+
+    Raises:
+        LsapError: the run has no such image, or the image's refinement is not one of weights alone.
+    """
+    if id not in manifest:
+        raise LsapError(f"--id={id}: is not a finished image of {folder}; its manifest.jsonl lists them")
+    own = read_refinement(folder, id, manifest)
+    if own is None:
+        raise LsapError(f"{folder}: {id!r} is not refined; its generator is that of the run")
+    if own.transforms:
+        raise LsapError(
+            f"{folder}: {id!r} is refined by transforms of features ({', '.join(own.transforms)}), which no file of a "
+            "generator holds; only tuned weights can be exported"
+        )
+    check(G, stack([own]), 1)
+    provenance = {**G.provenance, "tuned": f"weights tuned for the image {id} of {folder.resolve().name}"}
+    return merged(G, own.weights).without(*ESTIMATED).replace(provenance_json=json.dumps(provenance, sort_keys=True))
+
+
+def nvlabs_parts(G: Generator) -> dict[str, Part]:
+    """The tensors of a StyleGAN2 in NVlabs' names and layouts, for `load_state_dict`.
+
+    Raises:
+        LsapError: the generator is of another family.
+    """
+    if not hasattr(G.config, "architecture"):
+        raise LsapError(f"{G.source or 'this generator'}: is no StyleGAN2; write a .safetensors file instead of a .pt")
+    tensors = state_dict(canonical(G.params), asdict(G.config))
+    return {name: Part(shape=a.shape, dtype=a.dtype, chunks=[a]) for name, a in tensors.items()}

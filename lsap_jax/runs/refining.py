@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from lsap_jax.configuration import flat
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.inverter import StepReport, versions
 from lsap_jax.inversion.jobs import Job, Layout, batches_of, code_shapes, in_slots
@@ -23,11 +24,11 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import read
 from lsap_jax.networks.image_by_image import in_groups
 from lsap_jax.networks.view import square
-from lsap_jax.refinement.methods import make_refiner
-from lsap_jax.refinement.refiner import Refiner
+from lsap_jax.refinement.methods import find_method, make_refiner
+from lsap_jax.refinement.refiner import Course, Refiner
 from lsap_jax.rendering.devices import merge, over_devices, padded_size, replicate, shard
 from lsap_jax.rendering.refinement import to_arrays
-from lsap_jax.rendering.render import synthesise
+from lsap_jax.rendering.render import decode, synthesise
 from lsap_jax.runs.generators import Weights
 from lsap_jax.runs.shipping import Shipment, packed, sha256_of
 from lsap_jax.runs.worker import Failed, Outcome, Result, Stop, Worker, never
@@ -54,13 +55,19 @@ class Refining:
 
 
 def refining(
-    G: Generator, method: str, weights: str | None = None, options: Mapping[str, Any] | None = None, seed: int = 0
+    G: Generator,
+    method: str,
+    weights: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    config: ConfigDict | None = None,
 ) -> Refining:
     """A method made ready for a generator.
 
     Args:
         weights: file of its networks; None takes those that come with G.
         options: those that differ from the method's defaults.
+        config: of the inversion, which gives the options that both have (`Method.shared`).
 
     The weights are recorded by their SHA-256, as pictures need them wherever the refinement reads their networks
     (`lsap_jax.runs.generators.with_weights`).
@@ -68,7 +75,9 @@ def refining(
     Raises:
         LsapError: no such method or option, or its networks are missing or belong to another generator.
     """
-    refiner, chosen = make_refiner(method, G, weights, options)
+    known = {} if config is None else flat(config)
+    same = {name: known[key] for name, key in find_method(method).shared.items() if key in known}
+    refiner, chosen = make_refiner(method, G, weights, {**same, **(options or {})})
     record = {"method": method, "options": chosen, "seed": seed, "weights": weights}
     if weights is not None:
         record["weights_sha256"] = Weights(read(weights)).sha256
@@ -240,20 +249,25 @@ def refined(
 
     def some(inputs: Mapping[str, Any], rng: jax.Array) -> dict[str, Any]:
         targets = inputs["images"]
+        ones = jnp.ones(len(targets), jnp.int32)
         seen = {name: judge.features(inputs["seen_by"].get(name, targets)) for name, judge in judges.items()}
-        codes, refinement = refiner(G, space, inputs["start"], targets, rng, inputs.get("mask"))
-        images = jnp.clip(synthesise(G, space.decode(G, codes), refinement), -1, 1)
+        codes, refinement, *course = refiner(G, space, inputs["start"], targets, rng, inputs.get("mask"))
+        images = jnp.clip(synthesise(G, decode(G, space, codes, refinement), refinement), -1, 1)
         metrics = measure(judges, images, Targets(images=targets, seen=seen))
-        return {"codes": codes, "refinement": refinement, "images": images, "metrics": metrics}
+        found = {"codes": codes, "refinement": refinement, "images": images, "metrics": metrics}
+        return {**found, "course": course[0] if course else Course(step=ones - 1, finite=ones > 0)}
 
     return in_groups(together, live, some, inputs, image_rng(seed, inputs["words"]))  # type: ignore[no-any-return]
 
 
 def _result(first: Outcome, one: Mapping[str, Any]) -> Result | Failed:
     """The outcome of an image, from its first outcome and its part of the refined batch."""
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves({**one, "metrics": {}})):
+    course = one["course"]
+    if course.step < 0 or not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves({**one, "metrics": {}})):
         return NOT_FINITE
-    before, flags = ({}, ()) if not isinstance(first, Result) else (first.parts, first.flags)
+    before, flags = ({}, ()) if not isinstance(first, Result) else (first.parts, tuple(first.flags))
+    if not course.finite:
+        flags += (f"non-finite loss or gradient in the refinement; kept step {course.step}",)
     own = {
         "codes": {key: np.asarray(a) for key, a in one["codes"].items()},
         "images": np.asarray(one["images"]),

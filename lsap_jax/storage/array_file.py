@@ -57,6 +57,16 @@ def write_array_file(
                 write_member(archive, f"{name}.npy", part.chunks, part.size, npy_header(part))
 
 
+def write_tensors(target: Path, parts: Mapping[str, Part]) -> None:
+    """Writes arrays by name as a dict of tensors for `torch.load`, complete or absent.
+
+    Raises:
+        LsapError: the file cannot be written.
+    """
+    with whole_file(target) as file:
+        write_torch(file, parts)
+
+
 def _write_ids(target: Path, ids: Sequence[str]) -> None:
     with whole_file(target.with_name(f"{target.name}.ids.txt")) as file:
         file.write("".join(f"{image}\n" for image in ids).encode())

@@ -131,7 +131,7 @@ def test_what_fits_a_generator(G):
 @pytest.mark.parametrize(
     ("part", "where", "change", "reason"),
     [
-        ("weights", "mapping.fc0.weight", Full(delta=np.zeros((2, 16, 16))), "has no such parameter"),
+        ("weights", "mapping.fc9.weight", Full(delta=np.zeros((2, 16, 16))), "has no such parameter"),
         ("weights", "synthesis.b32.conv0.weight", Full(delta=np.zeros((2, 3, 3, 8, 8))), "has no such parameter"),
         (
             "weights",

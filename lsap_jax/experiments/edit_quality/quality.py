@@ -26,7 +26,7 @@ from lsap_jax.models.attributes import Attributes, label_logits, scores_of
 from lsap_jax.models.generator import Generator
 from lsap_jax.pixels import to_uint8
 from lsap_jax.rendering.refinement import Refinement, by_signature
-from lsap_jax.rendering.render import fitted, per_batch, synthesise
+from lsap_jax.rendering.render import decode, fitted, per_batch, synthesise
 from lsap_jax.runs.evaluation import genuine_nscd
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.statistics import with_statistics
@@ -173,7 +173,7 @@ def _seen(
     G: Generator, space: Space, codes: dict[str, jax.Array], refinement: Refinement | None
 ) -> dict[str, jax.Array]:
     """Images [B, R, R, C], logits [B] and NSCD [B] of codes."""
-    decoded = space.decode(G, codes)
+    decoded = decode(G, space, codes, refinement)
     images = jnp.clip(synthesise(G, decoded, refinement), -1, 1)
     found = {"images": images, "nscd": nscd_of(G, decoded).mean(axis=1)}
     if G.discriminator is not None:

@@ -1,0 +1,328 @@
+"""Pivotal tuning (PTI, arXiv 2106.05744): the generator itself is trained for a few steps, for each image a copy of its
+weights, until it makes the image from the image's code, which stays as it is.
+
+    min over weights θ    mse · |G(w; θ) - x|² + perceptual · d(G(w; θ), x)
+
+A change of weights is stored whole (`rank` 0), or as a product of two thin matrices of `rank` columns and rows for each
+array of several axes. The thin ones start at the strongest directions of the first gradient.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from lsap_jax.errors import LsapError
+from lsap_jax.losses.judges import Judge, perceptual
+from lsap_jax.losses.pixel import mse
+from lsap_jax.models.generator import Generator
+from lsap_jax.networks.arithmetic import FULL, PRECISIONS, convolutions_in
+from lsap_jax.refinement.locality import Locality, locality, random_z
+from lsap_jax.refinement.refiner import Codes, Course
+from lsap_jax.rendering.refinement import Full, LowRank, Refinement, as_matrix, to_dtype
+from lsap_jax.rendering.render import decode, synthesise
+from lsap_jax.spaces import Space
+
+Changes = dict[str, Full | LowRank]
+BUFFERS = ("noise_const", "w_avg")  # parameters here, which the original does not train
+# The standard deviation at which the fixed factor of a low-rank change starts; its rates are larger by as much, so that
+# a step moves a weight as far as a step of the weight itself would.
+FACTOR = 0.1
+
+
+class Pti(struct.PyTreeNode, kw_only=True):
+    """Pivotal tuning as a `Refiner`.
+
+    Attributes:
+        judge: the perceptual distance; None leaves MSE alone, and no image stops early.
+        steps: the most steps; an image whose distance is `stop` or less takes no further one.
+        lr: of Adam.
+        mse, perceptual: weights of the loss.
+        rank: of the changes; 0 is full.
+        layers: blocks ("b16") and layers ("b16.conv0") that are trained; none is all.
+        mapping: whether the mapping network is trained, too, which codes on the sphere go through.
+        keep: "last" or "best", which step is kept; where a loss was not finite, it is the best.
+        dtype: in which changes are stored, and rendered.
+        precision: of the convolutions in steps (`networks.arithmetic`).
+    """
+
+    judge: Judge | None
+    steps: int = struct.field(pytree_node=False, default=350)
+    lr: float = struct.field(pytree_node=False, default=3e-4)
+    stop: float = struct.field(pytree_node=False, default=0.06)
+    mse: float = struct.field(pytree_node=False, default=1.0)
+    perceptual: float = struct.field(pytree_node=False, default=1.0)
+    locality: Locality | None = struct.field(pytree_node=False, default=None)
+    rank: int = struct.field(pytree_node=False, default=0)
+    layers: tuple[str, ...] = struct.field(pytree_node=False, default=())
+    mapping: bool = struct.field(pytree_node=False, default=False)
+    keep: str = struct.field(pytree_node=False, default="last")
+    dtype: str = struct.field(pytree_node=False, default="float16")
+    precision: str = struct.field(pytree_node=False, default="high")
+
+    def __call__(
+        self,
+        G: Generator,
+        space: Space,
+        codes: Mapping[str, jax.Array],
+        images: jax.Array,
+        rng: jax.Array,
+        mask: jax.Array | None,
+    ) -> tuple[Codes, Refinement, Course]:
+        """As `Refiner`; codes stay as they are.
+
+        Raises:
+            LsapError: an option that this space or this generator has no use for.
+        """
+        check_space(self, space)
+        names = trained(G, space.f_resolution(codes), self.layers, self.mapping)
+        frozen = self.replace(judge=None if self.judge is None else self.judge.freeze(G.img_resolution))
+
+        def one(image: Image) -> tuple[Changes, Course]:
+            return tune(frozen, G, space, names, image)
+
+        batch = Image(codes=dict(codes), target=images, rng=rng, mask=mask)
+        with convolutions_in(self.precision):
+            if len(images) == 1:  # on processors: no weight has an axis for images
+                found = jax.tree.map(lambda a: a[None], one(jax.tree.map(lambda a: a[0], batch)))
+            else:
+                found = jax.vmap(one)(batch)
+        changes, course = found
+        return dict(codes), Refinement(weights=to_dtype(changes, self.dtype)), course
+
+
+class Image(struct.PyTreeNode, kw_only=True):
+    """What is tuned to: a code, its target [R, R, C], a key, and the mask [R, R] or None."""
+
+    codes: Codes
+    target: jax.Array
+    rng: jax.Array
+    mask: jax.Array | None
+
+
+class Tuning(NamedTuple):
+    """A tuning under way. `running` ends with the last step, at the distance `stop`, or where a loss is not finite."""
+
+    changes: Changes
+    adam: Any
+    best: Changes
+    best_loss: jax.Array
+    best_step: jax.Array
+    step: jax.Array
+    running: jax.Array
+    finite: jax.Array
+
+
+def check_space(pti: Pti, space: Space) -> None:
+    """Raises LsapError where codes of this space cannot be tuned with these options."""
+    if pti.mapping and not space.on_sphere:
+        raise LsapError(
+            f"refine.mapping=True: codes of space {space.name} do not go through the mapping network; set it to false"
+        )
+    if pti.locality is not None and not space.has_ws:
+        raise LsapError(f"refine.locality=True: codes of space {space.name} are styles, which have no ws; leave it out")
+
+
+def trained(G: Generator, base_resolution: int, layers: tuple[str, ...], mapping: bool) -> list[str]:
+    """Names of the parameters that are trained, as "synthesis.b8.conv0.weight": all that reach the image, the strength
+    of the noise among them, but not the noise itself.
+
+    Args:
+        base_resolution: of the base code, below which nothing is computed; 0 where there is none.
+        layers: blocks and layers to which they belong; none is all.
+        mapping: with those of the mapping network.
+
+    Raises:
+        LsapError: the generator has no such block or layer, or a base code stands in its place.
+    """
+    live = {f"synthesis.{layer.name}." for layer in G.config.live_layers(base_resolution)}
+    every = {f"synthesis.{layer.name}." for layer in G.config.layers}
+    blocks = {f"synthesis.b{r}.": r > base_resolution for r in G.config.resolutions}
+    found = []
+    for name in flatten_dict(dict(G.params), sep="."):
+        if name.endswith(BUFFERS):
+            continue
+        if name.startswith("mapping."):
+            reaches = mapping
+        elif layer := next((own for own in every if name.startswith(own)), None):
+            reaches = layer in live
+        else:  # const, skip: of a block
+            reaches = any(alive and name.startswith(block) for block, alive in blocks.items())
+        if reaches:
+            found.append(name)
+    if not layers:
+        return found
+    for item in layers:
+        if not any(name.startswith(f"synthesis.{item}.") for name in found):
+            known = sorted({name.split(".")[1] for name in found if name.startswith("synthesis.")}, key=_side)
+            raise LsapError(
+                f"refine.layers: {item!r} is not a block or layer that reaches the image; there are {', '.join(known)} "
+                f"and their layers, as {known[-1]}.conv1"
+            )
+    chosen = tuple(f"synthesis.{item}." for item in layers)
+    return [name for name in found if name.startswith((*chosen, "mapping."))]
+
+
+def _side(block: str) -> int:
+    return int(block.removeprefix("b"))
+
+
+def tune(pti: Pti, G: Generator, space: Space, names: list[str], image: Image) -> tuple[Changes, Course]:
+    """The changes of the named parameters for one image, float32."""
+    codes, target = jax.tree.map(lambda a: a[None], (image.codes, image.target))
+    mask = None if image.mask is None else image.mask[None]
+    seen = None if pti.judge is None else pti.judge.features(target)
+    pivot = space.decode(G, codes)
+
+    def loss(changes: Changes, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        own = Refinement(weights=jax.tree.map(lambda a: a[None], changes))
+        shown = synthesise(G, decode(G, space, codes, own) if pti.mapping else pivot, own)
+        shown = jax.lax.optimization_barrier(shown)
+        distance = jnp.inf if pti.judge is None else pti.judge.distance(pti.judge.features(shown), seen, mask)[0]
+        total = pti.mse * mse(shown, target, mask)[0]
+        if pti.judge is not None:
+            total = total + pti.perceptual * distance
+        if pti.locality is not None:
+            how, z = pti.locality, random_z(G, image.rng, step)
+            value = jax.lax.cond(
+                step % how.interval == 0,
+                lambda: locality(how, pti.judge, G, pivot, own, z),
+                lambda: jnp.float32(0),
+            )
+            total = total + value
+        return total, jnp.asarray(distance, jnp.float32)
+
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    params = flatten_dict(dict(G.params), sep=".")
+    whole = {name: Full(delta=jnp.zeros_like(params[name])) for name in names}
+    changes: Changes = dict(whole)
+    if pti.rank:
+        _, first = gradient(changes, jnp.int32(0))
+        changes = {name: thin(pti.rank, whole[name], first[name]) for name in names}
+    adam = optax.scale_by_adam()
+    rates = {name: pti.lr / (FACTOR if isinstance(one, LowRank) else 1.0) for name, one in changes.items()}
+
+    def round_(now: Tuning) -> Tuning:
+        (value, distance), grads = gradient(now.changes, now.step)
+        finite = jnp.stack([jnp.isfinite(a).all() for a in jax.tree.leaves((value, grads))]).all()
+        running = finite & (distance > pti.stop) & (now.step < pti.steps)
+        updates, state = adam.update(grads, now.adam)
+        moved = {
+            name: jax.tree.map(lambda a, u, rate=rates[name]: a - rate * u, one, updates[name])
+            for name, one in now.changes.items()
+        }
+        better = finite & (value < now.best_loss)
+        return Tuning(
+            changes=_where(running, moved, now.changes),
+            adam=state,
+            best=_where(better, now.changes, now.best),
+            best_loss=jnp.where(better, value, now.best_loss),
+            best_step=jnp.where(better, now.step, now.best_step),
+            step=now.step + running,
+            running=running,
+            finite=finite,
+        )
+
+    start = Tuning(
+        changes=changes,
+        adam=adam.init(changes),
+        best=changes,
+        best_loss=jnp.float32(jnp.inf),
+        best_step=jnp.int32(-1),
+        step=jnp.int32(0),
+        running=jnp.bool_(True),
+        finite=jnp.bool_(True),
+    )
+    end = jax.lax.while_loop(lambda now: now.running, round_, start)
+    last = end.finite & (pti.keep == "last")
+    step = jnp.where(last, end.step, end.best_step)
+    return _where(last, end.changes, end.best), Course(step=step, finite=end.finite)
+
+
+def _where(chosen: jax.Array, a: Any, b: Any) -> Any:
+    return jax.tree.map(lambda x, y: jnp.where(chosen, x, y), a, b)
+
+
+def thin(rank: int, whole: Full, gradient: Full) -> Full | LowRank:
+    """The zero change as a product of a first factor, whose columns are the strongest directions of a gradient, and
+    zeros; a change of few numbers stays whole.
+    """
+    matrix = as_matrix(gradient.delta)
+    rows, columns = matrix.shape
+    if gradient.delta.ndim < 2 or rank * (rows + columns) >= rows * columns:
+        return whole
+    # Subspace iteration from a fixed start: the leading singular vectors, in products that any device computes well.
+    right = jax.random.normal(jax.random.key(0), (columns, rank))
+    for _ in range(3):
+        left, _ = jnp.linalg.qr(jnp.matmul(matrix, right, precision=FULL))
+        right, _ = jnp.linalg.qr(jnp.matmul(matrix.T, left, precision=FULL))
+    return LowRank(up=left * (FACTOR * rows**0.5), down=jnp.zeros((rank, columns)))
+
+
+# The original's values, but for what is stored. `stop` -1 is the original's with LPIPS; features of a discriminator
+# have another scale, and no image stops early.
+OPTIONS: dict[str, Any] = {
+    "steps": 350,
+    "lr": 3e-4,
+    "stop": -1.0,
+    "mse": 1.0,
+    "perceptual": 1.0,
+    "network": "auto",
+    "lpips": "",
+    "resolution": 0,
+    "rank": 4,
+    "layers": "",
+    "mapping": False,
+    "locality": False,
+    "locality_alpha": 30.0,
+    "locality_psi": 0.5,
+    "locality_mse": 0.1,
+    "locality_perceptual": 0.1,
+    "locality_interval": 1,
+    "keep": "last",
+    "dtype": "float16",
+    "precision": "high",
+}
+STOP = 0.06
+LEAST = {"steps": 0, "resolution": 0, "rank": 0, "mse": 0, "perceptual": 0, "locality_interval": 1}
+CHOICES = {"keep": ("last", "best"), "dtype": ("float16", "float32"), "precision": tuple(PRECISIONS)}
+
+
+def make(G: Generator, weights: str | None, **options: Any) -> Pti:
+    """Pivotal tuning with these options, all of `OPTIONS`.
+
+    Raises:
+        LsapError: a value is out of range, or the judge that is named is not available.
+    """
+    if weights is not None:
+        raise LsapError(f"--weights={weights}: pti has no networks of its own; name LPIPS by --config.refine.lpips")
+    for key, least in LEAST.items():
+        if not options[key] >= least:
+            raise LsapError(f"refine.{key}={options[key]}: needs to be {least} or more")
+    for key, known in CHOICES.items():
+        if options[key] not in known:
+            raise LsapError(f"refine.{key}={options[key]!r}: choose one of {', '.join(known)}")
+    if not 0 < options["lr"] < float("inf"):
+        raise LsapError(f"refine.lr={options['lr']}: has to be more than 0")
+    if not options["mse"] + options["perceptual"] > 0:
+        raise LsapError("refine.mse=0 and refine.perceptual=0: nothing is left to minimise; give one of them a weight")
+    side = options["resolution"] or G.img_resolution
+    asked = {"network": options["network"], "weights": options["lpips"], "resolution": side}
+    judge = perceptual(ConfigDict({"perceptual": asked}), G).judge
+    if options["stop"] < 0:
+        options["stop"] = STOP if judge is not None and judge.name.startswith("lpips") else 0.0
+    part = {key.removeprefix("locality_"): value for key, value in options.items() if key.startswith("locality_")}
+    plain = ("steps", "lr", "stop", "mse", "perceptual", "rank", "mapping", "keep", "dtype", "precision")
+    pti = Pti(
+        judge=judge,
+        layers=tuple(name.strip() for name in options["layers"].split(",") if name.strip()),
+        locality=Locality(**part) if options["locality"] else None,
+        **{key: options[key] for key in plain},
+    )
+    trained(G, 0, pti.layers, pti.mapping)
+    return pti
