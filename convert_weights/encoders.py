@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert_weights import latent_discriminator, psp
+from convert_weights import latent_discriminator, psp, styleres
 from convert_weights.checkpoint import Checkpoint, Part, Unfit, listed, shown, together
 from convert_weights.match import Matched, fill
 from convert_weights.pickle_machine import Node
@@ -25,6 +25,7 @@ KIND = "psp"
 HEADS = re.compile(r"(|.*[/.])styles\.\d+\.(convs\.\d+|linear)\.(weight|bias)")
 SINGLE = re.compile(r"(|.*[/.])linear\.(weight|bias)")
 TRUNK = re.compile(r"(|.*[/.])body\.\d+\.(res_layer\.\d+|conv\d)\..*")
+WIDE = re.compile(r"body\.(\d{1,3})\.res_layer\.3\.weight")  # as many rows as its unit makes features
 CRITIC = re.compile(r"(|.*[/.])mlp\.\d+\.(weight|bias)")
 SIZES = ("output_size", "stylegan_size", "resolution")  # of the generator's pictures, in `opts`
 
@@ -95,6 +96,7 @@ def companions(s: Structure, generator: Part | None) -> tuple[list[Companion], d
     for kind, places, what, read in (
         (KIND, encoder_places(s.everything), "encoder", _encoder),
         (latent_discriminator.KIND, critic_places(s.everything), "latent discriminator", _critic),
+        (styleres.KIND, styleres.places(s.everything), "networks of residuals", _styleres),
     ):
         try:
             if places:
@@ -119,6 +121,16 @@ def _critic(s: Structure, place: str, what: str, generator: Part | None) -> Comp
         width = generator.config["w_dim"]
         raise Unfit(f"{what} judges codes of {part.config['w_dim']} numbers, the generator beside it takes {width}")
     return Companion(part, place)
+
+
+def _styleres(s: Structure, place: str, what: str, generator: Part | None) -> Companion:
+    beside = encoder_places(s.everything)
+    trunk = inside(s.everything, beside[0]) if len(beside) == 1 else {}
+    units = {int(m[1]): one.shape[0] for name, one in trunk.items() if (m := WIDE.fullmatch(name))}
+    part, ignored = styleres.networks(inside(s.everything, place), place, [units[k] for k in sorted(units)], what)
+    if generator is not None:
+        styleres.check_fits(part, generator, what)
+    return Companion(part, place, ignored={place + name: reason for name, reason in ignored.items()})
 
 
 def _encoder(s: Structure, place: str, what: str, generator: Part | None) -> Companion:

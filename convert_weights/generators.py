@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convert_weights import encoders, genforce, nvlabs, psp, rosinality
+from convert_weights import encoders, genforce, nvlabs, psp, rosinality, styleres
 from convert_weights.checkpoint import Checkpoint, ConversionError, Part, Unfit, listed, shown, together
 from convert_weights.encoders import companions
 from convert_weights.nvlabs import Network
@@ -34,7 +34,7 @@ TRAINING = {
     "opts": "options of the training",
     "discriminator_state_dict": "discriminator of the encoder's training",
 }
-RESIDUALS = "StyleRes' networks of residuals, which are not converted"
+RESIDUALS = "StyleRes' networks of residuals, which are refused"
 CLAMPED = "activations are clamped at 256, as StyleRes' code does; learning-rate multipliers are assumed"
 
 
@@ -94,10 +94,10 @@ LAYOUTS = (
     ),
     Layout(  # its generators have the tensors that tell the layout above, too; of several, the last counts
         "StyleRes",
-        ("synthesis.b64.modify_feature_gates.down1.weight", "synthesis.b32.modify_feature_gates.down1.weight"),
+        tuple(f"synthesis.b{4 << k}.{styleres.PREFIX}gates.down1.weight" for k in range(1, 9)),
         "b4.out.weight",
         "mapping.w_avg",
-        ("generator_smooth/",),
+        ("generator_smooth/", "models/generator_smooth/"),
         lambda tensors, what: nvlabs.generator(tensors, what, {"conv_clamp": 256.0}),
         nvlabs.discriminator,
         (CLAMPED,),
@@ -137,7 +137,8 @@ def generator_file(s: Structure) -> Checkpoint:
     where = [NO_AVERAGE] * (kind == "plain") + [found_at] * (place not in layout.usual)
     parts = together(network, critic, *(one.part for one in with_it))
     taken, means = [place, *at, *(one.place for one in with_it)], [one.mean for one in with_it]
-    aside = dict.fromkeys((name for name in tensors if _is_aside(layout, name, place)), layout.aside[1])
+    unread = () if any(one.part.kind == styleres.KIND for one in with_it) else tensors
+    aside = dict.fromkeys((name for name in unread if _is_aside(layout, name, place)), layout.aside[1])
     return Checkpoint(
         format=_title(layout, place, parts, s),
         parts=parts,

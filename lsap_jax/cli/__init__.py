@@ -40,6 +40,7 @@ COMMANDS = {
     "train-generator": "train a StyleGAN2 on a folder or archive of images",
     "train-basecode": "train the base-code encoder of a generator",
     "train-encoder": "train the latent encoder of a generator",
+    "train-refiner": "train the networks of a method of refinement",
     "train-attributes": "train the classifier by which edits of a generator's images are judged",
 }
 OK, INCOMPLETE, UNUSABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143

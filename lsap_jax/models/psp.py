@@ -40,6 +40,12 @@ class PspEncoder(struct.PyTreeNode, kw_only=True):
         """Images [B, h, w, C] in [-1, 1], of the size of `view`, to ws [B, num_ws, w_dim] of G."""
         return on_batch(_codes, (self, G.bare()), {"x": images})  # type: ignore[no-any-return]
 
+    def with_unit(self, images: jax.Array, index: int) -> tuple[jax.Array, jax.Array]:
+        """(ws, what the trunk's unit of this index makes [B, s, s, C]) of images, for an encoder of one pass."""
+        network, params = psp.PspEncoder(self.config), {"params": self.params["encoder"]}
+        offsets, found = network.apply(params, images, mutable=[psp.UNITS_OUT])
+        return offsets + self.params["w_avg"][None], found[psp.UNITS_OUT]["outputs"][0][index]
+
     def check_fits(self, generator: GeneratorConfig) -> None:
         """Raises LsapError if this generator takes ws of another shape, or makes images with other channels."""
         own = (self.config.num_ws, self.config.w_dim, self.config.in_channels // (2 if self.config.sees_result else 1))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lsap_jax.models import attributes, basecode, detector, embedder, inception, perceptual, psp
+from lsap_jax.models import attributes, basecode, detector, embedder, inception, perceptual, psp, styleres
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.idinvert import IdinvertEncoder
@@ -30,6 +30,7 @@ from lsap_jax.networks import (
 )
 from lsap_jax.networks import inception as inception_network
 from lsap_jax.networks import perceptual as perceptual_network
+from lsap_jax.networks import styleres as styleres_networks
 from lsap_jax.networks.bounds import checked
 from lsap_jax.networks.families import generator_config, generator_shapes
 from lsap_jax.networks.latent_discriminator import LatentDiscriminatorConfig
@@ -174,6 +175,16 @@ _ROWS = (
         config=of(LatentDiscriminatorConfig),
         shapes=lambda config: latent_discriminator.param_shapes(config.w_dim),
         holder=holding(LatentDiscriminator),
+        arrays=canonical,
+        companion=True,
+    ),
+    Kind(
+        name="styleres",
+        what="StyleRes' networks",
+        remedy="convert StyleRes' checkpoint with `lsap-jax convert`, or train them with `lsap-jax train-refiner`",
+        config=of(styleres_networks.StyleResConfig),
+        shapes=styleres_networks.param_shapes,
+        holder=holding(styleres.StyleRes),
         arrays=canonical,
         companion=True,
     ),

@@ -28,6 +28,7 @@ from lsap_jax.networks.layers import FullyConnected
 from lsap_jax.networks.view import View, middle
 
 Index = Annotated[int, between(0, 63)]
+UNITS_OUT = "units"  # collection of what the trunk's units make, for those that ask for it
 SLOPE = 0.01  # of the heads' leaky ReLUs: torch's default
 # Heads of the pyramid by the first row they make: the map they read, counted from the coarsest.
 PYRAMID = ((0, 0), (3, 1), (7, 2))
@@ -240,6 +241,7 @@ class PspEncoder(nn.Module):
         else:
             x = Norm(name="bn1")(Kernel(Conv("conv1", units[0].width, (7, 7), 2), name="conv1")(x))
             outputs = BasicBody(units, name="body")(Prelu(name="relu")(x))
+        self.sow(UNITS_OUT, "outputs", outputs)
         if c.heads == "single":
             w = FullyConnected(c.w_dim, name="linear")(outputs[-1].mean(axis=(1, 2)))
             return jnp.repeat(w[:, None], c.num_ws, axis=1)

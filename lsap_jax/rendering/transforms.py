@@ -89,8 +89,31 @@ class Start(Transform, kw_only=True):
         return self.f
 
 
+class GatedAddition(Transform, kw_only=True):
+    """features + mask · g · dF, which StyleRes' networks make of the residuals of an image and of the features of the
+    codes being rendered (arXiv 2212.14359, section 3).
+
+    Attributes:
+        residual: r [B, r, r, width], of the encoder's features of the image and the features of its unedited codes.
+        mask: [B, r, r, 1] in [0, 1].
+    """
+
+    parts: ClassVar[tuple[str, ...]] = ("styleres",)
+    residual: jax.Array
+    mask: jax.Array
+
+    def __call__(self, features: jax.Array, *, G: "Generator", **_: Any) -> jax.Array:
+        added, gate = G.parts["styleres"].addition(features.astype(self.residual.dtype), self.residual)
+        return features + (self.mask * gate * added).astype(features.dtype)
+
+
 # Name in files -> class.
-KINDS: dict[str, type[Transform]] = {"scale_shift": ScaleShift, "masked_offset": MaskedOffset, "start": Start}
+KINDS: dict[str, type[Transform]] = {
+    "scale_shift": ScaleShift,
+    "masked_offset": MaskedOffset,
+    "start": Start,
+    "gated_addition": GatedAddition,
+}
 
 
 def parts() -> tuple[str, ...]:

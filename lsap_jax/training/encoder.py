@@ -19,7 +19,9 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from lsap_jax.losses.judges import Networks
+from lsap_jax.losses.likeness import Likeness
 from lsap_jax.losses.pixel import mse
+from lsap_jax.models.embedder import ARCFACE, MOCO
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import load
 from lsap_jax.models.perceptual import from_discriminator
@@ -30,6 +32,7 @@ from lsap_jax.training.dataset import batch
 from lsap_jax.training.loop import Log, Logs, note, resumable
 from lsap_jax.training.source import check_source
 
+LIKENESS = {"identity": ARCFACE, "moco": MOCO}  # terms of networks that a file brings -> its kind
 VALIDATION = 64  # samples on which an encoder is judged as it will be used, with running statistics
 RESUMED_WITH = ("total_images", "snapshot_images", "generator", "name")  # what a resumed run may change
 
@@ -107,6 +110,19 @@ def networks_of(G: Generator, config: ConfigDict, log: Log) -> Networks:
         return Networks(generator=G, judges={"perceptual": from_discriminator(G)})
     log("warning: no perceptual term, as there is neither perceptual.weights nor a discriminator; MSE alone")
     return Networks(generator=G)
+
+
+def judged(G: Generator, config: ConfigDict, log: Log) -> Networks:
+    """`networks_of`, and the judges of likeness of the terms whose weight is not 0; one without weights is left out."""
+    networks = networks_of(G, config, log)
+    judges = dict(networks.judges)
+    for term, kind in LIKENESS.items():
+        weight = config.loss.get(term, 0)
+        if weight and not config[term].weights:
+            log(f"warning: no {term} term, as {term}.weights names no file")
+        elif weight:
+            judges[term] = Likeness(embedder=load(config[term].weights, kind))
+    return networks.replace(judges=judges)
 
 
 def sample_pairs(

@@ -10,8 +10,7 @@ from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
 from lsap_jax.losses.judges import Networks
-from lsap_jax.losses.likeness import Likeness
-from lsap_jax.models.embedder import ARCFACE, MOCO, Embedder
+from lsap_jax.models.embedder import ARCFACE, Embedder
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import load
 from lsap_jax.models.psp import PspEncoder
@@ -19,10 +18,11 @@ from lsap_jax.networks import psp
 from lsap_jax.networks.arithmetic import PRECISIONS
 from lsap_jax.networks.psp import RESNET34, SMALL, PspConfig
 from lsap_jax.spaces.statistics import with_statistics
-from lsap_jax.training.encoder import networks_of
+from lsap_jax.training.encoder import judged
 from lsap_jax.training.initial import initial_params
 from lsap_jax.training.latent_discriminator import CriticTraining
 from lsap_jax.training.loop import Log
+from lsap_jax.training.on_images import check_batches
 from lsap_jax.training.psp_step import PspTraining, Stages, Task
 from lsap_jax.training.psp_terms import TERMS, Options
 
@@ -32,7 +32,6 @@ TRUNKS: dict[str, tuple[int, dict[str, Any]]] = {
     "resnet34": (256, {"trunk": "resnet34", "units": RESNET34}),
     "small": (64, {"units": SMALL, "taps": (3, 6, 8), "head_convs": (2, 3, 4)}),
 }
-LIKENESS = {"identity": ARCFACE, "moco": MOCO}  # terms of networks that a file brings -> its kind
 
 CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("train", "precision"): tuple(PRECISIONS),
@@ -70,14 +69,7 @@ def shape_for(G: Generator, options: ConfigDict) -> PspConfig:
 
 def networks_for(G: Generator, config: ConfigDict, log: Log) -> Networks:
     """G with its statistics, and the judges of the terms whose weight is not 0; a judge without weights is left out."""
-    networks = networks_of(with_statistics(G), config, log)
-    judges = dict(networks.judges)
-    for term, kind in LIKENESS.items():
-        if config.loss[term] and not config[term].weights:
-            log(f"warning: no {term} term, as {term}.weights names no file")
-        elif config.loss[term]:
-            judges[term] = Likeness(embedder=load(config[term].weights, kind))
-    return networks.replace(judges=judges)
+    return judged(with_statistics(G), config, log)
 
 
 def check_config(G: Generator, config: ConfigDict) -> None:
@@ -89,9 +81,7 @@ def check_config(G: Generator, config: ConfigDict) -> None:
     for (group, name), options in CHOICES.items():
         if config[group][name] not in options:
             raise LsapError(f"{group}.{name}={config[group][name]!r}: choose {', '.join(options)}")
-    size, apart = config.train.batch_size, config.heldout
-    if size < 1 or apart < 1:
-        raise LsapError(f"train.batch_size={size}, heldout={apart}: both are numbers of images, from 1 on")
+    check_batches(config)
 
 
 def task_for(G: Generator, config: ConfigDict, networks: Networks) -> Task:

@@ -18,7 +18,8 @@ from lsap_jax.networks.psp import PspConfig, PspEncoder, param_shapes
 from lsap_jax.testing import tiny_images
 from lsap_jax.training.initial import initial_params
 from lsap_jax.training.latent_discriminator import CriticTraining
-from lsap_jax.training.psp import compiled_step, initial_state
+from lsap_jax.training.on_images import compiled_step
+from lsap_jax.training.psp import initial_state
 from lsap_jax.training.psp_step import (
     STATISTICS,
     PspTraining,
@@ -174,7 +175,7 @@ def test_devices_share_a_batch(networks):
     for count in (1, 2):
         devices = tuple(jax.local_devices()[:count])
         assert len(devices) == count, "the tests run with two fake devices"
-        step, state = compiled_step(own, devices), start(own)
+        step, state = compiled_step(psp_step, own, devices), start(own)
         for k in range(2):
             state, logs = step(networks, state, data, jnp.arange(8)[::-1], k, k, jax.random.key(1))
         found.append((state, logs))

@@ -1,0 +1,205 @@
+"""Training on images beside a frozen generator: batches on the devices, snapshots, held-out images.
+
+Images are real ones or, where no data are given, samples of the generator. Real images lie on the devices, as uint8,
+from the start; a batch is gathered, computed on all devices, and averaged inside one program.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from lsap_jax.errors import LsapError
+from lsap_jax.losses.judges import Networks
+from lsap_jax.networks.arithmetic import convolutions_in
+from lsap_jax.networks.irse import adaptive_average
+from lsap_jax.pixels import to_float, to_uint8
+from lsap_jax.storage import atomic
+from lsap_jax.storage.pictures import grid, save_png
+from lsap_jax.training.dataset import load_training_images
+from lsap_jax.training.encoder import VALIDATION
+from lsap_jax.training.loop import Log, Logs, lines, note, resumable
+
+TABLE, HELDOUT = "validation.csv", "heldout_"
+COLUMNS, ROWS = 8, 2  # of held-out images in a grid
+State = TypeVar("State")
+
+
+class Batches(Protocol):
+    """What `train` of a task says about its batches."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def mirror(self) -> bool:
+        """Whether real images are turned left to right with probability ½."""
+
+    @property
+    def precision(self) -> str:
+        """Of convolutions on accelerators, a key of `arithmetic.PRECISIONS`."""
+
+
+class ImageTask(Hashable, Protocol):
+    """What is learned; hashable, compiled in."""
+
+    @property
+    def side(self) -> int:
+        """Pixels a side of the images that a step is given."""
+
+    @property
+    def train(self) -> Batches: ...
+
+
+# (task, networks, state, images [B, side, side, C] in [-1, 1], number of the step from 0, rng) to (state, logs)
+Step = Callable[..., tuple[Any, Logs]]
+
+
+def check_batches(config: ConfigDict) -> None:
+    """Raises LsapError if there is no image in a batch or among the held-out ones."""
+    size, apart = config.train.batch_size, config.heldout
+    if size < 1 or apart < 1:
+        raise LsapError(f"train.batch_size={size}, heldout={apart}: both are numbers of images, from 1 on")
+
+
+def devices_for(size: int) -> tuple[jax.Device, ...]:
+    """As many local devices as share a batch evenly."""
+    devices = jax.local_devices()
+    return tuple(devices[: max(n for n in range(1, len(devices) + 1) if size % n == 0)])
+
+
+def training_images(task: ImageTask, config: ConfigDict, networks: Networks) -> tuple[np.ndarray | None, np.ndarray]:
+    """(uint8 training images, or None for samples of the generator; held-out images as floats).
+
+    Raises:
+        LsapError: the images do not fit the generator, or do not fill a batch.
+    """
+    if not config.data:
+        rng = jax.random.fold_in(jax.random.key(config.seed), 2)
+        drawn = jax.jit(partial(samples, task, count=min(VALIDATION, config.heldout)))(networks, rng)
+        return None, np.asarray(drawn)
+    channels = networks.generator.img_channels
+    images, apart = load_training_images(config.data, config.extra_data, config.heldout, task.side, channels)
+    if len(images) < task.train.batch_size:
+        raise LsapError(
+            f"{len(images)} training images do not fill a batch of {task.train.batch_size}; lower train.batch_size"
+        )
+    return images, to_float(apart[:VALIDATION])
+
+
+def samples(task: ImageTask, networks: Networks, rng: jax.Array, count: int, sharding: Any = None) -> jax.Array:
+    """Images [count, side, side, C] of random z, in [-1, 1] as a PNG would hold them."""
+    G = networks.generator
+    z = jax.random.normal(rng, (count, G.z_dim))
+    if sharding is not None:
+        z = jax.lax.with_sharding_constraint(z, sharding)
+    return adaptive_average(jnp.clip(G.synthesis(G.mapping(z)), -1, 1), task.side)
+
+
+@lru_cache(maxsize=4)
+def compiled_step(step: Step, task: ImageTask, devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+    """A step on the images of its number, over devices that share each batch; compiled on its first call."""
+    mesh = Mesh(np.array(devices), ("images",))
+    apart, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("images",), ()))
+    size = task.train.batch_size
+
+    def numbered(
+        networks: Networks, state: State, data: jax.Array | None, order: jax.Array | None, place: jax.Array,
+        number: jax.Array, rng: jax.Array,
+    ) -> tuple[State, Logs]:  # fmt: skip
+        image_rng, flip_rng, own_rng = jax.random.split(jax.random.fold_in(rng, number), 3)
+        if data is None or order is None:
+            x = samples(task, networks, image_rng, size, apart)
+        else:
+            chosen = jax.lax.dynamic_slice_in_dim(order, place * size, size)
+            x = data[jax.lax.with_sharding_constraint(chosen, apart)].astype(jnp.float32) / 127.5 - 1
+            if task.train.mirror:
+                flip = jax.random.bernoulli(flip_rng, 0.5, (size, 1, 1, 1))
+                x = jnp.where(flip, x[:, :, ::-1], x)
+        return step(task, networks, state, jax.lax.with_sharding_constraint(x, apart), number, own_rng)
+
+    return jax.jit(numbered, donate_argnums=1, out_shardings=everywhere)
+
+
+def train_on_images(
+    step: Step, task: ImageTask, networks: Networks, state: State, images: np.ndarray | None, config: ConfigDict,
+    show: Callable[[State, int, dict[str, float]], None], out: Path, log: Log, stop_after: float | None = None,
+) -> tuple[State, int]:  # fmt: skip
+    """Steps until `config.total_images` images were seen, or from the newest checkpoint in `out` on.
+
+    Args:
+        networks: generator and judges; their weights stay as they are.
+        state: before the first step.
+        images: uint8 [N, side, side, C]; None is samples of the generator.
+        show: called with (state, images seen, mean logs since the one before) before each checkpoint.
+        stop_after: seconds after which it ends with a checkpoint, however far it is.
+
+    Returns:
+        (the state at the end, images seen).
+    """
+    size, devices = task.train.batch_size, devices_for(task.train.batch_size)
+    everywhere = NamedSharding(Mesh(np.array(devices), ("images",)), PartitionSpec())
+    what = "samples of the generator" if images is None else f"{len(images)} training images"
+    log(f"{what}, batches of {size} on {len(devices)} devices")
+    # Steps use the state up, so it shares no array with the networks that it may begin from.
+    own = jax.tree.map(partial(jnp.array, copy=True), state)
+    frozen, data, state = jax.device_put((networks.freeze(), images, own), everywhere)
+    step_fn, rng = compiled_step(step, task, devices), jax.random.fold_in(jax.random.key(config.seed), 0)
+    per_epoch = 1 if images is None else len(images) // size
+
+    @lru_cache(maxsize=1)
+    def order(epoch: int) -> jax.Array | None:
+        """Order of the images in an epoch."""
+        if images is None:
+            return None
+        chosen = np.random.default_rng((config.seed, epoch)).permutation(len(images))
+        return jax.device_put(chosen.astype(np.int32), everywhere)  # type: ignore[no-any-return]
+
+    def advance(state: State, number: int) -> tuple[State, Logs]:
+        epoch, place = divmod(number, per_epoch)
+        with convolutions_in(task.train.precision):
+            return step_fn(frozen, state, data, order(epoch), place, number, rng)  # type: ignore[no-any-return]
+
+    return resumable(out, state, advance, show, (config.total_images, config.snapshot_images, size), log, stop_after)
+
+
+def snapshot(
+    judge: Callable[[jax.Array], tuple[Mapping[str, jax.Array], Sequence[jax.Array]]],
+    heldout: np.ndarray,
+    size: int,
+    seen: int,
+    means: dict[str, float],
+    out: Path,
+    log: Log,
+) -> None:
+    """A line in the log and in the table of held-out images, and a grid of these above what became of them.
+
+    Args:
+        judge: images [B, side, side, C] to (metrics [B] by name, pictures [B, side, side, C]).
+        size: B; the last batch is padded.
+        means: of the logs since the snapshot before.
+    """
+    size = min(size, len(heldout))
+    filled = np.concatenate([heldout, heldout[: -len(heldout) % size]])
+    parts = [judge(jnp.asarray(filled[i : i + size])) for i in range(0, len(filled), size)]
+    found, shown = jax.tree.map(lambda *a: np.concatenate(a)[: len(heldout)], *parts)
+    note(out, {"images": seen, **means, **{f"{HELDOUT}{k}": float(v.mean()) for k, v in found.items()}}, log)
+    starts = range(0, min(len(heldout), COLUMNS * ROWS), COLUMNS)
+    columns = min(COLUMNS, len(heldout))
+    blocks = [to_uint8(a[i : i + columns]) for i in starts for a in (heldout, *shown)]
+    save_png(out / "samples" / f"{seen:08d}.png", grid(np.concatenate(blocks), columns=columns))
+    atomic.write_files({out / TABLE: table(lines(out)).encode()})
+
+
+def table(log: list[dict[str, float]]) -> str:
+    """The held-out metrics of a log as CSV, a row per snapshot."""
+    names = [name for name in log[-1] if name == "images" or name.startswith(HELDOUT)]
+    rows = [",".join(name.removeprefix(HELDOUT) for name in names)]
+    rows += [",".join(f"{line.get(name, float('nan')):g}" for name in names) for line in log]
+    return "\n".join(rows) + "\n"
