@@ -91,8 +91,8 @@ def encoder_for(networks: StyleRes, encoder: PspEncoder | None) -> PspEncoder:
             "the file of weights has an encoder of pSp's family; join both with `lsap-jax convert` or choose the "
             "generator.safetensors of its training"
         )
-    c, side = networks.config, encoder.input_resolution
-    image = jax.ShapeDtypeStruct((1, side, side, encoder.config.in_channels), jnp.float32)
+    c, view = networks.config, encoder.view
+    image = jax.ShapeDtypeStruct((1, view.height, view.width, encoder.config.in_channels), jnp.float32)
     known = c.tap < len(encoder.config.units) and not encoder.config.sees_result
     found = jax.eval_shape(lambda E, x: E.with_unit(x, c.tap)[1], encoder, image).shape[1:] if known else ()
     if found != (c.resolution, c.resolution, c.encoder_channels):

@@ -77,7 +77,7 @@ def shape_for(G: Generator, E: PspEncoder, resolution: int, width: int) -> Style
     resolution = resolution or min(64, G.img_resolution // 4)
     sides = jax.eval_shape(
         lambda E, x: [E.with_unit(x, k)[1] for k in range(len(E.config.units))], E,
-        jax.ShapeDtypeStruct((1, E.input_resolution, E.input_resolution, E.config.in_channels), jnp.float32),
+        jax.ShapeDtypeStruct((1, E.view.height, E.view.width, E.config.in_channels), jnp.float32),
     )  # fmt: skip
     taps = [k for k, map in enumerate(sides) if map.shape[1] == resolution]
     layer = G.config.entries.get(resolution)

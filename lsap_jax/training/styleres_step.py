@@ -27,7 +27,7 @@ from lsap_jax.networks.styleres import StyleResConfig
 from lsap_jax.networks.view import viewed
 from lsap_jax.rendering.transforms import ScaleShift
 from lsap_jax.training.loop import Logs
-from lsap_jax.training.stylegan2 import TrainConfig, r1_penalty
+from lsap_jax.training.stylegan2 import r1_penalty
 
 JUDGED = ("perceptual", "identity")
 TERMS = ("mse", *JUDGED, "adversarial", "addition", *(f"cycle_{name}" for name in JUDGED))
@@ -189,7 +189,7 @@ def loss_of(
 def critic_loss(task: Task, D: Discriminator, real: jax.Array, fake: jax.Array) -> tuple[jax.Array, Logs]:
     """E softplus(D(y)) + E softplus(-D(x)) + γ/2 E|∇D(x)|²."""
     loss = jax.nn.softplus(D(fake)).mean() + jax.nn.softplus(-D(real)).mean()
-    penalty = r1_penalty(D, real, TrainConfig(r1_gamma=task.train.r1_gamma, r1_interval=1))
+    penalty = r1_penalty(D, real, task.train.r1_gamma)
     return loss + penalty, {"critic_loss": loss, "r1": penalty}
 
 
