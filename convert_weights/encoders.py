@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert_weights import latent_discriminator, psp, styleres
+from convert_weights import hfgi, latent_discriminator, psp, styleres
 from convert_weights.checkpoint import Checkpoint, Part, Unfit, listed, shown, together
 from convert_weights.match import Matched, fill
 from convert_weights.pickle_machine import Node
@@ -34,14 +34,14 @@ class Companion(NamedTuple):
     """A network that comes with a generator.
 
     Attributes:
-        place: where it lies in the file.
+        places: where it lies in the file.
         mean: name of the mean latent that it uses; "" if there is none.
         ignored: source tensor -> why it is not used.
         notes: on how it was read.
     """
 
     part: Part
-    place: str
+    places: Sequence[str]
     mean: str = ""
     ignored: Mapping[str, str] = {}
     notes: Sequence[str] = ()
@@ -76,7 +76,7 @@ def encoder_file(s: Structure) -> Checkpoint:
     if KIND in refused:
         raise Unfit(refused[KIND])
     names = [name for name in s.entries if name not in [one.mean for one in found]]
-    beside = dict.fromkeys(labelled(names, [one.place for one in found]), "not part of the encoder")
+    beside = dict.fromkeys(labelled(names, [place for one in found for place in one.places]), "not part of the encoder")
     return Checkpoint(
         format=f"{psp.project(found[0].part.config)} without a generator, in {s.placed}",
         parts=together(*(one.part for one in found)),
@@ -97,6 +97,7 @@ def companions(s: Structure, generator: Part | None) -> tuple[list[Companion], d
         (KIND, encoder_places(s.everything), "encoder", _encoder),
         (latent_discriminator.KIND, critic_places(s.everything), "latent discriminator", _critic),
         (styleres.KIND, styleres.places(s.everything), "networks of residuals", _styleres),
+        (hfgi.KIND, hfgi.places(s.everything), "networks of HFGI", _hfgi),
     ):
         try:
             if places:
@@ -120,7 +121,16 @@ def _critic(s: Structure, place: str, what: str, generator: Part | None) -> Comp
     if generator is not None and generator.config["w_dim"] != part.config["w_dim"]:
         width = generator.config["w_dim"]
         raise Unfit(f"{what} judges codes of {part.config['w_dim']} numbers, the generator beside it takes {width}")
-    return Companion(part, place)
+    return Companion(part, [place])
+
+
+def _hfgi(s: Structure, place: str, what: str, generator: Part | None) -> Companion:
+    inner = [f"{place}{name}." for name in hfgi.NETWORKS]
+    tensors = {at[len(place) :] + name: one for at in inner for name, one in inside(s.everything, at).items()}
+    part, ignored = hfgi.networks(tensors, what)
+    if generator is not None:
+        hfgi.check_fits(part, generator, what)
+    return Companion(part, inner, ignored={place + name: reason for name, reason in ignored.items()})
 
 
 def _styleres(s: Structure, place: str, what: str, generator: Part | None) -> Companion:
@@ -130,7 +140,7 @@ def _styleres(s: Structure, place: str, what: str, generator: Part | None) -> Co
     part, ignored = styleres.networks(inside(s.everything, place), place, [units[k] for k in sorted(units)], what)
     if generator is not None:
         styleres.check_fits(part, generator, what)
-    return Companion(part, place, ignored={place + name: reason for name, reason in ignored.items()})
+    return Companion(part, [place], ignored={place + name: reason for name, reason in ignored.items()})
 
 
 def _encoder(s: Structure, place: str, what: str, generator: Part | None) -> Companion:
@@ -151,7 +161,7 @@ def _encoder(s: Structure, place: str, what: str, generator: Part | None) -> Com
     own = {name if name == "w_avg" else f"encoder.{name}": array for name, array in arrays.items()}
     return Companion(
         part=Part(kind=KIND, config=config, arrays=own),
-        place=place,
+        places=[place],
         mean=mean * added,
         ignored={place + name: reason for name, reason in ignored.items()},
         notes=notes,

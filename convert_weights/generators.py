@@ -136,7 +136,7 @@ def generator_file(s: Structure) -> Checkpoint:
     found_at = f"the generator was found under {shown(place)}, which is not a part of its names"
     where = [NO_AVERAGE] * (kind == "plain") + [found_at] * (place not in layout.usual)
     parts = together(network, critic, *(one.part for one in with_it))
-    taken, means = [place, *at, *(one.place for one in with_it)], [one.mean for one in with_it]
+    taken, means = [place, *at, *(at for one in with_it for at in one.places)], [one.mean for one in with_it]
     unread = () if any(one.part.kind == styleres.KIND for one in with_it) else tensors
     aside = dict.fromkeys((name for name in unread if _is_aside(layout, name, place)), layout.aside[1])
     return Checkpoint(

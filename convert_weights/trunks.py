@@ -18,18 +18,27 @@ def norm(name: str, width: int) -> Shapes:
 def ir_se(widths: Sequence[int], channels: int = 3) -> Shapes:
     """The residual network with squeeze and excitation of ArcFace, for images with these channels: name -> shape."""
     before = widths[0]
-    shapes = {"input_layer.0.weight": (before, channels, 3, 3), "input_layer.2.weight": (before,)}
-    shapes |= norm("input_layer.1", before)
+    shapes = input_layer("input_layer", channels, before)
     for k, width in enumerate(widths):
-        name, squeezed = f"body.{k}.res_layer", width // SQUEEZE
-        shapes |= norm(f"{name}.0", before) | {f"{name}.1.weight": (width, before, 3, 3), f"{name}.2.weight": (width,)}
-        shapes |= {f"{name}.3.weight": (width, width, 3, 3)} | norm(f"{name}.4", width)
-        shapes[f"{name}.5.fc1.weight"] = (squeezed, width, 1, 1)
-        shapes[f"{name}.5.fc2.weight"] = (width, squeezed, 1, 1)
-        if width != before:
-            shapes |= _shortcut(f"body.{k}.shortcut_layer", before, width)
+        shapes |= ir_unit(f"body.{k}", before, width)
+        shapes[f"body.{k}.res_layer.5.fc1.weight"] = (width // SQUEEZE, width, 1, 1)
+        shapes[f"body.{k}.res_layer.5.fc2.weight"] = (width, width // SQUEEZE, 1, 1)
         before = width
     return shapes
+
+
+def input_layer(name: str, channels: int, width: int) -> Shapes:
+    """A convolution, a norm and a PReLU."""
+    shapes = {f"{name}.0.weight": (width, channels, 3, 3), f"{name}.2.weight": (width,)}
+    return shapes | norm(f"{name}.1", width)
+
+
+def ir_unit(name: str, before: int, width: int) -> Shapes:
+    """A residual unit of IR without squeeze and excitation."""
+    inner = f"{name}.res_layer"
+    shapes = norm(f"{inner}.0", before) | {f"{inner}.1.weight": (width, before, 3, 3), f"{inner}.2.weight": (width,)}
+    shapes |= norm(f"{inner}.4", width) | {f"{inner}.3.weight": (width, width, 3, 3)}
+    return shapes | (_shortcut(f"{name}.shortcut_layer", before, width) if width != before else {})
 
 
 def resnet(widths: Sequence[int], channels: int = 3) -> Shapes:

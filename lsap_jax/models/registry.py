@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lsap_jax.models import attributes, basecode, detector, embedder, inception, perceptual, psp, styleres
+from lsap_jax.models import attributes, basecode, detector, embedder, hfgi, inception, perceptual, psp, styleres
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.idinvert import IdinvertEncoder
@@ -28,6 +28,7 @@ from lsap_jax.networks import (
     moco,
     mtcnn,
 )
+from lsap_jax.networks import hfgi as hfgi_networks
 from lsap_jax.networks import inception as inception_network
 from lsap_jax.networks import perceptual as perceptual_network
 from lsap_jax.networks import styleres as styleres_networks
@@ -185,6 +186,16 @@ _ROWS = (
         config=of(styleres_networks.StyleResConfig),
         shapes=styleres_networks.param_shapes,
         holder=holding(styleres.StyleRes),
+        arrays=canonical,
+        companion=True,
+    ),
+    Kind(
+        name="hfgi",
+        what="HFGI's networks",
+        remedy="convert HFGI's checkpoint with `lsap-jax convert`, or train them with `lsap-jax train-refiner`",
+        config=of(hfgi_networks.HfgiConfig),
+        shapes=hfgi_networks.param_shapes,
+        holder=holding(hfgi.Hfgi),
         arrays=canonical,
         companion=True,
     ),

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from lsap_jax.networks.arithmetic import FULL, precision
+from lsap_jax.networks.arithmetic import precision
 from lsap_jax.networks.convolution import conv2d
+from lsap_jax.networks.pixel_maps import bilinear
 
 RESOLUTION = 299
 FEATURES = 2048
@@ -142,29 +142,12 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
-def bilinear_matrix(source: int, size: int) -> np.ndarray:
-    """Weights [size, source] of torch's 1-D bilinear: half-pixel centres, edges clamped, no antialiasing."""
-    # torch computes positions in float32; in float64, uneven ratios would differ in the sixth digit.
-    position = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(source / size) - np.float32(0.5)
-    position = np.maximum(position, 0)
-    base = np.minimum(position.astype(int), source - 1)
-    share = position - base
-    matrix = np.zeros((size, source))
-    np.add.at(matrix, (np.arange(size), base), 1 - share)
-    np.add.at(matrix, (np.arange(size), np.minimum(base + 1, source - 1)), share)
-    return matrix
-
-
 def resize(images: jax.Array) -> jax.Array:
     """Images [B, H, W, C] at 299 x 299 px, as `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
 
     Larger images alias: FID's public port does the same, and FID values depend on it.
     """
-    for axis, formula in ((1, "oh,bhwc->bowc"), (2, "ow,bhwc->bhoc")):
-        if images.shape[axis] != RESOLUTION:
-            weights = jnp.asarray(bilinear_matrix(images.shape[axis], RESOLUTION), images.dtype)
-            images = jnp.einsum(formula, weights, images, precision=FULL)
-    return images
+    return bilinear(images, (RESOLUTION, RESOLUTION))
 
 
 def pool(x: jax.Array, step: Pool) -> jax.Array:

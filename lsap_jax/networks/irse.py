@@ -117,16 +117,18 @@ class Excitation(nn.Module):
 
 
 class ResidualLayer(nn.Module):
-    """Norm, 3 x 3 convolution, PReLU, 3 x 3 convolution with the stride, norm, excitation."""
+    """Norm, 3 x 3 convolution, PReLU, 3 x 3 convolution with the stride, norm, excitation if it is `excited`."""
 
     unit: Unit
+    excited: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width, stride = self.unit
         x = Kernel(Conv("1", width, (3, 3)), name="1")(Norm(name="0")(x))
         x = Kernel(Conv("3", width, (3, 3), stride), name="3")(Prelu(name="2")(x))
-        return Excitation(name="5")(Norm(name="4")(x))
+        x = Norm(name="4")(x)
+        return Excitation(name="5")(x) if self.excited else x
 
 
 class ShortcutLayer(nn.Module):
@@ -140,9 +142,10 @@ class ShortcutLayer(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """See `Unit`."""
+    """See `Unit`; `excited` ones weight their channels by squeeze and excitation."""
 
     unit: Unit
+    excited: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -150,7 +153,7 @@ class ResidualUnit(nn.Module):
             shortcut = x[:, :: self.unit.stride, :: self.unit.stride, :]  # torch's pooling with a window of one pixel
         else:
             shortcut = ShortcutLayer(self.unit, name="shortcut_layer")(x)
-        return ResidualLayer(self.unit, name="res_layer")(x) + shortcut
+        return ResidualLayer(self.unit, self.excited, name="res_layer")(x) + shortcut
 
 
 class InputLayer(nn.Module):
@@ -167,13 +170,14 @@ class Body(nn.Module):
     """The units in a row."""
 
     units: tuple[Unit, ...] = UNITS
+    excited: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> list[jax.Array]:
         """The output of every unit."""
         found = []
         for k, one in enumerate(self.units):
-            x = ResidualUnit(one, name=str(k))(x)
+            x = ResidualUnit(one, self.excited, name=str(k))(x)
             found.append(x)
         return found
 

@@ -1,4 +1,4 @@
-"""Maps over pixels: torch's bicubic resizing, exact box averages, and means under a mask.
+"""Maps over pixels: torch's bicubic and bilinear resizing, exact box averages, and means under a mask.
 
 Resizing is separable and linear; its weights are numpy constants of the shapes. Nothing here gathers, so gradients are
 free of scatters and the same on every run.
@@ -93,6 +93,31 @@ def bicubic(images: jax.Array, size: tuple[int, int]) -> jax.Array:
             images = _cubic_stride(images, source // target, axis)
         else:
             images = _apply(images, cubic_matrix(source, target), axis)
+    return images
+
+
+def bilinear_matrix(source: int, size: int) -> np.ndarray:
+    """Weights [size, source] of torch's 1-D bilinear: half-pixel centres, edges clamped, no antialiasing."""
+    # torch computes positions in float32; in float64, uneven ratios would differ in the sixth digit.
+    position = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(source / size) - np.float32(0.5)
+    position = np.maximum(position, 0)
+    base = np.minimum(position.astype(int), source - 1)
+    share = position - base
+    matrix = np.zeros((size, source))
+    np.add.at(matrix, (np.arange(size), base), 1 - share)
+    np.add.at(matrix, (np.arange(size), np.minimum(base + 1, source - 1)), share)
+    return matrix
+
+
+def bilinear(images: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """`torch.nn.functional.interpolate(mode="bilinear", align_corners=False)` of [B, H, W, C], which aliases.
+
+    Args:
+        size: (height, width).
+    """
+    for axis, target in zip((1, 2), size, strict=True):
+        if images.shape[axis] != target:
+            images = _apply(images, bilinear_matrix(images.shape[axis], target), axis)
     return images
 
 

@@ -107,12 +107,31 @@ class GatedAddition(Transform, kw_only=True):
         return features + (self.mask * gate * added).astype(features.dtype)
 
 
+class Details(Transform, kw_only=True):
+    """features · (1 + scale) + shift, which HFGI's networks make of details that codes lost, aligned with the image of
+    the codes being rendered (arXiv 2109.06590, section 3).
+
+    Attributes:
+        details: [B, r, r, C], a target less the image of its codes.
+    """
+
+    parts: ClassVar[tuple[str, ...]] = ("hfgi",)
+    details: jax.Array
+
+    def __call__(self, features: jax.Array, *, G: "Generator", ws: Any, styles: Any) -> jax.Array:
+        networks = G.parts["hfgi"]
+        guide = networks.seen(G.synthesis(ws, styles=styles))
+        scale, shift = networks.conditions(networks.aligned(self.details, guide))
+        return features * (1 + scale).astype(features.dtype) + shift.astype(features.dtype)
+
+
 # Name in files -> class.
 KINDS: dict[str, type[Transform]] = {
     "scale_shift": ScaleShift,
     "masked_offset": MaskedOffset,
     "start": Start,
     "gated_addition": GatedAddition,
+    "details": Details,
 }
 
 

@@ -20,7 +20,7 @@ from lsap_jax.losses.judges import Networks
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import attach, load_encoder, save
 from lsap_jax.networks.arithmetic import PRECISIONS
-from lsap_jax.training import styleres, styleres_step
+from lsap_jax.training import hfgi, styleres, styleres_step
 from lsap_jax.training.encoder import RESUMED_WITH, judged, made_of, save_joined
 from lsap_jax.training.loop import Log, Logs
 from lsap_jax.training.on_images import ImageTask, check_batches, snapshot, train_on_images, training_images
@@ -59,6 +59,15 @@ TRAININGS: dict[str, Training] = {
         step=styleres_step.styleres_step,
         part=styleres.networks_of,
         judge=styleres.judge,
+    ),
+    "hfgi": Training(
+        terms=hfgi.TERMS,
+        task=hfgi.task_for,
+        first=hfgi.first_state,
+        step=hfgi.hfgi_step,
+        part=hfgi.part_of,
+        judge=hfgi.judge,
+        reads=("encoder", "psp"),
     ),
 }
 

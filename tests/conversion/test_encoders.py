@@ -92,12 +92,12 @@ def test_styleres_clamps_and_its_residuals_are_set_aside(write):
 
 def test_other_networks_of_the_file_are_listed(write):
     root = psp_file(encoder(), discriminator_optimizer_state_dict={"state": {0: {"exp_avg": files.T(ONES)}}})
-    more = {"residue.conv_layer1.0.weight": files.T(ONES), "grid_align.dconv_layer1.0.weight": files.T(ONES)}
+    more = {"pool.conv_layer1.0.weight": files.T(ONES), "align.dconv_layer1.0.weight": files.T(ONES)}
     root["state_dict"].items |= more | {"hypernet.conv1.weight": files.T(np.ones((2, 6, 7, 7), np.float32))}
     ignored = convert_weights.read(write(root)).ignored
     names = {name for name in ignored if "num_batches" not in name}
     assert names == {
-        "state_dict/residue.*", "state_dict/grid_align.*", "state_dict/hypernet.*",
+        "state_dict/pool.*", "state_dict/align.*", "state_dict/hypernet.*",
         "discriminator_optimizer_state_dict/*", "opts/*",
     }  # fmt: skip
 

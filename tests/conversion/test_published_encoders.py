@@ -1,5 +1,6 @@
 """Encoders of full size: the published names and shapes, and converted weights against the original modules."""
 
+import dataclasses
 import json
 import re
 
@@ -12,12 +13,13 @@ import pytest
 from foreign_encoders import GENERATOR, encoder
 from parity import assert_parity, nhwc
 
-from convert_weights import ConversionError, latent_discriminator, nvlabs, psp, stylegan2
+from convert_weights import ConversionError, hfgi, latent_discriminator, nvlabs, psp, stylegan2
 from convert_weights.encoders import encoder_places
 from convert_weights.generators import LAYOUTS
 from convert_weights.match import match
 from convert_weights.tensors import Tensor
 from lsap_jax.models.network_file import load, load_encoder
+from lsap_jax.networks.hfgi import HfgiConfig
 from lsap_jax.networks.psp import PspEncoder as Network
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -113,6 +115,18 @@ def test_published_names_that_are_not_supported(published):
 def test_published_latent_discriminator(published):
     found = weightless(published["e4e"]["discriminator_state_dict"])
     assert latent_discriminator.critic_shapes({"w_dim": 512}) == {n: one.shape for n, one in found.items()}
+
+
+def test_published_networks_of_hfgi(published):
+    entries = published["hfgi"]["state_dict_1024"]
+    assert hfgi.places([f"state_dict/{name}" for name, _, _ in entries]) == ["state_dict/"]
+    own = weightless([entry for entry in entries if entry[0].startswith(hfgi.NETWORKS)])
+    found, ignored = match(own, hfgi.RULES, "HFGI")
+    config = hfgi.config_of({name: one.shape for name, one in found.items()}, "HFGI")
+    assert hfgi.network_shapes(config, "HFGI") == {name: one.shape for name, one in found.items()}
+    assert found.keys() | ignored.keys() == own.keys() and all("tracked" in name for name in ignored)
+    default = json.loads(json.dumps(dataclasses.asdict(HfgiConfig())))
+    assert config == default
 
 
 def test_hypernetworks_and_alignment_networks_are_no_encoders(published):

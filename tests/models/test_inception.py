@@ -35,7 +35,8 @@ from lsap_jax.metrics.fid import (
 from lsap_jax.metrics.kid import kid
 from lsap_jax.models.inception import PUBLIC_FILE, FeatureRecord, Inception
 from lsap_jax.models.network_file import from_checkpoint, load
-from lsap_jax.networks.inception import STAGES, InceptionNetwork, Pool, bilinear_matrix, pool, resize
+from lsap_jax.networks.inception import STAGES, InceptionNetwork, Pool, pool, resize
+from lsap_jax.networks.pixel_maps import bilinear_matrix
 from lsap_jax.storage.weights_file import write_weights
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

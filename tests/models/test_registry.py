@@ -27,6 +27,7 @@ from lsap_jax.models.registry import KINDS, Kind, holding, of
 from lsap_jax.networks import basecode, latent_encoder
 from lsap_jax.networks.attributes import AttributesConfig, initial_params
 from lsap_jax.networks.basecode import BasecodeConfig
+from lsap_jax.networks.hfgi import HfgiConfig
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig
 from lsap_jax.networks.parameters import LEAVES
 from lsap_jax.networks.psp import PspConfig
@@ -288,6 +289,7 @@ def declared(G):
         "moco": {"name": "resnet50"},
         "psp": asdict(PspConfig(num_ws=6)),
         "latent_discriminator": {"w_dim": 512},
+        "hfgi": asdict(HfgiConfig()),
         "mtcnn": {"networks": ["pnet", "rnet", "onet"]},
         "attributes": {**KINDS["attributes"].header(classifier()), "binary": {}},
     }
