@@ -190,6 +190,7 @@ def card(
     assert isinstance(c, stylegan2.GeneratorConfig)  # no other family is trained
     name = made.get("name", "generator")
     config = made.get("config", {})
+    settings = {**config.get("train", {}), **({"windows": windows} if (windows := config.get("windows")) else {})}
     counts, near = numbers["images"], np.asarray(numbers["nearest"]["distances"])
     size = "; ".join(f"{part} {n:,}" for part, n in numbers["parameters"].items())
     init = f", starting from `{Path(config['init']).name}`" if config.get("init") else ""
@@ -211,7 +212,7 @@ def card(
         *(f"- {part}: {seen_by(own)}." for part, own in encoders.items() if own),
         f"- SHA-256 of the weights: `{numbers['sha256']}`.",
         *(["", "Command:", "", f"    {command}"] if command else []),
-        *(["", "Settings:", "", f"    {json.dumps(config['train'], sort_keys=True)}"] if "train" in config else []),
+        *(["", "Settings:", "", f"    {json.dumps(settings, sort_keys=True)}"] if settings else []),
         "",
         "## Samples",
         "",
