@@ -12,6 +12,7 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.networks import psp
 from lsap_jax.networks.families import GeneratorConfig
 from lsap_jax.networks.image_by_image import on_batch
+from lsap_jax.networks.parameters import in_float32
 from lsap_jax.networks.view import View
 
 
@@ -42,9 +43,10 @@ class PspEncoder(struct.PyTreeNode, kw_only=True):
 
     def with_unit(self, images: jax.Array, index: int) -> tuple[jax.Array, jax.Array]:
         """(ws, what the trunk's unit of this index makes [B, s, s, C]) of images, for an encoder of one pass."""
-        network, params = psp.PspEncoder(self.config), {"params": self.params["encoder"]}
+        own = in_float32(self.params)
+        network, params = psp.PspEncoder(self.config), {"params": own["encoder"]}
         offsets, found = network.apply(params, images, mutable=[psp.UNITS_OUT])
-        return offsets + self.params["w_avg"][None], found[psp.UNITS_OUT]["outputs"][0][index]
+        return offsets + own["w_avg"][None], found[psp.UNITS_OUT]["outputs"][0][index]
 
     def check_fits(self, generator: GeneratorConfig) -> None:
         """Raises LsapError if this generator takes ws of another shape, or makes images with other channels."""
@@ -66,7 +68,7 @@ def param_shapes(config: psp.PspConfig) -> dict[str, Any]:
 def _codes(models: tuple[PspEncoder, Generator], batch: Mapping[str, Any]) -> jax.Array:
     E, G = models
     images, config = batch["x"], E.config
-    own: Any = jax.tree.map(lambda a: a.astype(jnp.float32), dict(E.params))
+    own = in_float32(E.params)
     network, params = psp.PspEncoder(config), {"params": own["encoder"]}
     mean = jnp.broadcast_to(own["w_avg"][None], (len(images), config.num_ws, config.w_dim))
     if not config.sees_result:

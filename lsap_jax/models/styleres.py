@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import struct
 
 from lsap_jax.errors import LsapError
 from lsap_jax.networks.families import GeneratorConfig
 from lsap_jax.networks.layer_table import Layer, LayerTable
+from lsap_jax.networks.parameters import in_float32
 from lsap_jax.networks.styleres import Gates, Residual, StyleResConfig
 
 
@@ -29,7 +29,7 @@ class StyleRes(struct.PyTreeNode, kw_only=True):
             c: [B, s, s, encoder_channels], what the encoder's unit `config.tap` makes of them.
             features: F [B, s, s, channels], of `layer` for their own codes.
         """
-        params = {name: _full(self.params[name]) for name in ("alignment", "extraction")}
+        params = {name: in_float32(self.params[name]) for name in ("alignment", "extraction")}
         return Residual(self.config).apply({"params": params}, c, features)  # type: ignore[return-value]
 
     def addition(self, features: jax.Array, residual: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -37,7 +37,7 @@ class StyleRes(struct.PyTreeNode, kw_only=True):
         x + g · dF.
         """
         network = Gates(self.config.inner, self.config.channels)
-        return network.apply({"params": _full(self.params["gates"])}, features, residual)  # type: ignore[return-value]
+        return network.apply({"params": in_float32(self.params["gates"])}, features, residual)  # type: ignore[return-value]
 
     def layer(self, generator: LayerTable) -> Layer:
         """The layer whose features are added to: the first convolution of its block.
@@ -61,8 +61,3 @@ class StyleRes(struct.PyTreeNode, kw_only=True):
                 f"StyleRes' networks add to {self.config.channels} features at {self.config.resolution} px, this "
                 f"generator has {taken}; choose networks that were trained for it"
             )
-
-
-def _full(params: Any) -> Any:
-    """Params in float32; files may hold float16."""
-    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)

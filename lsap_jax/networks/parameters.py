@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -91,6 +92,11 @@ def flat(tree: Mapping[str, Any], layout: Layout = LEAVES) -> dict[str, np.ndarr
 def canonical(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The leaves of a tree as the converter names them and lays them out: the inverse of `merge`."""
     return {name: to_canonical(name, leaf) for name, leaf in flat(tree, CANONICAL).items()}
+
+
+def in_float32(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Params as networks compute with them, of those that files may hold as float16."""
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), dict(params))  # type: ignore[no-any-return]
 
 
 def count(params: Mapping[str, Any]) -> int:
