@@ -205,7 +205,7 @@ def made(shifts: dict[str, float], seeds: int = 3, spread: float = 0.0) -> tuple
             entries.append(compared(f"{group}_{seed}", metrics))
             edits.append(edited(f"{group}_{seed}", preserved + on * shifts.get("preserved", 0.0) + noise["mse"]))
     config = {"strengths": [0.0, 1.0], "toggle": True, "levels": [0.5], "candidate": "", "baseline": ""}
-    quality = Quality(record={"config": config}, entries=edits)
+    quality = Quality(record={"config": config, "genuine": {"logit": -1.5}}, entries=edits)
     common = tuple(entries[0].metrics)
     intervals = {
         (e.preset, m): bootstrap_interval(np.array([row[m] for row in e.metrics.values()]), resamples=50)
@@ -231,6 +231,7 @@ def test_the_claim_holds_where_all_parts_do():
     assert preserved.difference.mean == pytest.approx(0.1, abs=0.02), "half of the way to strength 1"
     assert 0 < preserved.difference.low < preserved.difference.high
     text = markdown(methods, found, settings)
+    assert "own samples have a mean logit of -1.5." in text
     assert '"s" is **confirmed**' in text and "| candidate: mean (least–greatest) of 3 seeds |" in text
 
 

@@ -55,6 +55,8 @@ def _about(methods: Methods) -> str:
     if methods.quality is not None:
         text += f" Success, preservation, logit of edits and LEC at strength {methods.strength:g}"
         text += f", over {', '.join(methods.quality.entries[0].directions)}."
+        if (logit := methods.quality.record["genuine"].get("logit")) is not None:
+            text += f" The generator's own samples have a mean logit of {_short(logit)}."
     if (found := methods.matched) is not None:
         over = ", ".join(found.directions) or "no direction that all methods reach"
         text += f" Equal success is {methods.success:.0%}, over {over}; directions are those that reach it."
