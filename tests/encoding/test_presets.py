@@ -14,3 +14,8 @@ def test_a_preset_is_an_encode_and_has_its_training(name):
     training = load_config(f"train_{name}")
     assert training.name == f"train_{name}" and (training.encoder.passes > 1) == ("restyle" in name)
     assert load_config(name, {"steps": 100}).steps == 100
+
+
+def test_the_preset_of_styleres_is_an_encode():
+    config, own = load_config("e4e_styleres"), load_config("encode")
+    assert config.to_dict() == own.to_dict() and load_config("train_styleres").method == "styleres"

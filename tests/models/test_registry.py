@@ -31,6 +31,7 @@ from lsap_jax.networks.hfgi import HfgiConfig
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig
 from lsap_jax.networks.parameters import LEAVES
 from lsap_jax.networks.psp import PspConfig
+from lsap_jax.networks.styleres import StyleResConfig
 from lsap_jax.networks.view import View, square
 from lsap_jax.runs.generators import attached
 from lsap_jax.storage.weights_file import read_weights, write_weights
@@ -290,6 +291,7 @@ def declared(G):
         "psp": asdict(PspConfig(num_ws=6)),
         "latent_discriminator": {"w_dim": 512},
         "hfgi": asdict(HfgiConfig()),
+        "styleres": asdict(StyleResConfig()),
         "mtcnn": {"networks": ["pnet", "rnet", "onet"]},
         "attributes": {**KINDS["attributes"].header(classifier()), "binary": {}},
     }
