@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert_weights import hfgi, latent_discriminator, psp, styleres
+from convert_weights import hfgi, hyperstyle, latent_discriminator, psp, styleres
 from convert_weights.checkpoint import Checkpoint, Part, Unfit, listed, shown, together
 from convert_weights.match import Matched, fill
 from convert_weights.pickle_machine import Node
@@ -98,6 +98,7 @@ def companions(s: Structure, generator: Part | None) -> tuple[list[Companion], d
         (latent_discriminator.KIND, critic_places(s.everything), "latent discriminator", _critic),
         (styleres.KIND, styleres.places(s.everything), "networks of residuals", _styleres),
         (hfgi.KIND, hfgi.places(s.everything), "networks of HFGI", _hfgi),
+        (hyperstyle.KIND, hyperstyle.places(s.everything), "hypernetwork", _hyperstyle),
     ):
         try:
             if places:
@@ -143,6 +144,12 @@ def _styleres(s: Structure, place: str, what: str, generator: Part | None) -> Co
     return Companion(part, [place], ignored={place + name: reason for name, reason in ignored.items()})
 
 
+def _hyperstyle(s: Structure, place: str, what: str, generator: Part | None) -> Companion:
+    passes = _passes(_opts(s, place), what)
+    part, ignored = hyperstyle.network(inside(s.everything, place), generator, passes, what)
+    return Companion(part, [place], ignored={place + name: reason for name, reason in ignored.items()})
+
+
 def _encoder(s: Structure, place: str, what: str, generator: Part | None) -> Companion:
     opts, (mean, values) = _opts(s, place), stored(s.everything, place)
     tensors = {name: tensor for name, tensor in inside(s.everything, place).items() if place + name != mean}
@@ -180,7 +187,7 @@ def _opts(s: Structure, place: str) -> Mapping[str, Any]:
 
 
 def _passes(opts: Mapping[str, Any], what: str) -> int:
-    """Number of ReStyle's passes."""
+    """Number of ReStyle's or HyperStyle's passes."""
     passes = opts.get("n_iters_per_batch", psp.PASSES)
     if type(passes) is not int or not 1 <= passes <= 64:
         raise Unfit(f"{what}: opts.n_iters_per_batch is {shown(passes)}, it can be 1 to 64 passes")

@@ -10,7 +10,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lsap_jax.models import attributes, basecode, detector, embedder, hfgi, inception, perceptual, psp, styleres
+from lsap_jax.models import (
+    attributes,
+    basecode,
+    detector,
+    embedder,
+    hfgi,
+    hyperstyle,
+    inception,
+    perceptual,
+    psp,
+    styleres,
+)
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.idinvert import IdinvertEncoder
@@ -29,6 +40,7 @@ from lsap_jax.networks import (
     mtcnn,
 )
 from lsap_jax.networks import hfgi as hfgi_networks
+from lsap_jax.networks import hyperstyle as hyperstyle_network
 from lsap_jax.networks import inception as inception_network
 from lsap_jax.networks import perceptual as perceptual_network
 from lsap_jax.networks import styleres as styleres_networks
@@ -196,6 +208,16 @@ _ROWS = (
         config=of(hfgi_networks.HfgiConfig),
         shapes=hfgi_networks.param_shapes,
         holder=holding(hfgi.Hfgi),
+        arrays=canonical,
+        companion=True,
+    ),
+    Kind(
+        name="hyperstyle",
+        what="a hypernetwork of HyperStyle",
+        remedy="choose the file of a hypernetwork",
+        config=of(hyperstyle_network.HyperConfig),
+        shapes=hyperstyle_network.param_shapes,
+        holder=holding(hyperstyle.HyperStyle),
         arrays=canonical,
         companion=True,
     ),

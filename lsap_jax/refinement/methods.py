@@ -6,7 +6,7 @@ from typing import Any
 
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
-from lsap_jax.refinement import hfgi, pti, styleres
+from lsap_jax.refinement import hfgi, hyperstyle, pti, styleres
 from lsap_jax.refinement.refiner import Refiner
 
 
@@ -31,6 +31,7 @@ REFINERS: dict[str, Method] = {
     "pti": Method(make=pti.make, options=pti.OPTIONS, shared={"lpips": "perceptual.weights"}),
     "styleres": Method(make=styleres.make),
     "hfgi": Method(make=hfgi.make),
+    "hyperstyle": Method(make=hyperstyle.make, options=hyperstyle.OPTIONS),
 }
 
 

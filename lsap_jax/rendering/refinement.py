@@ -61,8 +61,21 @@ def as_matrix(w: jax.Array) -> jax.Array:
     return w.reshape(-1, w.shape[-1] if w.ndim else 1)
 
 
+class Relative(struct.PyTreeNode, kw_only=True):
+    """W · (1 + delta), before modulation and demodulation (HyperStyle, arXiv 2111.15666).
+
+    Attributes:
+        delta: of the parameter's shape, or with axes of length 1 that are repeated: all taps of a kernel alike.
+    """
+
+    delta: jax.Array
+
+    def __call__(self, w: jax.Array) -> jax.Array:
+        return w * (1 + self.delta.astype(w.dtype))
+
+
 # Name in files -> class, of weight changes; those of transforms are `transforms.KINDS`.
-CHANGES: dict[str, type] = {"full": Full, "low_rank": LowRank}
+CHANGES: dict[str, type] = {"full": Full, "low_rank": LowRank, "relative": Relative}
 PARTS: dict[str, Mapping[str, type]] = {"weights": CHANGES, "transforms": KINDS}
 
 

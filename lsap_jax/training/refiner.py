@@ -19,6 +19,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.losses.judges import Networks
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import attach, load_encoder, save
+from lsap_jax.models.registry import encoders
 from lsap_jax.networks.arithmetic import PRECISIONS
 from lsap_jax.training import hfgi, styleres, styleres_step
 from lsap_jax.training.encoder import RESUMED_WITH, judged, made_of, save_joined
@@ -67,7 +68,7 @@ TRAININGS: dict[str, Training] = {
         step=hfgi.hfgi_step,
         part=hfgi.part_of,
         judge=hfgi.judge,
-        reads=("encoder", "psp"),
+        reads=encoders(),
     ),
 }
 

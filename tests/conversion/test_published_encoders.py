@@ -13,13 +13,14 @@ import pytest
 from foreign_encoders import GENERATOR, encoder
 from parity import assert_parity, nhwc
 
-from convert_weights import ConversionError, hfgi, latent_discriminator, nvlabs, psp, stylegan2
+from convert_weights import ConversionError, hfgi, hyperstyle, latent_discriminator, nvlabs, psp, stylegan2
 from convert_weights.encoders import encoder_places
 from convert_weights.generators import LAYOUTS
 from convert_weights.match import match
 from convert_weights.tensors import Tensor
 from lsap_jax.models.network_file import load, load_encoder
 from lsap_jax.networks.hfgi import HfgiConfig
+from lsap_jax.networks.hyperstyle import HyperConfig
 from lsap_jax.networks.psp import PspEncoder as Network
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -127,6 +128,21 @@ def test_published_networks_of_hfgi(published):
     assert found.keys() | ignored.keys() == own.keys() and all("tracked" in name for name in ignored)
     default = json.loads(json.dumps(dataclasses.asdict(HfgiConfig())))
     assert config == default
+
+
+def test_published_hypernetwork(published):
+    entries = published["hyperstyle"]["state_dict_1024_convs_only"]
+    assert hyperstyle.places([name for name, _, _ in entries]) == ["hypernet."]
+    own = weightless(entries, "hypernet.")
+    found, ignored = match(own, hyperstyle.RULES, "hypernetwork")
+    shapes, channels = {name: one.shape for name, one in found.items()}, (512,) * 5 + (256, 128, 64, 32)
+    config = hyperstyle.config_of(shapes, channels, "hypernetwork")
+    assert hyperstyle.network_shapes(config) == shapes and len(found) + len(ignored) == len(own)
+    slots = tuple(map(tuple, config["slots"]))
+    default = json.loads(json.dumps(dataclasses.asdict(HyperConfig(slots=slots))))
+    assert config | {"passes": 5} == default and len(slots) == 17
+    with pytest.raises(ConversionError, match="block 14 does not fit that layer of the generator beside it"):
+        hyperstyle.config_of(shapes, (512,) * 9, "hypernetwork")
 
 
 def test_hypernetworks_and_alignment_networks_are_no_encoders(published):

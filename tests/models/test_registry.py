@@ -28,6 +28,7 @@ from lsap_jax.networks import basecode, latent_encoder
 from lsap_jax.networks.attributes import AttributesConfig, initial_params
 from lsap_jax.networks.basecode import BasecodeConfig
 from lsap_jax.networks.hfgi import HfgiConfig
+from lsap_jax.networks.hyperstyle import HyperConfig
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig
 from lsap_jax.networks.parameters import LEAVES
 from lsap_jax.networks.psp import PspConfig
@@ -292,6 +293,7 @@ def declared(G):
         "latent_discriminator": {"w_dim": 512},
         "hfgi": asdict(HfgiConfig()),
         "styleres": asdict(StyleResConfig()),
+        "hyperstyle": asdict(HyperConfig(slots=((0, 512, 512), (3, 512, 256)))),
         "mtcnn": {"networks": ["pnet", "rnet", "onet"]},
         "attributes": {**KINDS["attributes"].header(classifier()), "binary": {}},
     }

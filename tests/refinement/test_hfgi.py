@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 from parity import assert_parity, nhwc
+from small_runs import write_run
 
 import lsap_jax
+from lsap_jax.cli import main
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.models.hfgi import Hfgi
@@ -145,3 +147,19 @@ def test_other_generators_and_codes_are_refused(G, codes):
         lsap_jax.render(
             G.without("hfgi"), "w+", {"w": codes["w"][:1]}, refinement=Refinement(transforms={"b8.conv0": details})
         )
+
+
+def test_a_refined_run_is_verified_and_edited(G, codes, tmp_path, capsys):
+    ids = ("a", "b")
+    G.without("hfgi").save(tmp_path / "g.safetensors")
+    save(tmp_path / "hfgi.safetensors", G.parts["hfgi"], {})
+    run, out, edits = (tmp_path / name for name in ("run", "refined", "edits"))
+    write_run(run, G.without("hfgi"), tmp_path / "g.safetensors", "w+", ids, tiny_images(2))
+    refine = ("refine", run, "--method=hfgi", "--weights", tmp_path / "hfgi.safetensors", "--out", out)
+    for words in (refine, ("verify", out), ("edit", out, "--direction=random:0", "--strengths=0,2", "--out", edits)):
+        assert main([str(word) for word in words]) == 0, capsys.readouterr().err
+    assert main(["verify", str(edits)]) == 0
+    assert "all match" in capsys.readouterr().out
+    for id in ids:
+        still = edits / "images" / id / "random-0" / "0.png"
+        assert still.read_bytes() == (out / "images" / f"{id}.png").read_bytes()

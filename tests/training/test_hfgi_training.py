@@ -104,6 +104,7 @@ def test_a_training_begins_at_the_images_of_the_codes(G):
     np.testing.assert_allclose(found["mse"], found["codes_mse"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_devices_share_a_batch(G):
     task = hfgi.task_for(config(**{"loss.perceptual": 0.0}), G)
     found = []
