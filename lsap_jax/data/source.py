@@ -25,6 +25,7 @@ from lsap_jax.data.tfds import PREFIX, open_tfds
 from lsap_jax.errors import LsapError
 
 AHEAD = 16  # images
+WORKERS = min(max(os.cpu_count() or 2, 2), 16)  # threads: a device that encodes takes more pictures than two decode
 _MOST_FILE_BYTES = 2**30
 
 # From an upright RGB picture to the one that is used in its place, and what was done, in words; raises ImageError.
@@ -144,7 +145,7 @@ class Source:
         )
 
     def stream(
-        self, indices: Sequence[int] | None = None, *, ahead: int = AHEAD, workers: int = 2
+        self, indices: Sequence[int] | None = None, *, ahead: int = AHEAD, workers: int = WORKERS
     ) -> Iterator[tuple[int, "Item | ImageError"]]:
         """Loads images ahead of their use, in threads, and yields (index, item or its error) in order.
 
@@ -166,7 +167,7 @@ class Source:
         indices: Sequence[int] | None = None,
         *,
         ahead: int = AHEAD,
-        workers: int = 2,
+        workers: int = WORKERS,
     ) -> Iterator[tuple[int, "Loaded | ImageError"]]:
         """As `stream`, what `prepare` makes of the pictures of `decode`, in the threads."""
         return self._stream(lambda index: prepare(self.decode(index)), indices, ahead, workers)

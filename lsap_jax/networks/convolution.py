@@ -104,6 +104,32 @@ _conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def strided_conv2d(x: jax.Array, weight: jax.Array, stride: int, padding: int) -> jax.Array:
+    """`conv2d` for strided layers side by side on one input, as heads are.
+
+    On CPUs it is one product of the windows of x, [B · h · w, kh · kw · Cin], with the weight: its layers share the
+    windows, and the compiler's own strided convolution takes 1.2 times as long at 64 x 64 px of 512 channels, and ten
+    times at 2 x 2. Gradients are those of `conv2d`.
+    """
+    if jax.default_backend() != "cpu":
+        return _plain(x, weight, stride, padding)
+    kh, kw, channels, width = weight.shape
+    x = jnp.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)))
+    batch, h, w = x.shape[0], (x.shape[1] - kh) // stride + 1, (x.shape[2] - kw) // stride + 1
+    rows = [x[:, i : i + stride * (h - 1) + 1 : stride] for i in range(kh)]
+    windows = jnp.stack([row[:, :, j : j + stride * (w - 1) + 1 : stride] for row in rows for j in range(kw)], axis=3)
+    y = jnp.matmul(windows.reshape(batch * h * w, kh * kw * channels), weight.reshape(-1, width), precision=precision())
+    return y.reshape(batch, h, w, width)
+
+
+def _strided_fwd(x: jax.Array, weight: jax.Array, stride: int, padding: int) -> tuple[jax.Array, tuple]:
+    return strided_conv2d(x, weight, stride, padding), (x, weight)
+
+
+strided_conv2d.defvjp(_strided_fwd, _conv2d_bwd)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _frozen(x: jax.Array, kernel: Kernel, stride: int, padding: int) -> jax.Array:
     if kernel.wide is not None:
         assert stride == padding == 1

@@ -21,7 +21,7 @@ import numpy as np
 
 from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.bounds import Channels, Count, Side, between, length
-from lsap_jax.networks.convolution import conv2d
+from lsap_jax.networks.convolution import conv2d, strided_conv2d
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.irse import UNITS, Body, InputLayer, Norm, Prelu, ShortcutLayer, Unit, adaptive_average
 from lsap_jax.networks.layers import FullyConnected
@@ -150,7 +150,8 @@ class BiasedConv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.width)
         weight = self.param("weight", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        return conv2d(x, weight, self.stride, self.kernel // 2) + bias[None, None, None]
+        convolution = conv2d if self.stride == 1 else strided_conv2d
+        return convolution(x, weight, self.stride, self.kernel // 2) + bias[None, None, None]
 
 
 class Convs(nn.Module):

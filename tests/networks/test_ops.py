@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from parity import assert_parity, nhwc
 
 from lsap_jax.networks import resample
+from lsap_jax.networks.convolution import conv2d, strided_conv2d
 from lsap_jax.networks.layers import bias_act, modulated_conv2d
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -154,3 +155,21 @@ def test_no_grouped_convolution_in_a_modulated_one():
     text = jax.jit(layer).lower(jnp.ones((3, 8, 8, 4)), jnp.ones((3, 3, 4, 5)), jnp.ones((3, 4))).as_text()
     assert text.count("stablehlo.convolution") == 1
     assert "feature_group_count = 1" in text and "feature_group_count = 4" not in text
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "kernel", "stride"), [(8, 8, 3, 2), (7, 10, 3, 2), (2, 2, 3, 2), (9, 9, 5, 3)]
+)
+def test_strided_convolution_by_windows(height, width, kernel, stride):
+    """Values and gradients are those of `conv2d`."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, height, width, 3), np.float32)
+    w = rng.standard_normal((kernel, kernel, 3, 5), np.float32)
+
+    @partial(jax.jit, static_argnums=0)
+    def both(convolution):
+        y, back = jax.vjp(lambda x, w: convolution(x, w, stride, kernel // 2), jnp.asarray(x), jnp.asarray(w))
+        return y, *back(jnp.cos(y))
+
+    for found, expected in zip(both(strided_conv2d), both(conv2d), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
