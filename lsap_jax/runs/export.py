@@ -73,7 +73,8 @@ def ws_part(
         report: called with (samples done, samples in all) while latent statistics are computed.
 
     Raises:
-        LsapError: the codes are styles.
+        LsapError: the codes are styles; or, while the chunks are read, the mapping network was tuned for an image: its
+            ws are then no codes of G.
     """
     space = space_of(record, G)
     if not space.has_ws:
@@ -85,6 +86,13 @@ def ws_part(
     def rows() -> Iterator[np.ndarray]:
         for start in range(0, len(ids), WS_BATCH):
             some = ids[start : start + WS_BATCH]
+            for image in some:
+                own = read_refinement(folder, image, manifest)
+                if own is not None and any(name.startswith("mapping.") for name in own.weights):
+                    raise LsapError(
+                        f"--ws: the mapping network was tuned for {image!r}, and its ws are not codes of the run's "
+                        "generator; export the codes without --ws"
+                    )
             found = [read_code(folder, image, manifest=manifest) for image in some]
             found += found[-1:] * (WS_BATCH - len(found))  # one shape, one compilation
             yield np.asarray(decode(G, {key: np.stack([c[key] for c in found]) for key in space.keys}))[: len(some)]

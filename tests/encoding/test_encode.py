@@ -179,8 +179,8 @@ def test_encode_and_refine_at_once(work, tmp_path, capsys):
         one, other = ((tmp_path / name / "refined" / f"{id}.npz").read_bytes() for name in ("both", "after"))
         assert one == other
     assert read_run(tmp_path / "both")["refinement"] == read_run(tmp_path / "after")["refinement"]
-    assert main(argv(work, tmp_path / "none", "--refine=magic")) == 2
-    assert "method 'magic': this version of lsap_jax does not have it" in capsys.readouterr().err
+    assert main(argv(work, tmp_path / "none", "--refine=dip")) == 2
+    assert "method 'dip': this version of lsap_jax does not have it" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 

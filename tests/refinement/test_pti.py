@@ -67,6 +67,7 @@ def test_tuned_generators_make_the_images(G, pivot, refined):
     np.testing.assert_array_equal(edited.images[0], refined.images)
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_rounded_before_it_is_shown(G, pivot, refined):
     """Rounded after it was shown, the stored change would make another picture."""
     assert {np.asarray(a).dtype for a in jax.tree.leaves(refined.refinement)} == {np.dtype(np.float16)}
@@ -122,6 +123,7 @@ def test_no_image_sees_its_neighbours_or_the_devices(G, rank, local, devices):
             np.testing.assert_array_equal(found.parts["images"], reference[id].parts["images"])
 
 
+@pytest.mark.slow
 def test_on_accelerators_a_batch_is_tuned_at_once(G, pivot, refined):
     """The program that accelerators run, with an axis for images on every weight, gives the same up to rounding."""
     space, codes, images = pivot

@@ -19,6 +19,7 @@ from lsap_jax.testing import tiny_generator
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 IDS = ("a", "b", "c", "d")
+MAPPING = {"mapping.fc0.weight": Full(delta=np.full((16, 16), 0.1, np.float16))}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def work(quick_compilation, tmp_path_factory):
         Refinement(weights=weights),
         None,
         Refinement(transforms={"b16.torgb": ScaleShift(scale=draw(16, 16, 3), shift=draw(16, 16, 3))}),
-        Refinement(weights={"mapping.fc0.weight": Full(delta=draw(16, 16))}),
+        Refinement(weights=MAPPING),
     ]
     write_run(folder / "run", G, folder / "g.safetensors", "w+", IDS, refinements=own)
     return folder
@@ -115,3 +116,12 @@ def test_what_is_no_tuned_generator_is_refused(work, tmp_path, capsys):
     assert main(["export", str(work / "run"), str(tmp_path / "x.npz"), "--id=a"]) == 2
     assert "--id=a: goes with --format=generator" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_codes_of_a_tuned_mapping_network_are_no_ws_of_the_generator(work, tmp_path, capsys):
+    write_run(
+        tmp_path / "z", tiny_generator(), work / "g.safetensors", "z", ("a",), refinements=[Refinement(weights=MAPPING)]
+    )
+    assert main(["export", str(tmp_path / "z"), str(tmp_path / "x.npz"), "--ws"]) == 2
+    assert "the mapping network was tuned for 'a'" in capsys.readouterr().err
+    assert not (tmp_path / "x.npz").exists()
