@@ -46,13 +46,15 @@ class HyperStyle(struct.PyTreeNode, kw_only=True):
                 f"the hypernetwork sees images with {self.config.in_channels // 2} channels, this generator makes "
                 f"{generator.img_channels}; choose one that was trained for it"
             )
-        for index, inputs, outputs in self.config.slots:
+        for index, *own in self.config.slots:
             layer = generator.layers[index] if index < len(generator.layers) else None
-            own = (inputs, outputs)
-            if layer is None or layer.kind != "conv" or layer.styles_features or own != (layer.width, layer.channels):
-                found = "no such convolution" if layer is None or layer.kind != "conv" else f"{layer.name} there, of "
-                shape = "" if layer is None or layer.kind != "conv" else f"{layer.width} and {layer.channels}"
-                raise LsapError(
-                    f"the hypernetwork changes layer {index} with {inputs} features in and {outputs} out, this "
-                    f"generator has {found}{shape}; choose one that was trained for it"
-                )
+            if layer is None or layer.kind != "conv" or layer.styles_features:
+                found = "no such convolution"
+            elif own != [layer.width, layer.channels]:
+                found = f"{layer.name} there, of {layer.width} and {layer.channels}"
+            else:
+                continue
+            raise LsapError(
+                f"the hypernetwork changes layer {index} with {own[0]} features in and {own[1]} out, this generator "
+                f"has {found}; choose one that was trained for it"
+            )

@@ -20,7 +20,8 @@ from lsap_jax.refinement.hyperstyle import HyperStyleRefiner, weights_of
 from lsap_jax.rendering.refinement import from_arrays, take, to_arrays
 from lsap_jax.rendering.render import synthesise
 from lsap_jax.spaces import parse_space
-from lsap_jax.testing import random_leaves, tiny_generator, tiny_images
+from lsap_jax.testing import tiny_generator, tiny_images
+from lsap_jax.training.initial import initial_params
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 COUNT = 3
@@ -69,7 +70,11 @@ def test_three_passes_and_an_edit(seeded, tmp_path):
 
 @pytest.fixture(scope="module")
 def G():
-    network = HyperStyle(config=TINY, params=random_leaves(param_shapes(TINY), np.random.default_rng(1)))
+    rng = np.random.default_rng(1)
+    params = initial_params(param_shapes(TINY), 0)
+    head = params["shared_weight_hypernet"]
+    own = {name: rng.standard_normal(leaf.shape, np.float32) * np.float32(0.2) for name, leaf in head.items()}
+    network = HyperStyle(config=TINY, params={**params, "shared_weight_hypernet": own})
     return attach(tiny_generator(discriminator=False), network)
 
 
