@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GENERATOR = ROOT / "lsap_jax" / "assets" / "toonhead64.safetensors"
 STEPS = 2
-EXPERIMENTS = ("compare", "edit-quality")  # experiments/ has tests of them
+LONG = ("compare", "edit-quality", "refine")  # experiments/ and refinement/ have tests of them
 needs_generator = pytest.mark.skipif(
     not GENERATOR.is_file(), reason="this checkout has no bundled generator (lsap_jax/assets)"
 )
@@ -79,7 +79,7 @@ def test_make_knows_its_targets(target):
     assert {"demo": "lsap-jax demo", "test": "-m pytest"}[target] in result.stdout
 
 
-@pytest.mark.parametrize("left_out", [EXPERIMENTS, pytest.param((), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("left_out", [LONG, pytest.param((), marks=pytest.mark.slow)])
 def test_commands(folder, left_out, monkeypatch, capsys):
     """In the README's order, in one folder: later commands use what earlier ones wrote."""
     monkeypatch.chdir(folder)

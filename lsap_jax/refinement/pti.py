@@ -159,17 +159,13 @@ def trained(G: Generator, base_resolution: int, layers: tuple[str, ...], mapping
         return found
     for item in layers:
         if not any(name.startswith(f"synthesis.{item}.") for name in found):
-            known = sorted({name.split(".")[1] for name in found if name.startswith("synthesis.")}, key=_side)
+            known = ", ".join(layer.name for layer in G.config.live_layers(base_resolution))
             raise LsapError(
-                f"refine.layers: {item!r} is not a block or layer that reaches the image; there are {', '.join(known)} "
-                f"and their layers, as {known[-1]}.conv1"
+                f"refine.layers: {item!r} is not a block or layer that reaches the image; the layers are {known}, and "
+                "what stands before the dot is their block"
             )
     chosen = tuple(f"synthesis.{item}." for item in layers)
     return [name for name in found if name.startswith((*chosen, "mapping."))]
-
-
-def _side(block: str) -> int:
-    return int(block.removeprefix("b"))
 
 
 def tune(pti: Pti, G: Generator, space: Space, names: list[str], image: Image) -> tuple[Changes, Course]:

@@ -1,6 +1,7 @@
 """`python -m convert_weights`: every dialect with numpy alone, to the very file that `lsap-jax convert` writes."""
 
 import io
+import re
 import subprocess
 import sys
 import zipfile
@@ -13,7 +14,7 @@ import foreign_files as files
 import numpy as np
 import pytest
 
-from convert_weights import basecode, perceptual
+from convert_weights import basecode, idinvert, perceptual
 from convert_weights.__main__ import main
 from convert_weights.dialects import DIALECTS
 from convert_weights.faces import arcface_shapes, facenet_shapes
@@ -35,6 +36,15 @@ def half(shapes):
     """Tensors of these shapes that are quick to write: views of one storage."""
     flat = np.full(max(np.prod(shape) for shape in shapes.values()), 0.5, np.float16)
     return dialects.state_dict({name: flat[: np.prod(shape)].reshape(shape) for name, shape in shapes.items()})
+
+
+def idinvert_encoder():
+    """IDInvert's encoder for images of 8 px under its authors' names, and its counters of steps."""
+    shapes = idinvert.encoder_shapes({"num_ws": 4, "w_dim": 8, "widths": [4, 6], "in_channels": 3})
+    theirs = {
+        re.sub(r"conv(\d)\.bias", r"wscale\1.bias", re.sub(r"(bn\d?)\.", r"\1.bn.", n)): shapes[n] for n in shapes
+    }
+    return files.torch_zip(half(theirs | {"block0.bn.bn.num_batches_tracked": (1,)}))
 
 
 def snapshot():
@@ -81,6 +91,7 @@ SOURCES = {
     "MoCo": lambda: files.torch_zip(
         {"state_dict": half({f"module.encoder_q.{name}": shape for name, shape in moco_shapes().items()})}
     ),
+    "encoder of IDInvert": idinvert_encoder,
     "base-code encoder of BDInvert": lambda: files.torch_zip({"encoder": half(basecode.encoder_shapes(BASECODE))}),
     "generator in pSp, e4e, HyperStyle": decoder,
     "rosinality": lambda: files.torch_zip(

@@ -96,6 +96,7 @@ def done(quick_compilation, quick_whitening, work) -> Path:
     return work / "out"
 
 
+@pytest.mark.slow
 def test_one_command_makes_one_table(done):
     found = {row["method"]: row for row in lines(done / "methods.csv")}
     assert list(found) == [*ENCODERS, "w"]
@@ -126,6 +127,7 @@ def test_one_command_makes_one_table(done):
     assert {row["part"] for row in lines(done / "claim.csv")} >= {FIDELITY, PERCEPTION}
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_computed_again(work, done, monkeypatch, capsys):
     files = ("methods.csv", "claim.csv", "methods.md", "weights.svg", "edits/curves.csv", "tests.csv")
     before = {name: (done / name).read_bytes() for name in files}
@@ -138,6 +140,7 @@ def test_what_is_done_is_not_computed_again(work, done, monkeypatch, capsys):
     assert capsys.readouterr().out.count("finished earlier") == 2
 
 
+@pytest.mark.slow
 def test_the_table_comes_without_a_verdict_too(work, done, tmp_path):
     out = Path(shutil.copytree(done, tmp_path / "out"))
     nothing = [f"--config.claim.{key}=()" for key in ("candidate", "baseline", "weights")]
@@ -147,6 +150,7 @@ def test_the_table_comes_without_a_verdict_too(work, done, tmp_path):
     assert not (out / "claim.csv").exists() and not (out / "weights.svg").exists()
 
 
+@pytest.mark.slow
 def test_another_encoder_under_the_same_name_is_refused(work, done, capsys):
     path = work / "encoders" / "a_0.safetensors"
     kept = path.read_bytes()

@@ -239,6 +239,7 @@ def test_rate_falls_in_steps():
     np.testing.assert_allclose(sizes, [1e-3, 1e-4, 1e-5], 1e-3)
 
 
+@pytest.mark.slow
 def test_training_improves_attaches_and_resumes_bit_for_bit(tmp_path, G):
     whole = train_basecode(tiny_run(), G, tmp_path / "whole", log=lambda _: None)
     lines: list[str] = []

@@ -129,6 +129,7 @@ def test_losses_are_means_and_ws_count_for_samples_alone(G):
     assert LatentLosses(mse=0.0, perceptual=0.0)(Networks(generator=G), ws, ws, x)[0].keys() == {"loss", "latent"}
 
 
+@pytest.mark.slow
 def test_training_improves_attaches_and_resumes_bit_for_bit(tmp_path, tiny):
     np.savez(tmp_path / "pack.npz", images=tiny_images(9))
     real = {"data": str(tmp_path / "pack.npz"), "heldout": 1}

@@ -36,6 +36,7 @@ def oihw(delta):
     return np.broadcast_to(delta, (*delta.shape[:3], 3, 3))
 
 
+@pytest.mark.slow
 def test_three_passes_and_an_edit(seeded, tmp_path):
     file, weights = seeded("hyperstyle_loop")
     root = {"state_dict": dialects.state_dict(weights("net")), "latent_avg": files.T(np.zeros(512, np.float32))}

@@ -116,6 +116,7 @@ def test_devices_share_a_batch(G):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), *found)
 
 
+@pytest.mark.slow
 def test_every_weight_and_statistic_moves(trained, G):
     task = hfgi.task_for(config(), G)
     before = flatten_dict(hfgi.first_params(task.shape, 0))
@@ -125,6 +126,7 @@ def test_every_weight_and_statistic_moves(trained, G):
     assert not still
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_as_an_uninterrupted_one(trained, G, pack, tmp_path):
     train_refiner(config(data=pack, total_images=16), G, tmp_path, lambda _: None)
     train_refiner(config(data=pack), G, tmp_path, lambda _: None)
@@ -132,6 +134,7 @@ def test_a_killed_training_goes_on_as_an_uninterrupted_one(trained, G, pack, tmp
         assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_what_a_training_writes_refines(trained, G, pack):
     lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert {"loss", "mse", "perceptual", "residual"} <= lines[-1].keys() and lines[-1]["images"] == 24
@@ -158,6 +161,7 @@ def test_more_steps_bring_details_back(G, pack, tmp_path):
     assert lsap_jax.refine(joined, inv, images, "hfgi").metrics["mse"].mean() < 0.7 * inv.metrics["mse"].mean()
 
 
+@pytest.mark.slow
 def test_the_command_stops_and_refine_takes_its_file(G, pack, tmp_path, capsys):
     G.save(tmp_path / "g.safetensors")
     changes = {"total_images": 4, "network.size": "tiny", "network.resolution": 8, "heldout": 6, "data": pack}

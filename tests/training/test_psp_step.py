@@ -130,6 +130,7 @@ def test_untrained_rows_are_the_first_one(stepped, networks, x):
     np.testing.assert_allclose(ws, at, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_pass_of_restyle_has_its_own_gradient(networks, x):
     """The sum over the passes of the gradients of an independent loss of each, as the code's backward in each pass."""
     own = task((("mse", 1.0),), heads="last", in_channels=6, passes=3, progressive=False)
