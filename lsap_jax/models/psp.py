@@ -20,7 +20,7 @@ class PspEncoder(struct.PyTreeNode, kw_only=True):
     """Encoder of images to ws (`models.encoder.Encoder`).
 
     `params` are {"encoder": of its network, "w_avg": the mean latent [num_ws, w_dim], which is added to its output}.
-    They may be float16, as in the bundled file (`halved`); it computes in float32.
+    They may be float16; it computes in float32.
     """
 
     kind: ClassVar[str] = "psp"
@@ -52,11 +52,6 @@ class PspEncoder(struct.PyTreeNode, kw_only=True):
         """Raises LsapError if this generator takes ws of another shape, or makes images with other channels."""
         own = (self.config.num_ws, self.config.w_dim, self.config.in_channels // (2 if self.config.sees_result else 1))
         check_fits(own, generator, "choose an encoder that was trained for it")
-
-
-def halved(E: PspEncoder) -> PspEncoder:
-    """E with weights in float16, for files half as large."""
-    return E.replace(params=jax.tree.map(lambda a: jnp.asarray(a, jnp.float16), dict(E.params)))  # type: ignore[no-any-return, attr-defined]
 
 
 def param_shapes(config: psp.PspConfig) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.models.network_file import read
 from lsap_jax.models.perceptual import discriminator_scale
-from lsap_jax.models.psp import PspEncoder, halved
+from lsap_jax.models.psp import PspEncoder
 from lsap_jax.spaces.statistics import cache_places, compute_statistics, write_statistics
 from lsap_jax.storage.atomic import write_files
 from lsap_jax.storage.pictures import png_bytes
@@ -49,7 +49,7 @@ def install(
 
     Args:
         generator: file of the generator with its base-code encoder.
-        encoder: file of an encoder of pSp's family, which the generator gets in float16; None leaves it as it is.
+        encoder: file of an encoder of pSp's family, which the generator gets; None leaves it as it is.
         attributes, directions: files of `train-attributes` and `find-directions`.
         data, extra: packs that it was trained on, with `ids` and `label_*`; the last `heldout` of `data` were held out.
         texts: command, credit, caveats of the model card.
@@ -63,7 +63,7 @@ def install(
     if not Path(directions).is_file():
         raise LsapError(f"{directions}: no such file; make it with `lsap-jax find-directions`")
     if encoder is not None:
-        G = with_halved(G, encoder)
+        G = with_encoder_of(G, encoder)
     G = G.replace(provenance_json=json.dumps(without_places(G.provenance), sort_keys=True))
     name = G.provenance["name"]
     trained, apart = load_training_images(str(data), extra, heldout, G.img_resolution, G.img_channels)
@@ -96,12 +96,12 @@ def install(
     write_model_card(path, trained, apart, out, sections=(drawn_attributes(G, judge, labels),), **texts)
 
 
-def with_halved(G: Generator, path: str | Path) -> Generator:
-    """G with the encoder of a file, in float16, and how that came about in its provenance."""
+def with_encoder_of(G: Generator, path: str | Path) -> Generator:
+    """G with the encoder of a file, and how that came about in its provenance."""
     contents = read(path)
     if PspEncoder.kind not in contents.parts:
         raise LsapError(f"{path}: holds {contents.kind!r} weights, not an encoder that `lsap-jax train-encoder` made")
-    E = halved(contents.build(PspEncoder.kind))
+    E = contents.build(PspEncoder.kind)
     made = {key: value for key, value in contents.provenance.items() if not key.startswith("sha256")}
     provenance = {key: value for key, value in G.provenance.items() if key != "encoder"}
     joined = with_encoder(G, E)
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("out", "folder for the files"),
     ):
         add(f"--{name}", required=True, help=what)
-    add("--encoder", help="file of its encoder (train-encoder's encoder.safetensors), which is kept in float16")
+    add("--encoder", help="file of its encoder (train-encoder's encoder.safetensors)")
     add("--extra", action="append", default=[], help="further packs that it was trained on")
     add("--heldout", type=int, default=200, help="number of held-out images at the end of --data")
     add("--command", default="", help="the exact command of the training")
