@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 GENERATOR = "toonhead64"
 SPACES = ("f/z+", "z+")
-STEPS = 100
+STEPS = 60
 # What `edit-quality` finds that f/z+ changes in most images (100, 79 and 100 % at 4), and then what z+ does (100, 75
 # and 94 %): a base code holds shapes. The first ones stand in the picture of faces.
 DIRECTIONS = ("blond_hair", "dark_skin", "warm_background", "open_mouth", "closed_eyes", "beard")
