@@ -44,13 +44,7 @@ class Hfgi(struct.PyTreeNode, kw_only=True):
         Raises:
             LsapError: this generator has no such block.
         """
-        found = [one for one in generator.layers if one.kind == "conv" and one.resolution == self.config.resolution]
-        if not found:
-            raise LsapError(
-                f"HFGI's networks change the features of the block of {self.config.resolution} px, this generator has "
-                f"blocks of {', '.join(map(str, generator.resolutions))} px; choose networks that were trained for it"
-            )
-        return found[0]
+        return generator.first_convolution(self.config.resolution, "HFGI's")
 
     def check_fits(self, generator: GeneratorConfig) -> None:
         """Raises LsapError if this generator has no such features, or makes images with other channels."""

@@ -95,6 +95,23 @@ class LayerTable:
                 found.setdefault(layer.resolution, layer)
         return found
 
+    def first_convolution(self, resolution: int, whose: str) -> Layer:
+        """The first convolution of the block of this resolution, whatever the architecture.
+
+        Args:
+            whose: networks that change its features, for the error.
+
+        Raises:
+            LsapError: there is no such block.
+        """
+        found = next((one for one in self.layers if one.kind == "conv" and one.resolution == resolution), None)
+        if found is None:
+            raise LsapError(
+                f"{whose} networks change the features of the block of {resolution} px, this generator has blocks of "
+                f"{', '.join(map(str, self.resolutions))} px; choose networks that were trained for it"
+            )
+        return found
+
     def live_layers(self, base_resolution: int = 0) -> tuple[Layer, ...]:
         """Layers whose styles reach the image: all of them, or those that act on a base code of this size and above."""
         if not base_resolution:
