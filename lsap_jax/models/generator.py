@@ -25,6 +25,7 @@ from lsap_jax.networks.families import GeneratorConfig, family
 from lsap_jax.networks.frozen import freeze, variables
 from lsap_jax.networks.image_by_image import on_batch
 from lsap_jax.networks.layers import FullyConnected
+from lsap_jax.networks.parameters import stored
 from lsap_jax.networks.synthesis import NoiseMode
 from lsap_jax.storage import weights_file
 
@@ -277,7 +278,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every weight by its name in the file: `generator/mapping/fc0/weight`, ..."""
-        trees = {kind: network.params for kind, network in self.networks.items()}
+        trees = {kind: p.params if kind == self.kind else stored(p.params) for kind, p in self.networks.items()}
         return {"/".join(path): np.asarray(leaf) for path, leaf in flatten_dict(trees).items()}
 
     @cached_property

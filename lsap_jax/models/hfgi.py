@@ -11,7 +11,6 @@ from lsap_jax.errors import LsapError
 from lsap_jax.networks import hfgi
 from lsap_jax.networks.families import GeneratorConfig
 from lsap_jax.networks.layer_table import Layer, LayerTable
-from lsap_jax.networks.parameters import in_float32
 from lsap_jax.networks.pixel_maps import bilinear
 
 
@@ -32,11 +31,11 @@ class Hfgi(struct.PyTreeNode, kw_only=True):
         own.
         """
         beside = jnp.concatenate([details, guide], axis=-1)
-        return hfgi.Aligner(self.config).apply({"params": in_float32(self.params["grid_align"])}, beside)  # type: ignore[return-value]
+        return hfgi.Aligner(self.config).apply({"params": self.params["grid_align"]}, beside)  # type: ignore[return-value]
 
     def conditions(self, details: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Aligned details to (scale, shift), [B, s, s, channels] each, for features · (1 + scale) + shift."""
-        return hfgi.Consultation(self.config).apply({"params": in_float32(self.params["residue"])}, details)  # type: ignore[return-value]
+        return hfgi.Consultation(self.config).apply({"params": self.params["residue"]}, details)  # type: ignore[return-value]
 
     def layer(self, generator: LayerTable) -> Layer:
         """The layer whose features are changed: the first convolution of its block.

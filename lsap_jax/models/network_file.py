@@ -18,7 +18,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.models.encoder import Encoder
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.registry import KINDS, Facts, companions, encoders
-from lsap_jax.networks.parameters import LEAVES, Layout, merge
+from lsap_jax.networks.parameters import LEAVES, Layout, merge, stored
 from lsap_jax.storage import weights_file
 
 SEVERAL = "generator"  # the kind of files with several parts, whose tensors are named PART/...
@@ -189,4 +189,5 @@ def attach_file(G: Generator, path: str | Path, **untold: Any) -> Generator:
 def save(path: str | Path, network: Any, provenance: Mapping[str, Any]) -> str:
     """Write one network as a file for `load`; returns the digest of its tensors. A generator has its own `save`."""
     row = KINDS[network.kind]
-    return weights_file.write_weights(path, row.name, row.arrays(network.params), row.header(network), provenance)
+    arrays = row.arrays(stored(network.params))
+    return weights_file.write_weights(path, row.name, arrays, row.header(network), provenance)

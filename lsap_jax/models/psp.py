@@ -12,7 +12,6 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.networks import psp
 from lsap_jax.networks.families import GeneratorConfig
 from lsap_jax.networks.image_by_image import on_batch
-from lsap_jax.networks.parameters import in_float32
 from lsap_jax.networks.view import View
 
 
@@ -20,7 +19,6 @@ class PspEncoder(struct.PyTreeNode, kw_only=True):
     """Encoder of images to ws (`models.encoder.Encoder`).
 
     `params` are {"encoder": of its network, "w_avg": the mean latent [num_ws, w_dim], which is added to its output}.
-    They may be float16; it computes in float32.
     """
 
     kind: ClassVar[str] = "psp"
@@ -43,10 +41,9 @@ class PspEncoder(struct.PyTreeNode, kw_only=True):
 
     def with_unit(self, images: jax.Array, index: int) -> tuple[jax.Array, jax.Array]:
         """(ws, what the trunk's unit of this index makes [B, s, s, C]) of images, for an encoder of one pass."""
-        own = in_float32(self.params)
-        network, params = psp.PspEncoder(self.config), {"params": own["encoder"]}
+        network, params = psp.PspEncoder(self.config), {"params": self.params["encoder"]}
         offsets, found = network.apply(params, images, mutable=[psp.UNITS_OUT])
-        return offsets + own["w_avg"][None], found[psp.UNITS_OUT]["outputs"][0][index]
+        return offsets + self.params["w_avg"][None], found[psp.UNITS_OUT]["outputs"][0][index]
 
     def check_fits(self, generator: GeneratorConfig) -> None:
         """Raises LsapError if this generator takes ws of another shape, or makes images with other channels."""
@@ -63,9 +60,8 @@ def param_shapes(config: psp.PspConfig) -> dict[str, Any]:
 def _codes(models: tuple[PspEncoder, Generator], batch: Mapping[str, Any]) -> jax.Array:
     E, G = models
     images, config = batch["x"], E.config
-    own = in_float32(E.params)
-    network, params = psp.PspEncoder(config), {"params": own["encoder"]}
-    mean = jnp.broadcast_to(own["w_avg"][None], (len(images), config.num_ws, config.w_dim))
+    network, params = psp.PspEncoder(config), {"params": E.params["encoder"]}
+    mean = jnp.broadcast_to(E.params["w_avg"][None], (len(images), config.num_ws, config.w_dim))
     if not config.sees_result:
         return jnp.add(network.apply(params, images), mean)  # type: ignore[arg-type]
 

@@ -9,7 +9,6 @@ from flax import struct
 from lsap_jax.errors import LsapError
 from lsap_jax.networks.families import GeneratorConfig
 from lsap_jax.networks.layer_table import Layer, LayerTable
-from lsap_jax.networks.parameters import in_float32
 from lsap_jax.networks.styleres import Gates, Residual, StyleResConfig
 
 
@@ -29,7 +28,7 @@ class StyleRes(struct.PyTreeNode, kw_only=True):
             c: [B, s, s, encoder_channels], what the encoder's unit `config.tap` makes of them.
             features: F [B, s, s, channels], of `layer` for their own codes.
         """
-        params = {name: in_float32(self.params[name]) for name in ("alignment", "extraction")}
+        params = {name: self.params[name] for name in ("alignment", "extraction")}
         return Residual(self.config).apply({"params": params}, c, features)  # type: ignore[return-value]
 
     def addition(self, features: jax.Array, residual: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -37,7 +36,7 @@ class StyleRes(struct.PyTreeNode, kw_only=True):
         x + g · dF.
         """
         network = Gates(self.config.inner, self.config.channels)
-        return network.apply({"params": in_float32(self.params["gates"])}, features, residual)  # type: ignore[return-value]
+        return network.apply({"params": self.params["gates"]}, features, residual)  # type: ignore[return-value]
 
     def layer(self, generator: LayerTable) -> Layer:
         """The layer whose features are added to: the first convolution of its block.

@@ -34,7 +34,7 @@ class AttributesConfig:
 
 
 class AttributesNetwork(nn.Module):
-    """Images [B, R, R, C] in [-1, 1] to logits {label: [B, number of values]}; float32 whatever the params are."""
+    """Images [B, R, R, C] in [-1, 1] to logits {label: [B, number of values]}."""
 
     config: AttributesConfig
 
@@ -44,14 +44,13 @@ class AttributesNetwork(nn.Module):
         for i, width in enumerate(self.config.widths):
             stride = 2 if i else 1
             x = nn.Conv(
-                width, (3, 3), (stride, stride), padding=1, dtype=jnp.float32, precision=FULL,
+                width, (3, 3), (stride, stride), padding=1, precision=FULL,
                 kernel_init=nn.initializers.he_normal(), name=f"conv{i}",
             )(x)  # fmt: skip
             x = nn.relu(x)
         x = x.reshape(x.shape[0], -1)
         return {
-            name: nn.Dense(len(values), dtype=jnp.float32, precision=FULL, name=f"head_{name}")(x)
-            for name, values in self.config.labels
+            name: nn.Dense(len(values), precision=FULL, name=f"head_{name}")(x) for name, values in self.config.labels
         }
 
 

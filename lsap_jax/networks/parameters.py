@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -40,7 +39,7 @@ def from_canonical(name: str, a: np.ndarray) -> np.ndarray:
     return np.asarray(leaf_layout(name, a), np.float32)
 
 
-LEAVES = Layout("/".join, lambda name, a: a)  # as the leaves are, some of them float16
+LEAVES = Layout("/".join, lambda name, a: a)  # as the leaves are
 CANONICAL = Layout(".".join, from_canonical)
 
 
@@ -54,7 +53,10 @@ def to_canonical(name: str, leaf: np.ndarray) -> np.ndarray:
 def merge(
     shapes: Mapping[str, Any], arrays: Mapping[str, np.ndarray], what: str, layout: Layout = CANONICAL
 ) -> dict[str, Any]:
-    """Nested params with the structure of `shapes`, every array used once, every leaf filled.
+    """Nested float32 params with the structure of `shapes`, every array used once, every leaf filled.
+
+    What files hold as float16 is float32 from here on: programs that read float16 do not compile for processors without
+    instructions for it (F16C).
 
     Args:
         shapes: nested dict of arrays or ShapeDtypeStructs, from `jax.eval_shape` of the module's init.
@@ -77,7 +79,7 @@ def merge(
                 lines.append(f"! {name} is {a.shape}, expected {shape}")
             if own.dtype.kind != "f":
                 lines.append(f"! {name} is {own.dtype}, expected floating-point numbers")
-            filled[path] = np.asarray(a, order="C")
+            filled[path] = np.asarray(a, np.float32, order="C")
     if lines:
         more = f" and {len(lines) - 12} more" if len(lines) > 12 else ""
         raise LsapError(f"the weights do not fit {what}: {'; '.join(lines[:12])}{more}")
@@ -94,9 +96,17 @@ def canonical(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: to_canonical(name, leaf) for name, leaf in flat(tree, CANONICAL).items()}
 
 
-def in_float32(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Params as networks compute with them, of those that files may hold as float16."""
-    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), dict(params))  # type: ignore[no-any-return]
+def halved(params: Any) -> Any:
+    """Params rounded to numbers that float16 has, as float32 on the host: `stored` keeps them in half the bytes."""
+    return jax.tree.map(lambda a: np.asarray(np.asarray(a, np.float16), np.float32), params)
+
+
+def stored(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Params as files hold them: as float16 if it has all their numbers, and as they are if not."""
+    with np.errstate(over="ignore"):
+        half = jax.tree.map(lambda a: np.asarray(a, np.float16), dict(params))
+    same = jax.tree.map(lambda a, b: np.array_equal(np.asarray(a), b), dict(params), half)
+    return half if all(jax.tree.leaves(same)) else params
 
 
 def count(params: Mapping[str, Any]) -> int:

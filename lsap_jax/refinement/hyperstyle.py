@@ -18,7 +18,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.hyperstyle import HyperStyle
 from lsap_jax.networks.pixel_maps import lanczos
-from lsap_jax.rendering.refinement import Refinement, Relative
+from lsap_jax.rendering.refinement import Refinement, Relative, rounded
 from lsap_jax.rendering.render import synthesise
 from lsap_jax.spaces import Space
 
@@ -54,8 +54,7 @@ class HyperStyleRefiner(struct.PyTreeNode, kw_only=True):
         mask: jax.Array | None,
     ) -> tuple[dict[str, jax.Array], Refinement]:
         """As `Refiner`; the network sees whole images, whatever the mask."""
-        changes = self.deltas(G, space, codes, images)
-        return dict(codes), weights_of({name: delta.astype(self.dtype) for name, delta in changes.items()})
+        return dict(codes), weights_of(rounded(self.deltas(G, space, codes, images), self.dtype))
 
     def deltas(self, G: Generator, space: Space, codes: Mapping[str, jax.Array], images: jax.Array) -> Changes:
         """Changes after all passes: parameter -> [B, k, k, in, out], in float32."""

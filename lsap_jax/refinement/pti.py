@@ -24,7 +24,7 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.networks.arithmetic import FULL, PRECISIONS, convolutions_in
 from lsap_jax.refinement.locality import Locality, locality, random_z
 from lsap_jax.refinement.refiner import Codes, Course
-from lsap_jax.rendering.refinement import Full, LowRank, Refinement, as_matrix, to_dtype
+from lsap_jax.rendering.refinement import Full, LowRank, Refinement, as_matrix, rounded
 from lsap_jax.rendering.render import decode, synthesise
 from lsap_jax.spaces import Space
 
@@ -93,7 +93,7 @@ class Pti(struct.PyTreeNode, kw_only=True):
             else:
                 found = jax.vmap(one)(batch)
         changes, course = found
-        return dict(codes), Refinement(weights=to_dtype(changes, self.dtype)), course
+        return dict(codes), Refinement(weights=rounded(changes, self.dtype)), course
 
 
 class Image(struct.PyTreeNode, kw_only=True):

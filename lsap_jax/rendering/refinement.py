@@ -119,9 +119,20 @@ def stack(refinements: Sequence[Refinement]) -> Refinement:
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(a) for a in leaves]), *refinements)  # type: ignore[no-any-return]
 
 
-def to_dtype(refinement: Any, dtype: str) -> Any:
-    """A refinement, or a part of one, with its arrays in another floating type, as it is stored and rendered."""
-    return jax.tree.map(lambda a: a.astype(dtype), refinement)
+def rounded(refinement: Any, dtype: str) -> Any:
+    """A refinement, or a part of one, with float32 arrays of the numbers that float16 or float32 has, within a program.
+
+    What is rendered is then what `to_arrays` stores, and no program has float16 arrays, which compilers for processors
+    without instructions for them (F16C) refuse.
+    """
+    return jax.tree.map(_to_float16, refinement) if dtype == "float16" else refinement
+
+
+def _to_float16(a: jax.Array) -> jax.Array:
+    """Nearest numbers of float16, those below its smallest normal number, which `reduce_precision` drops, included."""
+    small = jnp.abs(a) < 2.0**-14
+    step = 2.0**-24
+    return jnp.where(small, jnp.round(a / step) * step, jax.lax.reduce_precision(a, exponent_bits=5, mantissa_bits=10))
 
 
 def signature(refinement: Refinement | None) -> tuple:
@@ -165,12 +176,20 @@ def to_arrays(refinement: Refinement) -> dict[str, np.ndarray]:
             kind = next((name for name, known in table.items() if type(one) is known), None)
             if kind is None:
                 raise LsapError(f"{part} of {where}: {type(one).__name__} is not one of the kinds {_names(table)}")
-            found |= {f"{part}/{where}/{kind}/{f.name}": np.asarray(getattr(one, f.name)) for f in fields(one)}
+            found |= {f"{part}/{where}/{kind}/{f.name}": _shortest(getattr(one, f.name)) for f in fields(one)}
     return found
 
 
+def _shortest(a: Any) -> np.ndarray:
+    """An array as float16 if it has all its numbers, and as it is if not."""
+    whole = np.asarray(a)
+    with np.errstate(over="ignore"):
+        half = whole.astype(np.float16)
+    return half if np.array_equal(half, whole) else whole
+
+
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Refinement:
-    """The inverse of `to_arrays`.
+    """The inverse of `to_arrays`, all in float32.
 
     Raises:
         LsapError: a name, a kind or a set of arrays that `to_arrays` does not write, or an array that is not of finite
@@ -186,7 +205,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Refinement:
         a = np.asarray(value)
         if a.dtype not in (np.float16, np.float32) or not np.isfinite(a).all():
             raise LsapError(f"refinement array {name!r}: must hold finite float32 or float16 numbers ({a.dtype})")
-        read.setdefault((part, where, kind), {})[array] = a
+        read.setdefault((part, where, kind), {})[array] = a.astype(np.float32)
     found: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     for (part, where, kind), given in read.items():
         wanted = [f.name for f in fields(PARTS[part][kind])]

@@ -30,6 +30,7 @@ from lsap_jax.models.attributes import (
 from lsap_jax.models.attributes_file import save_attributes
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.networks.attributes import AttributesConfig, AttributesNetwork, initial_params
+from lsap_jax.networks.parameters import halved
 from lsap_jax.training.dataset import split_heldout
 
 Log = Callable[[str], None]
@@ -250,8 +251,7 @@ def train_attributes(config: ConfigDict, archive: str | Path, out: str | Path, l
     log(f"{len(learned)} training and {len(apart)} held-out images, {len(known)} labels")
 
     def classifier(params: Any) -> Attributes:
-        half = jax.tree.map(lambda a: np.asarray(a, np.float16), params)
-        return Attributes(config=shape, params=half, binary=binary)
+        return Attributes(config=shape, params=halved(params), binary=binary)
 
     def accuracies(params: Any) -> dict[str, float]:
         truth = {name: values[-config.heldout :] for name, values in labels.items()}

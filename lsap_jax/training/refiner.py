@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from lsap_jax.encoding.attach import with_encoder
@@ -21,6 +20,7 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import attach, load_encoder, save
 from lsap_jax.models.registry import encoders
 from lsap_jax.networks.arithmetic import PRECISIONS
+from lsap_jax.networks.parameters import halved
 from lsap_jax.training import hfgi, styleres, styleres_step
 from lsap_jax.training.encoder import RESUMED_WITH, judged, made_of, save_joined
 from lsap_jax.training.loop import Log, Logs
@@ -137,7 +137,7 @@ def finish(G: Generator, part: Any, config: ConfigDict, seen: int, out: Path) ->
     """Write the refiner's networks and, if the configuration wants it, the generator with them; returns their path."""
     path, made = out / "refiner.safetensors", made_of(config, seen, G)
     if config.get("float16", False):
-        part = jax.tree.map(lambda a: np.asarray(a, np.float16), part)
+        part = halved(part)
     if config.generator_file:
         save_joined(attach(G, part), part.kind, config, seen, out)
     save(path, part, made)

@@ -30,7 +30,7 @@ from lsap_jax.networks.basecode import BasecodeConfig
 from lsap_jax.networks.hfgi import HfgiConfig
 from lsap_jax.networks.hyperstyle import HyperConfig
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig
-from lsap_jax.networks.parameters import LEAVES
+from lsap_jax.networks.parameters import LEAVES, halved
 from lsap_jax.networks.psp import PspConfig
 from lsap_jax.networks.styleres import StyleResConfig
 from lsap_jax.networks.view import View, square
@@ -350,3 +350,23 @@ def test_a_generator_that_claims_too_much_is_refused_by_name(tmp_path, G, change
     with pytest.raises(LsapError, match=re.escape(message)):
         load_generator(tmp_path / "g")
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("whole_file", [False, True])
+def test_a_halved_network_is_stored_in_float16_and_read_as_float32(G, tmp_path, whole_file):
+    """Programs that read float16 do not compile for processors without instructions for it."""
+    path, encoder = tmp_path / "file.safetensors", latent(G)
+    half = encoder.replace(params=halved(encoder.params))
+    if whole_file:
+        attach(G, half).save(path)
+        found = load_generator(path).parts["latent_encoder"]
+    else:
+        save(path, half, {})
+        found = load(path, "latent_encoder")
+    stored = read_weights(path)[1]
+    own = {n for n, a in stored.items() if a.dtype == np.float16}
+    assert own == {name for name in stored if not whole_file or name.startswith("latent_encoder/")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(found.params)} == {np.dtype(np.float32)}
+    jax.tree.map(np.testing.assert_array_equal, found.params, half.params)
+    save(path, encoder, {})
+    assert {a.dtype for a in read_weights(path)[1].values()} == {np.dtype(np.float32)}

@@ -70,10 +70,9 @@ def test_tuned_generators_make_the_images(G, pivot, refined):
 @pytest.mark.slow
 def test_what_is_stored_is_rounded_before_it_is_shown(G, pivot, refined):
     """Rounded after it was shown, the stored change would make another picture."""
-    assert {np.asarray(a).dtype for a in jax.tree.leaves(refined.refinement)} == {np.dtype(np.float16)}
     space, codes, images = pivot
     exact = lsap_jax.refine(G, (space, codes), images, "pti", rank=2, dtype="float32", **FAST)
-    rounded = jax.tree.map(lambda a: a.astype(np.float16), exact.refinement)
+    rounded = jax.tree.map(lambda a: np.asarray(a).astype(np.float16).astype(np.float32), exact.refinement)
     jax.tree.map(np.testing.assert_array_equal, rounded, refined.refinement)
     assert 1e-5 < np.abs(exact.images - refined.images).max() < 0.05
 

@@ -19,7 +19,7 @@ from lsap_jax.models.psp import PspEncoder
 from lsap_jax.models.styleres import StyleRes
 from lsap_jax.networks import psp
 from lsap_jax.networks.families import generator_shapes
-from lsap_jax.networks.parameters import merge
+from lsap_jax.networks.parameters import halved, merge
 from lsap_jax.networks.psp import PspConfig
 from lsap_jax.networks.stylegan2 import GeneratorConfig
 from lsap_jax.networks.styleres import StyleResConfig, param_shapes
@@ -171,7 +171,7 @@ def test_masks_weight_the_addition(G, codes):
 
 def test_a_file_of_weights_and_float16(G, codes, refined, tmp_path):
     """Networks in float16, alone and inside a generator's file, refine alike."""
-    half = G.parts["styleres"].replace(params=jax.tree.map(lambda a: np.float16(a), G.parts["styleres"].params))
+    half = G.parts["styleres"].replace(params=halved(G.parts["styleres"].params))
     save(tmp_path / "styleres.safetensors", half, {})
     attach(G, half).save(tmp_path / "g.safetensors")
     one, images, found = {"w": codes["w"][:1]}, tiny_images(1), []

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from lsap_jax.errors import LsapError
 from lsap_jax.rendering.refinement import (
@@ -18,6 +20,7 @@ from lsap_jax.rendering.refinement import (
     count,
     from_arrays,
     merged,
+    rounded,
     signature,
     stack,
     take,
@@ -69,6 +72,24 @@ def test_an_image_goes_to_arrays_and_a_file_and_back():
         assert_same(from_arrays(file), one)
     assert_same(from_arrays(arrays_from_npz(npz_bytes(arrays))), one)
     assert_same(from_arrays({}), Refinement())
+
+
+@given(st.lists(st.floats(width=32, min_value=-65000, max_value=65000), min_size=1, max_size=20))
+@example([0.0, -0.0, 2.0**-14, 2.0**-15, 3.1e-5, 6e-8, 2.9e-8, 1e-10, 1.0009765, 65504.0])
+def test_what_is_rounded_in_a_program_is_stored_as_float16(numbers):
+    wanted = np.asarray(numbers, np.float32).astype(np.float16)
+    change = Refinement(weights={"mapping.fc0.bias": Full(delta=np.asarray(numbers, np.float32))})
+    shown = rounded(change, "float16")
+    np.testing.assert_array_equal(shown.weights["mapping.fc0.bias"].delta, wanted.astype(np.float32))
+    arrays = to_arrays(shown)
+    assert arrays["weights/mapping.fc0.bias/full/delta"].dtype == np.float16
+    assert_same(from_arrays(arrays), shown)
+    assert rounded(change, "float32") is change
+
+
+def test_programs_that_round_have_no_float16_arrays():
+    program = jax.jit(lambda change: rounded(change, "float16")).lower(take(a_refinement(2), 0))
+    assert "f16" not in program.as_text()
 
 
 def test_images_are_taken_and_stacked():

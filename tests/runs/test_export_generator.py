@@ -11,7 +11,7 @@ from convert_weights.nvlabs import state_dict
 from convert_weights.stylegan2 import generator_config
 from convert_weights.torch_file import read_zip
 from lsap_jax.cli import main
-from lsap_jax.networks.parameters import canonical, from_canonical
+from lsap_jax.networks.parameters import canonical, from_canonical, halved
 from lsap_jax.rendering.refinement import Full, LowRank, Refinement
 from lsap_jax.rendering.transforms import ScaleShift
 from lsap_jax.storage.results import read_code, read_image
@@ -19,7 +19,7 @@ from lsap_jax.testing import tiny_generator
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 IDS = ("a", "b", "c", "d")
-MAPPING = {"mapping.fc0.weight": Full(delta=np.full((16, 16), 0.1, np.float16))}
+MAPPING = {"mapping.fc0.weight": Full(delta=halved(np.full((16, 16), 0.1, np.float32)))}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def work(quick_compilation, tmp_path_factory):
     rng = np.random.default_rng(0)
 
     def draw(*shape):
-        return (0.2 * rng.standard_normal(shape)).astype(np.float16)
+        return halved(0.2 * rng.standard_normal(shape))
 
     weights = {
         "synthesis.b8.conv1.weight": LowRank(up=draw(72, 2), down=draw(2, 8)),

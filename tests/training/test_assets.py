@@ -84,15 +84,6 @@ def test_everything_that_belongs_to_a_generator_is_there(made):
     assert len(names) == assets.SAMPLES and names <= set(data["ids"][-HELDOUT:])
 
 
-def test_an_encoder_in_float16_computes_in_float32(made):
-    _, G, *_ = made
-    half = G.encoder.replace(params=jax.tree.map(lambda a: a.astype(np.float16), G.encoder.params))
-    whole = half.replace(params=jax.tree.map(lambda a: a.astype(np.float32), half.params))
-    images = tiny_images(2, 8) / 127.5 - 1
-    ws = half(images, G)
-    assert ws.dtype == np.float32 and np.array_equal(ws, whole(images, G))
-
-
 def test_the_card_says_what_the_classifier_sees(made):
     out, *_ = made
     card = (out / "MODEL_CARD.md").read_text()

@@ -191,7 +191,7 @@ def test_a_whole_training_resumed(G, tmp_path):
     path = train_refiner(config(**data), G, tmp_path / "part", lambda _: None)
     assert path.read_bytes() == (tmp_path / "whole" / "refiner.safetensors").read_bytes()
     joined = lsap_jax.load_generator(tmp_path / "part" / "generator.safetensors")
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(joined.parts["styleres"].params)} == {"float16"}
+    assert {a.dtype.name for name, a in joined.arrays().items() if name.startswith("styleres/")} == {"float16"}
     inv = lsap_jax.encode(joined, None, tiny_images(2))
     assert np.isfinite(lsap_jax.refine(joined, inv, tiny_images(2), "styleres").images).all()
 
