@@ -25,6 +25,11 @@ def get_config() -> ConfigDict:
             # A preset may name the file of an encoder that its codes start from, "e4e@e4e_0.safetensors", and goes by
             # the file's name then; relative files are in this folder.
             encoders="",
+            # Methods of refinement, each of which refines every run into a run of its own, PRESET_then_METHOD; "all" is
+            # every one that there is. Those that the generator has no networks for are left out.
+            refine=(),
+            # ("METHOD.OPTION", value) pairs: (("pti.steps", 100), ("pti.rank", 4)).
+            refine_overrides=(),
             # 0 leaves each preset its own, or `most_steps` where it has more (0 is no limit).
             steps=300,
             most_steps=0,

@@ -4,11 +4,13 @@ usage: lsap-jax compare IMAGES ... --generator G --out DIR [--config NAME|FILE] 
                         [--count N] [--class K|FILE.csv]
 
 IMAGES and G are those of `lsap-jax invert`; a preset is one of its spaces or configurations, or one with the file of an
-encoder that it starts from, e4e@FILE. DIR gets a run folder per preset, comparison.csv (means with 95 % intervals,
-seconds per image), per_image.csv, tests.csv (is one preset not inferior to another), grid.png and report.html. The
-configuration lsap_claims adds edits of all runs, in DIR/edits, and methods.csv, methods.md, claim.csv and weights.svg:
-one table of reconstructions and edits, and a verdict. Run the same command again to finish an interrupted comparison,
-or with more presets to extend it: what is finished is not computed again.
+encoder that it starts from, e4e@FILE. With --config.refine="('pti', 'hfgi')" every run is refined by these methods,
+too, in folders of their own; the configuration two_stage takes every method there is. DIR gets a run folder per preset,
+comparison.csv (means with 95 % intervals, seconds per image), per_image.csv, tests.csv (is one preset not inferior to
+another), grid.png and report.html. The configurations lsap_claims and two_stage add edits of all runs, in DIR/edits,
+and methods.csv, methods.md, claim.csv and weights.svg: one table of reconstructions and edits, and a verdict. Run the
+same command again to finish an interrupted comparison, or with more presets to extend it: what is finished is not
+computed again.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C.
 """
@@ -56,12 +58,13 @@ def run(args: Arguments) -> int:
     config = choose_config(args)
     from lsap_jax.cli.runs import images_of
     from lsap_jax.experiments.claims.settings import check_claim, edits_config
+    from lsap_jax.experiments.comparison.cells import that_fit, with_cells
     from lsap_jax.experiments.comparison.plan import check_plans, fill_batches, make_plans
     from lsap_jax.models.classes import no_class
     from lsap_jax.models.generator_file import load_generator
     from lsap_jax.runs.classes import used_for
 
-    plans = make_plans(config)
+    plans = with_cells(make_plans(config), config)
     check_claim(config, [plan.preset for plan in plans])
     edits = edits_config(config)
     G = load_generator(name)
@@ -73,6 +76,10 @@ def run(args: Arguments) -> int:
     if G.c_dim and classes is None:
         raise no_class(G.c_dim, "comparison")
     check_plans(plans, used_for(G, classes))
+    plans, left_out = that_fit(plans, used_for(G, classes))
+    for line in left_out:
+        print(line, file=sys.stderr)
+    check_claim(config, [plan.preset for plan in plans])
     return compare(G, source, config, plans, out, generator_name=name, classes=classes, edits=edits)
 
 
@@ -117,7 +124,7 @@ def compare(
         record = describe(config, plans, source, G, generator_name)
         with comparison_folder(out, record):
             for done, plan in enumerate(plans):
-                what = f"{len(source)} images into {plan.config.space}, {plan.config.steps} steps"
+                what = f"{len(source)} images {plan.told}"
                 print(f"== {plan.preset} ({done + 1} of {len(plans)}): {what} ==", flush=True)
                 with reporter() as progress:
                     summary = run_preset(

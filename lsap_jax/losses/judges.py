@@ -52,11 +52,11 @@ class Networks(struct.PyTreeNode, kw_only=True):
     generator: Generator
     judges: Mapping[str, Judge] = field(default_factory=dict)
 
-    def freeze(self, winograd: int = 0, half_blocks: int = 0) -> "Networks":
+    def freeze(self, winograd: int = 0, half_blocks: int = 0, changed: tuple[str, ...] = ()) -> "Networks":
         """The networks in the form that steps use; pictures and metrics are computed with the original weights."""
         side = self.generator.img_resolution
         return Networks(
-            generator=self.generator.freeze(winograd, half_blocks),
+            generator=self.generator.freeze(winograd, half_blocks, changed),
             judges={name: judge.freeze(side, winograd) for name, judge in self.judges.items()},
         )
 

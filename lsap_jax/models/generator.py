@@ -235,8 +235,8 @@ class Generator(struct.PyTreeNode, kw_only=True):
         """StyleSpace of ws: layer name -> [B, width], as `synthesis(styles=...)` takes it."""
         return on_batch(_styles, self, {"ws": ws})  # type: ignore[no-any-return]
 
-    @partial(jax.jit, static_argnames=("winograd", "half_blocks"))
-    def freeze(self, winograd: int = 0, half_blocks: int = 0) -> "Generator":
+    @partial(jax.jit, static_argnames=("winograd", "half_blocks", "changed"))
+    def freeze(self, winograd: int = 0, half_blocks: int = 0, changed: tuple[str, ...] = ()) -> "Generator":
         """A copy for steps that do not change its weights: they are flipped, scaled and transposed once. Use the copy
         with the methods above only; save and convert the original.
 
@@ -244,6 +244,8 @@ class Generator(struct.PyTreeNode, kw_only=True):
             winograd: smallest number of input and output channels at which a 3x3 convolution takes Winograd's form,
                 which pays on CPUs; 0 is never.
             half_blocks: number of blocks, from the highest resolution down, that are computed in bfloat16.
+            changed: parameters of the synthesis ("synthesis.b8.conv0.weight") that stay as they are: those that the
+                steps render with changes of (`lsap_jax.rendering.refinement.Refinement`).
         """
         z, ws = jnp.zeros((1, self.z_dim)), jnp.zeros((1, self.num_ws, self.w_dim))
         c = jnp.zeros((1, self.c_dim)) if self.c_dim else None
@@ -254,6 +256,7 @@ class Generator(struct.PyTreeNode, kw_only=True):
             self.params["synthesis"],
             ws,
             winograd=winograd,
+            changed=[name.removeprefix("synthesis.") for name in changed],
             half_blocks=half_blocks,
         )
         return self.replace(params={"mapping": mapping, "synthesis": synthesis}, half_blocks=half_blocks)

@@ -33,11 +33,11 @@ class HyperStyle(struct.PyTreeNode, kw_only=True):
         """
         beside = jnp.concatenate([images, shown], axis=-1)
         found: Any = hyperstyle.HyperNetwork(self.config).apply({"params": self.params}, beside)
-        made = {}
-        for (index, *_), change in zip(self.config.slots, found, strict=True):
-            layer = generator.layers[index]
-            made[f"synthesis.{layer.name}.weight"] = change
-        return made
+        return dict(zip(self.parameters(generator), found, strict=True))
+
+    def parameters(self, generator: GeneratorConfig) -> tuple[str, ...]:
+        """Names of the weights that it changes, in the order of `config.slots`."""
+        return tuple(f"synthesis.{generator.layers[index].name}.weight" for index, *_ in self.config.slots)
 
     def check_fits(self, generator: GeneratorConfig) -> None:
         """Raises LsapError if a layer of this generator has weights of another shape, or its images other channels."""

@@ -214,7 +214,7 @@ _ROWS = (
     Kind(
         name="hyperstyle",
         what="a hypernetwork of HyperStyle",
-        remedy="choose the file of a hypernetwork",
+        remedy="convert HyperStyle's checkpoint with `lsap-jax convert`, or train one with `lsap-jax train-refiner`",
         config=of(hyperstyle_network.HyperConfig),
         shapes=hyperstyle_network.param_shapes,
         holder=holding(hyperstyle.HyperStyle),

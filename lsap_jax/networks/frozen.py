@@ -4,7 +4,7 @@ A module gets its weight from `weight`: the param, or the frozen form that `free
 `variables` splits such a tree for `Module.apply`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import flax.linen as nn
@@ -53,14 +53,17 @@ def variables(params: Params) -> dict[str, Any]:
     return {"params": unflatten_dict(plain), COLLECTION: unflatten_dict(made)}
 
 
-def freeze(network: nn.Module, params: Params, *inputs: Any, winograd: int = 0, **options: Any) -> dict[str, Any]:
+def freeze(
+    network: nn.Module, params: Params, *inputs: Any, winograd: int = 0, changed: Collection[str] = (), **options: Any
+) -> dict[str, Any]:
     """Params in which every weight that a pass over these inputs uses has its frozen form.
 
     Args:
         winograd: smallest number of input and output channels at which a convolution takes Winograd's form; 0 is never.
+        changed: weights that stay as they are, by their path with dots between, because steps render with others.
     """
     _, made = network.apply({"params": params}, *inputs, mutable=[COLLECTION], **options)
-    found = {path: leaf for path, leaf in flatten_dict(made[COLLECTION]).items()}
+    found = {path: leaf for path, leaf in flatten_dict(made[COLLECTION]).items() if ".".join(path) not in changed}
     if winograd:
         found = {k: leaf.winograd(winograd) if isinstance(leaf, Kernel) else leaf for k, leaf in found.items()}
     return unflatten_dict(flatten_dict(dict(params)) | found)

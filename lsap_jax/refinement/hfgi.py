@@ -15,6 +15,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.hfgi import Hfgi
 from lsap_jax.networks.pixel_maps import bilinear, lanczos
+from lsap_jax.refinement.refiner import networks_of
 from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.rendering.render import synthesise
 from lsap_jax.rendering.transforms import Details
@@ -44,7 +45,7 @@ class HfgiRefiner(struct.PyTreeNode):
                 f"with noise {'of their own' if space.has_noise else space.noise_mode!r} are more than that; refine a "
                 "run in W+, Z+ or another space without base code and noise"
             )
-        networks = networks_of(G)
+        networks: Hfgi = networks_of(G, Hfgi.kind)
         side = networks.config.input_resolution
         plain = synthesise(G, space.decode(G, dict(codes)))
         details = lanczos(images, side) - networks.seen(plain)
@@ -53,26 +54,11 @@ class HfgiRefiner(struct.PyTreeNode):
         return dict(codes), Refinement(transforms={networks.layer(G.config).name: Details(details=details)})
 
 
-def networks_of(G: Generator) -> Hfgi:
-    """HFGI's networks of a generator.
-
-    Raises:
-        LsapError: none came with it.
-    """
-    found: Hfgi | None = G.parts.get(Hfgi.kind)
-    if found is None:
-        raise LsapError(
-            "method 'hfgi': neither this generator nor a file of weights has its networks; name a converted checkpoint "
-            "of HFGI with --weights, or train them with `lsap-jax train-refiner --config train_hfgi`"
-        )
-    return found
-
-
 def make(G: Generator, weights: str | None) -> HfgiRefiner:
     """The refiner for a generator with its networks.
 
     Raises:
         LsapError: none came with it or with the file of weights, which the caller attaches.
     """
-    networks_of(G)
+    networks_of(G, Hfgi.kind)
     return HfgiRefiner()

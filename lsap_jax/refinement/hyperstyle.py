@@ -18,6 +18,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.hyperstyle import HyperStyle
 from lsap_jax.networks.pixel_maps import lanczos
+from lsap_jax.refinement.refiner import networks_of
 from lsap_jax.rendering.refinement import Refinement, Relative, rounded
 from lsap_jax.rendering.render import synthesise
 from lsap_jax.spaces import Space
@@ -85,10 +86,6 @@ def make(G: Generator, weights: str | None, *, passes: int, dtype: str) -> Hyper
             f"method 'hyperstyle': passes={passes}, dtype={dtype!r}: passes are 1 or more, 0 for those of the network, "
             f"dtype is {' or '.join(DTYPES)}"
         )
-    network: HyperStyle | None = G.parts.get(HyperStyle.kind) if weights is None else load(weights, HyperStyle.kind)
-    if network is None:
-        raise LsapError(
-            "method 'hyperstyle': this generator comes without a hypernetwork; name a file of one with --weights"
-        )
+    network: HyperStyle = networks_of(G, HyperStyle.kind) if weights is None else load(weights, HyperStyle.kind)
     network.check_fits(G.config)
     return HyperStyleRefiner(network=network, passes=passes, dtype=dtype)

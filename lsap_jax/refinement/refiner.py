@@ -1,11 +1,12 @@
 """The contract of a method of result refinement, on which `lsap-jax refine` and `--refine` rely."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 from flax import struct
 
+from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.spaces import Space
@@ -60,3 +61,21 @@ class Refiner(Protocol):
             refinement: leaves [B, ...]; the images are what `render` makes of both. It is rounded as it is stored.
             course: of a method that takes steps.
         """
+
+
+def networks_of(G: Generator, method: str) -> Any:
+    """The networks of a method that came with a generator, or were attached to it from a file of weights.
+
+    Args:
+        method: also the name of their kind.
+
+    Raises:
+        LsapError: there are none.
+    """
+    found = G.parts.get(method)
+    if found is None:
+        raise LsapError(
+            f"method {method!r}: neither this generator nor a file of weights has its networks; name a converted "
+            f"checkpoint with --weights, or train them with `lsap-jax train-refiner --config train_{method}`"
+        )
+    return found

@@ -19,6 +19,7 @@ from lsap_jax.models.psp import PspEncoder
 from lsap_jax.models.styleres import StyleRes
 from lsap_jax.networks.irse import adaptive_average
 from lsap_jax.networks.view import viewed
+from lsap_jax.refinement.refiner import networks_of
 from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.rendering.transforms import GatedAddition
 from lsap_jax.spaces import Space
@@ -52,7 +53,7 @@ class StyleResRefiner(struct.PyTreeNode, kw_only=True):
                 f"method 'styleres': refines what ws or styles make, codes of {space.name} with noise "
                 f"{space.noise_mode!r} are more than that; refine a run in W+, Z+ or another space without base code"
             )
-        networks = networks_of(G)
+        networks: StyleRes = networks_of(G, StyleRes.kind)
         layer = networks.layer(G.config)
         decoded = space.decode(G, dict(codes))
         _, features = G.features(decoded.ws, decoded.noise_mode, styles=decoded.styles, noise=decoded.noise)
@@ -62,21 +63,6 @@ class StyleResRefiner(struct.PyTreeNode, kw_only=True):
         weight = jnp.ones(images.shape[:3]) if mask is None else mask
         weight = adaptive_average(weight[..., None], layer.resolution)
         return dict(codes), Refinement(transforms={layer.name: GatedAddition(residual=residual, mask=weight)})
-
-
-def networks_of(G: Generator) -> StyleRes:
-    """StyleRes' networks of a generator.
-
-    Raises:
-        LsapError: none came with it.
-    """
-    found: StyleRes | None = G.parts.get(StyleRes.kind)
-    if found is None:
-        raise LsapError(
-            "method 'styleres': neither this generator nor a file of weights has its networks; name a converted "
-            "checkpoint of StyleRes with --weights, or train them with `lsap-jax train-refiner --config train_styleres`"
-        )
-    return found
 
 
 def encoder_for(networks: StyleRes, encoder: PspEncoder | None) -> PspEncoder:
@@ -115,4 +101,4 @@ def make(G: Generator, weights: str | None) -> StyleResRefiner:
         encoder = contents.build(PspEncoder.kind)
     else:
         encoder = G.parts.get(PspEncoder.kind)
-    return StyleResRefiner(encoder=encoder_for(networks_of(G), encoder))
+    return StyleResRefiner(encoder=encoder_for(networks_of(G, StyleRes.kind), encoder))

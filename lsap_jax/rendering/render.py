@@ -20,6 +20,7 @@ from lsap_jax.rendering.refinement import Refinement, check, count, merged, take
 from lsap_jax.rendering.transforms import parts
 from lsap_jax.spaces import Space, parse_space, space_from_config
 from lsap_jax.spaces.decoded import Decoded
+from lsap_jax.spaces.feature import check_resolution
 from lsap_jax.spaces.statistics import with_statistics
 
 # (networks, space, codes, refinement, *inputs)
@@ -106,10 +107,12 @@ def fitted(
     G: Generator, space: str | Space, codes: Mapping[str, Any]
 ) -> tuple[Generator, Space, dict[str, np.ndarray]]:
     """Generator, space and float32 arrays for some codes, first axis N. Where codes of a conditional generator have
-    labels "c", [N, c_dim] or numbers of classes [N], all three are those of their classes.
+    labels "c", [N, c_dim] or numbers of classes [N], all three are those of their classes. An F space has the base
+    resolution of its codes, which its name does not tell.
 
     Raises:
-        LsapError: the space is unknown, an array of it is missing, or the labels do not fit.
+        LsapError: the space is unknown, an array of it is missing, the labels do not fit, or f enters this generator
+            nowhere.
     """
     space, found = parse_space(space), dict(codes)
     if "c" in codes:
@@ -121,6 +124,8 @@ def fitted(
     elif G.c_dim and space.on_sphere:
         raise no_class(G.c_dim, f"codes of space {space.name} without labels c")
     check_keys(space, found)
+    if space.has_base:
+        space = replace(space, base_resolution=check_resolution(G, space.f_resolution(found)))
     return G, space, {key: np.asarray(found[key], np.float32) for key in space.keys}
 
 

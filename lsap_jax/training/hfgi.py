@@ -21,7 +21,6 @@ from ml_collections import ConfigDict
 from lsap_jax.errors import LsapError
 from lsap_jax.losses.judges import Networks
 from lsap_jax.losses.pixel import mse
-from lsap_jax.metrics import distortion
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.hfgi import Hfgi
 from lsap_jax.networks import hfgi
@@ -30,11 +29,11 @@ from lsap_jax.networks.irse import BATCH, adaptive_average
 from lsap_jax.networks.pixel_maps import lanczos
 from lsap_jax.networks.view import viewed
 from lsap_jax.refinement.hfgi import HfgiRefiner
-from lsap_jax.rendering.render import synthesise
 from lsap_jax.rendering.transforms import ScaleShift
 from lsap_jax.spaces import parse_space
 from lsap_jax.training.initial import initial_params
 from lsap_jax.training.loop import Logs
+from lsap_jax.training.on_images import LARGE, compared, side_for
 from lsap_jax.training.perspective import random_perspective
 from lsap_jax.training.psp_step import PspTraining, moved_statistics, optimizer
 
@@ -47,7 +46,6 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 TERMS = ("mse", "perceptual", "identity", "moco", "residual")
-LARGE = 256  # px a side, from which on generators get the public networks at 64 px
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +110,9 @@ def first_params(shape: HfgiConfig, seed: int) -> dict[str, Any]:
 
 def task_for(config: ConfigDict, G: Generator) -> HfgiTask:
     """The task of a configuration; LsapError if there are no networks of its shape."""
-    shape, judged = shape_for(G, config.network), config.loss.perceptual and not config.perceptual.weights
-    # A discriminator compares images of the generator's own size alone.
-    side = G.img_resolution if judged and G.discriminator is not None else shape.input_resolution
     return HfgiTask(
-        shape=shape, side=side, weights=tuple(config.loss.items()), train=PspTraining(**config.train),
+        shape=shape_for(G, config.network), side=side_for(config, G), weights=tuple(config.loss.items()),
+        train=PspTraining(**config.train),
         perspective=(config.perspective.scale, config.perspective.chance),
     )  # fmt: skip
 
@@ -179,18 +175,11 @@ def part_of(task: HfgiTask, state: HfgiState) -> Hfgi:
 
 
 def judge(task: HfgiTask, networks: Networks, trained: Hfgi, x: jax.Array) -> tuple[Logs, tuple[jax.Array, jax.Array]]:
-    """(metrics [B] of refined images, and "codes_mse" without refinement; (images of codes, refined ones)) of held-out
-    images [B, side, side, C], by the refiner as it is used.
-    """
-    G, space = networks.generator.with_part(Hfgi.kind, trained), parse_space("w+")
+    """`on_images.compared` of held-out images [B, side, side, C], by the refiner as it is used."""
+    networks = networks.replace(generator=networks.generator.with_part(Hfgi.kind, trained))
+    G, space = networks.generator, parse_space("w+")
     E = G.encoder
     assert E is not None, "checked beforehand"
     codes = {"w": E(viewed(x, E.view), G)}
-    decoded = space.decode(G, codes)
     _, refinement = HfgiRefiner()(G, space, codes, lanczos(x, task.shape.input_resolution), jax.random.key(0), None)
-    plain, refined = (adaptive_average(synthesise(G, decoded, one), task.side) for one in (None, refinement))
-    found = {"mse": distortion.mse(refined, x), "psnr": distortion.psnr(refined, x)}
-    found["codes_mse"] = distortion.mse(plain, x)
-    for name, one in networks.judges.items():
-        found[name] = one.distance(one.features(jnp.clip(refined, -1, 1)), one.features(x))
-    return found, (plain, refined)
+    return compared(task, networks, space.decode(G, codes), refinement, x)

@@ -17,9 +17,14 @@ from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
 from lsap_jax.losses.judges import Networks
+from lsap_jax.metrics.distortion import mse, psnr
+from lsap_jax.models.generator import Generator
 from lsap_jax.networks.arithmetic import convolutions_in
 from lsap_jax.networks.irse import adaptive_average
 from lsap_jax.pixels import to_float, to_uint8
+from lsap_jax.rendering.refinement import Refinement
+from lsap_jax.rendering.render import synthesise
+from lsap_jax.spaces.decoded import Decoded
 from lsap_jax.storage import atomic
 from lsap_jax.storage.pictures import grid, save_png
 from lsap_jax.training.dataset import load_training_images
@@ -27,6 +32,7 @@ from lsap_jax.training.encoder import VALIDATION
 from lsap_jax.training.loop import Log, Logs, lines, note, resumable
 
 TABLE, HELDOUT = "validation.csv", "heldout_"
+LARGE = 256  # px a side, from which on generators get networks of the public widths
 COLUMNS, ROWS = 8, 2  # of held-out images in a grid
 State = TypeVar("State")
 
@@ -59,6 +65,28 @@ class ImageTask(Hashable, Protocol):
 
 # (task, networks, state, images [B, side, side, C] in [-1, 1], number of the step from 0, rng) to (state, logs)
 Step = Callable[..., tuple[Any, Logs]]
+
+
+def side_for(config: ConfigDict, G: Generator) -> int:
+    """Pixels a side at which images are compared: 256 at most, but those of the generator where its discriminator
+    compares, which takes no others.
+    """
+    discriminates = config.loss.perceptual and not config.perceptual.weights and G.discriminator is not None
+    return G.img_resolution if discriminates else min(LARGE, G.img_resolution)  # type: ignore[no-any-return]
+
+
+def compared(
+    task: ImageTask, networks: Networks, decoded: Decoded, refinement: Refinement, x: jax.Array
+) -> tuple[Logs, tuple[jax.Array, jax.Array]]:
+    """(metrics [B] of refined images, and "codes_mse" without refinement; (images of codes, refined ones)) beside
+    images x [B, side, side, C].
+    """
+    G = networks.generator
+    plain, refined = (adaptive_average(synthesise(G, decoded, one), task.side) for one in (None, refinement))
+    found = {"mse": mse(refined, x), "psnr": psnr(refined, x), "codes_mse": mse(plain, x)}
+    for name, judge in networks.judges.items():
+        found[name] = judge.distance(judge.features(jnp.clip(refined, -1, 1)), judge.features(x))
+    return found, (plain, refined)
 
 
 def check_batches(config: ConfigDict) -> None:
@@ -124,12 +152,38 @@ def compiled_step(step: Step, task: ImageTask, devices: tuple[jax.Device, ...]) 
                 x = jnp.where(flip, x[:, :, ::-1], x)
         return step(task, networks, state, jax.lax.with_sharding_constraint(x, apart), number, own_rng)
 
-    return jax.jit(numbered, donate_argnums=1, out_shardings=everywhere)
+    compiled = jax.jit(numbered, donate_argnums=1, out_shardings=everywhere)
+
+    def on_mesh(*inputs: Any) -> Any:
+        with jax.set_mesh(mesh):  # which `on_own_device` looks for
+            return compiled(*inputs)
+
+    return on_mesh
+
+
+def on_own_device(function: Callable[..., Any], networks: Any, *batch: Any) -> Any:
+    """`function(networks, *batch)` inside a step, in which every device computes its own images without the others.
+
+    A step is else divided among the devices by XLA, whose gradients of convolutions with a kernel for each image are
+    wrong then (jax 0.10): whatever renders with changed weights has to go through this.
+
+    Args:
+        function: no image looks at another one.
+        networks: arrays that all devices have.
+        batch: trees with leaves [B, ...]; so are those of the result.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return function(networks, *batch)
+    apart = PartitionSpec(*mesh.axis_names)
+    specs = (PartitionSpec(), *(apart for _ in batch))
+    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=apart, check_vma=False)(networks, *batch)
 
 
 def train_on_images(
     step: Step, task: ImageTask, networks: Networks, state: State, images: np.ndarray | None, config: ConfigDict,
     show: Callable[[State, int, dict[str, float]], None], out: Path, log: Log, stop_after: float | None = None,
+    changed: tuple[str, ...] = (),
 ) -> tuple[State, int]:  # fmt: skip
     """Steps until `config.total_images` images were seen, or from the newest checkpoint in `out` on.
 
@@ -139,6 +193,7 @@ def train_on_images(
         images: uint8 [N, side, side, C]; None is samples of the generator.
         show: called with (state, images seen, mean logs since the one before) before each checkpoint.
         stop_after: seconds after which it ends with a checkpoint, however far it is.
+        changed: parameters of the generator that steps render with changes of, as of `Generator.freeze`.
 
     Returns:
         (the state at the end, images seen).
@@ -149,7 +204,7 @@ def train_on_images(
     log(f"{what}, batches of {size} on {len(devices)} devices")
     # Steps use the state up, so it shares no array with the networks that it may begin from.
     own = jax.tree.map(partial(jnp.array, copy=True), state)
-    frozen, data, state = jax.device_put((networks.freeze(), images, own), everywhere)
+    frozen, data, state = jax.device_put((networks.freeze(changed=changed), images, own), everywhere)
     step_fn, rng = compiled_step(step, task, devices), jax.random.fold_in(jax.random.key(config.seed), 0)
     per_epoch = 1 if images is None else len(images) // size
 

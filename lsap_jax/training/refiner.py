@@ -21,7 +21,7 @@ from lsap_jax.models.network_file import attach, load_encoder, save
 from lsap_jax.models.registry import encoders
 from lsap_jax.networks.arithmetic import PRECISIONS
 from lsap_jax.networks.parameters import halved
-from lsap_jax.training import hfgi, styleres, styleres_step
+from lsap_jax.training import hfgi, hyperstyle, styleres, styleres_step
 from lsap_jax.training.encoder import RESUMED_WITH, judged, made_of, save_joined
 from lsap_jax.training.loop import Log, Logs
 from lsap_jax.training.on_images import ImageTask, check_batches, snapshot, train_on_images, training_images
@@ -41,6 +41,7 @@ class Training:
         judge: (task, networks, part, held-out images) to (metrics [B] by name, pictures [B, side, side, C] that stand
             below them in grids).
         reads: kinds of the generator's parts that the last four use, besides the judges.
+        changes: (task, generator) to the parameters of the generator that steps render with changes of.
     """
 
     terms: tuple[str, ...]
@@ -50,6 +51,7 @@ class Training:
     part: Callable[[Any, Any], Any]
     judge: Callable[..., tuple[Mapping[str, jax.Array], tuple[jax.Array, ...]]]
     reads: tuple[str, ...] = ("psp",)
+    changes: Callable[[Any, Generator], tuple[str, ...]] = lambda task, G: ()
 
 
 TRAININGS: dict[str, Training] = {
@@ -69,6 +71,16 @@ TRAININGS: dict[str, Training] = {
         part=hfgi.part_of,
         judge=hfgi.judge,
         reads=encoders(),
+    ),
+    "hyperstyle": Training(
+        terms=hyperstyle.TERMS,
+        task=hyperstyle.task_for,
+        first=hyperstyle.first_state,
+        step=hyperstyle.hyperstyle_step,
+        part=hyperstyle.part_of,
+        judge=hyperstyle.judge,
+        reads=encoders(),
+        changes=hyperstyle.changed,
     ),
 }
 
@@ -110,7 +122,8 @@ def train_refiner(
         now = partial(judge, task, networks, how.part(task, state))
         snapshot(now, heldout, task.train.batch_size, seen, means, out, log)
 
-    state, seen = train_on_images(how.step, task, networks, state, images, config, show, out, log, stop_after)
+    changed = how.changes(task, G)
+    state, seen = train_on_images(how.step, task, networks, state, images, config, show, out, log, stop_after, changed)
     return finish(G, how.part(task, state), config, seen, out)
 
 

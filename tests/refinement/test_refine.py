@@ -122,6 +122,16 @@ def test_masks_and_options_reach_the_method(G, inv, refined):
     assert half.method["options"] == {"share": 0.5} and refined.method["options"] == {"share": 1.0}
 
 
+def test_an_f_space_by_name_has_the_base_resolution_of_its_codes(G, inv):
+    codes = {"w": inv.codes["w"], "f": np.zeros((COUNT, 8, 8, 8), np.float32)}
+    found = lsap_jax.refine(G, ("f/w+", codes), tiny_images(COUNT), "colour")
+    assert found.space.base_resolution == 8
+    shown = lsap_jax.render(G, "f/w+", found.codes, refinement=found.refinement)
+    np.testing.assert_allclose(shown, found.images, atol=1e-6)
+    with pytest.raises(LsapError, match=r"base_resolution 5: choose one of this generator's \(4, 8, 16\)"):
+        lsap_jax.refine(G, ("f/w+", {**codes, "f": codes["f"][:, :5, :5]}), tiny_images(COUNT), "colour")
+
+
 def test_what_cannot_be_refined_is_refused(G, inv):
     images = tiny_images(COUNT)
     for arguments, message in (

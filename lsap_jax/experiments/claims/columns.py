@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from lsap_jax.errors import LsapError
-from lsap_jax.experiments.comparison.tables import Comparison
+from lsap_jax.experiments.comparison.tables import BYTES, Comparison
 from lsap_jax.experiments.comparison.tables import Entry as Compared
 from lsap_jax.experiments.edit_quality.curves import intervals
 from lsap_jax.experiments.edit_quality.tables import Entry, Matched, Quality, matched
@@ -97,6 +97,10 @@ def _seconds(methods: Methods, preset: str) -> Interval | None:
     return None if times is None else _number(times.compiled_per_image)
 
 
+def _bytes(methods: Methods, preset: str) -> Interval | None:
+    return _number(methods.compared(preset).sets.get(BYTES))
+
+
 def _at_strength(measure: str) -> Column:
     def of(methods: Methods, preset: str) -> Interval | None:
         entry, place = methods.edited(preset), methods.place
@@ -131,6 +135,7 @@ COLUMNS: Mapping[str, Column] = {
     "logit": _metric("logit"),
     "KID": _kid,
     "s per image": _seconds,
+    "bytes per image": _bytes,
     "success": _at_strength("success"),
     "preserved": _at_strength("preserved"),
     "logit of edits": _at_strength("logit"),

@@ -7,6 +7,7 @@ from typing import Any
 from lsap_jax.experiments.claims.columns import Methods, table
 from lsap_jax.experiments.claims.seeds import spread
 from lsap_jax.experiments.claims.verdict import Finding, Verdict
+from lsap_jax.experiments.comparison.tables import BYTES
 from lsap_jax.experiments.csv_table import csv_table
 from lsap_jax.metrics.significance import Interval
 
@@ -52,6 +53,8 @@ def markdown(methods: Methods, verdict: Verdict | None, settings: Mapping[str, A
 
 def _about(methods: Methods) -> str:
     text = f"{len(methods.comparison.common)} images. Brackets are 95 % intervals; seconds are without compilation."
+    if any(BYTES in entry.sets for entry in methods.comparison.entries):
+        text += " Bytes are those of the files of codes and refinement; seconds of a refined row are the refinement's."
     if methods.quality is not None:
         text += f" Success, preservation, logit of edits and LEC at strength {methods.strength:g}"
         text += f", over {', '.join(methods.quality.entries[0].directions)}."

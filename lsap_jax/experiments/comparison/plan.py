@@ -1,7 +1,7 @@
 """What is compared: the configuration of `lsap-jax compare` as one inversion per preset."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,30 @@ EDITS = "edits"  # folder of the quality of edits inside a comparison's
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One inversion of a comparison.
+    """One inversion of a comparison, or the refinement of one.
 
     Attributes:
         preset: what tables call it, see `label`.
         folder: name of its run folder.
         config: of the run.
         encoder: file of the encoder that its codes start from; "" is the generator's own, where it starts from one.
+        method, options: of refinement; "" is none.
+        first: folder of the inversion that is refined.
     """
 
     preset: str
     folder: str
     config: ConfigDict
     encoder: str = ""
+    method: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    first: str = ""
+
+    @property
+    def told(self) -> str:
+        """What is done to the images."""
+        what = f"into {self.config.space}, {self.config.steps} steps"
+        return f"of {self.first} refined by {self.method}" if self.method else what
 
     def loaded(self) -> NamedEncoder | None:
         """The encoder in the file.

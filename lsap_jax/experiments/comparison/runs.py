@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from lsap_jax.configuration import filled
 from lsap_jax.data import ImageError, Source
 from lsap_jax.errors import LsapError
+from lsap_jax.experiments.comparison.cells import refine_cell
 from lsap_jax.experiments.comparison.plan import Plan, label
 from lsap_jax.inversion.inverter import versions
 from lsap_jax.models.generator import Generator
@@ -145,7 +146,8 @@ def run_preset(
     statistics: Report | None = None,
     classes: Labels | None = None,
 ) -> Summary:
-    """The run of one preset: begun, resumed, or left as it is where nothing is left to do; and its report.
+    """The run of one preset, or its refinement: begun, resumed, or left as it is where nothing is left to do; and its
+    report.
 
     Args:
         G: the generator, without the files that the preset's configuration names.
@@ -162,8 +164,8 @@ def run_preset(
     folder = out / plan.folder
     G = attached(used_for(G, classes), plan.config.init, statistics)
     G = with_statistics(G, statistics) if evaluate else prepared(G, plan.config, statistics)
-    encoder = plan.loaded()
-    summary = finished(G, source, plan, folder, None if classes is None else describe_classes(classes), encoder)
+    encoder, told = plan.loaded(), None if classes is None else describe_classes(classes)
+    summary = None if plan.method else finished(G, source, plan, folder, told, encoder)
     if summary is None:
         watch = Stopwatch(out, plan, len(source), fresh=not (folder / "run.json").exists())
 
@@ -172,9 +174,11 @@ def run_preset(
             if progress is not None:
                 progress(p)
 
-        options: dict[str, Any] = {"generator_name": generator_name, "classes": classes, "progress": listen}
-        options["encoder"] = encoder
-        summary = run(G, source, plan.config, folder, **options)
+        options: dict[str, Any] = {"generator_name": generator_name, "classes": classes, "encoder": encoder}
+        if plan.method:
+            summary = refine_cell(G, plan, out, progress=listen)
+        else:
+            summary = run(G, source, plan.config, folder, progress=listen, **options)
     if evaluate and summary.done and not evaluated(folder, G, sets):
         evaluate_run(G, folder, batch_size=plan.config.batch_size, sets=sets)
     report = folder / "report.html"
@@ -239,7 +243,7 @@ class Stopwatch:
         self.out, self.preset = out, plan.preset
         self.batch = min(plan.config.batch_size, images)
         kept = Times() if fresh else read_times(out).get(plan.preset, Times())
-        self.times = replace(kept, steps=plan.config.steps)
+        self.times = replace(kept, steps=0 if plan.method else plan.config.steps)  # refiners count images alone
         self.earlier = self.times.seconds
         self.started = self.last = time.monotonic()
         self.done: int | None = None
@@ -250,7 +254,7 @@ class Stopwatch:
         now = time.monotonic()
         if self.done is None:
             self.done = p.done
-        elif p.step > self.step:  # a later chunk of the same batch; the first one waits for the compiler
+        elif p.step > self.step and self.times.steps:  # a later chunk of a batch; the first one waits for the compiler
             self.times = replace(
                 self.times,
                 stepping_seconds=self.times.stepping_seconds + now - self.last,

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lsap_jax.metrics.identity_columns import COLUMNS, SIMILARITIES
 from lsap_jax.metrics.significance import Interval, NonInferiority, bootstrap_interval, non_inferiority
 from lsap_jax.storage.matching import Fields, check_fields
 from lsap_jax.storage.metrics_table import read_metrics_table
+from lsap_jax.storage.parts import file_of
 from lsap_jax.storage.results import Record, mapping, read_evaluation, read_failures, read_manifest, read_run
 
 FIRST = ("mse", "psnr", "ssim", "ssim01")
@@ -28,6 +29,7 @@ OF_SETS: Mapping[str, Callable[[Record], float | None]] = {
     "kid": lambda evaluation: mapping(evaluation.get("set")).get("kid"),
     "kid_stderr": lambda evaluation: mapping(evaluation.get("set")).get("kid_stderr"),
 }
+BYTES = "bytes_per_image"  # of codes and refinement, where a comparison has refined runs
 FIELDS: Fields = {  # of comparison.json
     **{"ids": list, "ids.*": str, "config": dict, "config.grid": int, "config.test": dict},
     **{"config.test.candidate": str, "config.test.baseline": str, "config.test.level": float},
@@ -45,7 +47,7 @@ class Entry:
         metrics: of the finished images that are compared, by id; with what `lsap-jax evaluate` added.
         manifest: the records of these images, by id.
         described: what each metric is, by name.
-        sets: number of `OF_SETS` -> its value, of those that were measured, over all images of the run.
+        sets: number of `OF_SETS`, or `BYTES` -> its value, of those that were measured, over all images of the run.
         failed: ids of those that could not be done.
         times: None where none of its images was timed.
     """
@@ -113,6 +115,8 @@ def read_all(out: Path) -> Comparison:
     check_fields(out / LAYOUT.file, record, FIELDS)
     ids, times = tuple(record["ids"]), read_times(out)
     entries = tuple(_entry(out, one["preset"], one["folder"], ids, times) for one in record["presets"])
+    if any("refinement" in entry.run for entry in entries):
+        entries = tuple(replace(entry, sets={**entry.sets, **_stored(out, entry)}) for entry in entries)
     some = [entry for entry in entries if entry.manifest]
     common = tuple(id for id in ids if some and all(id in entry.manifest for entry in some))
     _refuse_other_inputs(out, some, common)
@@ -155,8 +159,8 @@ def best(comparison: Comparison, metric: str) -> set[str]:
 
 
 def set_names(comparison: Comparison) -> list[str]:
-    """The numbers of `OF_SETS` that some run has."""
-    return [name for name in OF_SETS if any(name in entry.sets for entry in comparison.entries)]
+    """The numbers of `OF_SETS`, and `BYTES`, that some run has."""
+    return [name for name in (*OF_SETS, BYTES) if any(name in entry.sets for entry in comparison.entries)]
 
 
 def published_means(comparison: Comparison, metric: str) -> dict[str, float]:
@@ -186,6 +190,17 @@ def _entry(out: Path, preset: str, folder: str, ids: Sequence[str], times: Mappi
     )
 
 
+def _stored(out: Path, entry: Entry) -> dict[str, float]:
+    """Mean size of the files that hold an image's codes and refinement."""
+    files = [
+        out / entry.folder / file_of(id, part)
+        for id, record in entry.manifest.items()
+        for part in ("codes", "refined")
+        if part in record["sha256"]
+    ]
+    return {BYTES: sum(file.stat().st_size for file in files) / len(entry.manifest)} if files else {}
+
+
 def _values(entry: Entry, metric: str, ids: Sequence[str]) -> np.ndarray:
     """The metric [N] of those images that have it."""
     return np.array([v for id in ids if (v := entry.metrics[id].get(metric)) is not None])
@@ -194,11 +209,21 @@ def _values(entry: Entry, metric: str, ids: Sequence[str]) -> np.ndarray:
 def _refuse_other_inputs(out: Path, entries: Sequence[Entry], ids: Sequence[str]) -> None:
     for entry in entries:
         for id in ids:
-            if entry.manifest[id]["input_sha256"] != entries[0].manifest[id]["input_sha256"]:
+            if not _same_picture(entry, entries[0], id):
                 raise LsapError(
                     f"{out}: {id!r} is not the same picture in {entries[0].folder} and {entry.folder}, so they cannot "
                     "be compared; delete the folder that saw the wrong one and run the same command again"
                 )
+
+
+def _same_picture(a: Entry, b: Entry, id: str) -> bool:
+    """Whether an id was made of the same input in both; that of a refined run is another run's code, so its targets
+    are compared.
+    """
+    one, other = a.manifest[id], b.manifest[id]
+    if "refinement" in {**a.run, **b.run}:
+        return bool(one["sha256"]["targets"] == other["sha256"]["targets"])
+    return bool(one["input_sha256"] == other["input_sha256"])
 
 
 def _metric_names(entries: Sequence[Entry]) -> tuple[str, ...]:

@@ -1,0 +1,47 @@
+"""two_stage: embeddings and methods of refinement, each with each, on the same images and edits.
+
+Paper: Cao et al., LSAP (arXiv 2209.12746), whose second stage is SAM or DHR; PTI and SAM with Z+ pivots are those of
+    2307.08995, Figures 9 to 11.
+Expected: a row per embedding and per method after it in methods.md, with MSE, perceptual distance, SSIM, NSCD, KID,
+    seconds, bytes and edits; below them whether an aligned start makes a better refinement, by the rule of
+    lsap_jax/experiments/claims/verdict.py.
+Cost: embeddings as in `compare`; PTI 350 steps for each image and embedding; edits most of the time, 3,600 pictures
+    for each of the rows.
+Command: lsap-jax compare IMAGES --config two_stage --generator G --config.encoders=encoders --out runs/two_stage
+
+Every cell is a run folder: the command goes on where it was killed. Methods without networks for the generator, and
+spaces that a method does not refine, are left out, with a line each.
+"""
+
+from ml_collections import ConfigDict
+
+from lsap_jax.configs import compare
+
+
+def get_config() -> ConfigDict:
+    config = compare.get_config()
+    config.presets = ("e4e@e4e.safetensors", "lsap_e@lsap_e.safetensors", "w", "z+", "f/z+")
+    config.refine = ("all",)
+    config.encoders = "encoders"
+    config.count = 50
+    # Each preset's own steps, 300 at most: none of the encoders.
+    config.steps = 0
+    config.most_steps = 300
+    config.sets = True
+    config.edits = "edit_quality"
+    config.test.candidate = "lsap_e then pti"
+    config.test.baseline = "e4e then pti"
+    config.claim = ConfigDict(
+        dict(
+            statement="an aligned start makes a better refinement",
+            candidate=("lsap_e then pti",),
+            baseline=("e4e then pti",),
+            # As in lsap_claims.
+            margin=0.05,
+            level=0.05,
+            strength=3.0,
+            success=0.5,
+            weights=(),
+        )
+    )
+    return config

@@ -1,0 +1,122 @@
+"""The second stage in a comparison: every run, and after it what each method of refinement makes of it.
+
+A cell is a run folder of its own, made of the finished run before it, and resumed like any other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from lsap_jax.configuration import recorded
+from lsap_jax.errors import LsapError
+from lsap_jax.experiments.comparison.plan import Plan, pairs
+from lsap_jax.inversion.jobs import code_shapes
+from lsap_jax.models.generator import Generator
+from lsap_jax.refinement.methods import REFINERS, find_method
+from lsap_jax.runs.generators import attached
+from lsap_jax.runs.refine import refine_run
+from lsap_jax.runs.refining import Refining, refining
+from lsap_jax.runs.saving import Progress
+from lsap_jax.runs.work import Summary
+from lsap_jax.spaces import space_from_config
+from lsap_jax.spaces.statistics import with_statistics
+from lsap_jax.storage.results import read_run
+
+ALL = "all"
+
+
+def with_cells(plans: Sequence[Plan], config: ConfigDict) -> list[Plan]:
+    """Each plan, and after it the same refined by every method of `config.refine`, of which "all" is every one there
+    is; its options are those of `config.refine_overrides`, ("METHOD.OPTION", value) pairs.
+
+    Raises:
+        LsapError: no such method or option, or two plans would share a folder.
+    """
+    methods = [name for one in config.refine for name in (REFINERS if one == ALL else (one,))]
+    options: dict[str, dict[str, Any]] = {}
+    for key, value in pairs("refine_overrides", config.refine_overrides):
+        method, _, option = key.partition(".")
+        if option not in find_method(method).options:
+            known = ", ".join(f"{method}.{name}" for name in find_method(method).options) or "none"
+            raise LsapError(f"refine_overrides: {key!r} is no option of this method; there are {known}")
+        options.setdefault(method, {})[option] = value
+    for method in methods:
+        find_method(method)
+    found = [
+        one
+        for plan in plans
+        for one in (plan, *(_cell(plan, method, options.get(method, {})) for method in dict.fromkeys(methods)))
+    ]
+    folders = [plan.folder for plan in found]
+    if twice := [folder for folder in folders if folders.count(folder) > 1]:
+        raise LsapError(f"refine: a preset and a refined one would share the folder {twice[0]!r}; rename the preset")
+    return found
+
+
+def _cell(plan: Plan, method: str, options: dict[str, Any]) -> Plan:
+    name, folder = f"{plan.preset} then {method}", f"{plan.folder}_then_{method}"
+    return replace(plan, preset=name, folder=folder, method=method, options=options, first=plan.folder)
+
+
+def that_fit(plans: Sequence[Plan], G: Generator) -> tuple[list[Plan], list[str]]:
+    """The plans without those whose method cannot refine their codes with this generator, and a line for each method or
+    cell that is left out, with the reason.
+    """
+    unmade: dict[str, str] = {}
+    lines, kept = [], []
+    for plan in plans:
+        if plan.method in unmade:
+            continue
+        if plan.method:
+            try:
+                how = _method(plan, G, plan.config)
+            except LsapError as error:
+                unmade[plan.method] = str(error)
+                lines.append(f"{plan.method} is left out: {error}")
+                continue
+            try:
+                _check(plan, G, how)
+            except LsapError as error:
+                lines.append(f"{plan.preset} is left out: {error}")
+                continue
+        kept.append(plan)
+    return kept, lines
+
+
+def _check(plan: Plan, G: Generator, how: Refining) -> None:
+    """Raises LsapError if the method refuses codes of the plan's space; nothing is computed."""
+    G = attached(G, plan.config.init)
+    space = space_from_config(plan.config, G)
+    if space.needs_statistics:
+        G = with_statistics(G)
+    codes = {key: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for key, shape in code_shapes(space, G).items()}
+    side, channels = G.img_resolution, G.img_channels
+    images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+
+    def refined(G: Generator, refiner: Any, codes: Any, images: jax.Array, rng: jax.Array) -> Any:
+        return refiner(G, space, codes, images, rng, None)
+
+    jax.eval_shape(refined, G, how.refiner, codes, images, jax.random.split(jax.random.key(0), 1))
+
+
+def _method(plan: Plan, G: Generator, config: ConfigDict) -> Refining:
+    return refining(G, plan.method, None, plan.options, plan.config.seed, config)
+
+
+def refine_cell(G: Generator, plan: Plan, out: Path, *, progress: Callable[[Progress], None] | None = None) -> Summary:
+    """The refined run of a cell: begun, resumed, or left as it is where nothing is left to do.
+
+    Args:
+        G: the generator of the run, with the files that the preset's configuration names.
+
+    Raises:
+        LsapError: see `lsap_jax.runs.refine.refine_run`; options of the method differ from those it was begun with.
+    """
+    first = out / plan.first
+    how = _method(plan, G, recorded(read_run(first)["config"]))
+    return refine_run(G, first, out / plan.folder, how, batch_size=plan.config.batch_size, progress=progress)
