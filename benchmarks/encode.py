@@ -80,14 +80,25 @@ def compare(args: argparse.Namespace) -> None:
             print(
                 f"batch {batch}, {name}: off by {np.abs(found - codes['jax']).max() / np.abs(codes['jax']).max():.1e}"
             )
-        times = measured(runners, args.rounds)
-        best = np.min([np.median(times[name], axis=0) for name in times if name != "jax"] or [[np.nan] * 2], axis=0)
-        for name, t in times.items():
-            median, wall = np.median(t, axis=0), [one[0] for one in t]
-            rows.append((batch, name, *(batch / np.array([median[0], max(wall), min(wall)])), median[1] / batch,
-                         *(best / median)))  # fmt: skip
+        rows += rows_of(batch, measured(runners, args.rounds))
+    print_table(rows, args.rounds)
+
+
+def rows_of(batch: int, times: dict[str, list[tuple[float, float]]]) -> list[tuple]:
+    """A row of the table for each variant's turns."""
+    best = np.min([np.median(times[name], axis=0) for name in times if name != "jax"] or [[np.nan] * 2], axis=0)
+    rows = []
+    for name, t in times.items():
+        median, wall = np.median(t, axis=0), [one[0] for one in t]
+        rates = batch / np.array([median[0], max(wall), min(wall)])
+        rows.append((batch, name, *rates, median[1] / batch, *(best / median)))
+    return rows
+
+
+def print_table(rows: list[tuple], rounds: int) -> None:
+    """The rows of all batches."""
     print(
-        f"\n| batch | variant | images a second, median of {args.rounds} | least | most | processor seconds an image "
+        f"\n| batch | variant | images a second, median of {rounds} | least | most | processor seconds an image "
         "| against the better torch, by the clock | by processor seconds |"
     )
     print("|---|---|---|---|---|---|---|---|")
@@ -188,20 +199,26 @@ def idle(args: argparse.Namespace) -> None:
     )
 
 
-def main() -> None:
-    args = arguments()
+def versions(args: argparse.Namespace) -> str:
+    """What is compared; `args.torch` becomes False where torch is not installed."""
     import jax
 
-    versions = f"jax {jax.__version__} on {jax.devices()[0].device_kind}"
-    if args.torch and not args.idle:
+    found = f"jax {jax.__version__} on {jax.devices()[0].device_kind}"
+    if args.torch:
         try:
             import torch
 
-            versions += f", torch {torch.__version__} with {torch.get_num_threads()} threads"
+            found += f", torch {torch.__version__} with {torch.get_num_threads()} threads"
         except ImportError:
             args.torch = False
             print("torch is not installed: the JAX side alone")
-    print(f"{versions}; load of the machine {os.getloadavg()[0]:.1f}")
+    return found
+
+
+def main() -> None:
+    args = arguments()
+    args.torch = args.torch and not args.idle
+    print(f"{versions(args)}; load of the machine {os.getloadavg()[0]:.1f}")
     (idle if args.idle else compare)(args)
 
 

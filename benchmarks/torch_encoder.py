@@ -40,25 +40,29 @@ class Encoder:
                 found[name] = tensor(leaf.T if leaf.ndim == 2 else leaf).contiguous()
         return found
 
-    @torch.inference_mode()
     def __call__(self, images: Any) -> torch.Tensor:
+        return self.with_unit(images, 0)[0]
+
+    @torch.inference_mode()
+    def with_unit(self, images: Any, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(ws without the mean latent, what the unit of this index makes)."""
         p, c = self.params, self.config
         x = tensor(images).permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
         x = _conv(x, p["input_layer"]["0"])
         x = F.prelu(_norm(x, p["input_layer"]["1"]), p["input_layer"]["2"]["weight"])
-        maps = []
+        outputs = []
         for k, (width, stride) in enumerate(c.units):
             x = _unit(x, p["body"][str(k)], width, stride)
-            if k in c.taps:
-                maps.append(x)
-        fine, middle, coarse = maps
+            outputs.append(x)
+        fine, middle, coarse = (outputs[k] for k in c.taps)
         middle = _upsampled(coarse, middle) + _conv(middle, p["latlayer1"])
         fine = _upsampled(middle, fine) + _conv(fine, p["latlayer2"])
         levels = (coarse, middle, fine)
         rows = [self._head(levels[m], p["styles"][str(k)], count) for k, (m, count) in enumerate(c.slots)]
         offsets = torch.stack(rows, dim=1)
         first = offsets[:, :1]
-        return torch.cat([first, first + offsets[:, 1:]], dim=1) if c.progressive else offsets
+        ws = torch.cat([first, first + offsets[:, 1:]], dim=1) if c.progressive else offsets
+        return ws, outputs[index]
 
     def _head(self, x: torch.Tensor, p: Mapping[str, Any], count: int) -> torch.Tensor:
         for k in range(count):

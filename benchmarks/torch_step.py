@@ -138,19 +138,30 @@ class Generator:
             ws = lrelu(F.linear(ws, weight, bias))
         return self.synthesis(ws.reshape(*z.shape[:2], -1))
 
-    def synthesis(self, ws: torch.Tensor) -> torch.Tensor:
-        """ws [B, num_ws, w_dim] to images."""
+    def synthesis(
+        self, ws: torch.Tensor, layer: str = "", change: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """ws [B, num_ws, w_dim] to images.
+
+        Args:
+            layer: the first convolution of a block, as b64.conv0.
+            change: of its features; without one they are the result, and nothing behind them is computed.
+        """
         x = self.const.expand(len(ws), -1, -1, -1)
         img, index = None, 0
         for r in self.resolutions:
             if r > 4:
                 x = self._conv(f"b{r}.conv0", x, ws[:, index], up=True)
                 index += 1
+                if layer == f"b{r}.conv0":
+                    if change is None:
+                        return x
+                    x = change(x)
             x = self._conv(f"b{r}.conv1", x, ws[:, index])
             index += 1
-            layer = self.layers[f"b{r}.torgb"]
+            torgb = self.layers[f"b{r}.torgb"]
             styles = self._styles(f"b{r}.torgb", ws[:, index]) / np.sqrt(x.shape[1])
-            rgb = self.convolution(x, layer["weight"], styles, False, False) + layer["bias"]
+            rgb = self.convolution(x, torgb["weight"], styles, False, False) + torgb["bias"]
             img = rgb if img is None else upsample(img, self.taps) + rgb
         assert img is not None
         return img

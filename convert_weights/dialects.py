@@ -20,6 +20,7 @@ from convert_weights import (
     mtcnn,
     nvlabs_file,
     perceptual,
+    styleclip,
     tensorflow,
 )
 from convert_weights.archive import Archive
@@ -103,6 +104,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("NVlabs snapshot", nvlabs_file.is_snapshot, lambda s: nvlabs_file.snapshot(s.mapping)),
     *NETWORKS,
     Dialect("MoCo", moco.is_moco, moco.moco),
+    Dialect("mapper of StyleCLIP", styleclip.is_mapper, styleclip.mapper_file),
     Dialect("one of these networks in a wrapper", lambda s: len(wrapped(s)) == 1, unwrapped),
     unsupported("networks around a StyleGAN2", families.AROUND),
     Dialect("generator by the names of its tensors", is_generator, generator_file),

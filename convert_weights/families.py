@@ -32,8 +32,6 @@ OTHERS: Mapping[str, str] = {
     r"S\.net\.\d+\.|G\.initial_block|blocks\.\d+\.to_style1\.": (
         f"a generator of lucidrains/stylegan2-pytorch, which differs from StyleGAN2 in its layers; {STYLEGAN2}"
     ),
-    r"(course|medium|fine)_mapping\.mapping\.\d": "a mapper of StyleCLIP, a network that edits; only directions, which "
-    "are vectors, are read",
 }
 PARTS: Mapping[str, str] = {
     r"hypernet\.": "HyperStyle's hypernetwork without its generator; use the whole checkpoint of that tool",

@@ -5,7 +5,8 @@ usage: lsap-jax edit RUN --direction NAME|FILE|random:SEED --strengths=-3,-1.5,0
        lsap-jax edit RUN --mix A:B --ranges coarse,middle,fine --out DIR  A with layers of B
 
 A direction is a NAME that belongs to this generator (`lsap-jax find-directions`), a FILE of directions or one of them
-as FILE:NAME, `ganspace:K`, `sefa:K` or `random:SEED`; several are separated by commas, or --direction is given again.
+as FILE:NAME, `ganspace:K`, `sefa:K`, `random:SEED` or `gradient:ATTRIBUTE`; several are separated by commas, or
+--direction is given again.
 Strengths are steps along the direction, z is put back onto its sphere after each; with --unit angle they are radians
 on the great circle through z and the direction. Strength 0 is the run's own code and picture, byte for byte.
 
@@ -62,7 +63,11 @@ OF_KIND = {
 def flags() -> FlagValues:
     values = new_flags()
     text(values, "out", "folder of the edits")
-    texts(values, "direction", "NAME, FILE, FILE:NAME, ganspace:K, sefa:K or random:SEED; several with commas")
+    texts(
+        values,
+        "direction",
+        "NAME, FILE, FILE:NAME, ganspace:K, sefa:K, random:SEED, gradient:NAME; or several",
+    )
     text(values, "strengths", "numbers with commas between", STRENGTHS)
     choice(values, "unit", ("step", "angle"), "what a strength is; an angle, in radians, in z spaces only", "step")
     text(values, "layers", "coarse, middle, fine, rows as 4-7, all; each direction's own by default")

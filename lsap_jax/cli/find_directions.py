@@ -1,13 +1,15 @@
 """Directions of editing of a generator: found, listed, shown, and written to one file.
 
-usage: lsap-jax find-directions --generator G --method ganspace|sefa|interfacegan|random --out FILE.safetensors
-           [--space z,w,s] [--components K] [--samples N] [--seed S] [--layers RANGE] [--regression closed|joint]
-           [--attributes CLASSIFIER] [--names smile,beard] [--condition long_hair,light_skin]
-           [--class K]
+usage: lsap-jax find-directions --generator G --method ganspace|sefa|interfacegan|random|styleclip
+           --out FILE.safetensors [--space z,w,s] [--components K] [--samples N] [--seed S] [--layers RANGE]
+           [--regression closed|joint] [--attributes CLASSIFIER] [--names smile,beard]
+           [--condition long_hair,light_skin] [--relevance fs3.npy] [--text DIFFERENCE.npy]
+           [--statistics S_mean_std] [--beta B] [--class K]
 
 ganspace: the K principal components of w, in z those of F/Z+'s eq. 6. sefa: K eigenvectors of the weights that read w.
 random: K vectors, of seeds S, S + 1, ... interfacegan: one direction for every attribute of a classifier, or for
-those of --names, made orthogonal to those of --condition; the samples are drawn once for all spaces.
+those of --names, made orthogonal to those of --condition; the samples are drawn once for all spaces. styleclip: of s,
+from files of what CLIP sees in channels and in texts (docs/editing.md).
 Use them as `--direction FILE` or `FILE:NAME`. Directions of ganspace and interfacegan are cached as well and are then
 found by their name alone; conditional directions and those of another range are in FILE only. With a conditional
 generator, the samples of ganspace and interfacegan, and the one in the picture, are of class K.
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from absl.flags import FlagValues
 
-from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, numbers, switch, text
+from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, numbers, real, switch, text
 from lsap_jax.cli.classes import ONE, class_flag, of_class
 from lsap_jax.cli.progress import counter
 from lsap_jax.errors import LsapError
@@ -32,16 +34,17 @@ if TYPE_CHECKING:
     from lsap_jax.editing.direction import Direction
     from lsap_jax.models.generator import Generator
 
-METHODS = ("ganspace", "sefa", "interfacegan", "random")
+METHODS = ("ganspace", "sefa", "interfacegan", "random", "styleclip")
 COMPONENTS = 10
 OF_METHOD = {
     "components": ("ganspace", "sefa", "random"),
-    "samples": ("ganspace", "interfacegan"),
-    "seed": ("ganspace", "interfacegan", "random"),
+    "samples": ("ganspace", "interfacegan", "styleclip"),
+    "seed": ("ganspace", "interfacegan", "random", "styleclip"),
     "regression": ("ganspace",),
     "attributes": ("interfacegan",),
     "names": ("interfacegan",),
     "condition": ("interfacegan",),
+    **dict.fromkeys(("relevance", "text", "statistics", "beta"), ("styleclip",)),
 }
 MOST_ROWS = 40
 
@@ -53,7 +56,12 @@ def flags() -> FlagValues:
     text(values, "space", "z, w or s, or several with commas between; f/z+ and the like have those of z", "w")
     text(values, "out", "the file to write, FILE.safetensors")
     number(values, "components", "how many, of ganspace, sefa and random", COMPONENTS, lower=1)
-    number(values, "samples", "of the generator; 1,000,000 for ganspace, 20,000 for interfacegan by default", lower=2)
+    number(
+        values,
+        "samples",
+        "of the generator; 1,000,000 for ganspace, 20,000 for interfacegan, 100,000 for styleclip",
+        lower=2,
+    )
     number(values, "seed", "of samples, and of the first random direction; 0 by default", 0, lower=0)
     text(
         values,
@@ -64,6 +72,10 @@ def flags() -> FlagValues:
     text(values, "attributes", "a classifier of attributes, in place of the one bundled with this generator")
     text(values, "names", "attributes, with commas between; all of the classifier by default")
     text(values, "condition", "attributes that the directions leave as they are")
+    text(values, "relevance", "styleclip: how text features change with each channel, [channels, D], as fs3.npy")
+    text(values, "text", "styleclip: features of a text less those of a neutral one, [D], or several under names")
+    text(values, "statistics", "styleclip: S_mean_std, [means, deviations] by layer; samples give them by default")
+    real(values, "beta", "styleclip: least relevance of a channel that moves; 0.11 by default")
     text(values, "strengths", "columns of the picture", "-3,-1.5,0,1.5,3")
     switch(values, "picture", "write FILE.png", True)
     number(values, "face", "seed of the sample in the picture, as in `lsap-jax generate`; 0 by default", 0, lower=0)
@@ -106,6 +118,10 @@ def run(args: Arguments) -> int:
         attributes=values.attributes,
         names=listed(values.names),
         condition=listed(values.condition),
+        relevance=values.relevance,
+        text=values.text,
+        statistics=values.statistics,
+        beta=values.beta,
         batch_size=values.batch_size,
         counter=counter,
         tell=partial(print, file=sys.stderr),

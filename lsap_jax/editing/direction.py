@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
+from lsap_jax.editing.course import Course
 from lsap_jax.editing.layers import Layers
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
@@ -22,7 +23,9 @@ class Direction:
     Attributes:
         name: for people and file names.
         space: the family it belongs to: z (for z, z+, f/z, f/z+), w, s, p or pn.
-        vector: float32 [d] for every row of a code, [num_ws, d] a vector per row, or flat [num_ws · d].
+        vector: float32 [d] for every row of a code, [num_ws, d] a vector per row, or flat [num_ws · d]; empty where
+            there is a course.
+        course: what makes the vectors where they depend on the code that is moved, else None.
         scale: length of a step of strength 1, in vectors; GANSpace's standard deviation.
         layers: the range it is meant for (`layer_rows`); None is all.
         mean: [d] where the absolute coordinate is 0 (GANSpace), or None.
@@ -30,12 +33,14 @@ class Direction:
         generator: `Generator.network_sha256` of the generator it was found with; "" if it is unknown, and for random
             directions, which belong to no generator.
         measures: what its finder measured of it: "variance", its share of that of w (GANSpace); "share" of the squared
-            weights (SeFa); "accuracy" and "accuracy_rest" (InterFaceGAN). 1 is all.
+            weights (SeFa); "accuracy" and "accuracy_rest" (InterFaceGAN); "channels", the share that moves (StyleCLIP).
+            1 is all.
     """
 
     name: str
     space: str
-    vector: np.ndarray
+    vector: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    course: Course | None = None
     scale: float = 1.0
     layers: Layers = None
     mean: np.ndarray | None = None
@@ -52,6 +57,26 @@ def family(space: Space) -> str:
 FAMILIES = tuple(dict.fromkeys(family(parse_space(name)) for name in NAMES))  # z, w, s, p, pn
 
 
+def check_fits(G: Generator, space: Space, direction: Direction) -> None:
+    """Raises LsapError where a direction is of another space or generator, or not finite or zero."""
+    if direction.course is None:
+        fitted(G, space, direction)
+        return
+    _check_family(space, direction)
+    try:
+        direction.course.check(G, space)
+    except LsapError as error:
+        raise LsapError(f"direction {direction.name}: {error}") from None
+
+
+def _check_family(space: Space, direction: Direction) -> None:
+    if direction.space != family(space):
+        raise LsapError(
+            f"direction {direction.name} is of space {direction.space} and has no meaning for codes of space "
+            f"{space.name}"
+        )
+
+
 def fitted(G: Generator, space: Space, direction: Direction) -> np.ndarray:
     """The vector as [d], or one per row [num_ws, d], for codes of this space.
 
@@ -59,8 +84,7 @@ def fitted(G: Generator, space: Space, direction: Direction) -> np.ndarray:
         LsapError: it is of another space or generator; it or its scale is not finite or zero.
     """
     who, vector = f"direction {direction.name}", np.asarray(direction.vector, np.float32)
-    if direction.space != family(space):
-        raise LsapError(f"{who} is of space {direction.space} and has no meaning for codes of space {space.name}")
+    _check_family(space, direction)
     if not (np.isfinite(vector).all() and vector.any() and np.isfinite(direction.scale) and direction.scale):
         raise LsapError(f"{who} is zero or not finite; find or download it again")
     shape = space.shape(G)
@@ -86,6 +110,8 @@ def fitted(G: Generator, space: Space, direction: Direction) -> np.ndarray:
 def described(direction: Direction) -> dict[str, object]:
     """What results record of a direction: two with equal records move codes alike."""
     arrays = {"vector": np.asarray(direction.vector, np.float32)}
+    if direction.course is not None:
+        arrays = direction.course.arrays()
     if direction.mean is not None:
         arrays["mean"] = np.asarray(direction.mean, np.float32)
     return {

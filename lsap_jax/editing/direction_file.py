@@ -24,7 +24,8 @@ def save_directions(path: str | Path, directions: Iterable[Direction]) -> str:
     """Write directions, whole or not at all; `load_directions` reads them. Returns the digest of their arrays.
 
     Raises:
-        LsapError: there is no direction, two have one name in one space, or a name cannot stand in files and commands.
+        LsapError: there is no direction, two have one name in one space, one has no vector, or a name cannot stand in
+            files and commands.
     """
     directions = tuple(directions)
     if not directions:
@@ -32,6 +33,8 @@ def save_directions(path: str | Path, directions: Iterable[Direction]) -> str:
     arrays, records = {}, []
     for one in directions:
         check_name(path, one.name)
+        if one.course is not None:
+            raise LsapError(f"{path}: direction {one.name} has no vector, it depends on the code; keep its file")
         key = f"{one.name}@{one.space}"
         if f"vectors/{key}" in arrays:
             raise LsapError(f"{path}: two directions of space {one.space} have the name {one.name}; rename one")

@@ -8,6 +8,7 @@ from functools import cache
 from flax.traverse_util import flatten_dict
 
 from lsap_jax.editing import interfacegan as method
+from lsap_jax.editing import styleclip
 from lsap_jax.editing.direction import Direction, near
 from lsap_jax.editing.named import cached, ganspace_directions, sefa_directions
 from lsap_jax.editing.random import random_direction
@@ -34,6 +35,8 @@ class Search:
         attributes: file of a classifier; None is the one bundled with the generator.
         names: attributes to find; empty for all of the classifier's.
         condition: attributes that the directions leave as they are.
+        relevance, text, statistics: files of styleclip; without statistics, samples give the deviations.
+        beta: of styleclip, least relevance of a channel that moves; None is the usual one.
         batch_size: images at a time.
         counter: from a text that says what is counted to a report, called with (done, total).
         tell: called with a line about each attribute that is left out.
@@ -47,6 +50,10 @@ class Search:
     attributes: str | None = None
     names: Sequence[str] = ()
     condition: Sequence[str] = ()
+    relevance: str | None = None
+    text: str | None = None
+    statistics: str | None = None
+    beta: float | None = None
     batch_size: int = 16
     counter: Callable[[str], Report | None] = lambda what: None
     tell: Callable[[str], object] = lambda line: None
@@ -131,11 +138,32 @@ def by_interfacegan(G: Generator, spaces: Sequence[str], search: Search) -> list
     return with_layers(directions, search.layers)
 
 
+def by_styleclip(G: Generator, spaces: Sequence[str], search: Search) -> list[Direction]:
+    """StyleCLIP's global directions of S from files (`styleclip.global_directions`).
+
+    Raises:
+        LsapError: another family, or a file is not given or not of this generator.
+    """
+    if list(spaces) != ["s"]:
+        raise LsapError(f"StyleCLIP's global directions are of s, not of {', '.join(spaces)}; give --space s")
+    if search.relevance is None or search.text is None:
+        raise LsapError("StyleCLIP's global directions need the files --relevance and --text; see --help")
+    if search.statistics is None:
+        check_one_class(G, "StyleCLIP")
+        deviations = styleclip.drawn_deviations(G, search.samples or styleclip.SAMPLES, search.seed)
+    else:
+        deviations = styleclip.read_deviations(G, search.statistics)
+    beta = styleclip.BETA if search.beta is None else search.beta
+    found = styleclip.global_directions(G, search.relevance, search.text, deviations, beta)
+    return with_layers(found, search.layers)
+
+
 FINDERS: dict[str, Finder] = {
     "ganspace": by_ganspace,
     "sefa": by_sefa,
     "interfacegan": by_interfacegan,
     "random": by_random,
+    "styleclip": by_styleclip,
 }
 
 

@@ -12,6 +12,7 @@
 | ffhq_pca.pt (GANSpace in PTI, e4e)   | mean [1, d], comp [K, 1, d], std [K]    | W; named ones have a range |
 | *.npz (GANSpace)                     | act_comp, act_mean, act_stdev (layer's) | lat_*: Z where all         |
 |                                      | lat_comp, lat_mean, lat_stdev           | lat_stdev are 1, else W    |
+| mapper of StyleCLIP, also converted  | networks for ranges of rows             | W+, as `layers` has it     |
 | *.safetensors (`save_directions`)    | any number of directions                | each its own               |
 
 Files in `LAYOUTS` are told by the names of their arrays. Equal rows are one row, for any number of layers.
@@ -31,12 +32,15 @@ from convert_weights import ConversionError
 from convert_weights.codes import DIRECTIONS
 from convert_weights.recognise import opened
 from convert_weights.structure import Structure
+from convert_weights.styleclip import is_mapper
 from convert_weights.tensors import Tensor, as_float32
 from lsap_jax.editing.direction import FAMILIES, Direction
 from lsap_jax.editing.direction_file import by_name, check_name, read_directions
 from lsap_jax.editing.layers import Layers
+from lsap_jax.editing.mapper import mapper_direction
 from lsap_jax.errors import LsapError
-from lsap_jax.storage.weights_file import is_weights_file
+from lsap_jax.models.styleclip import StyleclipMapper
+from lsap_jax.storage.weights_file import is_weights_file, read_weights
 
 # Names of files that tell the space of the direction, the first that fits.
 SPACES = (
@@ -123,8 +127,11 @@ def load_directions(
         if (size := path.stat().st_size) > LARGEST:
             raise LsapError(f"{path}: has {size} bytes; files of directions have at most {LARGEST}")
         if is_weights_file(path):
-            return _own(path, space, layers)
+            mapped = read_weights(path)[0] == StyleclipMapper.kind
+            return (_mapper if mapped else _own)(path, space, layers)
         with opened(path) as contents:
+            if is_mapper(contents):
+                return _mapper(path, space, layers)
             return _read(Source(path, contents, space, layers))
     except ConversionError as error:
         raise LsapError(str(error)) from None
@@ -132,6 +139,13 @@ def load_directions(
         raise LsapError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
     except (MemoryError, RecursionError) as error:
         raise LsapError(f"{path}: needs more memory or nesting than directions do ({type(error).__name__})") from None
+
+
+def _mapper(path: Path, space: str | None, layers: Layers) -> dict[str, Direction]:
+    """The direction of a mapper's file."""
+    if space not in (None, "w"):
+        raise LsapError(f"{path}: is a mapper of w, not of {space}; leave @SPACE out")
+    return by_name([mapper_direction(path, layers)])
 
 
 def _own(path: Path, space: str | None, layers: Layers) -> dict[str, Direction]:

@@ -11,6 +11,8 @@
 | absolute="first" | all but z, z+        | the same with the coordinate of row 0 for all rows (PTI, e4e); row 0 of |
 |                  |                      | F spaces reaches no pixel, take "own" there                             |
 | layers=...       | all with rows, and s | rows (styles) outside of the range stay, bit for bit                    |
+| a course         | as the direction     | as above, in equal steps whose vectors depend on where the code has     |
+|                  |                      | come to (StyleCLIP's mappers, the gradient of an attribute)             |
 | f, noise         | f/..., noise maps    | stay as they are at every strength (BDInvert, F/Z+)                     |
 
 Moves are relative unless `absolute` is given: strength 0 returns the code untouched, bit for bit. At another strength a
@@ -21,20 +23,23 @@ opposite cancel, as long as the way does not cross the vector or its opposite (t
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsap_jax.editing.direction import Direction, fitted
+from lsap_jax.editing.direction import Direction, check_fits, fitted
 from lsap_jax.editing.layers import Layers, layer_mask
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
-from lsap_jax.rendering.render import check_keys
+from lsap_jax.rendering.refinement import Refinement
+from lsap_jax.rendering.render import check_keys, per_batch
 from lsap_jax.spaces import Space
 
 UNITS = ("step", "angle")
 ABSOLUTE = ("own", "first")
+GROUP = 16  # codes that follow a course at once
 
 
 def move(
@@ -63,12 +68,15 @@ def move(
     """
     key = space.key
     check_move(space, direction, unit=unit, absolute=absolute)
-    vector = fitted(G, space, direction)
+    check_fits(G, space, direction)
     code = checked(G, space, codes)
     strengths = _strengths(strength, len(code))
     resolution = space.f_resolution(codes)
     mask = layer_mask(G, space, direction.layers if layers is None else layers, resolution)
-    vector = vector * np.float32(direction.scale)
+    if direction.course is not None:
+        moved = _follow(G, space, codes, direction, unit, mask, strengths)
+        return {**{name: np.asarray(a) for name, a in codes.items()}, key: moved}
+    vector = fitted(G, space, direction) * np.float32(direction.scale)
     if absolute is None:
         moved = np.asarray(_move(space, unit, code, vector, mask, strengths))
     else:
@@ -84,6 +92,49 @@ def coordinates(code: np.ndarray, direction: Direction) -> np.ndarray:
     step = np.asarray(direction.vector, np.float64) * direction.scale
     away = code.astype(np.float64) - np.asarray(direction.mean, np.float64)
     return (away @ step / np.square(step).sum()).reshape(len(code), -1)
+
+
+def _follow(
+    G: Generator,
+    space: Space,
+    codes: Mapping[str, np.ndarray],
+    direction: Direction,
+    unit: str,
+    mask: np.ndarray,
+    strength: np.ndarray,
+) -> np.ndarray:
+    """Detail codes moved along a direction's course, in its number of equal steps."""
+    assert (course := direction.course) is not None
+    step = per_batch(_FOLLOWED[unit], G, space, GROUP, jax.local_devices()[:1], beside=course)
+    found = {name: np.asarray(codes[name], np.float32) for name in space.keys}
+    code = found[space.key]
+    masks, scale = np.broadcast_to(mask, code.shape), np.full(len(code), direction.scale, np.float32)
+    for _ in range(course.steps):
+        found[space.key] = step(found, None, masks, scale, strength / np.float32(course.steps))
+    return np.where(strength.reshape(-1, *(1,) * (code.ndim - 1)) == 0, code, found[space.key])
+
+
+def _followed(
+    unit: str,
+    networks: Any,
+    space: Space,
+    codes: dict[str, jax.Array],
+    refinement: Refinement | None,
+    mask: jax.Array,
+    scale: jax.Array,
+    strength: jax.Array,
+) -> jax.Array:
+    """One step of codes [B, ...] along the vectors that a course has for them."""
+    G, course = networks
+    vectors = course.at(G, space, codes) * scale.reshape(-1, *(1,) * (codes[space.key].ndim - 1))
+
+    def one(code: jax.Array, vector: jax.Array, mask: jax.Array, strength: jax.Array) -> jax.Array:
+        return _move(space, unit, code[None], vector, mask, strength[None])[0]
+
+    return jax.vmap(one)(codes[space.key], vectors, mask, strength)
+
+
+_FOLLOWED = {unit: partial(_followed, unit) for unit in UNITS}  # kept, since programs are cached by function
 
 
 def _moved_to(

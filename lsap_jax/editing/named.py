@@ -5,6 +5,7 @@
 | random:SEED, random:SEED:code| of the paper's variance, or that of its code (`random`)                              |
 | ganspace:3, ganspace:0-4     | components; in z spaces those of eq. 6, else those of W                              |
 | sefa:3, sefa:0-4             | eigenvectors, in W                                                                   |
+| gradient:NAME                | the gradient of an attribute; also gradient:FILE:NAME, and :STEPS behind (`gradient`)|
 | ganspace-3, sefa-3, random-7 | the names that these get: the same as ganspace:3, sefa:3, random:7                   |
 | FILE, FILE:NAME              | all of a file that suit the space, or one (`load_directions`)                        |
 | NAME                         | of those bundled with the generator, else the last one that was found and cached     |
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lsap_jax.cache import user_folder
-from lsap_jax.editing import ganspace
+from lsap_jax.editing import ganspace, gradient
 from lsap_jax.editing.direction import FAMILIES, Direction, family, near
 from lsap_jax.editing.direction_file import read_directions, save_directions
 from lsap_jax.editing.imported import load_directions
@@ -146,7 +147,7 @@ def suited(G: Generator, space: str, directions: Iterable[Direction]) -> list[Di
     for one in directions:
         if one.space == space:
             found.append(one)
-        elif (space, one.space) == ("s", "w") and one.name not in own:
+        elif (space, one.space) == ("s", "w") and one.course is None and one.name not in own:
             found.append(in_styles(G, one))
     return found
 
@@ -219,10 +220,15 @@ def _sefa(G: Generator, wanted: str, text: str, report: Report | None) -> list[D
     return sefa_directions(G, wanted, last + 1)[first:]
 
 
+def _gradient(G: Generator, wanted: str, text: str, report: Report | None) -> list[Direction]:
+    return [gradient.gradient_of(G, wanted, text)]
+
+
 METHODS: dict[str, Method] = {
     "ganspace": Method(_ganspace, ("z", "w", "s"), "ganspace:K"),
     "sefa": Method(_sefa, ("w", "s"), "sefa:K"),
     "random": Method(_random, FAMILIES, "random:SEED"),
+    "gradient": Method(_gradient, FAMILIES, gradient.TEXT),
 }
 
 

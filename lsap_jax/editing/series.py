@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lsap_jax.editing.between import between, check_points, mix_styles
-from lsap_jax.editing.direction import Direction, described, fitted
+from lsap_jax.editing.direction import Direction, check_fits, described
 from lsap_jax.editing.layers import Layers, layer_mask
 from lsap_jax.editing.moves import check_move, move
 from lsap_jax.errors import LsapError
@@ -68,7 +68,7 @@ def along(
             finite, or two that are the same to four digits and would share a file.
     """
     check_move(space, direction, unit=unit, absolute=absolute)
-    fitted(G, space, direction)
+    check_fits(G, space, direction)
     chosen = direction.layers if layers is None else layers
     layer_mask(G, space, chosen, space.base_resolution)
     labels = labels_of("strengths", strengths)

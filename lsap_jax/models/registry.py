@@ -20,6 +20,7 @@ from lsap_jax.models import (
     inception,
     perceptual,
     psp,
+    styleclip,
     styleres,
 )
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
@@ -43,6 +44,7 @@ from lsap_jax.networks import hfgi as hfgi_networks
 from lsap_jax.networks import hyperstyle as hyperstyle_network
 from lsap_jax.networks import inception as inception_network
 from lsap_jax.networks import perceptual as perceptual_network
+from lsap_jax.networks import styleclip as styleclip_network
 from lsap_jax.networks import styleres as styleres_networks
 from lsap_jax.networks.bounds import checked
 from lsap_jax.networks.families import generator_config, generator_shapes
@@ -220,6 +222,15 @@ _ROWS = (
         holder=holding(hyperstyle.HyperStyle),
         arrays=canonical,
         companion=True,
+    ),
+    Kind(
+        name="styleclip_mapper",
+        what="a mapper of StyleCLIP",
+        remedy="convert the mapper's .pt with `lsap-jax convert`",
+        config=of(styleclip_network.MapperConfig),
+        shapes=styleclip_network.param_shapes,
+        holder=lambda config, params, facts: styleclip.mapper_of(config, params),
+        arrays=canonical,
     ),
     Kind(
         name="lpips",

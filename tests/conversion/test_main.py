@@ -14,7 +14,7 @@ import foreign_files as files
 import numpy as np
 import pytest
 
-from convert_weights import basecode, idinvert, perceptual
+from convert_weights import basecode, idinvert, perceptual, styleclip
 from convert_weights.__main__ import main
 from convert_weights.dialects import DIALECTS
 from convert_weights.faces import arcface_shapes, facenet_shapes
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 G, D = dialects.random_generator(), dialects.random_discriminator()
 AVERAGE = {"latent_avg": files.T(np.tile(G["mapping.w_avg"], (4, 1)))}
 AVERAGE_16 = {"latent_avg": files.T(encoders.GENERATOR["mapping.w_avg"])}
+MAPPER = {"w_dim": 8, "levels": ["course", "fine"]}
 LIN = {f"lin{k}.model.1.weight": np.full((1, c, 1, 1), 0.5, np.float32) for k, c in enumerate((64, 192, 384, 256, 256))}
 BASECODE = {"widths": [4, 6, 8], "out_channels": 5, "in_channels": 3}
 
@@ -92,6 +93,12 @@ SOURCES = {
         {"state_dict": half({f"module.encoder_q.{name}": shape for name, shape in moco_shapes().items()})}
     ),
     "encoder of IDInvert": idinvert_encoder,
+    "mapper of StyleCLIP": lambda: files.torch_zip(
+        {
+            "state_dict": half({f"mapper.{n}": s for n, s in styleclip.mapper_shapes(MAPPER).items()}),
+            "opts": {"lr": 0.5},
+        }
+    ),
     "base-code encoder of BDInvert": lambda: files.torch_zip({"encoder": half(basecode.encoder_shapes(BASECODE))}),
     "generator in pSp, e4e, HyperStyle": decoder,
     "rosinality": lambda: files.torch_zip(

@@ -78,7 +78,6 @@ OTHERS = {
     "diffusion model": ["time_embed.0.weight", "input_blocks.0.0.weight"],
     "a diffusion model": ["time_embedding.linear_1.weight", "down_blocks.0.resnets.0.conv1.weight"],
     "lucidrains": ["S.net.0.weight", "G.initial_block"],
-    "StyleCLIP": ["course_mapping.mapping.1.weight"],
     "hypernetwork": ["hypernet.conv1.weight"],
     "encoder under": ["encoder.input_layer.0.weight", "encoder.body.0.x", "encoder.styles.0.linear.weight"],
     "EG3D": ["backbone.synthesis.b4.const", "superresolution.block0.conv0.weight"],

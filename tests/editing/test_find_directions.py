@@ -174,7 +174,7 @@ def test_the_bundled_ones_come_before_the_cached_ones(G, home):
         ("beard", "z+", "direction beard is there for w, not for space z"),
         ("other", "w", "no direction 'other'"),
         ("smile", "pn", "there for w, z, s, not for space pn"),
-        ("x", "p", "there are random:SEED, or a FILE"),
+        ("x", "p", "there are random:SEED, gradient:ATTRIBUTE, or a FILE"),
         ("random", "w", "did you mean 'random:SEED'"),
     ]:
         with pytest.raises(LsapError, match=reason):

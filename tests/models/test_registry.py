@@ -292,6 +292,7 @@ def declared(G):
         "psp": asdict(PspConfig(num_ws=6)),
         "latent_discriminator": {"w_dim": 512},
         "hfgi": asdict(HfgiConfig()),
+        "styleclip_mapper": {"w_dim": 512, "levels": ["course", "fine"]},
         "styleres": asdict(StyleResConfig()),
         "hyperstyle": asdict(HyperConfig(slots=((0, 512, 512), (3, 512, 256)))),
         "mtcnn": {"networks": ["pnet", "rnet", "onet"]},
