@@ -9,6 +9,7 @@ sees codes in place of images.
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -24,7 +25,6 @@ from lsap_jax.models.attributes import Attributes
 from lsap_jax.models.attributes_file import load_attributes
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.attributes import AttributesConfig, AttributesNetwork
-from lsap_jax.networks.parameters import in_float32
 from lsap_jax.rendering.render import decode, synthesise
 from lsap_jax.spaces import Space
 
@@ -44,7 +44,7 @@ class Gradient(Course, kw_only=True):
     """
 
     config: AttributesConfig = struct.field(pytree_node=False)
-    params: dict
+    params: Mapping[str, Any]
     label: str = struct.field(pytree_node=False)
     positive: tuple[int, ...] = struct.field(pytree_node=False)
     negative: tuple[int, ...] = struct.field(pytree_node=False)
@@ -103,7 +103,7 @@ def gradient_direction(attributes: Attributes, name: str, space: str, steps: int
     course = Gradient(
         steps=steps,
         config=attributes.config,
-        params=in_float32(attributes.params),
+        params=attributes.params,
         label=own.label,
         positive=tuple(values.index(value) for value in own.positive),
         negative=tuple(values.index(value) for value in own.negative),

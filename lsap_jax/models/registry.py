@@ -229,7 +229,7 @@ _ROWS = (
         remedy="convert the mapper's .pt with `lsap-jax convert`",
         config=of(styleclip_network.MapperConfig),
         shapes=styleclip_network.param_shapes,
-        holder=lambda config, params, facts: styleclip.mapper_of(config, params),
+        holder=holding(styleclip.StyleclipMapper),
         arrays=canonical,
     ),
     Kind(

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import jax
 from flax import struct
 
-from lsap_jax.networks.parameters import in_float32
 from lsap_jax.networks.styleclip import Mapper, MapperConfig
 
 
@@ -20,8 +19,3 @@ class StyleclipMapper(struct.PyTreeNode, kw_only=True):
     def __call__(self, ws: jax.Array) -> jax.Array:
         """ws [B, num_ws, w_dim] to steps of strength 1 of the same shape."""
         return Mapper(self.config).apply({"params": self.params}, ws)  # type: ignore[return-value]
-
-
-def mapper_of(config: MapperConfig, params: Mapping[str, Any]) -> StyleclipMapper:
-    """A mapper that computes in float32, whatever its file holds."""
-    return StyleclipMapper(config=config, params=in_float32(params))
