@@ -1,9 +1,10 @@
 """Resume equals uninterrupted: one run killed with SIGKILL between and during writes, against one left alone.
 
     python benchmarks/resume.py [--generator toonhead64] [--images FOLDER] [--count 1000] [--steps 30] [--space z+]
-                                [--batch_size 16] [--out FOLDER]
+                                [--batch_size 16] [--refine METHOD] [--option refine.KEY=value ...] [--out FOLDER]
 
-Without --images, samples of the generator are inverted. Prints both runs' times, where the kills fell, and whether
+Without --images, samples of the generator are inverted. With --refine the inversion is made once, and the run that
+refines it is killed. Prints both runs' times, where the kills fell, and whether
 codes, images, targets, curves and metrics.csv are the same files byte for byte. Exit status 1 where they are not.
 """
 
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-COMPARED = ("codes", "images", "targets", "curves")
+COMPARED = ("codes", "refined", "images", "targets", "curves")
 COMMAND = [sys.executable, "-m", "lsap_jax"]
 
 
@@ -29,6 +30,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--space", default="z+")
     parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--refine", default="", help="kill the refinement by this method in place of the inversion")
+    parser.add_argument("--option", action="append", default=[], help="of the method: refine.KEY=value")
     parser.add_argument("--out", default="", help="keep the runs here")
     return parser.parse_args()
 
@@ -95,17 +98,22 @@ def main() -> int:
             subprocess.run(generate, check=True)
             (images / "grid.png").unlink()
         flags = [f"--{name}={getattr(args, name)}" for name in ("generator", "space", "steps", "batch_size")]
-        invert = [*COMMAND, "invert", str(images), *flags, "--out"]
+        command = [*COMMAND, "invert", str(images), *flags, "--out"]
         whole, killed = folder / "whole", folder / "killed"
+        if args.refine:
+            subprocess.run([*command, str(folder / "run")], check=True, stdout=subprocess.DEVNULL)
+            options = [f"--config.{option}" for option in args.option]
+            run = [str(folder / "run"), f"--method={args.refine}", f"--batch_size={args.batch_size}", *options]
+            command = [*COMMAND, "refine", *run, "--out"]
         started = time.monotonic()
-        subprocess.run([*invert, str(whole)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run([*command, str(whole)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         print(f"uninterrupted: {lines(whole)} images in {time.monotonic() - started:.0f} s")
         started, count = time.monotonic(), 0
         for where, condition in kills(killed, lines(whole)):
-            if kill_when([*invert, str(killed)], condition):
+            if kill_when([*command, str(killed)], condition):
                 count += 1
                 print(f"killed {where}, {lines(killed)} images finished, temporary file there: {writing(killed)}")
-        subprocess.run([*invert, str(killed)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run([*command, str(killed)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         print(f"killed {count} times and resumed: {lines(killed)} images in {time.monotonic() - started:.0f} s")
         total, wrong = differences(whole, killed)
     for name in wrong[:10]:
