@@ -156,6 +156,15 @@ def test_a_killed_cell_goes_on_byte_for_byte(work, tmp_path):
         assert tree(out / folder) == tree(work / "out" / folder)
 
 
+def test_published_rows_are_cells():
+    found = load_config("two_stage_ffhq")
+    labels = [plan.preset for plan in with_cells(make_plans(found), found)]
+    check_claim(found, labels)
+    rows = found.published.ganinverter.rows
+    assert {"w then pti", "w_encoder then hyperstyle", "e4e then hfgi", "w", "e4e"} <= set(rows) & set(labels)
+    assert rows["e4e then hfgi"].mse == 0.0210 and rows["lsap_e then dhr"].mse == 0.0034
+
+
 def test_the_packaged_one_takes_every_method():
     found = load_config("two_stage")
     plans = with_cells(make_plans(found), found)
