@@ -29,8 +29,9 @@ def get_config() -> ConfigDict:
             variants=("fair",),
             # Levels of success at which spaces are compared, direction by direction.
             levels=(0.25, 0.5, 0.75),
-            # Latent editing consistency: pictures of runs of at most so many steps are inverted again. 0 is encoders
-            # alone, -1 none; with 300 every picture of an edit takes an optimisation of 300 steps.
+            # Latent editing consistency and cycle consistency: pictures of runs of at most so many steps are inverted
+            # again, and refined again where that takes no more. 0 is encoders, and refiners of one pass, alone, -1
+            # none; with 300 every picture of an edit takes an optimisation of 300 steps.
             lec_steps=0,
             # Names of two runs whose difference at equal success is reported: candidate minus baseline.
             candidate="",

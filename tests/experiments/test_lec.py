@@ -70,8 +70,10 @@ def test_codes_that_come_back_have_none(encoded):
         codes = {k: np.asarray(v) for k, v in space.retract(codes).items()}
         d = Direction(name="d", space=key, vector=np.ones(16, np.float32))
         still = measurer(G, space, lambda image, pictures, codes=codes: codes, 4, ALONE["devices"])
-        assert (still(codes, np.zeros((3, 16, 16, 3), np.uint8), np.arange(3), d, np.zeros(3, np.float32)) == 0).all()
-        moved = still(codes, np.zeros((3, 16, 16, 3), np.uint8), np.arange(3), d, np.ones(3, np.float32))
+        assert (
+            still(codes, np.zeros((3, 16, 16, 3), np.uint8), np.arange(3), d, np.zeros(3, np.float32))["lec"] == 0
+        ).all()
+        moved = still(codes, np.zeros((3, 16, 16, 3), np.uint8), np.arange(3), d, np.ones(3, np.float32))["lec"]
         assert (moved > 0.1).all(), "the code did not move, and was moved back"
 
 

@@ -1,5 +1,7 @@
 """Every kind of direction on images that StyleRes refined: the edited code goes through its passes anew."""
 
+import csv
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -134,6 +136,12 @@ def test_the_commands(G, published, tmp_path, capsys):  # noqa: F811
     command("edit", tmp_path / "run", *given, "--strengths=0,0.5", "--out", tmp_path / "edits")
     command("verify", tmp_path / "edits")
     assert len(list((tmp_path / "edits" / "images" / "0").iterdir())) == len(given)
+    protocol = ["--config.directions=random:0,random:1", "--config.strengths=-1,1", "--config.toggle=False"]
+    protocol += ["--config.attributes=none", "--out", tmp_path / "quality"]
+    command("edit-quality", tmp_path / "plain", tmp_path / "run", *protocol)
+    rows = list(csv.DictReader((tmp_path / "quality" / "curves.csv").open()))
+    assert {row["entry"] for row in rows if row["measure"] == "cycle"} == {"plain", "run"}
+    assert all(float(row["mean"]) > 0 for row in rows if row["measure"] == "cycle")
     command("invert", *source, "--space=s", "--init", tmp_path / "plain", "--steps=0", "--out", tmp_path / "styles")
     command("refine", tmp_path / "styles", "--method=styleres", "--out", tmp_path / "both")
     for id in "01":

@@ -15,7 +15,7 @@ from lsap_jax.editing.direction import Direction, described
 from lsap_jax.editing.named import find
 from lsap_jax.editing.series import file_name
 from lsap_jax.errors import LsapError
-from lsap_jax.experiments.edit_quality.consistency import again_by, comes_again, inverter_of
+from lsap_jax.experiments.edit_quality import consistency
 from lsap_jax.experiments.edit_quality.folder import GENUINE, kept_measures, write_measures, write_quality
 from lsap_jax.experiments.edit_quality.quality import (
     PUBLISHED_SPACES,
@@ -164,12 +164,14 @@ def measure_runs(
     for (run, variant), entry in zip(plan, entries, strict=True):
         file = out / entry["file"]
         lec = _has_lec(run, variant, settings)
+        cycle = lec and consistency.refined_again(run.record, settings["lec_steps"])
         again = {"lec": run.record.get("encoder")} if lec else {}
+        again |= {"cycle": run.record.get("refinement")} if cycle else {}
         entry["key"] = _key(ids, run, entry, judged, settings, judges.identity is not None, again)
         kept = kept_measures(file, entry["key"])
         shown, tell = ids[: settings["shown"]], teller(f"edits of {entry['name']}")
         if kept is None:
-            found = _measure(run, ids, directions[run.name], judges, variant, settings, tell, lec=lec)
+            found = _measure(run, ids, directions[run.name], judges, variant, settings, tell, lec, cycle)
             arrays = {**found.arrays, "pictures": found.pictures}
         elif kept["pictures"].shape[2] < len(shown):
             sides = replace(judges, identity=None)
@@ -236,10 +238,12 @@ def _measure(
     settings: Mapping[str, Any],
     tell: Callable[[int, int], None],
     lec: bool = False,
+    cycle: bool = False,
 ) -> Measured:
     """`measure_edits`, one batch of images after the other, since the codes of all of them may not fit into memory."""
     G, size, edits = with_statistics(run.G), settings["batch_size"], len(directions) * len(settings["strengths"])
-    inverter = inverter_of(run.G, run.record, size) if lec else None
+    inverter = consistency.inverter_of(run.G, run.record, size) if lec else None
+    refiner = consistency.refiner_of(run.G, run.space, run.record, size) if cycle else None
     parts = []
     for start in range(0, len(ids), size):
         some = ids[start : start + size]
@@ -257,7 +261,8 @@ def _measure(
                 faces=_faces(run, some, judges),
                 toggle=settings["toggle"],
                 published=variant == "published",
-                again=None if inverter is None else again_by(inverter, some, c),
+                again=None if inverter is None else consistency.again_by(inverter, some, c),
+                refined=consistency.refined_by(refiner, some) if cycle else None,
                 batch_size=size,
                 shown=max(settings["shown"] - start, 0),
                 tell=partial(_tell_of_all, tell, start * edits, len(ids) * edits),
@@ -271,7 +276,7 @@ def _measure(
 
 def _has_lec(run: Run, variant: str, settings: Mapping[str, Any]) -> bool:
     """Whether pictures are inverted again; the published scripts' edits cannot be taken back."""
-    return variant == "fair" and comes_again(run.record, run.space, settings["lec_steps"])
+    return variant == "fair" and consistency.comes_again(run.record, run.space, settings["lec_steps"])
 
 
 def _tell_of_all(tell: Callable[[int, int], None], before: int, total: int, done: int, of: int) -> None:

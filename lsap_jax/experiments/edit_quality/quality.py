@@ -19,7 +19,7 @@ from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.moves import move
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.edit_quality import consistency
-from lsap_jax.experiments.edit_quality.consistency import Again
+from lsap_jax.experiments.edit_quality.consistency import Again, Refined
 from lsap_jax.losses.terms import nscd_of
 from lsap_jax.metrics.identity import IdentityMeter, kept
 from lsap_jax.models.attributes import Attributes, label_logits, scores_of
@@ -40,6 +40,8 @@ MEASURES = {
     "image, minus that of genuine samples over the same layers",
     "lec": "latent editing consistency (e4e): distance over all rows of ws between the code and that of the edited "
     "picture, inverted again and moved back; means are of the 1st to the 99th percentile at each strength",
+    "cycle": "cycle consistency: mean squared error between the reconstruction and the picture of the code that was "
+    "edited, inverted and refined again, and moved back",
     "identity": "cosine similarity of the face embeddings of the target and the edited image, where a face was found",
     "face": "share of edits in which a face was found, of targets that have one",
 }
@@ -101,6 +103,7 @@ def measure_edits(
     toggle: bool = False,
     published: bool = False,
     again: Again | None = None,
+    refined: Refined | None = None,
     batch_size: int = 16,
     devices: Sequence[jax.Device] | None = None,
     shown: int = 0,
@@ -118,6 +121,7 @@ def measure_edits(
         published: with the asymmetries of the published comparison: in W+ and F/W+, truncation at edit time and
             GANSpace's absolute coordinate (which removes the image's own first); other spaces have neither.
         again: inverts pictures again, for latent editing consistency.
+        refined: refines them again, for cycle consistency.
         shown: of how many images pictures are kept.
         tell: called with (edits done, edits in all).
 
@@ -135,7 +139,14 @@ def measure_edits(
     refinements = refinements or [None] * count
     before = _look(G, space, codes, refinements, judges, batch_size, devices)
     look = _looker(G, as_published(G, space) if published else space, batch_size, devices)
-    returned = None if again is None else consistency.measurer(G, space, again, batch_size, devices)
+    returned = None
+    if again is not None:
+        first = (
+            None
+            if refined is None
+            else by_signature(look, refinements, {key: codes[key] for key in space.keys})["images"]
+        )
+        returned = consistency.measurer(G, space, again, batch_size, devices, refined, first)
     shape = (len(directions), len(strengths), count)
     arrays: dict[str, np.ndarray] = {}
     pictures = np.zeros((*shape[:2], min(shown, count), G.img_resolution, G.img_resolution, G.img_channels), np.uint8)
@@ -159,7 +170,7 @@ def measure_edits(
             if judges.identity is not None and faces is not None:
                 found |= kept(faces[image], judges.identity.faces(to_uint8(images)))
             if returned is not None:
-                found["lec"] = returned(some, to_uint8(images), image, direction, amount)
+                found |= returned(some, to_uint8(images), image, direction, amount)
             for name, values in found.items():
                 counted = np.where(sides[image] == 0, math.nan, values)
                 arrays.setdefault(name, np.full(shape, math.nan))[d, strength, image] = counted

@@ -24,9 +24,9 @@ from lsap_jax.metrics.consistency import trimmed
 from lsap_jax.metrics.significance import Interval, interval_text
 from lsap_jax.storage.results import Record
 
-ORDER = ("success", "preserved", "logit", "nscd", "lec", "identity", "face", "score")
-COMPARED = ("preserved", "logit", "nscd", "lec", "identity")
-LOWER_IS_BETTER = ("nscd", "lec")
+ORDER = ("success", "preserved", "logit", "nscd", "lec", "cycle", "identity", "face", "score")
+COMPARED = ("preserved", "logit", "nscd", "lec", "cycle", "identity")
+LOWER_IS_BETTER = ("nscd", "lec", "cycle")
 FEW = "reached, but too few images to tell an interval"
 
 

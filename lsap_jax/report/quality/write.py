@@ -182,7 +182,7 @@ def _matched(quality: Quality) -> str:
     lead = (
         '<p class="lead">Each direction at the strength where its success curve first reaches the level; means over '
         "directions. A direction counts where the curves of 97.5 % of the resampled sets of images reach it, too: else "
-        "there are too few images for an interval. For nscd and lec lower is better, for the others higher.</p>"
+        "there are too few images for an interval. For nscd, lec and cycle lower is better, for the others higher.</p>"
     )
     return lead + "".join(parts)
 
