@@ -45,6 +45,7 @@ setup(
         "cuda": ["jax[cuda12]>=0.8"],
         "tpu": ["jax[tpu]>=0.8"],
         "ray": ["ray>=2.40"],
+        "superpixels": ["scikit-image>=0.24"],
         "svm": ["scikit-learn>=1.5"],
         "tfds": ["array_record", "importlib_resources", "tensorflow-datasets"],
         "dev": [

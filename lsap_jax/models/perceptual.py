@@ -24,7 +24,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.networks.frozen import freeze, variables
 from lsap_jax.networks.parameters import merge
 from lsap_jax.networks.perceptual import PerceptualNetwork, param_shapes
-from lsap_jax.networks.pixel_maps import area, bicubic, weighted_mean
+from lsap_jax.networks.pixel_maps import area, bicubic, bilinear, weighted_mean
 
 SHIFT = (-0.030, -0.088, -0.188)  # LPIPS v0.1 on images in [-1, 1]
 SCALE = (0.458, 0.448, 0.450)
@@ -105,6 +105,11 @@ class Perceptual:
             weights = None if mask is None else area(mask[..., None], (x.shape[1], x.shape[2]))[..., 0]
             terms.append(weighted_mean(jnp.sum(jnp.square(x - y), -1), weights))
         return terms
+
+    def map(self, a: Sequence[jax.Array], b: Sequence[jax.Array], side: int) -> jax.Array:
+        """Where batches of `features` differ: [B, side, side, 1], the sum of the taps' maps, enlarged bilinearly."""
+        maps = (jnp.sum(jnp.square(x - y), -1, keepdims=True) for x, y in zip(a, b, strict=True))
+        return sum((bilinear(one, (side, side)) for one in maps), start=jnp.zeros(()))
 
     def __call__(self, a: jax.Array, b: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Distance [B] of images a and b, [B, H, W, C] in [-1, 1]."""

@@ -18,6 +18,7 @@ from lsap_jax.models import (
     hfgi,
     hyperstyle,
     inception,
+    invertibility,
     perceptual,
     psp,
     styleclip,
@@ -43,6 +44,7 @@ from lsap_jax.networks import (
 from lsap_jax.networks import hfgi as hfgi_networks
 from lsap_jax.networks import hyperstyle as hyperstyle_network
 from lsap_jax.networks import inception as inception_network
+from lsap_jax.networks import invertibility as invertibility_network
 from lsap_jax.networks import perceptual as perceptual_network
 from lsap_jax.networks import styleclip as styleclip_network
 from lsap_jax.networks import styleres as styleres_networks
@@ -231,6 +233,16 @@ _ROWS = (
         shapes=styleclip_network.param_shapes,
         holder=holding(styleclip.StyleclipMapper),
         arrays=canonical,
+    ),
+    Kind(
+        name="invertibility",
+        what="SAM's invertibility network",
+        remedy="convert SAM's checkpoint with `lsap-jax convert`, or train one with `lsap-jax train-refiner`",
+        config=of(invertibility_network.InvertibilityConfig),
+        shapes=invertibility_network.param_shapes,
+        holder=holding(invertibility.InvertibilityNetwork),
+        arrays=canonical,
+        companion=True,
     ),
     Kind(
         name="lpips",

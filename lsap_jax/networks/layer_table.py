@@ -72,6 +72,14 @@ class LayerTable:
         return {layer.name: layer for layer in self.layers}
 
     @property
+    def places(self) -> dict[str, Layer]:
+        """Names of features that transforms can change -> the layer that makes them: every layer's own, and those of a
+        block ("b16"), as the next block reads them.
+        """
+        last = {f"b{layer.resolution}": layer for layer in self.layers if layer.kind == "conv"}
+        return {**self.layer, **{name: layer for name, layer in last.items() if name != f"b{self.resolutions[-1]}"}}
+
+    @property
     def row_layers(self) -> tuple[Layer, ...]:
         """The layer of each row of ws: the conv that reads it, or torgb for a last row that no conv reads."""
         convs = {layer.row: layer for layer in self.layers if layer.kind == "conv"}

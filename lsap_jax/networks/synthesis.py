@@ -47,6 +47,13 @@ class SynthesisInputs:
         self.features[layer] = changed
         return changed
 
+    def passed_on(self, block: str, x: jax.Array) -> jax.Array:
+        """The features of a block, as "b16", as the next block reads them; the image of this block does not see the
+        change. `features` keeps them as they were before.
+        """
+        self.features[block] = x
+        return self.transforms[block](x) if block in self.transforms else x
+
 
 def synthesis_inputs(
     config: LayerTable,
@@ -68,7 +75,8 @@ def synthesis_inputs(
         styles: layer name -> [B, width] (StyleSpace).
         f: [B, r, r, C(r)], replaces the features of the first conv of block r after noise, bias and activation
             (BDInvert's base code): a transform that ignores the features and returns f, and the start.
-        transforms: layer name -> function of its features, after noise, bias, activation and f.
+        transforms: layer name -> function of its features, after noise, bias, activation and f; block name ("b16") ->
+            function of what the next block reads.
         start: a layer of `config.entries`: its transform is called with None, lower layers are not computed,
             and the RGB of lower resolutions is dropped.
         noise: layer name -> [B | 1, r, r] instead of the constant noise of those layers.

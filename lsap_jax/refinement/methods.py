@@ -6,7 +6,7 @@ from typing import Any
 
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
-from lsap_jax.refinement import hfgi, hyperstyle, pti, styleres
+from lsap_jax.refinement import hfgi, hyperstyle, pti, sam_options, styleres
 from lsap_jax.refinement.refiner import Refiner
 
 
@@ -20,11 +20,14 @@ class Method:
         options: names and defaults of its options.
         shared: options that are those of the inversion where they have their defaults: name -> key of its
             configuration.
+        resolve: (G, weights, options) to the options as they are recorded: those among them that depend on the
+            generator, on its networks and on what is installed.
     """
 
     make: Callable[..., Refiner]
     options: Mapping[str, Any] = field(default_factory=dict)
     shared: Mapping[str, str] = field(default_factory=dict)
+    resolve: Callable[..., dict[str, Any]] = lambda G, weights, options: dict(options)
 
 
 REFINERS: dict[str, Method] = {
@@ -32,6 +35,12 @@ REFINERS: dict[str, Method] = {
     "styleres": Method(make=styleres.make),
     "hfgi": Method(make=hfgi.make),
     "hyperstyle": Method(make=hyperstyle.make, options=hyperstyle.OPTIONS),
+    "sam": Method(
+        make=sam_options.make,
+        options=sam_options.OPTIONS,
+        shared={"lpips": "perceptual.weights"},
+        resolve=sam_options.resolved,
+    ),
 }
 
 
@@ -81,5 +90,5 @@ def make_refiner(
         LsapError: no such method or option, or its networks are missing or belong to another generator.
     """
     method = find_method(name)
-    chosen = {**method.options, **checked_options(name, options or {})}
+    chosen = method.resolve(G, weights, {**method.options, **checked_options(name, options or {})})
     return method.make(G, weights, **chosen), chosen

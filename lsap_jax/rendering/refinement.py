@@ -84,7 +84,7 @@ class Refinement(struct.PyTreeNode, kw_only=True):
 
     Attributes:
         weights: parameter as "synthesis.b8.conv0.weight" or "mapping.fc0.weight" -> `Full` or `LowRank`.
-        transforms: layer name of `config.layers` -> a kind of `lsap_jax.rendering.transforms`.
+        transforms: name of `config.places`, a layer or a block -> a kind of `lsap_jax.rendering.transforms`.
     """
 
     weights: Mapping[str, Any] = struct.field(default_factory=dict)
@@ -261,7 +261,7 @@ def check(G: Generator, refinement: Refinement, images: int | None = None) -> No
         if path not in params:
             raise LsapError(f"weights of {path}: this generator has no such parameter")
         _check_shape(f"weights of {path}", change, params[path])
-    layers = G.config.layer
+    layers = G.config.places
     ws = jax.ShapeDtypeStruct((1, G.num_ws, G.w_dim), jnp.float32)
     for name, transform in jax.eval_shape(lambda r: take(r, slice(1)), refinement).transforms.items():
         if name not in layers:
@@ -269,7 +269,7 @@ def check(G: Generator, refinement: Refinement, images: int | None = None) -> No
         side, width = layers[name].resolution, layers[name].channels
         features = jax.ShapeDtypeStruct((1, side, side, width), jnp.float32)
         styles = {layer.name: jax.ShapeDtypeStruct((1, layer.width), jnp.float32) for layer in G.config.layers}
-        if transform.starts and layers[name] not in G.config.entries.values():
+        if transform.starts and name not in [entry.name for entry in G.config.entries.values()]:
             raise LsapError(f"transforms of {name}: the synthesis of this generator cannot start there")
         if missing := [part for part in transform.parts if part not in G.parts]:
             raise LsapError(

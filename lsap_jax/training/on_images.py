@@ -138,7 +138,7 @@ def compiled_step(step: Step, task: ImageTask, devices: tuple[jax.Device, ...]) 
     size = task.train.batch_size
 
     def numbered(
-        networks: Networks, state: State, data: jax.Array | None, order: jax.Array | None, place: jax.Array,
+        networks: Networks, state: State, data: Any, order: jax.Array | None, place: jax.Array,
         number: jax.Array, rng: jax.Array,
     ) -> tuple[State, Logs]:  # fmt: skip
         image_rng, flip_rng, own_rng = jax.random.split(jax.random.fold_in(rng, number), 3)
@@ -146,10 +146,11 @@ def compiled_step(step: Step, task: ImageTask, devices: tuple[jax.Device, ...]) 
             x = samples(task, networks, image_rng, size, apart)
         else:
             chosen = jax.lax.dynamic_slice_in_dim(order, place * size, size)
-            x = data[jax.lax.with_sharding_constraint(chosen, apart)].astype(jnp.float32) / 127.5 - 1
+            x = jax.tree.map(lambda a: a[jax.lax.with_sharding_constraint(chosen, apart)], data)
+            x = jax.tree.map(lambda a: a.astype(jnp.float32) / 127.5 - 1 if a.dtype == jnp.uint8 else a, x)
             if task.train.mirror:
                 flip = jax.random.bernoulli(flip_rng, 0.5, (size, 1, 1, 1))
-                x = jnp.where(flip, x[:, :, ::-1], x)
+                x = jax.tree.map(lambda a: jnp.where(flip, a[:, :, ::-1], a), x)
         return step(task, networks, state, jax.lax.with_sharding_constraint(x, apart), number, own_rng)
 
     compiled = jax.jit(numbered, donate_argnums=1, out_shardings=everywhere)
@@ -184,6 +185,7 @@ def train_on_images(
     step: Step, task: ImageTask, networks: Networks, state: State, images: np.ndarray | None, config: ConfigDict,
     show: Callable[[State, int, dict[str, float]], None], out: Path, log: Log, stop_after: float | None = None,
     changed: tuple[str, ...] = (),
+    maps: np.ndarray | None = None,
 ) -> tuple[State, int]:  # fmt: skip
     """Steps until `config.total_images` images were seen, or from the newest checkpoint in `out` on.
 
@@ -194,6 +196,7 @@ def train_on_images(
         show: called with (state, images seen, mean logs since the one before) before each checkpoint.
         stop_after: seconds after which it ends with a checkpoint, however far it is.
         changed: parameters of the generator that steps render with changes of, as of `Generator.freeze`.
+        maps: [N, side, side, K] of the images; steps then get (images, maps), mirrored together.
 
     Returns:
         (the state at the end, images seen).
@@ -204,7 +207,8 @@ def train_on_images(
     log(f"{what}, batches of {size} on {len(devices)} devices")
     # Steps use the state up, so it shares no array with the networks that it may begin from.
     own = jax.tree.map(partial(jnp.array, copy=True), state)
-    frozen, data, state = jax.device_put((networks.freeze(changed=changed), images, own), everywhere)
+    given = images if maps is None else (images, maps)
+    frozen, data, state = jax.device_put((networks.freeze(changed=changed), given, own), everywhere)
     step_fn, rng = compiled_step(step, task, devices), jax.random.fold_in(jax.random.key(config.seed), 0)
     per_epoch = 1 if images is None else len(images) // size
 
@@ -225,24 +229,28 @@ def train_on_images(
 
 
 def snapshot(
-    judge: Callable[[jax.Array], tuple[Mapping[str, jax.Array], Sequence[jax.Array]]],
+    judge: Callable[..., tuple[Mapping[str, jax.Array], Sequence[jax.Array]]],
     heldout: np.ndarray,
     size: int,
     seen: int,
     means: dict[str, float],
     out: Path,
     log: Log,
+    maps: np.ndarray | None = None,
 ) -> None:
     """A line in the log and in the table of held-out images, and a grid of these above what became of them.
 
     Args:
-        judge: images [B, side, side, C] to (metrics [B] by name, pictures [B, side, side, C]).
+        judge: images [B, side, side, C], and their maps if there are any, to (metrics [B] by name, pictures [B, side,
+            side, C]).
         size: B; the last batch is padded.
         means: of the logs since the snapshot before.
+        maps: [N, side, side, K] of the held-out images.
     """
     size = min(size, len(heldout))
-    filled = np.concatenate([heldout, heldout[: -len(heldout) % size]])
-    parts = [judge(jnp.asarray(filled[i : i + size])) for i in range(0, len(filled), size)]
+    given = [heldout] if maps is None else [heldout, maps]
+    filled = [np.concatenate([a, a[: -len(a) % size]]) for a in given]
+    parts = [judge(*(jnp.asarray(a[i : i + size]) for a in filled)) for i in range(0, len(filled[0]), size)]
     found, shown = jax.tree.map(lambda *a: np.concatenate(a)[: len(heldout)], *parts)
     note(out, {"images": seen, **means, **{f"{HELDOUT}{k}": float(v.mean()) for k, v in found.items()}}, log)
     starts = range(0, min(len(heldout), COLUMNS * ROWS), COLUMNS)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from lsap_jax.encoding.attach import with_encoder
@@ -21,7 +22,7 @@ from lsap_jax.models.network_file import attach, load_encoder, save
 from lsap_jax.models.registry import encoders
 from lsap_jax.networks.arithmetic import PRECISIONS
 from lsap_jax.networks.parameters import halved
-from lsap_jax.training import hfgi, hyperstyle, styleres, styleres_step
+from lsap_jax.training import hfgi, hyperstyle, sam, styleres, styleres_step
 from lsap_jax.training.encoder import RESUMED_WITH, judged, made_of, save_joined
 from lsap_jax.training.loop import Log, Logs
 from lsap_jax.training.on_images import ImageTask, check_batches, snapshot, train_on_images, training_images
@@ -42,6 +43,8 @@ class Training:
             below them in grids).
         reads: kinds of the generator's parts that the last four use, besides the judges.
         changes: (task, generator) to the parameters of the generator that steps render with changes of.
+        prepare: (task, networks, images or None, held-out images, configuration, out, log) to (uint8 images, their
+            maps, those of the held-out images): `step` then gets (images, maps), and `judge` maps behind the images.
     """
 
     terms: tuple[str, ...]
@@ -52,6 +55,7 @@ class Training:
     judge: Callable[..., tuple[Mapping[str, jax.Array], tuple[jax.Array, ...]]]
     reads: tuple[str, ...] = ("psp",)
     changes: Callable[[Any, Generator], tuple[str, ...]] = lambda task, G: ()
+    prepare: Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
 
 
 TRAININGS: dict[str, Training] = {
@@ -81,6 +85,16 @@ TRAININGS: dict[str, Training] = {
         judge=hyperstyle.judge,
         reads=encoders(),
         changes=hyperstyle.changed,
+    ),
+    "sam": Training(
+        terms=sam.TERMS,
+        task=sam.task_for,
+        first=sam.first_state,
+        step=sam.sam_step,
+        part=sam.part_of,
+        judge=sam.judge,
+        reads=encoders(),
+        prepare=sam.prepared,
     ),
 }
 
@@ -114,16 +128,21 @@ def train_refiner(
     networks = judged(G.bare("discriminator", *how.reads), config, log)
     images, heldout = training_images(task, config, networks)
     check_source(out, config, G.sha256, free=(*RESUMED_WITH, "encoder", "generator_file"))
+    maps = heldout_maps = None
+    if how.prepare is not None:
+        images, maps, heldout_maps = how.prepare(task, networks, images, heldout, config, out, log)
     state = how.first(task, networks, config.seed)
     networks = networks.replace(generator=networks.generator.bare(*how.reads))
     judge = jax.jit(how.judge, static_argnums=0)
 
     def show(state: Any, seen: int, means: dict[str, float]) -> None:
         now = partial(judge, task, networks, how.part(task, state))
-        snapshot(now, heldout, task.train.batch_size, seen, means, out, log)
+        snapshot(now, heldout, task.train.batch_size, seen, means, out, log, heldout_maps)
 
     changed = how.changes(task, G)
-    state, seen = train_on_images(how.step, task, networks, state, images, config, show, out, log, stop_after, changed)
+    state, seen = train_on_images(
+        how.step, task, networks, state, images, config, show, out, log, stop_after, changed, maps
+    )
     return finish(G, how.part(task, state), config, seen, out)
 
 

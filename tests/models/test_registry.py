@@ -29,6 +29,7 @@ from lsap_jax.networks.attributes import AttributesConfig, initial_params
 from lsap_jax.networks.basecode import BasecodeConfig
 from lsap_jax.networks.hfgi import HfgiConfig
 from lsap_jax.networks.hyperstyle import HyperConfig
+from lsap_jax.networks.invertibility import InvertibilityConfig
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig
 from lsap_jax.networks.parameters import LEAVES, halved
 from lsap_jax.networks.psp import PspConfig
@@ -293,6 +294,7 @@ def declared(G):
         "latent_discriminator": {"w_dim": 512},
         "hfgi": asdict(HfgiConfig()),
         "styleclip_mapper": {"w_dim": 512, "levels": ["course", "fine"]},
+        "invertibility": asdict(InvertibilityConfig()),
         "styleres": asdict(StyleResConfig()),
         "hyperstyle": asdict(HyperConfig(slots=((0, 512, 512), (3, 512, 256)))),
         "mtcnn": {"networks": ["pnet", "rnet", "onet"]},

@@ -92,8 +92,7 @@ class SynthesisBlock(nn.Module):
             x = x.astype(jnp.bfloat16)
         x = conv0(None if starts else x, inputs, convolve=i > 0)
         x = checkpoint_name(conv1(x, inputs), FEATURES)
-        inputs.features[f"b{cfg.resolutions[i]}"] = x
-        return x
+        return inputs.passed_on(f"b{cfg.resolutions[i]}", x)
 
 
 class Synthesis(nn.Module):

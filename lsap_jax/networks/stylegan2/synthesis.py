@@ -103,14 +103,13 @@ class SynthesisBlock(nn.Module):
             x = conv1(conv0(x, inputs), inputs, gain=SQRT_HALF if resnet else 1.0)
             x = x if skip is None else skip + x
         x = checkpoint_name(x, FEATURES)
-        inputs.features[name] = x
         if img is not None:
             img = upsample2d(img, cfg.filter)
         if cfg.has_torgb(resolution):
             rgb = ToRGB(config=cfg, layer=cfg.layer[f"{name}.torgb"], name="torgb")(x, inputs)
             img = rgb if img is None else img + rgb
             inputs.features[f"{name}.img"] = img
-        return x, img
+        return inputs.passed_on(name, x), img
 
 
 class Synthesis(nn.Module):
