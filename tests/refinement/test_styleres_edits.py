@@ -139,7 +139,7 @@ def test_the_commands(G, published, tmp_path, capsys):  # noqa: F811
     protocol = ["--config.directions=random:0,random:1", "--config.strengths=-1,1", "--config.toggle=False"]
     protocol += ["--config.attributes=none", "--out", tmp_path / "quality"]
     command("edit-quality", tmp_path / "plain", tmp_path / "run", *protocol)
-    rows = list(csv.DictReader((tmp_path / "quality" / "curves.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "quality" / "curves.csv").read_text().splitlines()))
     assert {row["entry"] for row in rows if row["measure"] == "cycle"} == {"plain", "run"}
     assert all(float(row["mean"]) > 0 for row in rows if row["measure"] == "cycle")
     command("invert", *source, "--space=s", "--init", tmp_path / "plain", "--steps=0", "--out", tmp_path / "styles")

@@ -141,11 +141,8 @@ def measure_edits(
     look = _looker(G, as_published(G, space) if published else space, batch_size, devices)
     returned = None
     if again is not None:
-        first = (
-            None
-            if refined is None
-            else by_signature(look, refinements, {key: codes[key] for key in space.keys})["images"]
-        )
+        own = {key: codes[key] for key in space.keys}
+        first = None if refined is None else by_signature(look, refinements, own)["images"]
         returned = consistency.measurer(G, space, again, batch_size, devices, refined, first)
     shape = (len(directions), len(strengths), count)
     arrays: dict[str, np.ndarray] = {}
