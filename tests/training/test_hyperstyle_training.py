@@ -20,6 +20,7 @@ from lsap_jax.losses.pixel import mse
 from lsap_jax.models.hyperstyle import HyperStyle
 from lsap_jax.models.network_file import attach, load
 from lsap_jax.models.psp import PspEncoder
+from lsap_jax.networks.convolution import Kernel
 from lsap_jax.networks.hyperstyle import HyperConfig, HyperNetwork
 from lsap_jax.networks.irse import BATCH
 from lsap_jax.networks.psp import PspConfig, param_shapes
@@ -115,6 +116,8 @@ def test_a_step_adds_the_gradients_of_its_passes(G, size, monkeypatch):
     params = jax.tree.map(lambda a: a + 0.02, hyperstyle.first_params(task.shape, 0))
     state = hyperstyle.HyperStyleState(params=params, optimizer=optax.sgd(1.0).init(params))
     networks = Networks(generator=G.bare("psp")).freeze(changed=names)
+    blocks = networks.generator.params["synthesis"]
+    assert isinstance(blocks["b8"]["conv1"]["weight"], Kernel) and blocks["b4"]["conv1"]["weight"].shape == (3, 3, 8, 8)
     step = jax.jit(hyperstyle.hyperstyle_step, static_argnums=0)
     moved, logs = step(task, networks, state, x, 0, jax.random.key(0))
 

@@ -60,7 +60,7 @@ def with_cells(plans: Sequence[Plan], config: ConfigDict) -> list[Plan]:
 
 def _cell(plan: Plan, method: str, options: dict[str, Any]) -> Plan:
     name, folder = f"{plan.preset} then {method}", f"{plan.folder}_then_{method}"
-    return replace(plan, preset=name, folder=folder, method=method, options=options, first=plan.folder)
+    return replace(plan, preset=name, folder=folder, encoder="", method=method, options=options, first=plan.folder)
 
 
 def that_fit(plans: Sequence[Plan], G: Generator) -> tuple[list[Plan], list[str]]:

@@ -147,8 +147,10 @@ def fill_batches(plans: Sequence[Plan], images: int) -> None:
 
 
 def check_plans(plans: Sequence[Plan], G: Generator) -> None:
-    """Raises LsapError if a preset does not fit the generator, before the first preset runs for hours."""
-    for plan in plans:
+    """Raises LsapError if a preset does not fit the generator, before the first preset runs for hours; refinements are
+    looked at by `cells.that_fit`.
+    """
+    for plan in (plan for plan in plans if not plan.method):
         try:
             encoder = plan.loaded()
             own = G if encoder is None else with_encoder(G, encoder.encoder)
