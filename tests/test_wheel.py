@@ -80,6 +80,7 @@ def test_metadata(wheel):
         "cuda",
         "tpu",
         "ray",
+        "superpixels",
         "svm",
         "tfds",
         "dev",

@@ -19,6 +19,10 @@ For photographs of faces, --identity compares each edit with the reconstruction 
 dimensions, CC0) or by a face network in a file: on the page, and in DIR/metrics.csv as identity/DIRECTION/STRENGTH.
 Pictures without a face are counted and left out of the means.
 
+For faces that `lsap-jax align` cut out, --paste-back names its folder. DIR/pasted/ID/DIRECTION/STRENGTH.png then
+is the photograph, at its own resolution, with the edited face back in its place, fading in from the edge. Photographs
+are looked for where they were aligned, relative paths from the current folder.
+
 --shard and --engine are as of `lsap-jax invert`.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C, 143 after SIGTERM.
@@ -80,6 +84,7 @@ def flags() -> FlagValues:
     weights_flag(values)
     identity_flag(values)
     number(values, "batch_size", "pictures rendered at once, over all devices", 16, lower=1)
+    text(values, "paste_back", "folder of `lsap-jax align` that RUN inverted: edits in the photographs, too")
     engine_flags(values)
     switch(values, "codes", "write the edited codes, too", True)
     switch(values, "animate", "write an animated WebP per image and direction")
@@ -121,6 +126,7 @@ def run(args: Arguments) -> int:
         save_codes=values.codes,
         animate=values.animate,
         identity=identity,
+        paste_back=None if values.paste_back is None else Path(values.paste_back),
         **engine,
     )
     page = partial(write_edit_report, beside=values.beside, max_images=values.max_pictures)

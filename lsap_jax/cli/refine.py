@@ -11,7 +11,8 @@ image. Targets and codes are those of RUN, pictures and metrics are of the refin
 SHA-256 of its tensors: where pictures need the networks in it, the commands above load it again.
 
 FOLDER/ID.png, where there is one, says which pixels of the image ID count: a grey square picture of any size, black for
-not at all, white for fully. Images without one are refined as a whole.
+not at all, white for fully. Images without one are refined as a whole. The method dhr refines whole images, and takes
+the mask of a parser: which pixels may be in the generator's domain (docs/dhr.md).
 
 Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C, 143
 after SIGTERM.

@@ -7,6 +7,7 @@
     strips/ID.png    a row per direction, a column per strength
     targets/ID.png   the target image of the run
     refined/ID.npz   the run's refinement of the image, where there is one; it is the same at every strength
+    pasted/ID/DIRECTION/STRENGTH.png   on request, the picture in the photograph that the face was cut out of
     animations/ID/DIRECTION.webp       on request, to and fro
     metrics.csv      where identities are measured: a row per image (`lsap_jax.editing.identity_kept`)
 
@@ -26,6 +27,8 @@ from PIL import Image
 from lsap_jax.editing.edit_record import EDIT
 from lsap_jax.editing.edit_worker import Edited, EditWorker, group_size
 from lsap_jax.editing.identity_kept import FORMULA
+from lsap_jax.editing.paste_back import PASTED, UncroppedItem, uncropped
+from lsap_jax.editing.paste_back import described as described_pasting
 from lsap_jax.editing.series import Series
 from lsap_jax.errors import LsapError
 from lsap_jax.metrics.identity import IdentityMeter
@@ -44,7 +47,7 @@ from lsap_jax.storage.shards import Shard
 
 DECIDING = (
     *("series", "space", "base_resolution", "run.config", "run.refinement", "generator.sha256", "saved"),
-    *("identity.name", "identity.weights", "identity.detector"),
+    *("identity.name", "identity.weights", "identity.detector", "paste_back.feather"),
 )
 EDITS = Kind(EDIT, Rule(DECIDING, ("run.refinement.weights",)))
 FRAME_MILLISECONDS = 120
@@ -66,6 +69,7 @@ def edit_run(
     save_codes: bool = True,
     animate: bool = False,
     identity: IdentityMeter | None = None,
+    paste_back: Path | None = None,
     **options: Any,
 ) -> Summary:
     """Edits every finished image of a run, or finishes the edit folder that is there.
@@ -84,6 +88,7 @@ def edit_run(
         save_codes: write codes/ID/DIRECTION/STRENGTH.npz, which hold f at every strength, too.
         animate: write animated WebP.
         identity: measures how alike the faces of edits and reconstructions are.
+        paste_back: folder of `lsap-jax align` that the run's images come from; edits are put back into photographs.
         options: of `lsap_jax.runs.work.work`; `progress` hears of every series of a group.
 
     Returns:
@@ -106,6 +111,7 @@ def edit_run(
         "generator": run["generator"],
         "run": {"name": folder.resolve().name} | _of_run(run),
         "ids_sha256": sha256("\n".join(ids).encode()),
+        **({} if paste_back is None else {"paste_back": described_pasting()}),
         **({} if identity is None else {"identity": {"formula": FORMULA, **identity.described}}),
     }
 
@@ -123,6 +129,8 @@ def edit_run(
     chosen = {id: manifest[id] for id in ids}
     parts, deciding = ("codes", "images", "targets", "refined"), ("codes", "refined")
     source = finished_images(folder, chosen, G, parts=parts, deciding=deciding)
+    if paste_back is not None:
+        source = uncropped(source, paste_back)
     save = partial(_save, series, save_codes, animate)
     place = Place(partial(RunFolder.open, kind=EDITS, complete=_completed))
     job = finished_job if identity is None else pictured_job
@@ -182,6 +190,9 @@ def _save(
             own, pictures = _files_of(s, result.parts["edits"][s.name], item.files, save_codes, animate)
             files |= own
             rows.append([_small(picture) for picture in pictures])
+            if isinstance(item, UncroppedItem):
+                in_place = zip(s.labels, map(item.pasted, pictures), strict=True)
+                files |= {f"{PASTED}/{s.name}/{label}": png_bytes(picture) for label, picture in in_place}
     kept = {part: item.files[part] for part in ("targets", "refined") if part in item.files}
     record: Record = {
         "id": item.id,

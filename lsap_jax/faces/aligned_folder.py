@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lsap_jax.data.ids import id_problem
+from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic, matching
 from lsap_jax.storage.checked_json import Record, encode_record
 from lsap_jax.storage.inside import read_inside
@@ -114,6 +115,17 @@ def opened(path: Path, described: Mapping[str, Any], part: str = "") -> Iterator
 def aligned_ids(path: Path) -> set[str]:
     """Images that are aligned in a folder, by its lists."""
     return {record["id"] for record in records(path, DONE, _problem)}
+
+
+def aligned_records(path: Path) -> dict[str, Record]:
+    """The records of all pictures that are aligned in a folder, by id.
+
+    Raises:
+        LsapError: it is not a folder of `lsap-jax align`, or a line of its list has changed.
+    """
+    if not (path / LAYOUT.file).is_file():
+        raise LsapError(f"{path}: has no {LAYOUT.file}; name a folder that `lsap-jax align` wrote")
+    return {record["id"]: record for record in records(path, DONE, _problem)}
 
 
 def untouched(path: Path, ids: Iterable[str]) -> set[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
-from lsap_jax.refinement import hfgi, hyperstyle, pti, sam_options, styleres
+from lsap_jax.refinement import dhr, hfgi, hyperstyle, pti, sam_options, styleres
 from lsap_jax.refinement.refiner import Refiner
 
 
@@ -41,6 +41,7 @@ REFINERS: dict[str, Method] = {
         shared={"lpips": "perceptual.weights"},
         resolve=sam_options.resolved,
     ),
+    "dhr": Method(make=dhr.make, options=dhr.OPTIONS, shared={"lpips": "perceptual.weights"}, resolve=dhr.resolved),
 }
 
 

@@ -34,6 +34,10 @@ class Refiner(Protocol):
     size. Convolutions are traced in full float32; a method that takes steps may take them in
     `networks.arithmetic.convolutions_in` another precision, an option of its own. A new method is a class with this
     call and a row of `lsap_jax.refinement.methods.REFINERS`.
+
+    What only the host can compute (superpixels) is computed before the batch: a method `prepared` of one target, uint8
+    [R, R, C], returns arrays by name, and the call gets those of the batch, [B, ...], as `prepared`. A callback from
+    the traced computation would block where several devices share the threads of a processor.
     """
 
     def __call__(

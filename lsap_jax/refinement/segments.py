@@ -1,17 +1,25 @@
-"""Segments of an image: superpixels where scikit-image is installed, else the cells of a grid."""
+"""Segments of an image, which refiners treat as a whole: superpixels where scikit-image is installed, else cells of a
+grid. Superpixels are found on the host.
+
+Reference: Achanta et al., SLIC Superpixels Compared to State-of-the-Art Superpixel Methods (TPAMI 2012), as
+scikit-image has it.
+"""
 
 from functools import partial
 from importlib.util import find_spec
+from math import isqrt
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsap_jax.errors import LsapError
 from lsap_jax.pixels import to_uint8
 
 KINDS = ("slic", "grid")
-COMPACTNESS, SIGMA = 30, 1  # of SLIC, as GANInverter has them
-LEAST_PIXELS = 16  # of a segment, on average
+ORDERS = ("rgb", "bgr")
+COMPACTNESS, SIGMA = 30.0, 1.0  # of SLIC, as GANInverter has them
+LEAST_PIXELS = 16  # of a segment of `segments_of`, on average
 
 
 def best_kind() -> str:
@@ -19,8 +27,58 @@ def best_kind() -> str:
     return "slic" if find_spec("skimage") is not None else "grid"
 
 
+def segments(
+    image: np.ndarray,
+    kind: str = "slic",
+    count: int = 200,
+    *,
+    compactness: float = COMPACTNESS,
+    sigma: float = SIGMA,
+    order: str = "rgb",
+) -> np.ndarray:
+    """The segment of each pixel.
+
+    Args:
+        image: uint8 [H, W, 1 or 3], RGB.
+        kind: "slic", or "grid", which looks at the size of the image alone.
+        count: of segments, about.
+        compactness, sigma: of SLIC: how much places count beside colours, and the blur before, in pixels.
+        order: "bgr" swaps the channels before SLIC takes them for RGB, as code that reads images by OpenCV does.
+
+    Returns:
+        int32 [H, W], numbered 0, 1, 2, … without a gap.
+
+    Raises:
+        LsapError: a value is unknown or out of range, or scikit-image is not installed.
+    """
+    if kind not in KINDS or order not in ORDERS or count < 1:
+        raise LsapError(
+            f"segments: kind={kind!r}, order={order!r}, count={count}: kind is {' or '.join(KINDS)}, order "
+            f"{' or '.join(ORDERS)}, count 1 or more"
+        )
+    if kind == "grid":
+        return grid(image.shape[0], image.shape[1], count)
+    if find_spec("skimage") is None:
+        raise LsapError("superpixels need scikit-image (pip install 'lsap_jax[superpixels]'); without it, choose grid")
+    from skimage.segmentation import slic
+
+    pixels = np.broadcast_to(image, (*image.shape[:2], 3))
+    pixels = np.ascontiguousarray(pixels if order == "rgb" else pixels[..., ::-1])
+    found = slic(pixels, n_segments=count, compactness=compactness, sigma=sigma, start_label=0, channel_axis=-1)
+    return np.unique(found, return_inverse=True)[1].reshape(found.shape).astype(np.int32)
+
+
+def grid(height: int, width: int, count: int) -> np.ndarray:
+    """int32 [height, width]: cells of a grid with as many rows as columns, at most `count` cells, row by row; no cell
+    is empty.
+    """
+    rows, columns = (min(side, max(isqrt(count), 1)) for side in (height, width))
+    row, column = np.arange(height) * rows // height, np.arange(width) * columns // width
+    return (row[:, None] * columns + column).astype(np.int32)
+
+
 def segments_of(kind: str, images: jax.Array, count: int) -> tuple[jax.Array, int]:
-    """(number of the segment of each pixel, int32 [B, side, side] from 0 on; an upper bound of the numbers).
+    """`segments` within a program: (the segment of each pixel, int32 [B, side, side]; a bound of their numbers).
 
     Args:
         kind: one of `KINDS`.
@@ -29,24 +87,17 @@ def segments_of(kind: str, images: jax.Array, count: int) -> tuple[jax.Array, in
     """
     side = images.shape[1]
     count = max(1, min(count, side * side // LEAST_PIXELS))
-    if kind == "slic":
-        shape = jax.ShapeDtypeStruct(images.shape[:3], jnp.int32)
-        return jax.pure_callback(partial(_slic, count=count), shape, images, vmap_method="expand_dims"), 2 * count
-    cells = int(count**0.5)
-    at = np.arange(side) * cells // side
-    numbers = at[:, None] * cells + at[None, :]
-    return jnp.broadcast_to(jnp.asarray(numbers, jnp.int32)[None], images.shape[:3]), cells * cells
+    if kind == "grid":
+        numbers = grid(side, side, count)
+        return jnp.broadcast_to(jnp.asarray(numbers)[None], images.shape[:3]), int(numbers.max()) + 1
+    shape = jax.ShapeDtypeStruct(images.shape[:3], jnp.int32)
+    return jax.pure_callback(partial(_superpixels, count=count), shape, images, vmap_method="expand_dims"), 2 * count
 
 
-def _slic(images: np.ndarray, *, count: int) -> np.ndarray:
-    """Superpixels (Achanta et al., SLIC, TPAMI 2012) of images [..., side, side, C]."""
-    from skimage.segmentation import slic
-
+def _superpixels(images: np.ndarray, *, count: int) -> np.ndarray:
+    """Superpixels of images [..., side, side, C]; parts that do not hang together have numbers of their own, so there
+    may be some more than were asked for.
+    """
     flat = to_uint8(np.asarray(images)).reshape(-1, *images.shape[-3:])
-    found = [
-        slic(one, n_segments=count, compactness=COMPACTNESS, sigma=SIGMA, start_label=0, channel_axis=-1)
-        for one in flat
-    ]
-    # Parts that do not hang together are numbered apart, so there may be some more than were asked for.
-    numbers = np.minimum(np.stack(found), 2 * count - 1)
-    return numbers.reshape(images.shape[:-1]).astype(np.int32)
+    found = np.stack([segments(one, count=count) for one in flat])
+    return np.minimum(found, 2 * count - 1).reshape(images.shape[:-1])

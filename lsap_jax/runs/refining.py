@@ -182,10 +182,17 @@ class RefiningWorker:
     def _refined(self, jobs: Sequence[Job | None]) -> list[Any]:
         """Codes, refinement, picture and metrics of each of up to `_piece` jobs."""
         filled, live = in_slots(jobs, self._piece)
-        inputs, live = shard((self.layout.arrays(filled), live), len(self.devices))
+        inputs, live = shard((self._inputs(filled), live), len(self.devices))
         seeds = np.full(len(self.devices), self.how.seed, np.int32)
         outcome = merge(self._program(*self._networks, inputs, seeds, live))
         return [jax.tree.map(lambda a, i=i: a[i], outcome) for i in range(len(jobs))]
+
+    def _inputs(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        """As `Layout.arrays`, and what the refiner computes on the host."""
+        found, on_host = self.layout.arrays(jobs), getattr(self.how.refiner, "prepared", None)
+        if on_host is not None:
+            found["prepared"] = jax.tree.map(lambda *own: np.stack(own), *[on_host(job.image) for job in jobs])
+        return found
 
     def flight_of(self, run: Path, jobs: Sequence[Job | None]) -> Path | None:
         return None if self.first is None else self.first.flight_of(run, jobs)
@@ -210,7 +217,7 @@ class RefiningWorker:
         image, start = np.zeros(self.layout.shape, np.uint8), self.layout.codes.items()
         job = Job(id="", image=image, start={key: np.zeros(shape, np.float32) for key, shape in start})
         compute = jax.jit(partial(refined, self.space, self._together))
-        inputs = self.layout.arrays([job] * count)
+        inputs = self._inputs([job] * count)
         return compute.lower(*networks, inputs, np.int32(self.how.seed), np.ones(count, bool)).compile()
 
     def explained(self, error: Exception) -> Exception:
@@ -251,7 +258,8 @@ def refined(
         targets = inputs["images"]
         ones = jnp.ones(len(targets), jnp.int32)
         seen = {name: judge.features(inputs["seen_by"].get(name, targets)) for name, judge in judges.items()}
-        codes, refinement, *course = refiner(G, space, inputs["start"], targets, rng, inputs.get("mask"))
+        on_host = {key: inputs[key] for key in ("prepared",) if key in inputs}
+        codes, refinement, *course = refiner(G, space, inputs["start"], targets, rng, inputs.get("mask"), **on_host)
         images = jnp.clip(synthesise(G, decode(G, space, codes, refinement), refinement), -1, 1)
         metrics = measure(judges, images, Targets(images=targets, seen=seen))
         found = {"codes": codes, "refinement": refinement, "images": images, "metrics": metrics}

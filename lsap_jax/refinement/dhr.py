@@ -1,0 +1,229 @@
+"""Domain-specific hybrid refinement (DHR, arXiv 2301.12141): where an image is in the domain of the generator, weights
+are tuned; elsewhere features of one layer are replaced by free ones (`lsap_jax.refinement.hybrid`).
+
+The domain is made of whole segments, which a coarse inversion in W already makes alike (`lsap_jax.refinement.domain`).
+
+Reference: Cao et al., What Decreases Editing Capability? Domain-Specific Hybrid Refinement for Improved GAN Inversion;
+settings of github.com/caopulan/GANInverter.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from ml_collections import ConfigDict
+
+from lsap_jax.errors import LsapError
+from lsap_jax.losses.judges import Judge, perceptual
+from lsap_jax.models.generator import Generator
+from lsap_jax.networks.arithmetic import PRECISIONS, convolutions_in
+from lsap_jax.refinement import coarse
+from lsap_jax.refinement.domain import Thresholds, domain
+from lsap_jax.refinement.hybrid import Hybrid
+from lsap_jax.refinement.refiner import Codes, Course
+from lsap_jax.refinement.segments import KINDS, ORDERS, best_kind, segments
+from lsap_jax.rendering.refinement import Refinement, rounded
+from lsap_jax.spaces import Space
+
+
+class Dhr(struct.PyTreeNode, kw_only=True):
+    """DHR as a `Refiner`.
+
+    Attributes:
+        coarse: the inversion whose distances decide what is in the domain.
+        hybrid: what is optimised then.
+        thresholds, vanished, parsing: see `domain`.
+        segments, count, order: see `segments`.
+        dtype: in which changes and features are stored, and rendered.
+        precision: of the convolutions in steps (`networks.arithmetic`).
+    """
+
+    coarse: coarse.Coarse
+    hybrid: Hybrid
+    thresholds: Thresholds = struct.field(pytree_node=False, default=Thresholds())
+    segments: str = struct.field(pytree_node=False, default="grid")
+    count: int = struct.field(pytree_node=False, default=200)
+    order: str = struct.field(pytree_node=False, default="rgb")
+    vanished: str = struct.field(pytree_node=False, default="nearest")
+    parsing: bool = struct.field(pytree_node=False, default=False)
+    dtype: str = struct.field(pytree_node=False, default="float16")
+    precision: str = struct.field(pytree_node=False, default="high")
+
+    def prepared(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """The segments of a target, uint8 [R, R, C], on the host."""
+        found = segments(image, self.segments, self.count, order=self.order)
+        # Parts that do not hang together are numbered apart, so there may be some more than were asked for.
+        return {"segments": np.minimum(found, self.most - 1)}
+
+    @property
+    def most(self) -> int:
+        """More segments than this are taken for one."""
+        return 2 * self.count
+
+    def __call__(
+        self,
+        G: Generator,
+        space: Space,
+        codes: Mapping[str, jax.Array],
+        images: jax.Array,
+        rng: jax.Array,
+        mask: jax.Array | None,
+        prepared: Mapping[str, jax.Array] | None = None,
+    ) -> tuple[Codes, Refinement, Course]:
+        """As `Refiner`; codes stay as they are. The mask is where a parser allows the domain, see `domain`.
+
+        Raises:
+            LsapError: a base code stands in place of the features that are replaced.
+        """
+        check_place(G, self.hybrid.place, space.f_resolution(codes), space.name)
+        assert prepared is not None, "the segments"
+        with convolutions_in(self.precision):
+            deltas = self.coarse(G, images, rng)
+            inside = jnp.stack([self.domain(i, deltas, prepared["segments"], mask) for i in range(len(images))])
+            refinement, course = self.hybrid(G, space, codes, images, inside)
+        return dict(codes), rounded(refinement, self.dtype), course
+
+    def domain(self, i: int, deltas: list[jax.Array], numbers: jax.Array, mask: jax.Array | None) -> jax.Array:
+        """Where image i of a batch is in the domain, [R, R] of 0 and 1."""
+        return domain(
+            [delta[i] for delta in deltas],
+            numbers[i],
+            self.most,
+            None if mask is None else mask[i],
+            thresholds=self.thresholds,
+            parsing=self.parsing,
+            vanished=self.vanished,
+        )
+
+
+def check_place(G: Generator, place: str, base_resolution: int, space: str) -> None:
+    """Raises LsapError where a base code of this size, 0 for none, stands in place of the features of a place."""
+    if G.config.places[place] not in G.config.live_layers(base_resolution):
+        raise LsapError(
+            f"refine.layer={place!r}: codes of space {space} have a base code of {base_resolution} px, and nothing "
+            "below it is computed; choose a layer above it"
+        )
+
+
+# The original's values, but for the dtype of what is stored, the order of channels, and segments that vanish.
+OPTIONS: dict[str, Any] = {
+    "steps": 100,
+    "weight_steps": 50,
+    "lr_feature": 9e-2,
+    "lr_weights": 1.5e-3,
+    "mse": 1.0,
+    "perceptual": 1.0,
+    "layer": "",
+    "coarse_steps": 40,
+    "coarse_lr": 0.1,
+    "segments": "auto",
+    "count": 200,
+    "order": "rgb",
+    "vanished": "nearest",
+    "parsing": False,
+    "threshold_face": 0.7,
+    "threshold_features": 0.8,
+    "threshold": 0.6,
+    "network": "auto",
+    "lpips": "",
+    "coarse_lpips": "",
+    "resolution": 0,
+    "rank": 0,
+    "keep": "last",
+    "dtype": "float16",
+    "precision": "high",
+}
+LEAST = {"steps": 0, "weight_steps": 0, "mse": 0, "perceptual": 0, "coarse_steps": 1, "resolution": 0, "rank": 0}
+LEAST |= {"count": 1, "threshold_face": 0, "threshold_features": 0, "threshold": 0}
+MORE = ("lr_feature", "lr_weights", "coarse_lr")
+CHOICES = {
+    "segments": ("auto", *KINDS),
+    "order": ORDERS,
+    "vanished": ("nearest", "out"),
+    "keep": ("last", "best"),
+    "dtype": ("float16", "float32"),
+    "precision": tuple(PRECISIONS),
+}
+
+
+def resolved(G: Generator, weights: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with what their defaults are for a generator, and what is installed.
+
+    Raises:
+        LsapError: a value is out of its range.
+    """
+    check_options(options)
+    found = dict(options)
+    if options["segments"] == "auto":
+        found["segments"] = best_kind()
+        if found["segments"] == "grid":
+            warnings.warn(
+                "method 'dhr': segments are the cells of a grid; superpixels need scikit-image "
+                "(pip install 'lsap_jax[superpixels]')",
+                stacklevel=2,
+            )
+    found["layer"] = options["layer"] or default_place(G)
+    known = [name for name, layer in G.config.places.items() if layer.kind == "conv"]
+    if found["layer"] not in known:
+        raise LsapError(f"refine.layer={found['layer']!r}: choose one of {', '.join(known)}")
+    return found
+
+
+def default_place(G: Generator) -> str:
+    """What the block of 256 px reads, on generators below 256 px that of 16 px, or the last block."""
+    reader = min(256 if G.img_resolution >= 256 else 16, G.img_resolution)
+    return f"b{reader // 2}"
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raises LsapError where a value is out of its range."""
+    for key, least in LEAST.items():
+        if not least <= options[key] < float("inf"):
+            raise LsapError(f"refine.{key}={options[key]}: needs to be {least} or more")
+    for key in MORE:
+        if not 0 < options[key] < float("inf"):
+            raise LsapError(f"refine.{key}={options[key]}: has to be more than 0")
+    for key, known in CHOICES.items():
+        if options[key] not in known:
+            raise LsapError(f"refine.{key}={options[key]!r}: choose one of {', '.join(known)}")
+    if not options["mse"] + options["perceptual"] > 0:
+        raise LsapError("refine.mse=0 and refine.perceptual=0: nothing is left to minimise; give one of them a weight")
+
+
+def judge_of(G: Generator, network: str, lpips: str, resolution: int) -> Judge:
+    """The perceptual distance of some options.
+
+    Raises:
+        LsapError: there is none.
+    """
+    asked = {"network": network, "weights": lpips, "resolution": resolution or G.img_resolution}
+    judge = perceptual(ConfigDict({"perceptual": asked}), G).judge
+    if judge is None:
+        raise LsapError(
+            "method 'dhr': compares images by LPIPS or by the features of a discriminator, and there is neither; name "
+            "converted weights with --config.refine.lpips"
+        )
+    return judge
+
+
+def make(G: Generator, weights: str | None, **options: Any) -> Dhr:
+    """DHR with these options, all of `OPTIONS` as `resolved` has them.
+
+    Raises:
+        LsapError: a value is out of range, or there is no perceptual distance.
+    """
+    if weights is not None:
+        raise LsapError(f"--weights={weights}: dhr has no networks of its own; name LPIPS by --config.refine.lpips")
+    judge = judge_of(G, options["network"], options["lpips"], options["resolution"])
+    first = judge_of(G, options["network"], options["coarse_lpips"] or options["lpips"], 0)
+    fitted = {key: options[key] for key in OPTIONS if key in Hybrid.__dataclass_fields__}
+    return Dhr(
+        coarse=coarse.make(G, first, options["coarse_steps"], options["coarse_lr"]),
+        hybrid=Hybrid(judge=judge, place=options["layer"], **fitted),
+        thresholds=Thresholds(options["threshold_face"], options["threshold_features"], options["threshold"]),
+        **{key: options[key] for key in OPTIONS if key in Dhr.__dataclass_fields__},
+    )
