@@ -1,5 +1,7 @@
 """Directions that depend on the code: StyleCLIP's mappers and the gradient of an attribute."""
 
+import pickle
+
 import numpy as np
 import pytest
 from foreign_files import T, torch_zip
@@ -17,6 +19,7 @@ from lsap_jax.editing.direction_file import save_directions
 from lsap_jax.editing.gradient import gradient_direction, unit
 from lsap_jax.editing.moves import move
 from lsap_jax.editing.named import find
+from lsap_jax.editing.series import along
 from lsap_jax.errors import LsapError
 from lsap_jax.models.attributes import Attributes, BinaryAttribute, attribute_scores
 from lsap_jax.models.attributes_file import save_attributes
@@ -194,3 +197,13 @@ def test_gradients_by_name(tmp_path, G, attributes):
         find(G, "w+", "gradient:nowhere.safetensors:blue")
     with pytest.raises(LsapError, match="its own classifier|judges images"):
         find(G, "w+", "gradient:smile")  # the bundled classifier is of another generator
+
+
+def test_a_series_along_a_course_can_be_sent_to_another_process(tmp_path, G, attributes):
+    space, codes = parse_space("w+"), some_codes(G, parse_space("w+"))
+    (mapped,) = find(G, "w+", str(mapper_file(tmp_path, weights())))
+    for one in (mapped, gradient_direction(attributes, "blue", "w", 2)):
+        series = along(G, space, one, [0.0, 0.5])
+        there = pickle.loads(pickle.dumps(series))
+        assert there.record == series.record and series.untouched == 0
+        np.testing.assert_array_equal(there.codes(1, codes)["w"], series.codes(1, codes)["w"])
