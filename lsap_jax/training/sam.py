@@ -51,6 +51,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "rates": (1, 2, 4), "pyramid": 48, "low": 16, "decoder": 48,
     },
 }  # fmt: skip
+LEVEL = 0.2  # of maps, about
 SHOWN = 0.6  # distance of independent images, which is white in pictures of maps
 
 
@@ -212,8 +213,12 @@ def optimizer(task: SamTask) -> optax.GradientTransformation:
 
 
 def first_state(task: SamTask, networks: Networks, seed: int) -> SamState:
-    """State before the first step, with params as torch draws them."""
+    """State before the first step, with params as torch draws them, but for the last bias of each head: a head that
+    is below 0 everywhere has no gradient, so they all begin at a level that maps have.
+    """
     params = initial_params(param_shapes(task.shape), seed)
+    for head in params["heads"].values():
+        head["m"]["3"]["bias"] = jnp.full_like(head["m"]["3"]["bias"], LEVEL)
     return SamState(params=params, optimizer=optimizer(task).init(params))
 
 
