@@ -25,7 +25,7 @@ from lsap_jax.refinement import coarse
 from lsap_jax.refinement.domain import Thresholds, domain
 from lsap_jax.refinement.hybrid import Hybrid
 from lsap_jax.refinement.refiner import Codes, Course
-from lsap_jax.refinement.segments import KINDS, ORDERS, best_kind, segments
+from lsap_jax.refinement.segments import KINDS, ORDERS, best_kind, bound, bounded
 from lsap_jax.rendering.refinement import Refinement, rounded
 from lsap_jax.spaces import Space
 
@@ -55,14 +55,7 @@ class Dhr(struct.PyTreeNode, kw_only=True):
 
     def prepared(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """The segments of a target, uint8 [R, R, C], on the host."""
-        found = segments(image, self.segments, self.count, order=self.order)
-        # Parts that do not hang together are numbered apart, so there may be some more than were asked for.
-        return {"segments": np.minimum(found, self.most - 1)}
-
-    @property
-    def most(self) -> int:
-        """More segments than this are taken for one."""
-        return 2 * self.count
+        return {"segments": bounded(image, self.segments, self.count, self.order)}
 
     def __call__(
         self,
@@ -92,7 +85,7 @@ class Dhr(struct.PyTreeNode, kw_only=True):
         return domain(
             [delta[i] for delta in deltas],
             numbers[i],
-            self.most,
+            bound(self.count),
             None if mask is None else mask[i],
             thresholds=self.thresholds,
             parsing=self.parsing,

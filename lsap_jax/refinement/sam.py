@@ -28,9 +28,10 @@ from lsap_jax.models.invertibility import InvertibilityNetwork
 from lsap_jax.models.latent_statistics import LatentStatistics
 from lsap_jax.networks.arithmetic import convolutions_in
 from lsap_jax.networks.pixel_maps import area, lanczos
+from lsap_jax.pixels import to_uint8
 from lsap_jax.refinement.layer_choice import layer_masks, pixel_latents
 from lsap_jax.refinement.refiner import Codes, Course
-from lsap_jax.refinement.segments import segments_of
+from lsap_jax.refinement.segments import bound, bounded
 from lsap_jax.refinement.steps import Params, descend
 from lsap_jax.rendering.refinement import Refinement, rounded
 from lsap_jax.rendering.render import synthesise
@@ -38,6 +39,8 @@ from lsap_jax.rendering.transforms import MaskedOffset, ScaleShift
 from lsap_jax.spaces import Space
 
 Masks = Mapping[int, jax.Array]  # resolution of a block -> [B, r, r, 1] in [0, 1]
+
+LEAST_PIXELS = 16  # of a segment, on average
 
 
 class Sam(struct.PyTreeNode, kw_only=True):
@@ -73,6 +76,12 @@ class Sam(struct.PyTreeNode, kw_only=True):
     dtype: str = struct.field(pytree_node=False, default="float16")
     precision: str = struct.field(pytree_node=False, default="high")
 
+    def prepared(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """The segments of a target, uint8 [R, R, C], on the host."""
+        side = len(image)
+        seen = np.asarray(smaller(jnp.asarray(image[None] / 127.5 - 1, jnp.float32), self.map_side(side)))
+        return {"segments": bounded(to_uint8(seen)[0], self.segments, self.most_segments(side))}
+
     def __call__(
         self,
         G: Generator,
@@ -81,6 +90,7 @@ class Sam(struct.PyTreeNode, kw_only=True):
         images: jax.Array,
         rng: jax.Array,
         mask: jax.Array | None,
+        prepared: Mapping[str, jax.Array] | None = None,
     ) -> tuple[Codes, Refinement, Course]:
         """As `Refiner`; codes move, those on the sphere stay on it.
 
@@ -88,19 +98,25 @@ class Sam(struct.PyTreeNode, kw_only=True):
             LsapError: the images of this space do not come from ws with fixed noise alone.
         """
         check_space(space)
-        seen = smaller(images, self.map_side(G))
-        numbers, count = segments_of(self.segments, seen, self.count)
+        assert prepared is not None, "the segments"
         maps = self.maps(G, space, codes, images, mask)
-        latents = pixel_latents(maps, numbers, count, self.tau)
+        most = bound(self.most_segments(G.img_resolution))
+        latents = pixel_latents(maps, prepared["segments"], most, self.tau)
         masks = dict(zip(self.resolutions, layer_masks(latents, self.resolutions), strict=True))
         params, course = self.fit(G, space, codes, images, mask, masks, self.steps)
         codes = {**codes, space.key: params[space.key]}
         refinement = self.kept(G, space, codes, {r: params[str(r)] for r in self.resolutions}, masks)
         return codes, rounded(refinement, self.dtype), course
 
-    def map_side(self, G: Generator) -> int:
-        """Pixels a side at which segments and maps are taken: the original sees 256 px, GANInverter whole images."""
-        return G.img_resolution if self.variant == "ganinverter" else min(self.resolution, G.img_resolution)
+    def map_side(self, side: int) -> int:
+        """Pixels a side at which segments and maps of images with `side` are taken: the original sees 256 px,
+        GANInverter whole images.
+        """
+        return side if self.variant == "ganinverter" else min(self.resolution, side)
+
+    def most_segments(self, side: int) -> int:
+        """About how many segments there are in images with `side`: fewer where they would have under 16 pixels."""
+        return max(1, min(self.count, self.map_side(side) ** 2 // LEAST_PIXELS))
 
     def place(self, resolution: int) -> str:
         """Where features are offset: behind the block, whose own image does not see it, or behind its first layer."""
@@ -114,7 +130,7 @@ class Sam(struct.PyTreeNode, kw_only=True):
         """
         if self.network is not None:
             heads = (0, *self.network.config.resolutions)
-            predicted = self.network.maps(smaller(images, self.map_side(G)))
+            predicted = self.network.maps(smaller(images, self.map_side(G.img_resolution)))
             return predicted[..., np.array([heads.index(r) for r in (0, *self.resolutions)])]
         return single_latent_maps(self, G, space, codes, images, mask)
 
@@ -228,7 +244,7 @@ def single_latent_maps(
         decoded = space.decode(G, {**codes, space.key: params[space.key]})
         image = synthesise(G, decoded, Refinement(transforms=offsets))
         shown = sam.judge.features(jnp.clip(sam.for_judge(G, image), -1, 1))
-        return sam.judge.map(shown, target, sam.map_side(G))[..., 0]  # type: ignore[attr-defined,no-any-return]
+        return sam.judge.map(shown, target, sam.map_side(G.img_resolution))[..., 0]  # type: ignore[attr-defined,no-any-return]
 
     return jnp.moveaxis(jax.lax.map(one, jnp.array((0, *sam.resolutions))), 0, -1)
 

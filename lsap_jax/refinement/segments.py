@@ -1,25 +1,20 @@
 """Segments of an image, which refiners treat as a whole: superpixels where scikit-image is installed, else cells of a
-grid. Superpixels are found on the host.
+grid. They are found on the host, before an image goes to a device.
 
 Reference: Achanta et al., SLIC Superpixels Compared to State-of-the-Art Superpixel Methods (TPAMI 2012), as
 scikit-image has it.
 """
 
-from functools import partial
 from importlib.util import find_spec
 from math import isqrt
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.errors import LsapError
-from lsap_jax.pixels import to_uint8
 
 KINDS = ("slic", "grid")
 ORDERS = ("rgb", "bgr")
 COMPACTNESS, SIGMA = 30.0, 1.0  # of SLIC, as GANInverter has them
-LEAST_PIXELS = 16  # of a segment of `segments_of`, on average
 
 
 def best_kind() -> str:
@@ -77,27 +72,13 @@ def grid(height: int, width: int, count: int) -> np.ndarray:
     return (row[:, None] * columns + column).astype(np.int32)
 
 
-def segments_of(kind: str, images: jax.Array, count: int) -> tuple[jax.Array, int]:
-    """`segments` within a program: (the segment of each pixel, int32 [B, side, side]; a bound of their numbers).
-
-    Args:
-        kind: one of `KINDS`.
-        images: [B, side, side, C] in [-1, 1].
-        count: of segments, about; fewer where they would have less than 16 pixels.
+def bounded(image: np.ndarray, kind: str, count: int, order: str = "rgb") -> np.ndarray:
+    """`segments` with numbers below `bound(count)`: parts that do not hang together are numbered apart, so there may be
+    some more than were asked for; those beyond the bound are one.
     """
-    side = images.shape[1]
-    count = max(1, min(count, side * side // LEAST_PIXELS))
-    if kind == "grid":
-        numbers = grid(side, side, count)
-        return jnp.broadcast_to(jnp.asarray(numbers)[None], images.shape[:3]), int(numbers.max()) + 1
-    shape = jax.ShapeDtypeStruct(images.shape[:3], jnp.int32)
-    return jax.pure_callback(partial(_superpixels, count=count), shape, images, vmap_method="expand_dims"), 2 * count
+    return np.minimum(segments(image, kind, count, order=order), bound(count) - 1)
 
 
-def _superpixels(images: np.ndarray, *, count: int) -> np.ndarray:
-    """Superpixels of images [..., side, side, C]; parts that do not hang together have numbers of their own, so there
-    may be some more than were asked for.
-    """
-    flat = to_uint8(np.asarray(images)).reshape(-1, *images.shape[-3:])
-    found = np.stack([segments(one, count=count) for one in flat])
-    return np.minimum(found, 2 * count - 1).reshape(images.shape[:-1])
+def bound(count: int) -> int:
+    """More segments than this are taken for one."""
+    return 2 * count

@@ -19,7 +19,7 @@ from lsap_jax.networks.invertibility import InvertibilityConfig, param_shapes
 from lsap_jax.refinement.layer_choice import chosen_latents, layer_masks, segment_means
 from lsap_jax.refinement.methods import make_refiner
 from lsap_jax.refinement.sam import Sam
-from lsap_jax.refinement.segments import segments_of
+from lsap_jax.refinement.segments import bound, bounded
 from lsap_jax.refinement.steps import descend
 from lsap_jax.rendering.transforms import MaskedOffset
 from lsap_jax.spaces import parse_space
@@ -244,14 +244,13 @@ def test_a_segment_has_the_most_editable_latent_that_passes(seed, tau, latents):
 @pytest.mark.parametrize("kind", ["slic", "grid"])
 @pytest.mark.parametrize("side", [16, 33])
 def test_every_pixel_has_a_segment(kind, side):
-    images = jnp.asarray(tiny_images(2, side) / 127.5 - 1, jnp.float32)
-    numbers, count = segments_of(kind, images, 9)
-    assert numbers.shape == (2, side, side) and int(numbers.min()) >= 0 and int(numbers.max()) < count
-    alone, _ = segments_of(kind, images[1:], 9)
-    np.testing.assert_array_equal(numbers[1:], alone)
-    means = segment_means(images, numbers, count)
+    images, count = tiny_images(2, side), bound(9)
+    numbers = np.stack([bounded(image, kind, 9) for image in images])
+    assert numbers.shape == (2, side, side) and numbers.min() == 0 and numbers.max() < count
+    values = jnp.asarray(images / 127.5 - 1, jnp.float32)
+    means = segment_means(values, jnp.asarray(numbers), count)
     weights = np.stack([np.bincount(np.ravel(one), minlength=count) for one in numbers])
-    np.testing.assert_allclose((means * weights[..., None]).sum(1) / side**2, images.mean((1, 2)), atol=1e-5)
+    np.testing.assert_allclose((means * weights[..., None]).sum(1) / side**2, values.mean((1, 2)), atol=1e-5)
 
 
 def test_masks_of_latents_that_no_pixel_has_are_empty():

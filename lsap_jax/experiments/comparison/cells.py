@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from lsap_jax.configuration import recorded
@@ -98,10 +99,14 @@ def _check(plan: Plan, G: Generator, how: Refining) -> None:
     side, channels = G.img_resolution, G.img_channels
     images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
 
-    def refined(G: Generator, refiner: Any, codes: Any, images: jax.Array, rng: jax.Array) -> Any:
-        return refiner(G, space, codes, images, rng, None)
+    prepare = getattr(how.refiner, "prepared", None)
+    on_host = {} if prepare is None else {"prepared": prepare(np.zeros((side, side, channels), np.uint8))}
 
-    jax.eval_shape(refined, G, how.refiner, codes, images, jax.random.split(jax.random.key(0), 1))
+    def refined(G: Generator, refiner: Any, codes: Any, images: jax.Array, rng: jax.Array, on_host: Any) -> Any:
+        return refiner(G, space, codes, images, rng, None, **on_host)
+
+    on_host = jax.tree.map(lambda a: a[None], on_host)
+    jax.eval_shape(refined, G, how.refiner, codes, images, jax.random.split(jax.random.key(0), 1), on_host)
 
 
 def _method(plan: Plan, G: Generator, config: ConfigDict) -> Refining:
