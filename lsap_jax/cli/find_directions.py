@@ -99,7 +99,7 @@ def run(args: Arguments) -> int:
     out, method, values = Path(args.required("out")), args.required("method"), args.flags
     for name, methods in OF_METHOD.items():
         if values[name].present and method not in methods:
-            raise LsapError(f"--{name} belongs to --method {' and '.join(methods)}, not to {method}")
+            raise LsapError(f"--{name} belongs to --method {', '.join(methods)}, not to {method}")
     strengths = numbers("strengths", values.strengths)
     labels_of("strengths", strengths)  # refused before the search
     spaces = parse_spaces(values.space)

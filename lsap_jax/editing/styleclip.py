@@ -49,7 +49,7 @@ def global_directions(
     table = next(iter(rows.values()))
     if not 0 <= beta < np.inf:
         raise LsapError(f"beta {beta}: a number from 0 on")
-    moved = np.concatenate([np.full(layer.width, layer.kind != "torgb") for layer in G.config.layers])
+    moved = np.concatenate([np.full(layer.width, layer.kind == "conv") for layer in G.config.layers])
     if len(rows) != 1 or table.ndim != 2 or len(table) != moved.sum():
         raise LsapError(
             f"{relevance}: holds {', '.join(str(list(a.shape)) for a in rows.values())}; the relevance of this "

@@ -118,9 +118,11 @@ class Sam(struct.PyTreeNode, kw_only=True):
         """About how many segments there are in images with `side`: fewer where they would have under 16 pixels."""
         return max(1, min(self.count, self.map_side(side) ** 2 // LEAST_PIXELS))
 
-    def place(self, resolution: int) -> str:
+    def place(self, G: Generator, resolution: int) -> str:
         """Where features are offset: behind the block, whose own image does not see it, or behind its first layer."""
-        return f"b{resolution}.conv0" if self.variant == "ganinverter" else f"b{resolution}"
+        if self.variant == "ganinverter":
+            return G.config.first_convolution(resolution, "SAM's").name
+        return f"b{resolution}"
 
     def maps(
         self, G: Generator, space: Space, codes: Mapping[str, jax.Array], images: jax.Array, mask: jax.Array | None
@@ -152,7 +154,7 @@ class Sam(struct.PyTreeNode, kw_only=True):
         features = judge.features(self.for_judge(G, whole))
         weights = None if mask is None else area(mask[..., None], (side, side))[..., 0]
         begun = space.decode(G, dict(codes)).ws
-        sides = {r: G.config.places[self.place(r)].channels for r in masks}
+        sides = {r: G.config.places[self.place(G, r)].channels for r in masks}
         start = {space.key: codes[space.key]} | {
             str(r): jnp.zeros((len(images), r, r, channels)) for r, channels in sides.items()
         }
@@ -160,7 +162,7 @@ class Sam(struct.PyTreeNode, kw_only=True):
         def loss(params: Params) -> jax.Array:
             decoded = space.decode(G, {**codes, space.key: params[space.key]})
             offsets = {
-                self.place(r): MaskedOffset(offset=params[str(r)], mask=one.astype(jnp.float32))
+                self.place(G, r): MaskedOffset(offset=params[str(r)], mask=one.astype(jnp.float32))
                 for r, one in masks.items()
             }
             image = synthesise(G, decoded, Refinement(transforms=offsets))
@@ -202,7 +204,7 @@ class Sam(struct.PyTreeNode, kw_only=True):
     ) -> Refinement:
         """What is saved: features that are pasted over those of any codes, or offsets that are added to them."""
         found: dict[str, Any] = {
-            self.place(r): MaskedOffset(offset=offset, mask=masks[r]) for r, offset in offsets.items()
+            self.place(G, r): MaskedOffset(offset=offset, mask=masks[r]) for r, offset in offsets.items()
         }
         if self.edit == "add":
             return Refinement(transforms=found)
@@ -213,8 +215,8 @@ class Sam(struct.PyTreeNode, kw_only=True):
         pasted = {}
         for r, offset in offsets.items():
             # Features of a layer are recorded with their offset, those of a block without it.
-            before = features[self.place(r)] - (masks[r] * offset if "." in self.place(r) else 0)
-            pasted[self.place(r)] = ScaleShift(scale=1 - masks[r], shift=(before + offset) * masks[r])
+            before = features[self.place(G, r)] - (masks[r] * offset if "." in self.place(G, r) else 0)
+            pasted[self.place(G, r)] = ScaleShift(scale=1 - masks[r], shift=(before + offset) * masks[r])
         return Refinement(transforms=pasted)
 
 
@@ -240,7 +242,7 @@ def single_latent_maps(
         # Where its mask is 0 an offset has no gradient and stays 0, so that one program fits every latent.
         masks = {r: jnp.full((len(images), r, r, 1), resolution == r, jnp.float32) for r in sam.resolutions}
         params, _ = sam.fit(G, space, codes, images, mask, masks, sam.map_steps)
-        offsets = {sam.place(r): MaskedOffset(offset=params[str(r)], mask=own) for r, own in masks.items()}
+        offsets = {sam.place(G, r): MaskedOffset(offset=params[str(r)], mask=own) for r, own in masks.items()}
         decoded = space.decode(G, {**codes, space.key: params[space.key]})
         image = synthesise(G, decoded, Refinement(transforms=offsets))
         shown = sam.judge.features(jnp.clip(sam.for_judge(G, image), -1, 1))

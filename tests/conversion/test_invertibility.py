@@ -1,42 +1,16 @@
 """SAM's invertibility network from the file that its project saves."""
 
-import foreign_files as files
 import jax
 import numpy as np
 import pytest
+from foreign_invertibility import foreign, packed
 
 from convert_weights import ConversionError
-from convert_weights.invertibility import network_shapes
 from lsap_jax.models.network_file import load
-
-CONFIG = {
-    "in_channels": 3, "resolutions": [16, 64], "kernel": 7, "stem": 4, "pyramid": 4, "low": 3, "decoder": 5,
-    "features": 6, "head": 2, "rates": [1, 6, 12, 18],
-    "stages": [[2, 1, 1, [1]], [3, 1, 2, [1]], [2, 2, 2, [1]], [3, 3, 1, [2, 4, 8]]],
-}  # fmt: skip
-
-
-def foreign(prefix="", **changes):
-    """The file's dictionaries: first layers of heads are transposed convolutions, [in, out, k, k]."""
-    rng, root = np.random.default_rng(0), {"sd_base": {}}
-    for name, shape in network_shapes(CONFIG).items():
-        value = rng.standard_normal(shape, np.float32)
-        value = np.abs(value) if name.endswith("running_var") else value
-        if name.startswith("heads."):
-            _, head, own = name.split(".", 2)
-            value = value.transpose(1, 0, 2, 3) if value.ndim == 4 else value
-            root.setdefault(head, {})[prefix + own] = value
-        else:
-            root["sd_base"][prefix + name] = value
-    root["sd_base"][f"{prefix}backbone.bn1.num_batches_tracked"] = np.array(7)
-    root["sd_base"].update(changes)
-    return root
 
 
 def written(path, root):
-    path.write_bytes(
-        files.torch_zip({k: {name: files.T(a) for name, a in own.items()} for k, own in root.items()} | {"epoch": 3})
-    )
+    path.write_bytes(packed(root))
     return path
 
 

@@ -11,6 +11,7 @@ import foreign_dialects as dialects
 import foreign_dlib
 import foreign_encoders as encoders
 import foreign_files as files
+import foreign_invertibility
 import numpy as np
 import pytest
 
@@ -99,6 +100,7 @@ SOURCES = {
             "opts": {"lr": 0.5},
         }
     ),
+    "invertibility network of SAM": lambda: foreign_invertibility.packed(foreign_invertibility.foreign()),
     "base-code encoder of BDInvert": lambda: files.torch_zip({"encoder": half(basecode.encoder_shapes(BASECODE))}),
     "generator in pSp, e4e, HyperStyle": decoder,
     "rosinality": lambda: files.torch_zip(

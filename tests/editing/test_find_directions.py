@@ -354,7 +354,10 @@ def test_the_scorer_is_the_attribute_classifier(G, monkeypatch):
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (("--method=sefa", "--samples=100"), "--samples belongs to --method ganspace and interfacegan, not to sefa"),
+        (
+            ("--method=sefa", "--samples=100"),
+            "--samples belongs to --method ganspace, interfacegan, styleclip, not to sefa",
+        ),
         (("--method=random", "--names=a"), "--names belongs to --method interfacegan, not to random"),
         (("--method=sefa", "--space=z"), "SeFa has directions of w, s, none of z"),
         (("--method=sefa", "--space=x"), "unknown space 'x'"),

@@ -155,7 +155,7 @@ def test_ganinverters_place(golden, tmp_path):
     (tmp_path / "g.pt").write_bytes(files.torch_zip({"g_ema": state, "latent_avg": files.T(own["latent_avg"])}))
     G = load_generator(tmp_path / "g.pt")
     offset = MaskedOffset(offset=nhwc(file["sam_f4"]), mask=nhwc(np.repeat(file["sam_m4"], 2, 0)))
-    assert Sam(network=None, judge=None, statistics=None, resolutions=(16,), variant="ganinverter").place(16) in (
+    assert Sam(network=None, judge=None, statistics=None, resolutions=(16,), variant="ganinverter").place(G, 16) in (
         where := {"b16.conv0": offset}
     )
     image = synthesise(G, parse_space("w+").decode(G, {"w": jnp.asarray(own["wplus"])}), Refinement(transforms=where))
