@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GENERATOR = ROOT / "lsap_jax" / "assets" / "toonhead64.safetensors"
 STEPS = 2
-LONG = ("compare", "edit-quality", "refine")  # experiments/ and refinement/ have tests of them
+LONG = ("demo", "compare", "edit-quality", "refine")  # cli/, experiments/ and refinement/ have tests of them
 needs_generator = pytest.mark.skipif(
     not GENERATOR.is_file(), reason="this checkout has no bundled generator (lsap_jax/assets)"
 )

@@ -367,6 +367,7 @@ def options(work, **changes):
     return [f"--config.{k}={v}" for k, v in {**given, **changes}.items()]
 
 
+@pytest.mark.slow
 def test_the_command_measures_a_comparison_and_goes_on(work, capsys, monkeypatch):
     out = work / "quality"
     both = {"candidate": "z+", "baseline": "w+"}

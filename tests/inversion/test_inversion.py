@@ -243,12 +243,14 @@ def test_no_collective_and_no_grouped_convolution_in_the_step(G, images):
     assert all(f"feature_group_count = {n}" not in text for n in range(2, 10))
 
 
+@pytest.mark.slow
 def test_the_riemannian_option(G, images):
     inv = lsap_jax.invert(G, images[:2], "f/z+", steps=12, retraction="riemannian", **{"optimizer.lr": 0.03})
     np.testing.assert_allclose(np.linalg.norm(inv.codes["z"], axis=-1), radius(G.z_dim), rtol=1e-5)
     assert (inv.curves["loss"][:, -1] < inv.curves["loss"][:, 0]).all()
 
 
+@pytest.mark.slow
 def test_a_grey_generator(images):
     G = tiny_generator(img_channels=1)
     inv = lsap_jax.invert(G, images[:2], "f/z+", **QUICK)

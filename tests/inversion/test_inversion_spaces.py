@@ -54,7 +54,7 @@ def method(tiny, images):
     return lru_cache(lambda name: lsap_jax.invert(tiny, images[:3], name, batch_size=4, **STEPS, **CASES[name][2]))
 
 
-LONG = ("lsap_o", "f/s", "pn+")  # other tests invert in these spaces, too
+LONG = ("lsap_o", "f/s", "pn+", "projector")  # other tests invert in these spaces, too
 
 
 @pytest.mark.usefixtures("full_compilation")

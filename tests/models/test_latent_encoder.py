@@ -94,6 +94,7 @@ def test_an_image_does_not_see_its_neighbours(G):
     np.testing.assert_allclose(encode(G.encoder, x[2:3])[0], together[2], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_bundled_encoder_gives_the_same_bits_in_every_batch(full_compilation):
     """What follows amplifies rounding: its widths differ from those of the tiny one."""
     x = tiny_images(3, 64).astype(np.float32) / 127.5 - 1
@@ -157,6 +158,7 @@ def test_training_improves_attaches_and_resumes_bit_for_bit(tmp_path, tiny):
         train_latent_encoder(training(), tiny, tmp_path / "parts", log=lambda _: None)
 
 
+@pytest.mark.slow
 def test_the_loss_falls(tmp_path, tiny):
     config = training(total_images=192, snapshot_images=32, **{"train.lr": 0.01})
     train_latent_encoder(config, tiny, tmp_path, log=lambda _: None)
@@ -206,6 +208,7 @@ def test_near_is_the_encoder_or_the_mean_w(G, parts):
     np.testing.assert_array_equal(start(G, "near"), start(G, near))
 
 
+@pytest.mark.slow
 def test_idinvert_holds_codes_where_the_encoder_finds_their_image(G):
     images = tiny_images(2)
     found = lsap_jax.invert(G, images, "idinvert", steps=10)

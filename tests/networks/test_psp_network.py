@@ -44,7 +44,8 @@ def test_psp(seeded, name):
     assert_parity("encoders", name, run(images(file, "img")), file["out"])
 
 
-@pytest.mark.parametrize("name", ["enc_wencoder_px64", pytest.param("enc_wencoder_px256", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["enc_wencoder_px64", "enc_wencoder_px256"])
 def test_w_encoder(seeded, name):
     file, weights = seeded(name)
     run = network(PspConfig(num_ws=file["out"].shape[1], heads="single"), weights("encoder"))

@@ -64,6 +64,7 @@ def command(*words):
     return main([str(word) for word in words])
 
 
+@pytest.mark.slow
 def test_the_file_is_attached_wherever_pictures_are_made(work, capsys):
     weights, out = work / "e.safetensors", work / "refined"
     assert command("refine", work / "run", "--method=borrow", "--weights", weights, "--out", out) == 0

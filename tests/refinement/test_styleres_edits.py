@@ -95,6 +95,7 @@ def test_the_absolute_coordinate_of_ganspace(G, codes, refined, published):  # n
     np.testing.assert_allclose(found.images[0], by_hand(G, residual, found.codes["w"][0]), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_directions_of_styles_reach_both_passes(G, codes):  # noqa: F811
     """A channel before the addition changes what is added; one behind it does not, and changes the image, too."""
     space = parse_space("s")

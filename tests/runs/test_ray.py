@@ -102,6 +102,7 @@ def kill_one(out, killed):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found by /proc")
 def test_a_killed_actor_loses_nothing(cluster, problem, tmp_path):
     G, source, config, alone = problem
