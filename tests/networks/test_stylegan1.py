@@ -17,7 +17,6 @@ from lsap_jax.networks.stylegan1 import GeneratorConfig
 from lsap_jax.testing import tiny_generator, tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-SLOW = pytest.mark.slow  # what this family has of its own is the same in every space
 
 LAYER = {
     "weight": "weight",
@@ -104,7 +103,7 @@ def test_gradients_through_the_base_code(golden, golden_generator):
     assert_parity("stylegan1 f", "dL_dwp", dws, file["auto/dL_dwp"])
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # what this family has of its own is the same in every space
 @pytest.mark.parametrize("space", ["z+", "w+", "s", "f/z+"])
 def test_the_library_works_on_it(space, tmp_path):
     G = tiny_generator(family="stylegan1")
