@@ -7,8 +7,8 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from lsap_jax.editing.course import Course
 from lsap_jax.editing.layers import Layers
+from lsap_jax.editing.trajectory import Trajectory
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import Space, parse_space
@@ -24,8 +24,8 @@ class Direction:
         name: for people and file names.
         space: the family it belongs to: z (for z, z+, f/z, f/z+), w, s, p or pn.
         vector: float32 [d] for every row of a code, [num_ws, d] a vector per row, or flat [num_ws · d]; empty where
-            there is a course.
-        course: what makes the vectors where they depend on the code that is moved, else None.
+            there is a trajectory.
+        trajectory: what makes the vectors where they depend on the code that is moved, else None.
         scale: length of a step of strength 1, in vectors; GANSpace's standard deviation.
         layers: the range it is meant for (`layer_rows`); None is all.
         mean: [d] where the absolute coordinate is 0 (GANSpace), or None.
@@ -40,7 +40,7 @@ class Direction:
     name: str
     space: str
     vector: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-    course: Course | None = None
+    trajectory: Trajectory | None = None
     scale: float = 1.0
     layers: Layers = None
     mean: np.ndarray | None = None
@@ -59,12 +59,12 @@ FAMILIES = tuple(dict.fromkeys(family(parse_space(name)) for name in NAMES))  # 
 
 def check_fits(G: Generator, space: Space, direction: Direction) -> None:
     """Raises LsapError where a direction is of another space or generator, or not finite or zero."""
-    if direction.course is None:
+    if direction.trajectory is None:
         fitted(G, space, direction)
         return
     _check_family(space, direction)
     try:
-        direction.course.check(G, space)
+        direction.trajectory.check(G, space)
     except LsapError as error:
         raise LsapError(f"direction {direction.name}: {error}") from None
 
@@ -110,8 +110,8 @@ def fitted(G: Generator, space: Space, direction: Direction) -> np.ndarray:
 def described(direction: Direction) -> dict[str, object]:
     """What results record of a direction: two with equal records move codes alike."""
     arrays = {"vector": np.asarray(direction.vector, np.float32)}
-    if direction.course is not None:
-        arrays = direction.course.arrays()
+    if direction.trajectory is not None:
+        arrays = direction.trajectory.arrays()
     if direction.mean is not None:
         arrays["mean"] = np.asarray(direction.mean, np.float32)
     return {

@@ -33,7 +33,7 @@ def save_directions(path: str | Path, directions: Iterable[Direction]) -> str:
     arrays, records = {}, []
     for one in directions:
         check_name(path, one.name)
-        if one.course is not None:
+        if one.trajectory is not None:
             raise LsapError(f"{path}: direction {one.name} has no vector, it depends on the code; keep its file")
         key = f"{one.name}@{one.space}"
         if f"vectors/{key}" in arrays:

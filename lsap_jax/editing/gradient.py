@@ -18,7 +18,6 @@ import numpy as np
 from flax import struct
 from flax.traverse_util import flatten_dict
 
-from lsap_jax.editing.course import Course
 from lsap_jax.editing.direction import Direction, near
 from lsap_jax.errors import LsapError
 from lsap_jax.models.attributes import Attributes
@@ -34,13 +33,14 @@ TEXT = "gradient:ATTRIBUTE"
 TINY = float(np.finfo(np.float32).tiny)
 
 
-class Gradient(Course, kw_only=True):
-    """The gradient of the log-odds of an attribute in the code.
+class Gradient(struct.PyTreeNode, kw_only=True):
+    """The gradient of the log-odds of an attribute in the code, as a `Trajectory`.
 
     Attributes:
         config, params: of the classifier.
         label: that the attribute is of.
         positive, negative: indices of its values on either side.
+        steps: see `Trajectory`.
     """
 
     config: AttributesConfig = struct.field(pytree_node=False)
@@ -48,6 +48,7 @@ class Gradient(Course, kw_only=True):
     label: str = struct.field(pytree_node=False)
     positive: tuple[int, ...] = struct.field(pytree_node=False)
     negative: tuple[int, ...] = struct.field(pytree_node=False)
+    steps: int = struct.field(pytree_node=False, default=STEPS)
 
     def check(self, G: Generator, space: Space) -> None:
         wanted, made = (self.config.resolution, self.config.channels), (G.img_resolution, G.img_channels)
@@ -100,7 +101,7 @@ def gradient_direction(attributes: Attributes, name: str, space: str, steps: int
         raise LsapError(f"gradient:{name}:{steps}: a gradient is followed in 1 to {MOST_STEPS} steps")
     own = attributes.binary[name]
     values = attributes.labels[own.label]
-    course = Gradient(
+    trajectory = Gradient(
         steps=steps,
         config=attributes.config,
         params=attributes.params,
@@ -108,7 +109,7 @@ def gradient_direction(attributes: Attributes, name: str, space: str, steps: int
         positive=tuple(values.index(value) for value in own.positive),
         negative=tuple(values.index(value) for value in own.negative),
     )
-    return Direction(name=name, space=space, course=course, source=f"gradient of {name}, {steps} steps")
+    return Direction(name=name, space=space, trajectory=trajectory, source=f"gradient of {name}, {steps} steps")
 
 
 def gradient_of(G: Generator, space: str, text: str) -> Direction:

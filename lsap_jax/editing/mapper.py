@@ -4,9 +4,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from flax import struct
 from flax.traverse_util import flatten_dict
 
-from lsap_jax.editing.course import Course
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.direction_file import check_name
 from lsap_jax.editing.layers import Layers
@@ -17,10 +17,11 @@ from lsap_jax.models.styleclip import StyleclipMapper
 from lsap_jax.spaces import Space
 
 
-class MappedStep(Course, kw_only=True):
-    """The step that a mapper makes of a code of W+."""
+class MappedStep(struct.PyTreeNode, kw_only=True):
+    """The step that a mapper makes of a code of W+, as a `Trajectory`."""
 
     mapper: StyleclipMapper
+    steps: int = struct.field(pytree_node=False, default=1)
 
     def check(self, G: Generator, space: Space) -> None:
         if not space.per_layer:
@@ -48,5 +49,9 @@ def mapper_direction(path: Path, layers: Layers = None) -> Direction:
     check_name(path, path.stem)
     mapper: StyleclipMapper = load(path, StyleclipMapper.kind)
     return Direction(
-        name=path.stem, space="w", course=MappedStep(mapper=mapper), layers=layers, source=f"file {path.name}, mapper"
+        name=path.stem,
+        space="w",
+        trajectory=MappedStep(mapper=mapper),
+        layers=layers,
+        source=f"file {path.name}, mapper",
     )

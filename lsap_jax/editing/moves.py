@@ -11,7 +11,7 @@
 | absolute="first" | all but z, z+        | the same with the coordinate of row 0 for all rows (PTI, e4e); row 0 of |
 |                  |                      | F spaces reaches no pixel, take "own" there                             |
 | layers=...       | all with rows, and s | rows (styles) outside of the range stay, bit for bit                    |
-| a course         | as the direction     | as above, in equal steps whose vectors depend on where the code has     |
+| a trajectory     | as the direction     | as above, in equal steps whose vectors depend on where the code has     |
 |                  |                      | come to (StyleCLIP's mappers, the gradient of an attribute)             |
 | f, noise         | f/..., noise maps    | stay as they are at every strength (BDInvert, F/Z+)                     |
 
@@ -39,7 +39,7 @@ from lsap_jax.spaces import Space
 
 UNITS = ("step", "angle")
 ABSOLUTE = ("own", "first")
-GROUP = 16  # codes that follow a course at once
+GROUP = 16  # codes that follow a trajectory at once
 
 
 def move(
@@ -73,7 +73,7 @@ def move(
     strengths = _strengths(strength, len(code))
     resolution = space.f_resolution(codes)
     mask = layer_mask(G, space, direction.layers if layers is None else layers, resolution)
-    if direction.course is not None:
+    if direction.trajectory is not None:
         moved = _follow(G, space, codes, direction, unit, mask, strengths)
         return {**{name: np.asarray(a) for name, a in codes.items()}, key: moved}
     vector = fitted(G, space, direction) * np.float32(direction.scale)
@@ -103,14 +103,14 @@ def _follow(
     mask: np.ndarray,
     strength: np.ndarray,
 ) -> np.ndarray:
-    """Detail codes moved along a direction's course, in its number of equal steps."""
-    assert (course := direction.course) is not None
-    step = per_batch(_FOLLOWED[unit], G, space, GROUP, jax.local_devices()[:1], beside=course)
+    """Detail codes moved along a direction's trajectory, in its number of equal steps."""
+    assert (trajectory := direction.trajectory) is not None
+    step = per_batch(_FOLLOWED[unit], G, space, GROUP, jax.local_devices()[:1], beside=trajectory)
     found = {name: np.asarray(codes[name], np.float32) for name in space.keys}
     code = found[space.key]
     masks, scale = np.broadcast_to(mask, code.shape), np.full(len(code), direction.scale, np.float32)
-    for _ in range(course.steps):
-        found[space.key] = step(found, None, masks, scale, strength / np.float32(course.steps))
+    for _ in range(trajectory.steps):
+        found[space.key] = step(found, None, masks, scale, strength / np.float32(trajectory.steps))
     return np.where(strength.reshape(-1, *(1,) * (code.ndim - 1)) == 0, code, found[space.key])
 
 
@@ -124,9 +124,9 @@ def _followed(
     scale: jax.Array,
     strength: jax.Array,
 ) -> jax.Array:
-    """One step of codes [B, ...] along the vectors that a course has for them."""
-    G, course = networks
-    vectors = course.at(G, space, codes) * scale.reshape(-1, *(1,) * (codes[space.key].ndim - 1))
+    """One step of codes [B, ...] along the vectors that a trajectory has for them."""
+    G, trajectory = networks
+    vectors = trajectory.at(G, space, codes) * scale.reshape(-1, *(1,) * (codes[space.key].ndim - 1))
 
     def one(code: jax.Array, vector: jax.Array, mask: jax.Array, strength: jax.Array) -> jax.Array:
         return _move(space, unit, code[None], vector, mask, strength[None])[0]

@@ -147,7 +147,7 @@ def suited(G: Generator, space: str, directions: Iterable[Direction]) -> list[Di
     for one in directions:
         if one.space == space:
             found.append(one)
-        elif (space, one.space) == ("s", "w") and one.course is None and one.name not in own:
+        elif (space, one.space) == ("s", "w") and one.trajectory is None and one.name not in own:
             found.append(in_styles(G, one))
     return found
 

@@ -7,7 +7,6 @@ Reference: Cao et al., What Decreases Editing Capability? Domain-Specific Hybrid
 settings of github.com/caopulan/GANInverter.
 """
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +24,7 @@ from lsap_jax.refinement import coarse
 from lsap_jax.refinement.domain import Thresholds, domain
 from lsap_jax.refinement.hybrid import Hybrid
 from lsap_jax.refinement.refiner import Codes, Course
-from lsap_jax.refinement.segments import KINDS, ORDERS, best_kind, bound, bounded
+from lsap_jax.refinement.segments import KINDS, ORDERS, bound, bounded, chosen
 from lsap_jax.rendering.refinement import Refinement, rounded
 from lsap_jax.spaces import Space
 
@@ -151,14 +150,7 @@ def resolved(G: Generator, weights: str | None, options: Mapping[str, Any]) -> d
     """
     check_options(options)
     found = dict(options)
-    if options["segments"] == "auto":
-        found["segments"] = best_kind()
-        if found["segments"] == "grid":
-            warnings.warn(
-                "method 'dhr': segments are the cells of a grid; superpixels need scikit-image "
-                "(pip install 'lsap_jax[superpixels]')",
-                stacklevel=2,
-            )
+    found["segments"] = chosen("dhr", options["segments"])
     found["layer"] = options["layer"] or default_place(G)
     known = [name for name, layer in G.config.places.items() if layer.kind == "conv"]
     if found["layer"] not in known:

@@ -13,7 +13,7 @@ from lsap_jax.models.invertibility import InvertibilityNetwork
 from lsap_jax.models.network_file import load
 from lsap_jax.networks.arithmetic import PRECISIONS
 from lsap_jax.refinement.sam import Sam
-from lsap_jax.refinement.segments import KINDS, best_kind
+from lsap_jax.refinement.segments import KINDS, chosen
 from lsap_jax.spaces.statistics import with_statistics
 
 OPTIONS: dict[str, Any] = {
@@ -62,11 +62,7 @@ def resolved(G: Generator, weights: str | None, options: Mapping[str, Any]) -> d
     """
     check_options(options)
     found = dict(options)
-    if options["segments"] == "auto":
-        found["segments"] = best_kind()
-        if found["segments"] == "grid":
-            said = "segments are the cells of a grid; superpixels need scikit-image (pip install lsap_jax[superpixels])"
-            warnings.warn(f"method 'sam': {said}", stacklevel=2)
+    found["segments"] = chosen("sam", options["segments"])
     if options["maps"] == "auto":
         there = weights is not None or InvertibilityNetwork.kind in G.parts
         found["maps"] = "network" if there else "measured"

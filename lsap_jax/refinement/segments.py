@@ -5,6 +5,7 @@ Reference: Achanta et al., SLIC Superpixels Compared to State-of-the-Art Superpi
 scikit-image has it.
 """
 
+import warnings
 from importlib.util import find_spec
 from math import isqrt
 
@@ -20,6 +21,20 @@ COMPACTNESS, SIGMA = 30.0, 1.0  # of SLIC, as GANInverter has them
 def best_kind() -> str:
     """ "slic" where scikit-image is installed, else "grid"."""
     return "slic" if find_spec("skimage") is not None else "grid"
+
+
+def chosen(method: str, kind: str) -> str:
+    """The kind of segments that "auto" is here; where it is a grid, a warning says how to get superpixels."""
+    if kind != "auto":
+        return kind
+    found = best_kind()
+    if found == "grid":
+        warnings.warn(
+            f"method {method!r}: segments are the cells of a grid; superpixels need scikit-image "
+            "(pip install 'lsap_jax[superpixels]')",
+            stacklevel=3,
+        )
+    return found
 
 
 def segments(

@@ -187,8 +187,8 @@ def test_gradients_by_name(tmp_path, G, attributes):
     path = tmp_path / "judge.safetensors"
     save_attributes(path, attributes)
     (one,) = find(G, "z+", f"gradient:{path}:blue")
-    assert (one.name, one.space, one.course.steps) == ("blue", "z", 10)
-    assert find(G, "s", f"gradient:{path}:pale:25")[0].course.steps == 25
+    assert (one.name, one.space, one.trajectory.steps) == ("blue", "z", 10)
+    assert find(G, "s", f"gradient:{path}:pale:25")[0].trajectory.steps == 25
     with pytest.raises(LsapError, match="no such attribute: did you mean 'blue'"):
         find(G, "w+", f"gradient:{path}:blu")
     with pytest.raises(LsapError, match="1 to 1000 steps"):
@@ -199,7 +199,7 @@ def test_gradients_by_name(tmp_path, G, attributes):
         find(G, "w+", "gradient:smile")  # the bundled classifier is of another generator
 
 
-def test_a_series_along_a_course_can_be_sent_to_another_process(tmp_path, G, attributes):
+def test_a_series_along_a_trajectory_can_be_sent_to_another_process(tmp_path, G, attributes):
     space, codes = parse_space("w+"), some_codes(G, parse_space("w+"))
     (mapped,) = find(G, "w+", str(mapper_file(tmp_path, weights())))
     for one in (mapped, gradient_direction(attributes, "blue", "w", 2)):
