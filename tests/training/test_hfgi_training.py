@@ -3,27 +3,26 @@
 import csv
 import json
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
+from refiner_trainings import (
+    PYRAMID,
+    check_all_moves,
+    check_devices,
+    check_goes_on,
+    check_start,
+    with_encoder,
+    written_pack,
+)
 
 import lsap_jax
 from lsap_jax.cli import main
 from lsap_jax.configuration import load_config
 from lsap_jax.errors import LsapError
-from lsap_jax.losses.judges import Networks
-from lsap_jax.models.network_file import attach, load
-from lsap_jax.models.psp import PspEncoder
 from lsap_jax.networks.hfgi import HfgiConfig
 from lsap_jax.networks.parameters import count
-from lsap_jax.networks.psp import PspConfig, param_shapes
 from lsap_jax.testing import tiny_generator, tiny_images
 from lsap_jax.training import hfgi
-from lsap_jax.training.initial import initial_params
-from lsap_jax.training.on_images import compiled_step
 from lsap_jax.training.refiner import train_refiner
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "tiny_size")
@@ -44,11 +43,7 @@ def tiny_size():
 
 @pytest.fixture(scope="module")
 def G():
-    G = tiny_generator()
-    units = {"units": ((16, 2), (16, 2), (16, 2)), "taps": (0, 1, 2), "head_convs": (1, 2, 3)}
-    shape = PspConfig(num_ws=G.num_ws, w_dim=G.w_dim, input_resolution=16, **units)
-    params = {"encoder": initial_params(param_shapes(shape), 0), "w_avg": np.tile(np.asarray(G.w_avg), (G.num_ws, 1))}
-    return attach(G, PspEncoder(config=shape, params=params))
+    return with_encoder(**PYRAMID)
 
 
 def config(**changes):
@@ -62,9 +57,7 @@ def config(**changes):
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "pack.npz"
-    np.savez(path, images=tiny_images(22))
-    return str(path)
+    return written_pack(tmp_path_factory.mktemp("data"), 22)
 
 
 @pytest.fixture(scope="module")
@@ -95,43 +88,23 @@ def test_networks_for_a_generator():
 
 
 def test_a_training_begins_at_the_images_of_the_codes(G):
-    task = hfgi.task_for(config(), G)
-    state = hfgi.first_state(task, Networks(generator=G), 0)
-    x = jnp.asarray(tiny_images(4) / 127.5 - 1, jnp.float32)
-    networks = Networks(generator=G.bare("psp"))
-    found, (plain, refined) = jax.jit(hfgi.judge, static_argnums=0)(task, networks, hfgi.part_of(task, state), x)
-    np.testing.assert_allclose(plain, refined, atol=1e-5)
-    np.testing.assert_allclose(found["mse"], found["codes_mse"], rtol=1e-4)
+    check_start(hfgi, hfgi.task_for(config(), G), G)
 
 
 @pytest.mark.slow
 def test_devices_share_a_batch(G):
-    task = hfgi.task_for(config(**{"loss.perceptual": 0.0}), G)
-    found = []
-    for count_ in (1, 2):
-        state = hfgi.first_state(task, Networks(generator=G), 0)
-        step = compiled_step(hfgi.hfgi_step, task, tuple(jax.local_devices()[:count_]))
-        networks, data = Networks(generator=G.bare("psp")), tiny_images(8)
-        found.append(step(networks, state, data, jnp.arange(8), 0, 0, jax.random.key(1)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), *found)
+    check_devices(hfgi, hfgi.hfgi_step, hfgi.task_for(config(**{"loss.perceptual": 0.0}), G), G)
 
 
 @pytest.mark.slow
 def test_every_weight_and_statistic_moves(trained, G):
-    task = hfgi.task_for(config(), G)
-    before = flatten_dict(hfgi.first_params(task.shape, 0))
-    after = flatten_dict(dict(load(trained / "refiner.safetensors", "hfgi").params))
-    assert before.keys() == after.keys()
-    still = [path for path, leaf in before.items() if np.array_equal(leaf, after[path])]
-    assert not still
+    first = hfgi.first_params(hfgi.task_for(config(), G).shape, 0)
+    check_all_moves(first, trained / "refiner.safetensors", "hfgi")
 
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_as_an_uninterrupted_one(trained, G, pack, tmp_path):
-    train_refiner(config(data=pack, total_images=16), G, tmp_path, lambda _: None)
-    train_refiner(config(data=pack), G, tmp_path, lambda _: None)
-    for name in ("refiner.safetensors", "validation.csv"):
-        assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
+    check_goes_on(config(data=pack, total_images=16), config(data=pack), G, trained, tmp_path)
 
 
 @pytest.mark.slow

@@ -8,8 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
+from refiner_trainings import (
+    SINGLE,
+    check_all_moves,
+    check_devices,
+    check_goes_on,
+    check_start,
+    with_encoder,
+    written_pack,
+)
 
 import lsap_jax
 from lsap_jax.cli import main
@@ -18,19 +26,14 @@ from lsap_jax.errors import LsapError
 from lsap_jax.losses.judges import Networks
 from lsap_jax.losses.pixel import mse
 from lsap_jax.models.hyperstyle import HyperStyle
-from lsap_jax.models.network_file import attach, load
-from lsap_jax.models.psp import PspEncoder
 from lsap_jax.networks.convolution import Kernel
 from lsap_jax.networks.hyperstyle import HyperConfig, HyperNetwork
 from lsap_jax.networks.irse import BATCH
-from lsap_jax.networks.psp import PspConfig, param_shapes
 from lsap_jax.refinement.hyperstyle import weights_of
 from lsap_jax.rendering.render import synthesise
 from lsap_jax.spaces import parse_space
 from lsap_jax.testing import tiny_generator, tiny_images
 from lsap_jax.training import hyperstyle
-from lsap_jax.training.initial import initial_params
-from lsap_jax.training.on_images import compiled_step
 from lsap_jax.training.refiner import train_refiner
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "tiny_sizes")
@@ -50,10 +53,7 @@ def tiny_sizes():
 
 @pytest.fixture(scope="module")
 def G():
-    G = tiny_generator()
-    shape = PspConfig(num_ws=G.num_ws, w_dim=G.w_dim, input_resolution=16, heads="single", units=((16, 2), (16, 2)))
-    params = {"encoder": initial_params(param_shapes(shape), 0), "w_avg": np.tile(np.asarray(G.w_avg), (G.num_ws, 1))}
-    return attach(G, PspEncoder(config=shape, params=params))
+    return with_encoder(**SINGLE)
 
 
 def config(**changes):
@@ -67,9 +67,7 @@ def config(**changes):
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "pack.npz"
-    np.savez(path, images=tiny_images(22))
-    return str(path)
+    return written_pack(tmp_path_factory.mktemp("data"), 22)
 
 
 @pytest.fixture(scope="module")
@@ -153,43 +151,24 @@ def test_a_step_adds_the_gradients_of_its_passes(G, size, monkeypatch):
 
 
 def test_a_training_begins_at_the_images_of_the_codes(G):
-    task = hyperstyle.task_for(config(), G)
-    state = hyperstyle.first_state(task, Networks(generator=G), 0)
-    networks = Networks(generator=G.bare("psp"))
-    part = hyperstyle.part_of(task, state)
-    found, (plain, refined) = jax.jit(hyperstyle.judge, static_argnums=0)(task, networks, part, floats(4))
-    np.testing.assert_allclose(plain, refined, atol=1e-5)
-    np.testing.assert_allclose(found["mse"], found["codes_mse"], rtol=1e-4)
+    check_start(hyperstyle, hyperstyle.task_for(config(), G), G)
 
 
 @pytest.mark.slow
 def test_devices_share_a_batch(G):
     """XLA's own division of a step has gradients to weights of single images that are wrong; losses agree."""
-    task = hyperstyle.task_for(config(**{"loss.perceptual": 0.0}), G)
-    found = []
-    for count in (1, 2):
-        state = hyperstyle.first_state(task, Networks(generator=G), 0)
-        step = compiled_step(hyperstyle.hyperstyle_step, task, tuple(jax.local_devices()[:count]))
-        networks, data = Networks(generator=G.bare("psp")), tiny_images(8)
-        found.append(step(networks, state, data, jnp.arange(8), 0, 0, jax.random.key(1)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), *found)
+    check_devices(hyperstyle, hyperstyle.hyperstyle_step, hyperstyle.task_for(config(**{"loss.perceptual": 0.0}), G), G)
 
 
 @pytest.mark.slow
 def test_every_weight_and_statistic_moves(trained, G):
-    task = hyperstyle.task_for(config(), G)
-    before = flatten_dict(hyperstyle.first_params(task.shape, 0))
-    after = flatten_dict(dict(load(trained / "refiner.safetensors", "hyperstyle").params))
-    assert before.keys() == after.keys()
-    assert not [path for path, leaf in before.items() if np.array_equal(leaf, after[path])]
+    first = hyperstyle.first_params(hyperstyle.task_for(config(), G).shape, 0)
+    check_all_moves(first, trained / "refiner.safetensors", "hyperstyle")
 
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_as_an_uninterrupted_one(trained, G, pack, tmp_path):
-    train_refiner(config(data=pack, total_images=16), G, tmp_path, lambda _: None)
-    train_refiner(config(data=pack), G, tmp_path, lambda _: None)
-    for name in ("refiner.safetensors", "validation.csv"):
-        assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
+    check_goes_on(config(data=pack, total_images=16), config(data=pack), G, trained, tmp_path)
 
 
 @pytest.mark.slow
