@@ -61,6 +61,9 @@ LABELLED ?= $(DATA)
 ENCODER := $(BIN)/lsap-jax train-encoder --config train_e4e --config.total_images=40000 --config.snapshot_images=10000 --config.train.batch_size=16 \
   --config.train.lr=1e-3 --config.critic.lr=2e-4 --config.stages.start=4000 --config.stages.every=400 --config.train.mirror=False
 
+# Networks of the methods of refinement, for codes of that encoder.
+REFINERS := hfgi_toonhead64 hyperstyle_toonhead64 train_styleres_toonhead64 train_sam_toonhead64
+
 models: $(VENV)/.installed-dev
 	@test -n "$(GENERATOR)" -a -n "$(DATA)" || { echo "give GENERATOR=FILE, which train-generator wrote, and DATA=PACK.npz"; exit 2; }
 	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[svm]'
@@ -72,7 +75,12 @@ models: $(VENV)/.installed-dev
 	$(BIN)/lsap-jax train-basecode --config basecode_toonhead64 --config.generator=$(GENERATOR) --out $(MODELS)/basecode
 	$(ENCODER) --generator $(GENERATOR) --config.data=$(DATA) --config.extra_data="($(foreach pack,$(EXTRA),'$(pack)',))" \
 	  --config.generator_file=False --out $(MODELS)/encoder
-	$(BIN)/python -m lsap_jax.training.assets --generator $(MODELS)/basecode/generator.safetensors --encoder $(MODELS)/encoder/encoder.safetensors --attributes $(MODELS)/attributes.safetensors \
+	for method in $(REFINERS); do \
+	  $(BIN)/lsap-jax train-refiner --config $$method --generator $(GENERATOR) --encoder $(MODELS)/encoder/encoder.safetensors --config.data=$(DATA) \
+	  --config.extra_data="($(foreach pack,$(EXTRA),'$(pack)',))" --config.generator_file=False --out $(MODELS)/$$method || exit 1; \
+	done
+	$(BIN)/python -m lsap_jax.training.assets --generator $(MODELS)/basecode/generator.safetensors --encoder $(MODELS)/encoder/encoder.safetensors \
+	  $(foreach method,$(REFINERS),--refiner $(MODELS)/$(method)/refiner.safetensors) --attributes $(MODELS)/attributes.safetensors \
 	  --directions $(MODELS)/directions.safetensors --data $(DATA) $(addprefix --extra ,$(EXTRA)) --out $(ASSETS) $(CARD)
 
 clean:

@@ -19,7 +19,7 @@ from lsap_jax.models.attributes import Attributes, label_probabilities
 from lsap_jax.models.attributes_file import load_attributes, save_attributes
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import load_generator
-from lsap_jax.models.network_file import read
+from lsap_jax.models.network_file import attach, read
 from lsap_jax.models.perceptual import discriminator_scale
 from lsap_jax.models.psp import PspEncoder
 from lsap_jax.spaces.statistics import cache_places, compute_statistics, write_statistics
@@ -27,7 +27,7 @@ from lsap_jax.storage.atomic import write_files
 from lsap_jax.storage.pictures import png_bytes
 from lsap_jax.training.attributes import PREFIX
 from lsap_jax.training.dataset import load_training_images
-from lsap_jax.training.model_card import draw_samples, write_model_card
+from lsap_jax.training.model_card import REFINERS, draw_samples, write_model_card
 
 SAMPLES = 16  # of the held-out images
 SURE = 0.8  # probability from which the classifier counts as sure of a value
@@ -37,6 +37,7 @@ JUDGED = 1000  # samples of the generator that the classifier judges
 def install(
     generator: str | Path,
     encoder: str | Path | None,
+    refiners: Sequence[str | Path],
     attributes: str | Path,
     directions: str | Path,
     data: str | Path,
@@ -50,6 +51,7 @@ def install(
     Args:
         generator: file of the generator with its base-code encoder.
         encoder: file of an encoder of pSp's family, which the generator gets; None leaves it as it is.
+        refiners: files of networks of methods of refinement, which it gets, too.
         attributes, directions: files of `train-attributes` and `find-directions`.
         data, extra: packs that it was trained on, with `ids` and `label_*`; the last `heldout` of `data` were held out.
         texts: command, credit, caveats of the model card.
@@ -63,7 +65,9 @@ def install(
     if not Path(directions).is_file():
         raise LsapError(f"{directions}: no such file; make it with `lsap-jax find-directions`")
     if encoder is not None:
-        G = with_encoder_of(G, encoder)
+        G = with_part_of(G, encoder, (PspEncoder.kind,), "an encoder that `lsap-jax train-encoder` made")
+    for refiner in refiners:
+        G = with_part_of(G, refiner, tuple(REFINERS), "networks that `lsap-jax train-refiner` made")
     G = G.replace(provenance_json=json.dumps(without_places(G.provenance), sort_keys=True))
     name = G.provenance["name"]
     trained, apart = load_training_images(str(data), extra, heldout, G.img_resolution, G.img_channels)
@@ -96,16 +100,22 @@ def install(
     write_model_card(path, trained, apart, out, sections=(drawn_attributes(G, judge, labels),), **texts)
 
 
-def with_encoder_of(G: Generator, path: str | Path) -> Generator:
-    """G with the encoder of a file, and how that came about in its provenance."""
+def with_part_of(G: Generator, path: str | Path, kinds: Sequence[str], what: str) -> Generator:
+    """G with the network of a file, and how that came about in its provenance.
+
+    Args:
+        kinds: of which it may be one.
+        what: they are, for the error.
+    """
     contents = read(path)
-    if PspEncoder.kind not in contents.parts:
-        raise LsapError(f"{path}: holds {contents.kind!r} weights, not an encoder that `lsap-jax train-encoder` made")
-    E = contents.build(PspEncoder.kind)
+    kind = next((kind for kind in kinds if kind in contents.parts), None)
+    if kind is None:
+        raise LsapError(f"{path}: holds {contents.kind!r} weights, not {what}")
+    part, older = contents.build(kind), {kind, "encoder"} if kind == PspEncoder.kind else {kind}
     made = {key: value for key, value in contents.provenance.items() if not key.startswith("sha256")}
-    provenance = {key: value for key, value in G.provenance.items() if key != "encoder"}
-    joined = with_encoder(G, E)
-    return joined.replace(provenance_json=json.dumps({**provenance, E.kind: made}))
+    provenance = {key: value for key, value in G.provenance.items() if key not in older}
+    joined = with_encoder(G, part) if kind == PspEncoder.kind else attach(G, part)
+    return joined.replace(provenance_json=json.dumps({**provenance, kind: made}))
 
 
 def without_places(provenance: Any) -> Any:
@@ -168,6 +178,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         add(f"--{name}", required=True, help=what)
     add("--encoder", help="file of its encoder (train-encoder's encoder.safetensors)")
+    add(
+        "--refiner",
+        action="append",
+        default=[],
+        help="files of its refiners' networks (train-refiner's refiner.safetensors)",
+    )
     add("--extra", action="append", default=[], help="further packs that it was trained on")
     add("--heldout", type=int, default=200, help="number of held-out images at the end of --data")
     add("--command", default="", help="the exact command of the training")
@@ -176,8 +192,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         install(
-            chosen.generator, chosen.encoder, chosen.attributes, chosen.directions, chosen.data, chosen.extra,
-            chosen.heldout, Path(chosen.out), command=chosen.command, credit=chosen.credit, caveats=chosen.caveat,
+            chosen.generator, chosen.encoder, chosen.refiner, chosen.attributes, chosen.directions, chosen.data,
+            chosen.extra, chosen.heldout, Path(chosen.out), command=chosen.command, credit=chosen.credit,
+            caveats=chosen.caveat,
         )  # fmt: skip
     except LsapError as error:
         print(f"assets: {error}", file=sys.stderr)

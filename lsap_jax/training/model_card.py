@@ -32,6 +32,8 @@ NEIGHBOURS = 3
 SHOWN = 8  # samples whose neighbours are shown
 REFERENCE = 2000  # training images for the whitening of features, and as many others for the floor
 BATCH = 50
+# Kind of the networks of a method of refinement -> the method.
+REFINERS = {"hfgi": "HFGI", "hyperstyle": "HyperStyle", "styleres": "StyleRes", "invertibility": "SAM"}
 
 
 class Fidelity(NamedTuple):
@@ -99,6 +101,7 @@ def sizes(G: Generator) -> dict[str, int]:
         trees["latent encoder"] = G.parts["encoder"].params["params"]
     if "psp" in G.parts:
         trees["encoder"] = G.parts["psp"].params["encoder"]
+    trees |= {f"networks of {name}": G.parts[kind].params for kind, name in REFINERS.items() if kind in G.parts}
     return {
         name: sum(int(np.size(leaf)) for path, leaf in flatten_dict(dict(tree)).items() if path[-1] not in BUFFERS)
         for name, tree in trees.items()
@@ -168,8 +171,8 @@ def write_model_card(
 
 
 def seen_by(own: Mapping[str, Any]) -> str:
-    """What an encoder was trained on."""
-    if "stages" in own["config"]:  # of pSp's family
+    """What a part was trained on."""
+    if own["config"].keys() & {"stages", "method"}:  # of pSp's family, or of a refiner
         what = "training images" if own["config"]["data"] else "samples of this generator"
         return f"{own['images_seen']:,} {what} seen ({own['name']})"
     samples = f"{own['images_seen']:,} samples of this generator seen"
@@ -194,8 +197,9 @@ def card(
     counts, near = numbers["images"], np.asarray(numbers["nearest"]["distances"])
     size = "; ".join(f"{part} {n:,}" for part, n in numbers["parameters"].items())
     init = f", starting from `{Path(config['init']).name}`" if config.get("init") else ""
-    encoders = {"Base-code encoder": made.get("basecode"), "Latent encoder": made.get("encoder")}
-    encoders["Encoder"] = made.get("psp")
+    parts = {"Base-code encoder": made.get("basecode"), "Latent encoder": made.get("encoder")}
+    parts["Encoder"] = made.get("psp")
+    parts |= {f"Networks of {method}": made.get(kind) for kind, method in REFINERS.items()}
     seen = f"{made['images_seen']:,}" if "images_seen" in made else "an unrecorded number of"
     lines = [
         f"# {name}",
@@ -209,7 +213,7 @@ def card(
         f"- Licence of data and weights: {made.get('licence') or 'see the data'}.",
         *([f"- Credit: {credit}."] if credit else []),
         f"- Training: {seen} images seen{init}; these are the moving average of its weights.",
-        *(f"- {part}: {seen_by(own)}." for part, own in encoders.items() if own),
+        *(f"- {part}: {seen_by(own)}." for part, own in parts.items() if own),
         f"- SHA-256 of the weights: `{numbers['sha256']}`.",
         *(["", "Command:", "", f"    {command}"] if command else []),
         *(["", "Settings:", "", f"    {json.dumps(settings, sort_keys=True)}"] if settings else []),

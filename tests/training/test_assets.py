@@ -11,14 +11,17 @@ from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.models.attributes import Attributes, BinaryAttribute
 from lsap_jax.models.attributes_file import load_attributes, save_attributes
 from lsap_jax.models.generator_file import load_generator
-from lsap_jax.models.network_file import save
+from lsap_jax.models.invertibility import InvertibilityNetwork
+from lsap_jax.models.network_file import attach, save
 from lsap_jax.models.perceptual import discriminator_scale
 from lsap_jax.models.psp import PspEncoder
 from lsap_jax.models.psp import param_shapes as psp_shapes
 from lsap_jax.networks.attributes import AttributesConfig, initial_params
+from lsap_jax.networks.invertibility import InvertibilityConfig
+from lsap_jax.networks.invertibility import param_shapes as invertibility_shapes
 from lsap_jax.networks.psp import PspConfig
 from lsap_jax.spaces.statistics import cache_places, compute_statistics, read_statistics
-from lsap_jax.testing import tiny_generator, tiny_images
+from lsap_jax.testing import random_leaves, tiny_generator, tiny_images
 from lsap_jax.training import assets
 from lsap_jax.training.initial import initial_params as initial_params_of
 
@@ -26,6 +29,10 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 HELDOUT, IMAGES = 20, 60
 TINY = AttributesConfig(labels=(("colour", ("blue", "red")),), resolution=8, channels=3, widths=(4, 8))
 SMALL = PspConfig(units=((16, 1), (16, 2), (16, 2)), taps=(0, 1, 2), input_resolution=8, num_ws=4, w_dim=16)
+MAPS = InvertibilityConfig(
+    resolutions=(4,), input_resolution=8, kernel=3, pooled=False, stem=4, stages=((4, 1, 1, (1,)),), rates=(1, 2),
+    pyramid=4, low=4, decoder=4, features=4, head=2,
+)  # fmt: skip
 WARM = BinaryAttribute("colour", ("red",), ("blue",))
 
 
@@ -40,6 +47,9 @@ def made(tmp_path_factory, quick_compilation):
     save(
         folder / "e.safetensors", E, {"name": "train_e4e", "images_seen": 8, "config": {"stages": {}, "data": "d.npz"}}
     )
+    params = random_leaves(invertibility_shapes(MAPS), np.random.default_rng(1))
+    trained = {"name": "train_sam", "images_seen": 6, "config": {"method": "sam", "data": "d.npz"}}
+    save(folder / "r.safetensors", InvertibilityNetwork(config=MAPS, params=params), trained)
     judge = Attributes(config=TINY, params=initial_params(TINY, jax.random.key(0)), binary={"warm": WARM})
     owner = {"name": "tiny", "sha256": G.network_sha256}
     judge = judge.replace(provenance={"accuracy": {"colour": 0.5}, "generator": owner})
@@ -58,7 +68,7 @@ def made(tmp_path_factory, quick_compilation):
     (out / cache_places(before)[0].name).write_bytes(b"of the generator before")
     scales = {before.bare("discriminator").sha256: 0.5, "another generator's": 0.25}
     (out / "discriminator_scales.json").write_text(json.dumps(scales))
-    arguments = {"generator": "g", "encoder": "e", "attributes": "a", "directions": "d"}
+    arguments = {"generator": "g", "encoder": "e", "refiner": "r", "attributes": "a", "directions": "d"}
     argv = [f"--{name}={folder / file}.safetensors" for name, file in arguments.items()]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(assets, "compute_statistics", partial(compute_statistics, samples=200, anchor_samples=100))
@@ -66,7 +76,8 @@ def made(tmp_path_factory, quick_compilation):
         patch.setattr(assets, "JUDGED", 40)
         argv += [f"--data={folder / 'data.npz'}", f"--heldout={HELDOUT}", f"--out={out}", "--credit=Nobody"]
         assert assets.main(argv) == 0
-    return out, with_encoder(G, E), data, argv
+    network = InvertibilityNetwork(config=MAPS, params=params)
+    return out, attach(with_encoder(G, E), network), data, argv
 
 
 def test_everything_that_belongs_to_a_generator_is_there(made):
@@ -89,6 +100,7 @@ def test_the_card_says_what_the_classifier_sees(made):
     card = (out / "MODEL_CARD.md").read_text()
     assert "Credit: Nobody" in card and "## Attributes of 40 samples" in card and "colour 50.0 %" in card
     assert "- Encoder: 8 training images seen (train_e4e)." in card
+    assert "- Networks of SAM: 6 training images seen (train_sam)." in card
     assert card.count("points (") == len(TINY.labels)
 
 
@@ -104,11 +116,13 @@ def test_what_does_not_fit_is_refused(made, tmp_path, capsys):
     assert "find-directions" in capsys.readouterr().err
 
 
-def test_a_file_without_such_an_encoder_is_refused(made, tmp_path, capsys):
+def test_a_file_without_such_networks_is_refused(made, tmp_path, capsys):
     *_, argv = made
     generator = next(one for one in argv if one.startswith("--generator="))
     assert assets.main([*argv, generator.replace("--generator", "--encoder")]) == 2
     assert "not an encoder that `lsap-jax train-encoder` made" in capsys.readouterr().err
+    assert assets.main([*argv, generator.replace("--generator", "--refiner")]) == 2
+    assert "not networks that `lsap-jax train-refiner` made" in capsys.readouterr().err
 
 
 def test_what_does_not_exist_is_one_line(tmp_path, capsys):
