@@ -24,6 +24,8 @@ def get_config() -> ConfigDict:
             # A file of an encoder; empty is the one that comes with the generator.
             encoder="",
             seed=0,
+            # A file of networks of this method and shape to go on with.
+            init="",
             total_images=4_000_000,
             snapshot_images=40_000,
             # Images, as a folder or a pack (.npz), of which the last `heldout` are never trained on; where there are

@@ -21,6 +21,8 @@ def get_config() -> ConfigDict:
             # A file of an encoder, whose codes the fits begin at; empty is the one that comes with the generator.
             encoder="",
             seed=0,
+            # A file of networks of this method and shape to go on with.
+            init="",
             total_images=160_000,
             snapshot_images=16_000,
             # Images, as a folder or a pack (.npz), of which the last `heldout` are never trained on; where there are

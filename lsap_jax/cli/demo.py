@@ -1,10 +1,12 @@
-"""The bundled generator and sample images, end to end: inversion in f/z+ and z+, verification, edits, and their pages.
+"""The bundled generator and sample images, end to end: inversion in f/z+ and z+ and by StyleRes, verification, edits,
+and their pages.
 
 usage: lsap-jax demo --out DIR [--steps N]
 
 DIR/index.html shows what came of it and leads to every page. DIR is the run folder of f/z+, with its report; DIR/zplus
-is the run folder of z+, for comparison. DIR/edits has edits of the first, DIR/edits_zplus those of the second; their
-page shows both side by side. The same command again finishes what is missing.
+is the run folder of z+, for comparison, and DIR/styleres that of the encoder's codes with StyleRes' residuals, which
+take no steps. DIR/edits has edits of the first, DIR/edits_zplus and DIR/edits_styleres those of the others; pages show
+two of them side by side. The same command again finishes what is missing.
 """
 
 from collections.abc import Mapping
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 GENERATOR = "toonhead64"
 SPACES = ("f/z+", "z+")
+ONE_PASS = "styleres"  # method of refinement after the encoder, where the generator comes with both
 STEPS = 60
 # What `edit-quality` finds that f/z+ changes in most images (100, 79 and 100 % at 4), and then what z+ does (100, 75
 # and 94 %): a base code holds shapes. The first ones stand in the picture of faces.
@@ -37,7 +40,7 @@ def flags() -> FlagValues:
     number(values, "steps", "of each optimisation", STEPS, lower=1)
     text(values, "generator", "another generator than the bundled one", GENERATOR)
     text(values, "images", "other images than the bundled ones")
-    choice(values, "spaces", ("both", "f/z+", "z+"), "which spaces", "both")
+    choice(values, "spaces", ("both", "f/z+", "z+"), "which spaces; both are followed by StyleRes", "both")
     return values
 
 
@@ -48,6 +51,7 @@ def run(args: Arguments) -> int:
     from lsap_jax.data import open_images
     from lsap_jax.data.bundled import sample_images
     from lsap_jax.models.generator_file import load_generator
+    from lsap_jax.runs.refining import refining
 
     args.no_config()
     args.only()
@@ -55,21 +59,26 @@ def run(args: Arguments) -> int:
     images = args.flags.images or sample_images()
     G = load_generator(name)
     source = open_images(images, resolution=G.img_resolution, channels=G.img_channels)
+    size = {"batch_size": min(16, len(source))}
     spaces = SPACES if args.flags.spaces == "both" else (args.flags.spaces,)
-    worst, folders = 0, []
-    for space in spaces:
-        folders.append(out if space == spaces[0] else out / preset_name(space))
-        print(f"== {len(source)} images into {space}, {args.flags.steps} steps ==")
-        options = {"steps": args.flags.steps, "batch_size": min(16, len(source)), "init.detail": "near"}
-        config = load_config(space, options)
-        status = invert(G, source, config, folders[-1], generator_name=name)
+    stages = [
+        (space, load_config(space, {"steps": args.flags.steps, "init.detail": "near", **size}), None)
+        for space in spaces
+    ]
+    if spaces == SPACES and G.encoder is not None and ONE_PASS in G.parts:
+        config = load_config("encode", size)
+        stages.append((ONE_PASS, config, refining(G, ONE_PASS, None, {}, config.seed, config)))
+    worst, runs = 0, {}
+    for title, config, how in stages:
+        folder = runs[title] = out if not runs else out / preset_name(title)
+        print(f"== {len(source)} images into {title}, {config.steps} steps ==")
+        status = invert(G, source, config, folder, generator_name=name, how=how)
         if status == INTERRUPTED:
             return status
-        worst = max(worst, status, verify(folders[-1], name))
-    runs = dict(zip(spaces, folders, strict=True))
+        worst = max(worst, status, verify(folder, name))
     print_comparison(runs)
     if worst == OK:
-        worst = edit(G, folders)
+        worst = edit(G, list(runs.values()))
     if worst == OK:
         print(f"open in a browser: {write_page(out, runs)}")
     return worst
@@ -80,7 +89,7 @@ def write_page(out: Path, runs: Mapping[str, Path]) -> Path:
     from lsap_jax.editing.edit_record import read_edit
     from lsap_jax.report.demo_page import write_demo_page
 
-    pages = {f"Inversion in {space}": folder.relative_to(out) / "report.html" for space, folder in runs.items()}
+    pages = {f"Inversion, {space}": folder.relative_to(out) / "report.html" for space, folder in runs.items()}
     pages["Edits"] = Path("edits", "report.html")
     shown = {one["name"]: one["labels"] for one in read_edit(out / "edits")["series"][:SHOWN]}
     addresses = {title: page.as_posix() for title, page in pages.items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -18,7 +19,7 @@ from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.errors import LsapError
 from lsap_jax.losses.judges import Networks
 from lsap_jax.models.generator import Generator
-from lsap_jax.models.network_file import attach, load_encoder, save
+from lsap_jax.models.network_file import attach, load, load_encoder, save
 from lsap_jax.models.registry import encoders
 from lsap_jax.networks.arithmetic import PRECISIONS
 from lsap_jax.networks.parameters import halved
@@ -132,6 +133,8 @@ def train_refiner(
     if how.prepare is not None:
         images, maps, heldout_maps = how.prepare(task, networks, images, heldout, config, out, log)
     state = how.first(task, networks, config.seed)
+    if config.init:
+        state = state.replace(params=first_networks(config.init, how.part(task, state)).params)
     networks = networks.replace(generator=networks.generator.bare(*how.reads))
     judge = jax.jit(how.judge, static_argnums=0)
 
@@ -144,6 +147,20 @@ def train_refiner(
         how.step, task, networks, state, images, config, show, out, log, stop_after, changed, maps
     )
     return finish(G, how.part(task, state), config, seen, out)
+
+
+def first_networks(path: str, drawn: Any) -> Any:
+    """The networks in a file, in place of those that were drawn.
+
+    Raises:
+        LsapError, ConversionError: there is no such file, it is damaged, or its networks have another shape.
+    """
+    found = load(path, drawn.kind)
+    if found.config != drawn.config:
+        raise LsapError(
+            f"init={path}: holds networks of another shape, {found.config}; this training's are {drawn.config}"
+        )
+    return found.replace(params=jax.tree.map(jnp.asarray, found.params))
 
 
 def training_of(config: ConfigDict) -> Training:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -82,8 +82,9 @@ def G(tiny):
 def config(**changes):
     own = ConfigDict(
         dict(
-            name="mean", method="mean", generator="tiny", encoder="", seed=0, total_images=24, snapshot_images=8,
-            data="", extra_data=(), heldout=4, generator_file=True, loss=dict(mse=1.0, perceptual=0.0),
+            name="mean", method="mean", generator="tiny", encoder="", seed=0, init="", total_images=24,
+            snapshot_images=8, data="", extra_data=(), heldout=4, generator_file=True,
+            loss=dict(mse=1.0, perceptual=0.0),
             train=dict(batch_size=4, lr=0.1, noise_mode="const", mirror=True, precision="default"),
         )
     )  # fmt: skip
@@ -124,6 +125,17 @@ def test_a_killed_training_goes_on_as_an_uninterrupted_one(G, tmp_path):
 def test_it_stops_in_time_and_learns_from_samples(G, tmp_path):
     path = train_refiner(config(total_images=4_000_000), G, tmp_path, silent, stop_after=0.01)
     assert path.is_file() and log_of(tmp_path)[-1]["images"] < 4_000_000
+
+
+def test_it_goes_on_with_the_networks_of_a_file(G, tmp_path):
+    train_refiner(config(total_images=8), G, tmp_path / "first", silent)
+    init = str(tmp_path / "first" / "refiner.safetensors")
+    found = train_refiner(config(total_images=8, init=init, **{"train.lr": 0.0}), G, tmp_path / "then", silent)
+    before, after = load(init, "psp"), load(found, "psp")
+    assert jax.tree.all(jax.tree.map(np.array_equal, before.params, after.params))
+    assert (before.params["w_avg"] != np.asarray(G.parts["psp"].params["w_avg"])).any()
+    with pytest.raises(LsapError, match="init=.*: holds networks of another shape, .*this training's are"):
+        refiner.first_networks(init, G.parts["psp"].replace(config=replace(before.config, num_ws=7)))
 
 
 def test_what_cannot_be_trained_is_refused(G, tmp_path, capsys):
