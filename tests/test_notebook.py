@@ -29,7 +29,8 @@ needs_generator = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("checkpoint", ["own", pytest.param("bundled", marks=[pytest.mark.slow, needs_generator])])
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpoint", ["own", pytest.param("bundled", marks=needs_generator)])
 def test_quickstart(notebook, checkpoint, tmp_path, monkeypatch):
     """With a reader's own checkpoint, a tiny one, and with the bundled one."""
     if checkpoint == "own":

@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GENERATOR = ROOT / "lsap_jax" / "assets" / "toonhead64.safetensors"
 STEPS = 2
-LONG = ("demo", "compare", "edit-quality", "refine")  # cli/, experiments/ and refinement/ have tests of them
 needs_generator = pytest.mark.skipif(
     not GENERATOR.is_file(), reason="this checkout has no bundled generator (lsap_jax/assets)"
 )
@@ -79,14 +78,14 @@ def test_make_knows_its_targets(target):
     assert {"demo": "lsap-jax demo", "test": "-m pytest"}[target] in result.stdout
 
 
-@pytest.mark.parametrize("left_out", [LONG, pytest.param((), marks=pytest.mark.slow)])
-def test_commands(folder, left_out, monkeypatch, capsys):
+@pytest.mark.slow
+def test_commands(folder, monkeypatch, capsys):
     """In the README's order, in one folder: later commands use what earlier ones wrote."""
     monkeypatch.chdir(folder)
     ran = 0
     for words in commands():
         bundled = {"toonhead64", "demo", "runs/z"} & set(words)
-        if words[0] == "make" or words[1] in left_out or bundled and not GENERATOR.is_file():
+        if words[0] == "make" or bundled and not GENERATOR.is_file():
             continue
         status = cli.main(shortened(words))
         output = capsys.readouterr()
@@ -95,6 +94,7 @@ def test_commands(folder, left_out, monkeypatch, capsys):
     assert ran >= 3
 
 
+@pytest.mark.slow
 @needs_generator
 @pytest.mark.parametrize("program", blocks("python"))
 def test_programs(program):

@@ -37,7 +37,8 @@ class Training:
     Attributes:
         terms: names of the terms that `loss` of its configurations weights.
         task: (configuration, generator with its parts) to what is learned (`ImageTask`), which is compiled in.
-        first: (task, networks, seed) to the state before the first step: a pytree, saved whole.
+        first: (task, networks, seed), and the maps of `prepare` where there is one, to the state before the first
+            step: a pytree, saved whole.
         step: (task, networks, state, images [B, side, side, C] in [-1, 1], number from 0, rng) to (state, logs).
         part: (task, state) to the trained networks as a companion of the generator, its arrays on the host.
         judge: (task, networks, part, held-out images) to (metrics [B] by name, pictures [B, side, side, C] that stand
@@ -50,7 +51,7 @@ class Training:
 
     terms: tuple[str, ...]
     task: Callable[[ConfigDict, Generator], Any]
-    first: Callable[[Any, Networks, int], Any]
+    first: Callable[..., Any]
     step: Callable[..., tuple[Any, Logs]]
     part: Callable[[Any, Any], Any]
     judge: Callable[..., tuple[Mapping[str, jax.Array], tuple[jax.Array, ...]]]
@@ -132,7 +133,7 @@ def train_refiner(
     maps = heldout_maps = None
     if how.prepare is not None:
         images, maps, heldout_maps = how.prepare(task, networks, images, heldout, config, out, log)
-    state = how.first(task, networks, config.seed)
+    state = how.first(task, networks, config.seed, *(() if maps is None else (maps,)))
     if config.init:
         state = state.replace(params=first_networks(config.init, how.part(task, state)).params)
     networks = networks.replace(generator=networks.generator.bare(*how.reads))

@@ -51,7 +51,6 @@ SIZES: dict[str, dict[str, Any]] = {
         "rates": (1, 2, 4), "pyramid": 48, "low": 16, "decoder": 48,
     },
 }  # fmt: skip
-LEVEL = 0.2  # of maps, about
 SHOWN = 0.6  # distance of independent images, which is white in pictures of maps
 
 
@@ -212,13 +211,14 @@ def optimizer(task: SamTask) -> optax.GradientTransformation:
     return optax.multi_transform(rates, kinds)
 
 
-def first_state(task: SamTask, networks: Networks, seed: int) -> SamState:
+def first_state(task: SamTask, networks: Networks, seed: int, maps: np.ndarray) -> SamState:
     """State before the first step, with params as torch draws them, but for the last bias of each head: a head that
-    is below 0 everywhere has no gradient, so they all begin at a level that maps have.
+    is below 0 everywhere has no gradient, so each begins at the mean of its maps [N, side, side, latents].
     """
     params = initial_params(param_shapes(task.shape), seed)
-    for head in params["heads"].values():
-        head["m"]["3"]["bias"] = jnp.full_like(head["m"]["3"]["bias"], LEVEL)
+    for name, level in zip(task.shape.latents, maps.mean((0, 1, 2)), strict=True):
+        bias = params["heads"][name]["m"]["3"]
+        bias["bias"] = jnp.full_like(bias["bias"], level)
     return SamState(params=params, optimizer=optimizer(task).init(params))
 
 

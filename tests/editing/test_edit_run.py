@@ -464,6 +464,7 @@ def browser():
         chrome.quit()
 
 
+@pytest.mark.slow
 def test_the_slider_chooses_the_picture(edited, browser):
     path = write_edit_report(edited[0])
     browser.get(path.as_uri())

@@ -27,6 +27,7 @@ def used(inverter):
     return {n: memory.step_bytes(inverter, n) for n in (2, 6, 16)}
 
 
+@pytest.mark.slow
 def test_memory_is_a_constant_and_a_part_per_image(used):
     per_image = (used[6] - used[2]) / 4
     assert per_image > 16 * 16 * 3 * 4  # an image alone takes as much

@@ -68,6 +68,7 @@ def test_no_step_is_taken_from_the_start(G, images, name):
     np.testing.assert_allclose(inv.curves["mse"][unclipped, 0], inv.metrics["mse"][unclipped], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_steps_in_w_are_taken_all_the_same(G, images):
     options = {"space": "z+", "init.detail": "w_avg", **PLAIN}
     still = lsap_jax.invert(G, images, **options)

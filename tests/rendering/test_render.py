@@ -260,6 +260,7 @@ def test_verify_compiles_one_program_per_way_of_refining(tmp_path, capsys):
     assert rendering._compiled(rendering._clipped, space, (jax.local_devices()[0],))._cache_size() == 2
 
 
+@pytest.mark.slow
 def test_evaluate_measures_refined_images(refined_run):
     from lsap_jax.models.generator_file import load_generator
     from lsap_jax.runs.evaluate_run import evaluate_run

@@ -124,6 +124,7 @@ def test_a_killed_actor_loses_nothing(cluster, problem, tmp_path):
     assert read_run(out)["devices"] == read_run(alone)["devices"]
 
 
+@pytest.mark.slow
 def test_an_error_in_an_actor_is_the_same_as_here(cluster, problem, tmp_path):
     G, source, config, _ = problem
     start = {"2": {"z": np.zeros((3, 16), np.float32)}}
@@ -136,6 +137,7 @@ def test_an_error_in_an_actor_is_the_same_as_here(cluster, problem, tmp_path):
     assert "2" not in read_manifest(tmp_path / "ray")
 
 
+@pytest.mark.slow
 def test_stopped_before_an_actor_is_there(cluster, problem, tmp_path, monkeypatch):
     G, source, config, _ = problem
     monkeypatch.setattr(ray_engine, "POLL", 0.0)

@@ -96,6 +96,7 @@ def doubled(monkeypatch):
     monkeypatch.setitem(DETAILS, "d+", Doubled(per_layer=True))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("full_compilation")
 def test_a_new_family_is_a_row_of_the_table(tiny, doubled):
     images, space = tiny_images(2), parse_space("d+")

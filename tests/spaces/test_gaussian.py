@@ -38,7 +38,7 @@ def test_the_activation_is_undone(values):
     np.testing.assert_allclose(p_of(w_of(w)), w, rtol=1e-6)
 
 
-@pytest.mark.parametrize("model", ["tiny", "trained"])
+@pytest.mark.parametrize("model", ["tiny", pytest.param("trained", marks=pytest.mark.slow)])
 def test_fresh_samples_are_white(model, request):
     """Mean 0 and standard deviation 1 along every axis, within the sampling error of both sets of samples."""
     G = request.getfixturevalue(model)

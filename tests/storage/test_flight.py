@@ -95,6 +95,7 @@ def tree(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in [*files, folder / "metrics.csv"]}
 
 
+@pytest.mark.slow
 def test_sigterm_saves_the_batch_and_the_same_command_goes_on(tmp_path, capsys):
     tiny_generator(discriminator=False).save(tmp_path / "g.safetensors")
     (tmp_path / "images").mkdir()

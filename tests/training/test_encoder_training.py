@@ -71,6 +71,7 @@ def trained(tiny, tiny_trunk, quick_compilation, pack, tmp_path_factory):
     return out, stages
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_as_an_uninterrupted_one(trained, tiny, pack, tmp_path):
     whole, stages = trained
     lines: list[str] = []
@@ -90,6 +91,7 @@ def test_a_killed_training_goes_on_as_an_uninterrupted_one(trained, tiny, pack, 
         train_psp(config(data=pack, **{**stages, "loss.nscd": 0.0}), tiny, tmp_path, silent)
 
 
+@pytest.mark.slow
 def test_what_a_training_writes(trained, tiny):
     out, _ = trained
     line = log_of(out)[-1]
@@ -108,6 +110,7 @@ def test_what_a_training_writes(trained, tiny):
     assert jax.tree.all(jax.tree.map(np.array_equal, alone.params, G.encoder.params))
 
 
+@pytest.mark.slow
 def test_held_out_metrics_are_those_of_the_encoder_in_the_file(trained, tiny):
     out, _ = trained
     E, line = lsap_jax.load_encoder(out / "encoder.safetensors"), log_of(out)[-1]

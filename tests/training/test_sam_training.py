@@ -87,9 +87,9 @@ def test_blur_keeps_means_and_leaves_some_images():
 
 def test_a_step_fits_maps_and_moves_everything(G):
     task = sam.task_for(config(total_images=4000, **{"train.blur": 0.0}), G)
-    state, networks = sam.first_state(task, Networks(generator=G), 0), Networks(generator=G.bare())
     x = jnp.asarray(tiny_images(4) / 127.5 - 1, jnp.float32)
     maps = jnp.stack([jnp.abs(x[..., 0]), 0.2 + 0 * x[..., 0]], -1)
+    state, networks = sam.first_state(task, Networks(generator=G), 0, np.asarray(maps)), Networks(generator=G.bare())
     step, before = jax.jit(sam.sam_step, static_argnums=0), flatten_dict(state.params)
     losses = []
     for number in range(40):

@@ -304,6 +304,7 @@ def run_config(tmp_path, **changes) -> ConfigDict:
     return config
 
 
+@pytest.mark.slow
 def test_a_run_killed_and_resumed_equals_an_uninterrupted_one(tmp_path):
     decay = {"train.decay_start": 8, "train.decay_images": 8}
     whole = train_generator(run_config(tmp_path, **decay), tmp_path / "whole", log=lambda _: None)
