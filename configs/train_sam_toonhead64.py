@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config = train_sam.get_config()
     config.name, config.generator = "train_sam_toonhead64", "toonhead64"
     config.images, config.heldout, config.map_steps, config.float16 = 150, 20, 150, True
-    config.total_images, config.snapshot_images = 16_000, 2_000
+    config.total_images, config.snapshot_images = 12_000, 2_000
     # The network begins at nothing, not at a ResNet that was trained on photographs.
-    config.train.lr = 2e-3
+    config.train.lr = 1e-3
     return config

@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 
 from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.errors import LsapError
-from lsap_jax.losses.judges import Networks
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import attach, load, load_encoder, save
 from lsap_jax.models.registry import encoders

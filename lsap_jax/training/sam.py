@@ -212,13 +212,15 @@ def optimizer(task: SamTask) -> optax.GradientTransformation:
 
 
 def first_state(task: SamTask, networks: Networks, seed: int, maps: np.ndarray) -> SamState:
-    """State before the first step, with params as torch draws them, but for the last bias of each head: a head that
-    is below 0 everywhere has no gradient, so each begins at the mean of its maps [N, side, side, latents].
+    """State before the first step, with params as torch draws them, but for the last layer of each head: a head that
+    is below 0 everywhere has no gradient, so each begins at the mean of its maps [N, side, side, latents], everywhere.
     """
     params = initial_params(param_shapes(task.shape), seed)
     for name, level in zip(task.shape.latents, maps.mean((0, 1, 2)), strict=True):
-        bias = params["heads"][name]["m"]["3"]
-        bias["bias"] = jnp.full_like(bias["bias"], level)
+        last = params["heads"][name]["m"]["3"]
+        params["heads"][name]["m"]["3"] = {
+            "weight": jnp.zeros_like(last["weight"]), "bias": jnp.full_like(last["bias"], level)
+        }  # fmt: skip
     return SamState(params=params, optimizer=optimizer(task).init(params))
 
 

@@ -92,7 +92,7 @@ def test_a_step_fits_maps_and_moves_everything(G):
     state, networks = sam.first_state(task, Networks(generator=G), 0, np.asarray(maps)), Networks(generator=G.bare())
     step, before = jax.jit(sam.sam_step, static_argnums=0), flatten_dict(state.params)
     losses = []
-    for number in range(40):
+    for number in range(200):
         state, logs = step(task, networks, state, (x, maps), number, jax.random.key(number))
         losses.append(float(logs["loss"]))
     assert np.mean(losses[-5:]) < 0.7 * losses[0]
