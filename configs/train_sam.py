@@ -45,6 +45,16 @@ def get_config() -> ConfigDict:
             perceptual=dict(weights="", resolution=256),
             # lr is that of the ResNet, all else has ten times as much. precision: of convolutions where the device has
             # several, as compute.precision of an inversion.
-            train=dict(batch_size=16, lr=1e-4, momentum=0.9, decay=5e-4, blur=0.5, mirror=True, precision="default"),
+            # optimizer: "sgd" as the authors', or "adam", which has one rate for all.
+            train=dict(
+                batch_size=16,
+                optimizer="sgd",
+                lr=1e-4,
+                momentum=0.9,
+                decay=5e-4,
+                blur=0.5,
+                mirror=True,
+                precision="default",
+            ),
         )
     )

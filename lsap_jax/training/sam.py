@@ -51,6 +51,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "rates": (1, 2, 4), "pyramid": 48, "low": 16, "decoder": 48,
     },
 }  # fmt: skip
+OPTIMIZERS = ("sgd", "adam")
 SHOWN = 0.6  # distance of independent images, which is white in pictures of maps
 
 
@@ -59,14 +60,16 @@ class SamTraining:
     """Hyper-parameters of a step.
 
     Attributes:
-        lr: of the ResNet, of SGD with momentum, falling to 0 with the power 0.9; all else has ten times as much.
-        decay: of weights.
+        optimizer: "sgd", with momentum and decay of weights, or "adam".
+        lr: of the ResNet, falling to 0 with the power 0.9; with SGD all else has ten times as much, with Adam the same.
+        momentum, decay: of SGD.
         blur: chance that an image is blurred, by a Gaussian of up to one pixel.
         mirror: whether images and their maps are turned left to right with probability ½.
         precision: of convolutions on accelerators, a key of `arithmetic.PRECISIONS`.
     """
 
     batch_size: int = 16
+    optimizer: str = "sgd"
     lr: float = 1e-4
     momentum: float = 0.9
     decay: float = 5e-4
@@ -115,6 +118,8 @@ def task_for(config: ConfigDict, G: Generator) -> SamTask:
             f"map_steps={config.map_steps}, images={config.images}: at least 1 step, and images for a batch of "
             f"{config.train.batch_size}"
         )
+    if config.train.optimizer not in OPTIMIZERS:
+        raise LsapError(f"train.optimizer={config.train.optimizer!r}: choose {' or '.join(OPTIMIZERS)}")
     if not config.loss.perceptual:
         raise LsapError("loss.perceptual=0: SAM's network predicts perceptual distances; give it a weight")
     side = min(LARGE, G.img_resolution)
@@ -195,7 +200,8 @@ def _kept(fits: Any, images: np.ndarray, folder: Path, log: Log, size: int = 25)
 
 
 def optimizer(task: SamTask) -> optax.GradientTransformation:
-    """SGD with momentum and decay; the ResNet has a tenth of the rate of all else."""
+    """SGD, by which the ResNet has a tenth of the rate of all else, or Adam."""
+    train = task.train
 
     def kinds(params: Any) -> Any:
         def kind(path: Any, _: Any) -> str:
@@ -203,11 +209,14 @@ def optimizer(task: SamTask) -> optax.GradientTransformation:
 
         return jax.tree_util.tree_map_with_path(kind, params)
 
-    def sgd(rate: float) -> optax.GradientTransformation:
+    def by(rate: float) -> optax.GradientTransformation:
         schedule = optax.polynomial_schedule(rate, 0.0, 0.9, task.steps)
-        return optax.chain(optax.add_decayed_weights(task.train.decay), optax.sgd(schedule, task.train.momentum))
+        if train.optimizer == "adam":
+            return optax.adam(schedule)
+        return optax.chain(optax.add_decayed_weights(train.decay), optax.sgd(schedule, train.momentum))
 
-    rates = {"backbone": sgd(task.train.lr), "rest": sgd(10 * task.train.lr), "statistics": optax.set_to_zero()}
+    rest = train.lr * (1 if train.optimizer == "adam" else 10)
+    rates = {"backbone": by(train.lr), "rest": by(rest), "statistics": optax.set_to_zero()}
     return optax.multi_transform(rates, kinds)
 
 

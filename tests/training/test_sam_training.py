@@ -69,6 +69,7 @@ def test_networks_for_a_generator(G):
         ({"network.size": "huge"}, "network.size='huge': choose auto, public, small"),
         ({"network.layers": "64"}, "64 is not the resolution of a block"),
         ({"images": 3}, "images=3: at least 1 step, and images for a batch of 16"),
+        ({"train.optimizer": "lion"}, "train.optimizer='lion': choose sgd or adam"),
         ({"loss.perceptual": 0.0}, "predicts perceptual distances; give it a weight"),
     ):
         with pytest.raises(LsapError, match=message):
@@ -85,8 +86,9 @@ def test_blur_keeps_means_and_leaves_some_images():
     assert np.var(np.diff(found[~same], axis=1)) < 0.7 * np.var(np.diff(np.asarray(x)[~same], axis=1))
 
 
-def test_a_step_fits_maps_and_moves_everything(G):
-    task = sam.task_for(config(total_images=4000, **{"train.blur": 0.0}), G)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_step_fits_maps_and_moves_everything(G, optimizer):
+    task = sam.task_for(config(total_images=4000, **{"train.blur": 0.0, "train.optimizer": optimizer}), G)
     x = jnp.asarray(tiny_images(4) / 127.5 - 1, jnp.float32)
     maps = jnp.stack([jnp.abs(x[..., 0]), 0.2 + 0 * x[..., 0]], -1)
     state, networks = sam.first_state(task, Networks(generator=G), 0, np.asarray(maps)), Networks(generator=G.bare())
