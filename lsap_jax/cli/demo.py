@@ -20,7 +20,10 @@ from lsap_jax.cli import INTERRUPTED, OK, TERMINATED
 from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, text
 
 if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
     from lsap_jax.models.generator import Generator
+    from lsap_jax.runs.refining import Refining
 
 GENERATOR = "toonhead64"
 SPACES = ("f/z+", "z+")
@@ -61,14 +64,14 @@ def run(args: Arguments) -> int:
     source = open_images(images, resolution=G.img_resolution, channels=G.img_channels)
     size = {"batch_size": min(16, len(source))}
     spaces = SPACES if args.flags.spaces == "both" else (args.flags.spaces,)
-    stages = [
+    stages: list[tuple[str, ConfigDict, Refining | None]] = [
         (space, load_config(space, {"steps": args.flags.steps, "init.detail": "near", **size}), None)
         for space in spaces
     ]
     if spaces == SPACES and G.encoder is not None and ONE_PASS in G.parts:
         config = load_config("encode", size)
         stages.append((ONE_PASS, config, refining(G, ONE_PASS, None, {}, config.seed, config)))
-    worst, runs = 0, {}
+    worst, runs = 0, dict[str, Path]()
     for title, config, how in stages:
         folder = runs[title] = out if not runs else out / preset_name(title)
         print(f"== {len(source)} images into {title}, {config.steps} steps ==")
@@ -91,6 +94,8 @@ def write_page(out: Path, runs: Mapping[str, Path]) -> Path:
 
     pages = {f"Inversion, {space}": folder.relative_to(out) / "report.html" for space, folder in runs.items()}
     pages["Edits"] = Path("edits", "report.html")
+    if ONE_PASS in runs:
+        pages[f"Edits, {ONE_PASS}"] = Path(f"edits_{ONE_PASS}", "report.html")
     shown = {one["name"]: one["labels"] for one in read_edit(out / "edits")["series"][:SHOWN]}
     addresses = {title: page.as_posix() for title, page in pages.items()}
     return write_demo_page(out, runs, out / "edits", shown, addresses).resolve()
