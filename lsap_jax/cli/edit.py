@@ -23,6 +23,11 @@ For faces that `lsap-jax align` cut out, --paste-back names its folder. DIR/past
 is the photograph, at its own resolution, with the edited face back in its place, fading in from the edge. Photographs
 are looked for where they were aligned, relative paths from the current folder.
 
+--masks limits edits to where FOLDER/ID.png is white: there the picture is the edited one, elsewhere the original, RUN's
+target, pixel for pixel. The edit fades in from the mask's edge inwards, over --feather of the picture's side. A mask is
+a grey square picture of any size, as of `lsap-jax refine`; images without one are edited as a whole. Strength 0 is the
+run's own picture as ever. With --paste-back, the photograph changes where the mask is, and nowhere else.
+
 --shard and --engine are as of `lsap-jax invert`.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C, 143 after SIGTERM.
@@ -38,7 +43,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl.flags import FlagValues
 
-from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, numbers, switch, text, texts
+from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, numbers, real, switch, text, texts
 from lsap_jax.cli.computing import beside_done, choose_engine, choose_shard, computed, engine_flags, take_over_threads
 from lsap_jax.cli.progress import counter
 from lsap_jax.cli.runs import identity_flag, weights_flag
@@ -61,6 +66,7 @@ OF_KIND = {
     "absolute": "direction",
     "points": "interpolate",
     "ranges": "mix",
+    "feather": "masks",
 }
 
 
@@ -84,6 +90,8 @@ def flags() -> FlagValues:
     weights_flag(values)
     identity_flag(values)
     number(values, "batch_size", "pictures rendered at once, over all devices", 16, lower=1)
+    text(values, "masks", "folder of masks, ID.png: edits are limited to where they are white")
+    real(values, "feather", "width over which edits fade in from a mask's edge, in sides of the picture", 0.02)
     text(values, "paste_back", "folder of `lsap-jax align` that RUN inverted: edits in the photographs, too")
     engine_flags(values)
     switch(values, "codes", "write the edited codes, too", True)
@@ -95,6 +103,7 @@ def flags() -> FlagValues:
 
 def run(args: Arguments) -> int:
     from lsap_jax.cli.runs import generator_of, meter
+    from lsap_jax.data.masks import mask_files
     from lsap_jax.editing.edit_run import edit_run
     from lsap_jax.rendering.render import space_of
     from lsap_jax.report.edit_report import check_beside, write_edit_report
@@ -113,6 +122,9 @@ def run(args: Arguments) -> int:
         check_beside(folder, manifest, values.beside)
     if failures := read_failures(folder):
         print(f"{len(failures)} images of {folder} have no code and are left out", file=sys.stderr)
+    masks = None if values.masks is None else mask_files(values.masks, sorted(manifest))
+    if masks is not None and (bare := len(manifest) - len(masks)):
+        print(f"{bare} of {len(manifest)} images have no mask in {values.masks}: edited as a whole", file=sys.stderr)
     identity = meter(values.identity)
     G = generator_of(folder, record, values.generator, values.weights)
     series = chosen(args, G, space_of(record, G), folder, manifest)
@@ -126,6 +138,8 @@ def run(args: Arguments) -> int:
         save_codes=values.codes,
         animate=values.animate,
         identity=identity,
+        masks=masks,
+        feather=values.feather,
         paste_back=None if values.paste_back is None else Path(values.paste_back),
         **engine,
     )

@@ -83,8 +83,9 @@ def verify(folder: Path, generator: str | None = None, batch_size: int = 16, wei
     G = generator_of(folder, record, generator, weights)
     space, wrong, largest = space_of(record, G), 0, 0
     draw = renderer(G, space, min(batch_size, len(items)), jax.local_devices()[:1])
+    shown = partial(limited, folder, edit or {}, manifest)
     for start in range(0, len(items), batch_size):
-        for name, problem, gap in check(G, space, folder, items[start : start + batch_size], manifest, draw):
+        for name, problem, gap in check(G, space, folder, items[start : start + batch_size], manifest, draw, shown):
             largest = max(largest, gap)
             if problem:
                 wrong += 1
@@ -154,9 +155,13 @@ def check(
     items: Sequence[tuple[str, str]],
     manifest: Mapping[str, "Record"],
     draw: Callable[..., np.ndarray],
+    shown: Callable[[str, str, np.ndarray], np.ndarray] = lambda id, part, image: image,
 ) -> Iterator[tuple[str, str, int]]:
     """(name, what is wrong or "", largest difference in grey levels) of each (id, part of `codes_of`) of a batch, drawn
     by a `renderer` of this space.
+
+    Args:
+        shown: (id, part, uint8 picture of the code) to what the folder shows of it.
     """
     from lsap_jax.pixels import to_uint8
     from lsap_jax.rendering.refinement import Refinement, by_signature, read_refinement
@@ -166,6 +171,7 @@ def check(
     codes: dict[str, dict[str, np.ndarray]] = {}
     refined: dict[str, Refinement | None] = {}
     pictures: dict[str, np.ndarray] = {}
+    parts: dict[str, tuple[str, str]] = {}
     for id, part in items:
         name = edit_of(id, part)
         try:
@@ -182,7 +188,7 @@ def check(
                 0,
             )
             continue
-        codes[name], pictures[name], refined[name] = code, picture, own
+        codes[name], pictures[name], refined[name], parts[name] = code, picture, own, (id, part)
     if not codes:
         return
     stacked = {key: np.stack([code[key] for code in codes.values()]) for key in space.keys}
@@ -197,5 +203,34 @@ def check(
         if picture.shape != image.shape:
             yield name, f"is {list(picture.shape)}, its code renders to {list(image.shape)}", 0
             continue
+        try:
+            image = shown(*parts[name], image)
+        except LsapError as error:
+            yield name, str(error), 0
+            continue
         gap = int(np.abs(picture.astype(np.int16) - image).max())
         yield name, f"its code renders up to {gap} grey levels off the picture" if gap > TOLERANCE else "", gap
+
+
+def limited(
+    folder: Path, edit: "Record", manifest: Mapping[str, "Record"], id: str, part: str, image: np.ndarray
+) -> np.ndarray:
+    """The picture, uint8, of the code in a part, limited to the mask of its image where an edit folder has one.
+
+    Raises:
+        LsapError: mask or target are missing, have changed, or are of another size.
+    """
+    from lsap_jax.data.masks import in_unit
+    from lsap_jax.editing.edit_record import is_untouched
+    from lsap_jax.editing.limits import feathered, laid_over
+    from lsap_jax.storage.results import read_image
+
+    _, _, place = part.partition("/")
+    name, _, label = place.rpartition("/")
+    own = [s for s in edit.get("series", ()) if s["name"] == name and s["only"] in (None, id)]
+    if "masks" not in edit or "masks" not in manifest[id]["sha256"] or any(is_untouched(s, label) for s in own):
+        return image
+    mask, target = (read_image(folder, id, what, manifest=manifest) for what in ("masks", "targets"))
+    if target.shape != image.shape or mask.shape != (*image.shape[:2], 1):
+        raise LsapError(f"its mask {list(mask.shape)} or target {list(target.shape)} has another size than the picture")
+    return laid_over(target, image, feathered(in_unit(mask), edit["masks"]["feather"]))

@@ -54,7 +54,7 @@ def mask_from_bytes(data: bytes, resolution: int) -> np.ndarray:
     width, height = picture.size
     if width != height:
         raise ImageError(f"is {width}x{height} pixels; a mask is square, as its target is")
-    return _unit(fit_picture(picture, resolution=resolution, channels=1, fit="crop")[0])
+    return in_unit(fit_picture(picture, resolution=resolution, channels=1, fit="crop")[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +148,17 @@ def masks_from_arrays(
     if not (masks.min() >= 0 and masks.max() <= 1):
         raise LsapError(f"masks must lie in [0, 1]; these range from {masks.min():g} to {masks.max():g}")
     source = from_arrays(masks[..., None] * 2 - 1, None, resolution=resolution, channels=1, fit=fit)
-    return lambda i: _unit(source.load(i).image)
+    return lambda i: in_unit(source.load(i).image)
 
 
-def _unit(grey: np.ndarray) -> np.ndarray:
+def in_unit(grey: np.ndarray) -> np.ndarray:
     """Grey levels [R, R, 1] as [R, R] in [0, 1]."""
     return grey[..., 0].astype(np.float32) / 255
+
+
+def levels(mask: np.ndarray) -> np.ndarray:
+    """The inverse of `in_unit`: a mask [R, R] as uint8 [R, R, 1]."""
+    return np.rint(mask[..., None] * 255).astype(np.uint8)
 
 
 def _is_there(file: Path) -> bool:

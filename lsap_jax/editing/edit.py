@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lsap_jax.data.masks import masks_from_arrays
 from lsap_jax.editing.direction import Direction, family
 from lsap_jax.editing.layers import Layers
+from lsap_jax.editing.limits import FEATHER, check_feather, feathered, laid_over
 from lsap_jax.editing.moves import checked, move
 from lsap_jax.editing.named import find
 from lsap_jax.errors import LsapError
@@ -52,6 +54,9 @@ def edit(
     batch_size: int = 16,
     refinement: Refinement | None = None,
     identity: IdentityMeter | str | Path | None = None,
+    masks: np.ndarray | None = None,
+    originals: np.ndarray | None = None,
+    feather: float = FEATHER,
 ) -> Edited:
     """Codes moved along a direction, by every strength, and their images. The table in `lsap_jax.editing.moves` says
     what a strength means.
@@ -71,14 +76,18 @@ def edit(
         batch_size: images rendered at once.
         refinement: of the same N images; it stays at every strength, and transforms that look at codes see the moved
             ones.
+        masks: [N, H, W] in [0, 1], square: edits are limited to where they are 1, and fade in from the edge; strength 0
+            is not, it shows what it does without them.
+        originals: [N, R, R, C], what edits are laid over where masks are less than 1; the unedited pictures by default.
+        feather: width over which they fade in, in sides of the picture.
         identity: a face network for photographs of faces: "dlib" (bundled), or a file (`load_meter`).
 
     Returns:
         an `Edited`.
 
     Raises:
-        LsapError: codes, direction, range, images or refinement of another space or generator, no strengths, or no such
-            face network.
+        LsapError: codes, direction, range, images, masks or refinement of another space or generator, no strengths, or
+            no such face network.
     """
     meter = meter_of(identity)
     G, space, codes = fitted(G, space, codes)
@@ -91,6 +100,10 @@ def edit(
     if steps.ndim != 1 or not steps.size:
         raise LsapError(f"strengths of shape {list(steps.shape)}: give a list of one or more numbers")
     shown = None if images is None else _checked_images(G, images, count)
+    shares = None if masks is None else _shares(G, masks, count, feather)
+    below = None if originals is None else _checked_images(G, originals, count)
+    if below is not None and masks is None:
+        raise LsapError("originals: are what edits are laid over by masks; give masks, too")
     moved = [move(G, space, codes, direction, s, unit=unit, layers=layers, absolute=absolute) for s in steps]
     pictures = [
         shown
@@ -98,8 +111,13 @@ def edit(
         else render(G, space, one, batch_size, refinement=refinement)
         for s, one in zip(steps, moved, strict=True)
     ]
-    if meter is not None and shown is None:
+    if shown is None and (meter is not None or shares is not None and below is None):
         shown = render(G, space, codes, batch_size, refinement=refinement)
+    if shares is not None:
+        below = shown if below is None else below
+        assert below is not None
+        untouched = [s == 0 and absolute is None for s in steps]
+        pictures = [p if same else laid_over(below, p, shares) for p, same in zip(pictures, untouched, strict=True)]
     return Edited(
         space=space,
         strengths=tuple(steps.tolist()),
@@ -129,6 +147,15 @@ def _stacked(codes: Mapping[str, np.ndarray], moved: list[dict[str, np.ndarray]]
     """[S, N, ...] of the code that moved; views of the others."""
     still = {name: np.broadcast_to(a, (len(moved), *a.shape)) for name, a in codes.items() if name != key}
     return {key: np.stack([one[key] for one in moved]), **still}
+
+
+def _shares(G: Generator, masks: np.ndarray, count: int, feather: float) -> np.ndarray:
+    """Feathered masks [N, R, R] at the generator's resolution."""
+    check_feather(feather)
+    if np.ndim(masks) != 3 or np.shape(masks)[1] != np.shape(masks)[2]:
+        raise LsapError(f"masks of shape {list(np.shape(masks))}: give squares, [{count}, H, H] in [0, 1]")
+    read = masks_from_arrays(masks, (count, *np.shape(masks)[1:]), G.img_resolution, "crop")
+    return np.stack([feathered(mask, feather) for i in range(count) if (mask := read(i)) is not None])
 
 
 def _checked_images(G: Generator, images: np.ndarray, count: int) -> np.ndarray:

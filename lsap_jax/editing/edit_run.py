@@ -7,6 +7,7 @@
     strips/ID.png    a row per direction, a column per strength
     targets/ID.png   the target image of the run
     refined/ID.npz   the run's refinement of the image, where there is one; it is the same at every strength
+    masks/ID.png     the mask that the edits of the image are limited to, where there is one
     pasted/ID/DIRECTION/STRENGTH.png   on request, the picture in the photograph that the face was cut out of
     animations/ID/DIRECTION.webp       on request, to and fro
     metrics.csv      where identities are measured: a row per image (`lsap_jax.editing.identity_kept`)
@@ -24,9 +25,11 @@ import jax
 import numpy as np
 from PIL import Image
 
+from lsap_jax.data.masks import levels
 from lsap_jax.editing.edit_record import EDIT
 from lsap_jax.editing.edit_worker import Edited, EditWorker, group_size
 from lsap_jax.editing.identity_kept import FORMULA
+from lsap_jax.editing.limits import FEATHER, check_feather, feathered
 from lsap_jax.editing.paste_back import PASTED, UncroppedItem, uncropped
 from lsap_jax.editing.paste_back import described as described_pasting
 from lsap_jax.editing.series import Series
@@ -47,7 +50,7 @@ from lsap_jax.storage.shards import Shard
 
 DECIDING = (
     *("series", "space", "base_resolution", "run.config", "run.refinement", "generator.sha256", "saved"),
-    *("identity.name", "identity.weights", "identity.detector", "paste_back.feather"),
+    *("identity.name", "identity.weights", "identity.detector", "paste_back.feather", "masks.feather"),
 )
 EDITS = Kind(EDIT, Rule(DECIDING, ("run.refinement.weights",)))
 FRAME_MILLISECONDS = 120
@@ -70,6 +73,8 @@ def edit_run(
     animate: bool = False,
     identity: IdentityMeter | None = None,
     paste_back: Path | None = None,
+    masks: Mapping[str, Path] | None = None,
+    feather: float = FEATHER,
     **options: Any,
 ) -> Summary:
     """Edits every finished image of a run, or finishes the edit folder that is there.
@@ -89,6 +94,9 @@ def edit_run(
         animate: write animated WebP.
         identity: measures how alike the faces of edits and reconstructions are.
         paste_back: folder of `lsap-jax align` that the run's images come from; edits are put back into photographs.
+        masks: id -> file of the mask (`lsap_jax.data.masks.mask_files`) that edits of the image are limited to, over
+            its target; images that are not in it are edited as a whole. None is to edit without masks.
+        feather: see `lsap_jax.editing.limits.feathered`.
         options: of `lsap_jax.runs.work.work`; `progress` hears of every series of a group.
 
     Returns:
@@ -98,6 +106,7 @@ def edit_run(
         LsapError: there is nothing to edit, two series have one name, an image does not exist, the folder belongs to
             other edits, the disk is full, ….
     """
+    check_feather(feather)
     folder = Path(folder)
     run, manifest = read_run(folder), read_manifest(folder)
     space = space_of(run, G)
@@ -112,11 +121,12 @@ def edit_run(
         "run": {"name": folder.resolve().name} | _of_run(run),
         "ids_sha256": sha256("\n".join(ids).encode()),
         **({} if paste_back is None else {"paste_back": described_pasting()}),
+        **({} if masks is None else {"masks": {"feather": feather}}),
         **({} if identity is None else {"identity": {"formula": FORMULA, **identity.described}}),
     }
 
     def make(others: Sequence[jax.Device] | None) -> EditWorker:
-        return EditWorker(G, space, series, batch_size, described, others or devices, identity)
+        return EditWorker(G, space, series, batch_size, described, others or devices, identity, feather)
 
     def check(edits: RunFolder, mine: Sequence[str]) -> None:
         if shard is not None:
@@ -128,10 +138,10 @@ def edit_run(
 
     chosen = {id: manifest[id] for id in ids}
     parts, deciding = ("codes", "images", "targets", "refined"), ("codes", "refined")
-    source = finished_images(folder, chosen, G, parts=parts, deciding=deciding)
+    source = finished_images(folder, chosen, G, masks, parts=parts, deciding=deciding)
     if paste_back is not None:
         source = uncropped(source, paste_back)
-    save = partial(_save, series, save_codes, animate)
+    save = partial(_save, series, save_codes, animate, feather)
     place = Place(partial(RunFolder.open, kind=EDITS, complete=_completed))
     job = finished_job if identity is None else pictured_job
     return work(make, source, out, job=job, save=save, place=place, check=check, shard=shard, recheck=True, **options)
@@ -180,20 +190,29 @@ def _check_series(folder: Path, series: Sequence[Series], manifest: Mapping[str,
 
 
 def _save(
-    series: Sequence[Series], save_codes: bool, animate: bool, edits: RunFolder, item: FinishedItem, result: Result
+    series: Sequence[Series],
+    save_codes: bool,
+    animate: bool,
+    feather: float,
+    edits: RunFolder,
+    item: FinishedItem,
+    result: Result,
 ) -> None:
     """Saves all edits of an image."""
     files: Bytes = {}
     rows = []
+    share = None if item.mask is None else feathered(item.mask, feather)
     for s in series:
         if s.name in result.parts["edits"] and s.only in (None, item.id):
             own, pictures = _files_of(s, result.parts["edits"][s.name], item.files, save_codes, animate)
             files |= own
             rows.append([_small(picture) for picture in pictures])
             if isinstance(item, UncroppedItem):
-                in_place = zip(s.labels, map(item.pasted, pictures), strict=True)
-                files |= {f"{PASTED}/{s.name}/{label}": png_bytes(picture) for label, picture in in_place}
+                in_place = zip(s.labels, pictures, strict=True)
+                files |= {f"{PASTED}/{s.name}/{label}": png_bytes(item.pasted(one, share)) for label, one in in_place}
     kept = {part: item.files[part] for part in ("targets", "refined") if part in item.files}
+    if item.mask is not None:
+        kept["masks"] = png_bytes(levels(item.mask))
     record: Record = {
         "id": item.id,
         "input_sha256": item.sha256,

@@ -1,6 +1,7 @@
 """The worker of edits: moves the codes of images and renders them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 from lsap_jax.editing.identity_kept import FACE, metric
+from lsap_jax.editing.limits import FEATHER, feathered, laid_over
 from lsap_jax.editing.series import Series
 from lsap_jax.inversion.inverter import StepReport, versions
 from lsap_jax.inversion.jobs import batches_of
@@ -44,15 +46,17 @@ class EditWorker(Brief):
         described: Mapping[str, Any],
         devices: Sequence[jax.Device] | None = None,
         identity: IdentityMeter | None = None,
+        feather: float = FEATHER,
     ) -> None:
         """
         Args:
             batch_size: pictures rendered at once, over all devices.
             described: the settings that edit.json records beside the devices.
             identity: compares the faces of edits with those of the jobs' pictures, on the first device.
+            feather: of the masks that jobs may have, to which their edits are limited (`limits.feathered`).
         """
         self.G, self.space, self.series, self.described = G, space, series, described
-        self.identity = identity
+        self.identity, self.feather = identity, feather
         self.batch_size = batch_size
         self.devices = list(devices or jax.local_devices())
         self._draw = renderer(G, space, batch_size, self.devices)
@@ -71,7 +75,7 @@ class EditWorker(Brief):
         flight: Path | None = None,
         stop: Stop = never,
     ) -> list[Outcome]:
-        left = {job.id: job for job in jobs if job is not None}
+        left = {job.id: faded_in(job, self.feather) for job in jobs if job is not None}
         failed: dict[str, Failed] = {}
         edits: dict[str, dict[str, Edited]] = {id: {} for id in left}
         metrics: dict[str, dict[str, float]] = {id: {} for id in left}
@@ -106,7 +110,7 @@ class EditWorker(Brief):
 
     def shipment(self) -> Callable[[], "EditWorker"]:
         arguments = (self.G, self.space, self.series, self.batch_size, self.described)
-        return partial(EditWorker, *arguments, identity=self.identity)
+        return partial(EditWorker, *arguments, identity=self.identity, feather=self.feather)
 
 
 def group_size(edit: Record) -> int:
@@ -119,6 +123,16 @@ def group_size(edit: Record) -> int:
     labels = [len(s["labels"]) for s in edit["series"]]
     side = edit["generator"]["img_resolution"]
     return max(1, min(edit["batch_size"] // max(labels), HELD // (sum(labels) * side * side * 3)))
+
+
+def faded_in(job: FinishedJob, feather: float) -> FinishedJob:
+    """The job with its mask, if it has one, feathered."""
+    return job if job.mask is None else replace(job, mask=feathered(job.mask, feather))
+
+
+def limited(job: FinishedJob, picture: np.ndarray) -> np.ndarray:
+    """An edited picture of a job, uint8 [R, R, C], laid over the target by the job's mask if it has one."""
+    return picture if job.mask is None else laid_over(job.image, picture, job.mask)
 
 
 def edited(s: Series, jobs: Sequence[FinishedJob], draw: Draw) -> list[Edited | None]:
@@ -134,12 +148,14 @@ def edited(s: Series, jobs: Sequence[FinishedJob], draw: Draw) -> list[Edited | 
     pictures = dict(zip(places, drawn.reshape(len(places), len(jobs), *drawn.shape[1:]), strict=True))
     return [
         [
-            None if k == s.untouched else ({key: a[i] for key, a in moved[k].items()}, to_uint8(pictures[k][i]))
+            None
+            if k == s.untouched
+            else ({key: a[i] for key, a in moved[k].items()}, limited(job, to_uint8(pictures[k][i])))
             for k in range(len(s.labels))
         ]
         if all(np.isfinite(pictures[k][i]).all() for k in places)
         else None
-        for i in range(len(jobs))
+        for i, job in enumerate(jobs)
     ]
 
 

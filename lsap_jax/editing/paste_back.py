@@ -33,9 +33,11 @@ class UncroppedItem(FinishedItem):
     photograph: Image.Image
     quad: np.ndarray
 
-    def pasted(self, picture: np.ndarray) -> np.ndarray:
-        """A picture of the image, uint8 [R, R, C], in the photograph: uint8 [H, W, 3]."""
-        return paste(self.photograph, picture, self.quad)
+    def pasted(self, picture: np.ndarray, share: np.ndarray | None = None) -> np.ndarray:
+        """A picture of the image, uint8 [R, R, C], in the photograph, uint8 [H, W, 3]; of an edit that is limited to a
+        mask, that alone, by its feathered mask [R, R].
+        """
+        return paste(self.photograph, picture, self.quad, share=share)
 
 
 @dataclass(frozen=True, kw_only=True)

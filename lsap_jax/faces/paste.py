@@ -10,19 +10,31 @@ from lsap_jax.faces.align import quad_side
 FEATHER = 0.08  # of the square's side, over which it fades in
 
 
+def faded(way: np.ndarray) -> np.ndarray:
+    """3t² - 2t³, which rises smoothly from 0 at 0 to 1 at 1 and beyond."""
+    t = np.clip(way, 0, 1)
+    return t * t * (3 - 2 * t)  # type: ignore[no-any-return]
+
+
 def paste(
-    photograph: Image.Image | np.ndarray, square: np.ndarray, quad: np.ndarray, feather: float = FEATHER
+    photograph: Image.Image | np.ndarray,
+    square: np.ndarray,
+    quad: np.ndarray,
+    feather: float = FEATHER,
+    share: np.ndarray | None = None,
 ) -> np.ndarray:
     """A photograph with a square put back to where it was cut out, at the photograph's resolution.
 
     The square is enlarged by Pillow's bicubic, or reduced by Lanczos first. From its edge inwards it fades in along
-    3t² - 2t³; pixels outside of it keep their values exactly.
+    3t² - 2t³ (`faded`); pixels outside of it keep their values exactly.
 
     Args:
         photograph: of Pillow, or uint8 [H, W, 3].
         square: uint8 [R, R, 1 or 3].
         quad: [4, 2], its corners in the photograph as `crop_quad` gives them; they may lie outside.
         feather: width of the fade in sides of the square, 0 to 0.5.
+        share: float [R, R] in [0, 1], how much of the square is put back; reduced by means, enlarged bilinearly. None
+            is all of it.
 
     Returns:
         uint8 [H, W, 3].
@@ -47,9 +59,12 @@ def paste(
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     place = into[:, 0, None, None] * x[None, None, :] + into[:, 1, None, None] * y[None, :, None] + shift[:, None, None]
     inside = np.minimum(place, 1 - place).min(axis=0)  # the way to the next edge, in sides
-    t = np.clip(inside / feather, 0, 1) if feather else (inside > 0).astype(float)
-    share = (t * t * (3 - 2 * t))[..., None]
+    part = faded(inside / feather) if feather else (inside > 0).astype(float)
+    if share is not None:
+        grey = Image.fromarray(np.asarray(share, np.float32))
+        grey = grey.resize((side, side), Image.Resampling.BOX) if side < grey.width else grey
+        part = part * np.asarray(grey.transform(turned.size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR))
     box = (slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0])))
-    mixed = found[box] + (np.asarray(turned, np.float64) - found[box]) * share
+    mixed = found[box] + (np.asarray(turned, np.float64) - found[box]) * part[..., None]
     found[box] = np.rint(mixed).astype(np.uint8)
     return found

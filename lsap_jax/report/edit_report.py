@@ -155,6 +155,9 @@ def _header(name: str, folders: Sequence[Folder]) -> str:
         "run": " beside ".join(str(folder.edit["run"]["name"]) for folder in folders),
         "edits per image": str(max(_edits(first, id) for id in first.manifest) if first.manifest else 0),
     }
+    if "masks" in first.edit:
+        limited = sum("masks" in record["sha256"] for record in first.manifest.values())
+        facts["limited to masks"] = f"{limited} of {count(len(first.manifest), 'image')}, over the original"
     listed = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
     links = "".join(f'<a href="#series-{k}">{escape(s)}</a>' for k, s in enumerate(_names(first)))
     failed = len(read_failures(first.path))

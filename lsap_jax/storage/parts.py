@@ -10,6 +10,7 @@ checks parts uses it.
 | refined    | refined/ID.npz    | arrays of the refinement of the picture, by name (`lsap_jax.rendering.refinement`) |
 | features   | features/ID.npz   | what `evaluate` compares sets by, until all images are measured                    |
 | strips     | strips/ID.png     | all edits of an image                                                              |
+| masks      | masks/ID.png      | the mask that edits are limited to, uint8 [H, W, 1]                                |
 | pasted     | pasted/ID.png     | an edit back in its photograph, uint8 [H, W, 3]                                    |
 | animations | animations/ID.webp| the bytes of the file                                                              |
 
@@ -75,6 +76,7 @@ PARTS: dict[str, Part] = {
     "refined": Part(suffix=".npz", encode=npz_bytes, decode=arrays_from_npz, arrays=True, finite=True),
     "features": Part(suffix=".npz", encode=npz_bytes, decode=arrays_from_npz, arrays=True, finite=True, stored=False),
     "strips": Part(suffix=".png", encode=png_bytes, decode=image_from_png, stored=False),
+    "masks": Part(suffix=".png", encode=png_bytes, decode=image_from_png, stored=False),
     "pasted": Part(suffix=".png", encode=png_bytes, decode=image_from_png, stored=False),
     "animations": Part(suffix=".webp", encode=bytes, decode=bytes, stored=False),
 }
