@@ -1,7 +1,8 @@
 """Run folders without an optimisation: random codes and what they render to, for tests of what is done with runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +24,14 @@ def write_run(
     ids: tuple[str, ...],
     targets: np.ndarray | None = None,
     refinements: Sequence[Refinement | None] = (),
+    crops: Sequence[Mapping[str, Any] | None] = (),
 ) -> Path:
     """A finished run of `ids` by the generator in a file.
 
     Args:
         targets: uint8; what the codes alone render to if not given.
         refinements: of single images, None where one is not refined; none is if not given.
+        crops: where each was cut out; none was if not given.
     """
     config = load_config(space, {"steps": 2})
     where = space_from_config(config, G)
@@ -56,6 +59,9 @@ def write_run(
             target = to_uint8(plain[i]) if targets is None else targets[i]
             own = refinements[i] if refinements else None
             parts = {} if own is None else {"refined": to_arrays(own)}
-            run.write(id, codes=code, images=images[i], targets=target, metrics={}, input_sha256="0" * 64, **parts)
+            crop = crops[i] if crops else None
+            run.write(
+                id, crop=crop, codes=code, images=images[i], targets=target, metrics={}, input_sha256="0" * 64, **parts
+            )
         run.finish()
     return folder

@@ -19,9 +19,10 @@ For photographs of faces, --identity compares each edit with the reconstruction 
 dimensions, CC0) or by a face network in a file: on the page, and in DIR/metrics.csv as identity/DIRECTION/STRENGTH.
 Pictures without a face are counted and left out of the means.
 
-For faces that `lsap-jax align` cut out, --paste-back names its folder. DIR/pasted/ID/DIRECTION/STRENGTH.png then
-is the photograph, at its own resolution, with the edited face back in its place, fading in from the edge. Photographs
-are looked for where they were aligned, relative paths from the current folder.
+For faces that `lsap-jax align` cut out, --paste-back names its folder; for those that `invert --align` or `encode
+--align` did, RUN. DIR/pasted/ID/DIRECTION/STRENGTH.png then is the photograph, at its own resolution, with the edited
+face back in its place, fading in from the edge. Photographs are looked for where they were aligned, relative paths from
+the current folder.
 
 --masks limits edits to where FOLDER/ID.png is white: there the picture is the edited one, elsewhere the original, RUN's
 target, pixel for pixel. The edit fades in from the mask's edge inwards, over --feather of the picture's side. A mask is
@@ -92,7 +93,7 @@ def flags() -> FlagValues:
     number(values, "batch_size", "pictures rendered at once, over all devices", 16, lower=1)
     text(values, "masks", "folder of masks, ID.png: edits are limited to where they are white")
     real(values, "feather", "width over which edits fade in from a mask's edge, in sides of the picture", 0.02)
-    text(values, "paste_back", "folder of `lsap-jax align` that RUN inverted: edits in the photographs, too")
+    text(values, "paste_back", "folder of `lsap-jax align` that RUN inverted, or RUN of --align: edits in photographs")
     engine_flags(values)
     switch(values, "codes", "write the edited codes, too", True)
     switch(values, "animate", "write an animated WebP per image and direction")

@@ -79,6 +79,9 @@ class Masked(Source):
             return item
         return replace(item, mask=mask, notes=(*item.notes, masked_note(data)), sha256=joined(item.sha256, data))
 
+    def origin(self, index: int) -> str:
+        return self.inputs[index].removesuffix(masked_input("", self.masks.get(self.ids[index])))
+
     def sha256(self, index: int) -> str:
         """As of what `load` gives; raises ImageError where a file cannot be read."""
         data = self.mask_bytes(index)
@@ -111,11 +114,13 @@ class Masked(Source):
 
 def with_masks(source: Source, masks: Mapping[str, Path]) -> Masked:
     """A source with masks."""
-    inputs = [
-        f"{name} with mask {masks[id]}" if id in masks else name
-        for id, name in zip(source.ids, source.inputs, strict=True)
-    ]
-    return Masked(**{**vars(source), "inputs": tuple(inputs)}, masks=masks)
+    inputs = tuple(masked_input(name, masks.get(id)) for id, name in zip(source.ids, source.inputs, strict=True))
+    return Masked(**{**vars(source), "inputs": inputs}, masks=masks)
+
+
+def masked_input(name: str, mask: Path | None) -> str:
+    """The name of an input with the file of its mask, if it has one."""
+    return name if mask is None else f"{name} with mask {mask}"
 
 
 def masked_note(data: bytes) -> str:

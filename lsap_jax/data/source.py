@@ -8,11 +8,11 @@ import hashlib
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -28,9 +28,24 @@ AHEAD = 16  # images
 WORKERS = min(max(os.cpu_count() or 2, 2), 16)  # threads: a device that encodes takes more pictures than two decode
 _MOST_FILE_BYTES = 2**30
 
-# From an upright RGB picture to the one that is used in its place, and what was done, in words; raises ImageError.
-Align = Callable[[Image.Image], tuple[Image.Image, list[str]]]
 Loaded = TypeVar("Loaded")
+
+
+class Cut(NamedTuple):
+    """What is used in place of a picture: a square of it, upright or not.
+
+    Attributes:
+        picture: the square, at the size that is wanted.
+        quad: [4, 2], its corners in the picture, as of `lsap_jax.faces.align.crop_quad`.
+        notes: what was done, in words.
+    """
+
+    picture: Image.Image
+    quad: np.ndarray
+    notes: list[str]
+
+
+Align = Callable[[Image.Image], Cut]  # of an upright RGB picture; raises ImageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +58,8 @@ class Item:
         notes: what was done to the input ("cropped 640x480 to 480x480"), in order; empty where it was taken as it is.
         sha256: of the input: of the file's bytes, or of an array's dtype, shape and bytes.
         mask: float32 [R, R] in [0, 1], which pixels count; None is all.
+        crop: where the image was cut out, as `lsap-jax align` records it: "input", "input_sha256" and "quad"; None
+            where it was not.
     """
 
     id: str
@@ -50,6 +67,7 @@ class Item:
     notes: tuple[str, ...]
     sha256: str
     mask: np.ndarray | None = None
+    crop: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +112,10 @@ class Source:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def origin(self, index: int) -> str:
+        """Where the picture of an image is, for results; `inputs` may name more than that."""
+        return self.inputs[index]
+
     def sha256(self, index: int) -> str:
         """Of an input, as `Item.sha256`.
 
@@ -125,14 +147,16 @@ class Source:
             ImageError: as `decode`, or as `align` raises it.
         """
         decoded = self.decode(index)
-        picture, aligned = decoded.picture, list[str]()
+        picture, done, crop = decoded.picture, list(decoded.notes), None
         if self.align is not None:
             try:
-                picture, aligned = self.align(picture.convert("RGB"))
+                cut = self.align(picture.convert("RGB"))
             except ImageError as error:
                 raise ImageError(error.reason, self.inputs[index]) from None
+            picture, crop = cut.picture, crop_record(self.origin(index), decoded.sha256, cut.quad)
+            done += cut.notes
         image, fitted = fit_picture(picture, resolution=self.resolution, channels=self.channels, fit=self.fit)
-        return Item(id=decoded.id, image=image, notes=(*decoded.notes, *aligned, *fitted), sha256=decoded.sha256)
+        return Item(id=decoded.id, image=image, notes=(*done, *fitted), sha256=decoded.sha256, crop=crop)
 
     def select(self, indices: Sequence[int]) -> "Source":
         """The source of some of the images, in that order (a shard, the unfinished ones)."""
@@ -190,6 +214,16 @@ class Source:
                 yield index, future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def crop_record(input: str, sha256: str, quad: np.ndarray) -> dict[str, Any]:
+    """What results keep of a square that was cut out of a picture.
+
+    Args:
+        input: where the picture is, with its SHA-256.
+        quad: [4, 2], see `Cut`; it is kept to the thousandth of a pixel.
+    """
+    return {"input": input, "input_sha256": sha256, "quad": np.round(quad, 3).tolist()}
 
 
 def _try(load: Callable[[int], Loaded], index: int) -> "Loaded | ImageError":

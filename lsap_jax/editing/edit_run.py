@@ -93,7 +93,8 @@ def edit_run(
         save_codes: write codes/ID/DIRECTION/STRENGTH.npz, which hold f at every strength, too.
         animate: write animated WebP.
         identity: measures how alike the faces of edits and reconstructions are.
-        paste_back: folder of `lsap-jax align` that the run's images come from; edits are put back into photographs.
+        paste_back: folder of `lsap-jax align` that the run's images come from, or a run that aligned them; edits are
+            put back into photographs.
         masks: id -> file of the mask (`lsap_jax.data.masks.mask_files`) that edits of the image are limited to, over
             its target; images that are not in it are edited as a whole. None is to edit without masks.
         feather: see `lsap_jax.editing.limits.feathered`.

@@ -1,4 +1,6 @@
-"""Edited faces back in the photographs that they were cut out of, by the lists of `lsap-jax align`."""
+"""Edited faces back in the photographs that they were cut out of, by the list of `lsap-jax align`, or by the manifest
+of a run whose images `invert --align` cut out.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from lsap_jax.runs.finished import Finished, FinishedItem
 from lsap_jax.storage.atomic import sha256
 from lsap_jax.storage.checked_json import Record
 from lsap_jax.storage.inside import read_inside
+from lsap_jax.storage.results import RUN, read_manifest
 
 PASTED = "pasted"
 
@@ -45,8 +48,9 @@ class Uncropped(Finished):
     """The finished images of a run on aligned faces, with their photographs.
 
     Attributes:
-        aligned: the folder of `lsap-jax align`.
-        cuts: its records by id.
+        aligned: the folder that says where they were cut out.
+        cuts: its records by id, each with "input", "input_sha256" and "quad", and the SHA-256 of the aligned picture:
+            of a run that of its "target", of `lsap-jax align` its "sha256".
     """
 
     aligned: Path
@@ -59,30 +63,38 @@ class Uncropped(Finished):
             ImageError: the target is not the aligned picture, or its photograph is not there or has changed.
         """
         item, cut = super().load(index), self.cuts[self.ids[index]]
-        aligned, file = self.aligned / f"{item.id}.png", cut["input"]
-
-        def unusable(why: str) -> ImageError:
-            return ImageError(why, self.inputs[index])
-
-        try:
-            data = read_inside(self.aligned, f"{item.id}.png")
-        except OSError as error:
-            raise unusable(f"{aligned}: cannot be read ({error.strerror})") from None
-        if sha256(data) != cut["sha256"]:
-            raise unusable(f"{aligned}: has changed since it was aligned; align its photograph again")
-        target, _ = fit_picture(
-            picture_from_bytes(data)[0], resolution=self.resolution, channels=self.channels, fit="crop"
-        )
-        if not np.array_equal(target, item.image):
-            raise unusable(f"{aligned}: is not what this image of the run is of; name the folder that was inverted")
+        self._check_target(index, item.image)
+        file = cut["input"]
         try:
             data = read_file(file)
             if sha256(data) != cut["input_sha256"]:
                 raise ImageError("has changed since it was aligned; align it again")
             photograph, _ = picture_from_bytes(data)
         except ImageError as error:
-            raise unusable(f"its photograph {file}: {error.reason}") from None
+            raise ImageError(f"its photograph {file}: {error.reason}", self.inputs[index]) from None
         return UncroppedItem(**vars(item), photograph=photograph, quad=np.asarray(cut["quad"], np.float64))
+
+    def _check_target(self, index: int, image: np.ndarray) -> None:
+        """Raises ImageError unless this target, uint8 [R, R, C], is the picture that was cut out."""
+        id = self.ids[index]
+        cut, aligned, name = self.cuts[id], self.aligned / f"{id}.png", self.inputs[index]
+        another = ImageError(
+            f"{aligned}: is not what this image of the run is of; name the folder that was inverted", name
+        )
+        if "target" in cut:
+            if cut["target"] != self.manifest[id]["sha256"]["targets"]:
+                raise another
+            return
+        try:
+            data = read_inside(self.aligned, f"{id}.png")
+        except OSError as error:
+            raise ImageError(f"{aligned}: cannot be read ({error.strerror})", name) from None
+        if sha256(data) != cut["sha256"]:
+            raise ImageError(f"{aligned}: has changed since it was aligned; align its photograph again", name)
+        picture, _ = picture_from_bytes(data)
+        target, _ = fit_picture(picture, resolution=self.resolution, channels=self.channels, fit="crop")
+        if not np.array_equal(target, image):
+            raise another
 
     def _digest(self, index: int, mask: bytes | None) -> str:
         cut = self.cuts[self.ids[index]]
@@ -90,18 +102,32 @@ class Uncropped(Finished):
 
 
 def uncropped(source: Finished, aligned: Path) -> Uncropped:
-    """The finished images of a run with the photographs that a folder of `lsap-jax align` names.
+    """The finished images of a run with the photographs that a folder names.
+
+    Args:
+        aligned: of `lsap-jax align`, or a run whose images were aligned on the way.
 
     Raises:
         LsapError: it is no such folder, or an image of the run is not in it.
     """
-    cuts = aligned_records(aligned)
+    is_run = (aligned / RUN.file).is_file()
+    cuts = _cut_by_run(aligned) if is_run else aligned_records(aligned)
     if missing := [id for id in source.ids if id not in cuts]:
-        raise LsapError(
-            f"--paste_back={aligned}: its alignment.jsonl does not have {missing[0]!r}, an image of the run; name the "
-            "folder of `lsap-jax align` whose pictures were inverted"
+        where, remedy = (
+            (
+                "manifest.jsonl does not say where it cut out",
+                "the run was made without --align, or by an earlier version",
+            )
+            if is_run
+            else ("alignment.jsonl does not have", "name the folder of `lsap-jax align` whose pictures were inverted")
         )
+        raise LsapError(f"--paste_back={aligned}: its {where} {missing[0]!r}, an image of the run; {remedy}")
     return Uncropped(**vars(source), aligned=aligned, cuts=cuts)
+
+
+def _cut_by_run(folder: Path) -> dict[str, Record]:
+    manifest = read_manifest(folder)
+    return {id: {**r["crop"], "target": r["sha256"].get("targets")} for id, r in manifest.items() if "crop" in r}
 
 
 def described() -> dict[str, float]:

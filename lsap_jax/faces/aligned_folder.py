@@ -19,7 +19,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic, matching
 from lsap_jax.storage.checked_json import Record, encode_record
 from lsap_jax.storage.inside import read_inside
-from lsap_jax.storage.results import part_files, records
+from lsap_jax.storage.results import crop_problem, part_files, records
 
 LAYOUT = matching.Layout("alignment.json", "lsap_jax alignment 1", "alignment")
 DONE, FAILED = "alignment", "failures"
@@ -125,7 +125,7 @@ def aligned_records(path: Path) -> dict[str, Record]:
     """
     if not (path / LAYOUT.file).is_file():
         raise LsapError(f"{path}: has no {LAYOUT.file}; name a folder that `lsap-jax align` wrote")
-    return {record["id"]: record for record in records(path, DONE, _problem)}
+    return {record["id"]: record for record in records(path, DONE, lambda r: _problem(r) or crop_problem(r, r["id"]))}
 
 
 def untouched(path: Path, ids: Iterable[str]) -> set[str]:

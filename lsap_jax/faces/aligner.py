@@ -5,8 +5,8 @@ import threading
 from PIL import Image
 
 from lsap_jax.data import ImageError
-from lsap_jax.data.source import Align
-from lsap_jax.faces.align import align
+from lsap_jax.data.source import Align, Cut
+from lsap_jax.faces.align import crop_quad, cut_out
 from lsap_jax.faces.choose import FaceError, remarks
 from lsap_jax.faces.detect import load_detector, shrunk
 from lsap_jax.faces.upright import Small, find_meant
@@ -22,14 +22,15 @@ def aligner(resolution: int) -> Align:
     """
     detector, turn = load_detector(), threading.Lock()
 
-    def aligned(picture: Image.Image) -> tuple[Image.Image, list[str]]:
+    def aligned(picture: Image.Image) -> Cut:
         small = Small(shrunk(picture), picture.size)
         with turn:
             (found,) = find_meant(detector, [small], resolution)
         if isinstance(found, FaceError):
             raise ImageError(str(found))
         faces, chosen = found
-        cut = align(picture, faces.landmarks[chosen], resolution)
-        return Image.fromarray(cut), ["aligned to its face", *remarks(faces, chosen, picture.size, resolution)]
+        quad = crop_quad(faces.landmarks[chosen])
+        notes = ["aligned to its face", *remarks(faces, chosen, picture.size, resolution)]
+        return Cut(picture=Image.fromarray(cut_out(picture, quad, resolution)), quad=quad, notes=notes)
 
     return aligned

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from lsap_jax.data import ImageError, Source
-from lsap_jax.data.source import Picture
+from lsap_jax.data.source import Picture, crop_record
 from lsap_jax.faces import upright
 from lsap_jax.faces.align import align, crop_quad
 from lsap_jax.faces.aligned_folder import Folder, opened, untouched
@@ -135,7 +135,7 @@ def align_faces(
 
     def save(folder: Folder, item: Photograph, result: Result) -> None:
         record, png = cut_out(item, result.parts["meant"], settings["resolution"])
-        folder.write({"id": item.id, "input": item.input, **record}, png)
+        folder.write({"id": item.id, **record}, png)
 
     place = Place(opened, untouched)
     check = partial(forget_changed, source)
@@ -159,13 +159,12 @@ def forget_changed(source: Source, folder: Folder, mine: Sequence[str]) -> None:
                 folder.forget([id])
 
 
-def cut_out(picture: Picture, meant: Meant, resolution: int) -> tuple[dict[str, Any], bytes]:
+def cut_out(picture: Photograph, meant: Meant, resolution: int) -> tuple[dict[str, Any], bytes]:
     """The record of a picture for alignment.jsonl, and its PNG."""
     faces, chosen = meant
     landmarks = faces.landmarks[chosen]
     record = {
-        "input_sha256": picture.sha256,
-        "quad": crop_quad(landmarks).round(3).tolist(),
+        **crop_record(picture.input, picture.sha256, crop_quad(landmarks)),
         "landmarks": landmarks.astype(float).round(3).tolist(),
         "score": round(float(faces.scores[chosen]), 6),
         "notes": [*picture.notes, *remarks(faces, chosen, picture.picture.size, resolution)],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lsap_jax.data import ImageError
-from lsap_jax.data.masks import Masked, joined, masked_note
+from lsap_jax.data.masks import Masked, joined, masked_input, masked_note
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.jobs import Job
 from lsap_jax.models.generator import Generator
@@ -23,7 +23,7 @@ class FinishedItem:
     """A finished image of a run, loaded.
 
     Attributes:
-        id, notes, mask: as of `lsap_jax.data.Item`.
+        id, notes, mask, crop: as of `lsap_jax.data.Item`.
         sha256: of its deciding files; see `Finished.sha256`.
         files, values: bytes of its files by part, and what they hold.
         image: the target, uint8 [R, R, C].
@@ -38,6 +38,7 @@ class FinishedItem:
     image: np.ndarray
     refinement: Refinement | None
     mask: np.ndarray | None = None
+    crop: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,7 @@ class Finished(Masked):
             image=values["targets"],
             refinement=own,
             mask=mask,
+            crop=record.get("crop"),
         )
 
     def sha256(self, index: int) -> str:
@@ -130,7 +132,7 @@ def finished_images(
     ids, masks = tuple(sorted(manifest)), masks or {}
     return Finished(
         ids=ids,
-        inputs=tuple(f"{folder}: {id}" + (f" with mask {masks[id]}" if id in masks else "") for id in ids),
+        inputs=tuple(masked_input(f"{folder}: {id}", masks.get(id)) for id in ids),
         resolution=G.img_resolution,
         channels=G.img_channels,
         fit="crop",

@@ -117,6 +117,7 @@ def save_result(folder: RunFolder, item: Item, result: Result) -> None:
         flags=result.flags,
         notes=item.notes,
         targets=item.image,
+        crop=item.crop,
         **result.parts,
     )
 

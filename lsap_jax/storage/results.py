@@ -136,6 +136,17 @@ def finished_problem(record: Record) -> str | None:
         return f"a metric of {id!r} is missing or is no number"
     if not all(_is_texts(record.get(key)) for key in ("flags", "notes")):
         return f"flags or notes of {id!r} are missing or are no texts"
+    return crop_problem(record["crop"], id) if "crop" in record else None
+
+
+def crop_problem(crop: object, id: object) -> str | None:
+    """Why this package cannot have written where an image was cut out; None if it can."""
+    if not isinstance(crop, dict) or not isinstance(crop.get("input"), str) or not _is_sha256(crop.get("input_sha256")):
+        return f"the photograph of {id!r} is missing or is no path with a SHA-256"
+    quad = crop.get("quad")
+    corners = quad if isinstance(quad, list) and len(quad) == 4 else []
+    if not corners or not all(isinstance(c, list) and len(c) == 2 and all(map(_is_finite, c)) for c in corners):
+        return f"the square of {id!r} does not have four corners"
     return None
 
 
@@ -157,6 +168,10 @@ def _is_sha256(value: object) -> bool:
 def _is_number(value: object) -> bool:
     whole = type(value) is int and abs(value) < 2**53
     return whole or isinstance(value, float) or (isinstance(value, str) and value in _NO_NUMBERS)
+
+
+def _is_finite(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < 2**31  # type: ignore[arg-type]
 
 
 def _is_texts(value: object) -> bool:

@@ -152,6 +152,7 @@ class RunFolder:
         input_sha256: str,
         flags: Sequence[str] = (),
         notes: Sequence[str] = (),
+        crop: Mapping[str, Any] | None = None,
         **parts: Any,
     ) -> None:
         """Saves one finished image: its files, each whole or absent, and then its line in the manifest.
@@ -161,6 +162,7 @@ class RunFolder:
             metrics: numbers by name.
             input_sha256: of the input that the target was made from.
             flags, notes: texts for the report.
+            crop: where the target was cut out (`lsap_jax.data.Item`), if it was.
             parts: values of its parts by name (`lsap_jax.storage.parts`): codes, images, targets, ...
         Raises:
             LsapError: the disk is full or cannot be written; the image counts as unfinished and nothing is damaged.
@@ -173,6 +175,7 @@ class RunFolder:
             "metrics": {name: float(value) for name, value in metrics.items()},
             "flags": list(flags),
             "notes": list(notes),
+            **({} if crop is None else {"crop": dict(crop)}),
         }
         self.put(record, encoded(id, parts))
 

@@ -1,13 +1,14 @@
 """Masks: where they are looked for, what a picture has to be to be one, and that files and arrays give the same."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lsap_jax.data import ImageError
-from lsap_jax.data.masks import mask_files, mask_from_bytes, masks_from_arrays
+from lsap_jax.data import ImageError, from_arrays
+from lsap_jax.data.masks import mask_files, mask_from_bytes, masks_from_arrays, with_masks
 from lsap_jax.errors import LsapError
 
 RNG = np.random.default_rng(0)
@@ -69,6 +70,11 @@ def test_masks_are_found_by_id(tmp_path):
     ids = ("a", "b", "sub/c", "sub/d", "a.b", "e", "gone", "folder", "a.png/below")
     found = mask_files(tmp_path, ids)
     assert set(found) == {"a", "sub/c", "a.b", "gone", "folder"} and found["sub/c"] == tmp_path / "sub" / "c.png"
+
+
+def test_names_of_inputs_have_the_mask_and_places_do_not():
+    source = with_masks(from_arrays(GREY[None, ..., None], ["a"], resolution=16, channels=1), {"a": Path("m/a.png")})
+    assert source.inputs == ("array 0 with mask m/a.png",) and source.origin(0) == "array 0"
 
 
 def test_a_folder_without_a_mask_is_refused(tmp_path):

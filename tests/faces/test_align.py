@@ -13,14 +13,15 @@ from PIL import Image
 
 from lsap_jax.cli import guarded, main
 from lsap_jax.data import ImageError, from_arrays
+from lsap_jax.data.source import Cut
 from lsap_jax.errors import LsapError
-from lsap_jax.faces.align import align, crop_quad, quad_side
+from lsap_jax.faces.align import align, crop_quad, cut_out, quad_side
 from lsap_jax.faces.aligned_folder import Folder
 from lsap_jax.faces.aligner import aligner
 from lsap_jax.faces.choose import FaceError, choose_face, nose_inside, outside, remarks, roll
 from lsap_jax.faces.detect import Faces, detect, load_detector, nobody
 from lsap_jax.faces.upright import LOOK, Meant, Small, find_meant, turned_back
-from lsap_jax.storage.atomic import lock_folder, read_records
+from lsap_jax.storage.atomic import lock_folder, read_records, sha256
 from lsap_jax.storage.results import read_failures, read_manifest, read_run
 from lsap_jax.testing import tiny_generator
 
@@ -459,13 +460,15 @@ def test_a_source_aligns_in_its_threads():
         seen.append((threading.current_thread().name, picture.mode))
         if np.asarray(picture).max() == 0:
             raise ImageError("no face found")
-        return picture.crop((0, 0, 4, 4)), ["aligned"]
+        quad = np.array([[0, 0], [0, 4], [4, 4], [4, 0]])
+        return Cut(picture=picture.crop((0, 0, 4, 4)), quad=quad, notes=["aligned"])
 
     images = np.zeros((3, 8, 8, 1), np.uint8)
     images[[0, 2], :4, :4] = 255
     source = replace(from_arrays(images, resolution=4, channels=3), align=hook)
     (_, first), (_, second), (_, third) = source.stream()
     assert (first.image == 255).all() and first.notes == ("aligned",) and third.id == "2"
+    assert third.crop == {"input": "array 2", "input_sha256": third.sha256, "quad": [[0, 0], [0, 4], [4, 4], [4, 0]]}
     assert second.reason == "no face found" and str(second) == "array 1: no face found"
     assert all(name.startswith("lsap-load") and mode == "RGB" for name, mode in seen)
     assert source.select([2]).load(0).notes == ("aligned",)
@@ -476,8 +479,9 @@ def test_a_source_aligns_in_its_threads():
 
 def test_the_aligner_of_commands(close):
     hook = aligner(64)
-    picture, notes = hook(Image.fromarray(close))
+    picture, quad, notes = hook(Image.fromarray(close))
     assert picture.size == (64, 64) and notes == ["aligned to its face"]
+    np.testing.assert_array_equal(picture, cut_out(close, quad, 64))
     with pytest.raises(ImageError, match="no face found"):
         hook(Image.new("RGB", (200, 200)))
 
@@ -486,7 +490,9 @@ def fake_aligner(resolution):
     def hook(picture):
         if picture.size == (100, 80):
             raise ImageError("no face found")
-        return picture.resize((resolution, resolution)), ["aligned to its face"]
+        quad = np.array([[1, 2], [1, 42], [41, 42], [41, 2]]) + 0.12345
+        cut = Image.fromarray(cut_out(picture, quad, resolution))
+        return Cut(picture=cut, quad=quad, notes=["aligned to its face"])
 
     return hook
 
@@ -502,7 +508,16 @@ def test_invert_aligns_on_the_way(tmp_path, pictures, monkeypatch, capsys):
     assert main(["invert", *options, "--align"]) == 1
     assert read_run(out)["config"]["align"] is True
     assert read_failures(out)["none"]["reason"] == "no face found"
-    assert all("aligned to its face" in record["notes"] for record in read_manifest(out).values())
+    manifest = read_manifest(out)
+    assert all("aligned to its face" in record["notes"] for record in manifest.values())
+    photograph = pictures / "sub" / "grey.png"
+    quad = [[1.123, 2.123], [1.123, 42.123], [41.123, 42.123], [41.123, 2.123]]
+    known = {"input": str(photograph), "input_sha256": sha256(photograph.read_bytes()), "quad": quad}
+    assert manifest["sub/grey"]["crop"] == known
+    words = ["edit", out, "--direction=random:0", "--paste-back", out, "--strengths=2", "--out", tmp_path / "edits"]
+    assert main([str(word) for word in words]) == 0
+    pasted = np.array(Image.open(tmp_path / "edits" / "pasted" / "sub" / "grey" / "random-0" / "2.png"))
+    assert pasted.shape == (*SIZE, 3)
     assert main(["invert", *options]) == 2
     assert "config.align was True, is False" in capsys.readouterr().err
     assert json.loads((out / "run.json").read_text())["config"]["fit"] == "crop"
