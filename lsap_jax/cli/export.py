@@ -15,8 +15,9 @@ zarr: codes, pictures, targets, curves, metrics and manifest as one Zarr store o
 images there are; STORE is a folder, or a URL as gs://BUCKET/NAME or s3://BUCKET/NAME. files: a store as a run folder
 again. Both go on where they were interrupted when the same command is given again.
 
-generator: the generator that `refine --method pti` tuned for the image ID: a converted file, or, where DST ends in .pt
-or .pth, the tensors of a StyleGAN2 in NVIDIA's names, for `G.load_state_dict(torch.load(DST, weights_only=True))`.
+generator: the generator that `refine --method pti` tuned for the image ID, or with refine.shared, without --id, for all
+images: a converted file, or, where DST ends in .pt or .pth, the tensors of a StyleGAN2 in NVIDIA's names, for
+`G.load_state_dict(torch.load(DST, weights_only=True))`.
 """
 
 import sys
@@ -88,20 +89,22 @@ def to_folder(source: str, folder: Path) -> int:
 def to_generator(args: Arguments, folder: Path, target: Path) -> int:
     """Writes the generator that was tuned for an image."""
     from lsap_jax.cli.runs import generator_of
-    from lsap_jax.runs.export import nvlabs_parts, tuned_generator
+    from lsap_jax.runs.export import nvlabs_parts, shares_generator, tuned_generator
     from lsap_jax.storage.array_file import write_tensors
     from lsap_jax.storage.results import read_manifest, read_run
 
     if args.flags.array is not None or args.flags.ws:
         raise LsapError("--array, --ws: are of codes; leave them out with --format=generator")
-    id = args.required("id")
-    G = generator_of(folder, read_run(folder), args.flags.generator, args.flags.weights)
-    tuned = tuned_generator(G, folder, id, read_manifest(folder))
+    run, manifest = read_run(folder), read_manifest(folder)
+    shared = shares_generator(run)
+    id = min(manifest, default="") if shared and args.flags.id is None else args.required("id")
+    G = generator_of(folder, run, args.flags.generator, args.flags.weights)
+    tuned = tuned_generator(G, folder, id, manifest)
     if target.suffix in (".pt", ".pth"):
         write_tensors(target, nvlabs_parts(tuned))
     else:
         tuned.save(target)
-    print(f"{target}: the generator tuned for {id}, {tuned.img_resolution} px")
+    print(f"{target}: the generator tuned for {'all images' if shared else id}, {tuned.img_resolution} px")
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
-from lsap_jax.refinement import dhr, hfgi, hyperstyle, pti, sam_options, styleres
+from lsap_jax.refinement import dhr, hfgi, hyperstyle, pti_options, sam_options, styleres
 from lsap_jax.refinement.refiner import Refiner
 
 
@@ -31,7 +31,7 @@ class Method:
 
 
 REFINERS: dict[str, Method] = {
-    "pti": Method(make=pti.make, options=pti.OPTIONS, shared={"lpips": "perceptual.weights"}),
+    "pti": Method(make=pti_options.make, options=pti_options.OPTIONS, shared={"lpips": "perceptual.weights"}),
     "styleres": Method(make=styleres.make),
     "hfgi": Method(make=hfgi.make),
     "hyperstyle": Method(make=hyperstyle.make, options=hyperstyle.OPTIONS),

@@ -5,9 +5,12 @@ weights, until it makes the image from the image's code, which stays as it is.
 
 A change of weights is stored whole (`rank` 0), or as a product of two thin matrices of `rank` columns and rows for each
 array of several axes. The thin ones start at the strongest directions of the first gradient.
+
+The authors' MultiID tunes one generator to several images (`shared`): the sum over the images is minimised, a step for
+each of them in turn.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,13 +18,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from flax.traverse_util import flatten_dict
-from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.losses.judges import Judge, perceptual
+from lsap_jax.losses.judges import Judge
 from lsap_jax.losses.pixel import mse
 from lsap_jax.models.generator import Generator
-from lsap_jax.networks.arithmetic import FULL, PRECISIONS, convolutions_in
+from lsap_jax.networks.arithmetic import FULL, convolutions_in
 from lsap_jax.refinement.locality import Locality, locality, random_z
 from lsap_jax.refinement.refiner import Codes, Course
 from lsap_jax.rendering.refinement import Full, LowRank, Refinement, as_matrix, rounded
@@ -43,6 +45,7 @@ class Pti(struct.PyTreeNode, kw_only=True):
         steps: the most steps; an image whose distance is `stop` or less takes no further one.
         lr: of Adam.
         mse, perceptual: weights of the loss.
+        shared: one generator is tuned to all images of a batch, with a step for each of them in each of `steps` rounds.
         rank: of the changes; 0 is full.
         layers: blocks ("b16") and layers ("b16.conv0") that are trained; none is all.
         mapping: whether the mapping network is trained, too, which codes on the sphere go through.
@@ -58,6 +61,7 @@ class Pti(struct.PyTreeNode, kw_only=True):
     mse: float = struct.field(pytree_node=False, default=1.0)
     perceptual: float = struct.field(pytree_node=False, default=1.0)
     locality: Locality | None = struct.field(pytree_node=False, default=None)
+    shared: bool = struct.field(pytree_node=False, default=False)
     rank: int = struct.field(pytree_node=False, default=0)
     layers: tuple[str, ...] = struct.field(pytree_node=False, default=())
     mapping: bool = struct.field(pytree_node=False, default=False)
@@ -88,7 +92,10 @@ class Pti(struct.PyTreeNode, kw_only=True):
 
         batch = Image(codes=dict(codes), target=images, rng=rng, mask=mask)
         with convolutions_in(self.precision):
-            if len(images) == 1:  # on processors: no weight has an axis for images
+            if self.shared:
+                change, course = tune_together(frozen, G, space, names, batch)
+                found = jax.tree.map(lambda a: jnp.broadcast_to(a, (len(images), *a.shape)), change), course
+            elif len(images) == 1:  # on processors: no weight has an axis for images
                 found = jax.tree.map(lambda a: a[None], one(jax.tree.map(lambda a: a[0], batch)))
             else:
                 found = jax.vmap(one)(batch)
@@ -168,8 +175,11 @@ def trained(G: Generator, base_resolution: int, layers: tuple[str, ...], mapping
     return [name for name in found if name.startswith((*chosen, "mapping."))]
 
 
-def tune(pti: Pti, G: Generator, space: Space, names: list[str], image: Image) -> tuple[Changes, Course]:
-    """The changes of the named parameters for one image, float32."""
+Loss = Callable[[Changes, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def objective(pti: Pti, G: Generator, space: Space, image: Image) -> Loss:
+    """What is minimised for one image: (changes of the weights, number of the step) to (loss, perceptual distance)."""
     codes, target = jax.tree.map(lambda a: a[None], (image.codes, image.target))
     mask = None if image.mask is None else image.mask[None]
     seen = None if pti.judge is None else pti.judge.features(target)
@@ -193,28 +203,47 @@ def tune(pti: Pti, G: Generator, space: Space, names: list[str], image: Image) -
             total = total + value
         return total, jnp.asarray(distance, jnp.float32)
 
-    gradient = jax.value_and_grad(loss, has_aux=True)
+    return loss
+
+
+def begun(pti: Pti, G: Generator, names: list[str], gradient: Callable[[Changes], Changes]) -> Changes:
+    """The zero changes of the named parameters as they are trained: of the options' rank, by the first gradient."""
     params = flatten_dict(dict(G.params), sep=".")
-    whole = {name: Full(delta=jnp.zeros_like(params[name])) for name in names}
-    changes: Changes = dict(whole)
-    if pti.rank:
-        _, first = gradient(changes, jnp.int32(0))
-        changes = {name: thin(pti.rank, whole[name], first[name]) for name in names}
-    adam = optax.scale_by_adam()
+    whole: dict[str, Any] = {name: Full(delta=jnp.zeros_like(params[name])) for name in names}
+    if not pti.rank:
+        return whole
+    first: dict[str, Any] = gradient(whole)
+    return {name: thin(pti.rank, whole[name], first[name]) for name in names}
+
+
+def moved(pti: Pti, changes: Changes, updates: Changes) -> Changes:
+    """Changes after a step of Adam."""
     rates = {name: pti.lr / (FACTOR if isinstance(one, LowRank) else 1.0) for name, one in changes.items()}
+    return {
+        name: jax.tree.map(lambda a, u, rate=rates[name]: a - rate * u, one, updates[name])
+        for name, one in changes.items()
+    }
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether all numbers of a tree are finite."""
+    return jnp.stack([jnp.isfinite(a).all() for a in jax.tree.leaves(tree)]).all()
+
+
+def tune(pti: Pti, G: Generator, space: Space, names: list[str], image: Image) -> tuple[Changes, Course]:
+    """The changes of the named parameters for one image, float32."""
+    gradient = jax.value_and_grad(objective(pti, G, space, image), has_aux=True)
+    changes = begun(pti, G, names, lambda zero: gradient(zero, jnp.int32(0))[1])
+    adam = optax.scale_by_adam()
 
     def round_(now: Tuning) -> Tuning:
         (value, distance), grads = gradient(now.changes, now.step)
-        finite = jnp.stack([jnp.isfinite(a).all() for a in jax.tree.leaves((value, grads))]).all()
+        finite = all_finite((value, grads))
         running = finite & (distance > pti.stop) & (now.step < pti.steps)
         updates, state = adam.update(grads, now.adam)
-        moved = {
-            name: jax.tree.map(lambda a, u, rate=rates[name]: a - rate * u, one, updates[name])
-            for name, one in now.changes.items()
-        }
         better = finite & (value < now.best_loss)
         return Tuning(
-            changes=_where(running, moved, now.changes),
+            changes=_where(running, moved(pti, now.changes, updates), now.changes),
             adam=state,
             best=_where(better, now.changes, now.best),
             best_loss=jnp.where(better, value, now.best_loss),
@@ -240,6 +269,40 @@ def tune(pti: Pti, G: Generator, space: Space, names: list[str], image: Image) -
     return _where(last, end.changes, end.best), Course(step=step, finite=end.finite)
 
 
+def tune_together(pti: Pti, G: Generator, space: Space, names: list[str], batch: Image) -> tuple[Changes, Course]:
+    """The changes of the named parameters for all images of a batch, leaves [N, ...], float32. An image at the distance
+    `stop` takes no step, nor does one whose loss is not finite; the others go on.
+    """
+    adam = optax.scale_by_adam()
+
+    def gradient(changes: Changes, image: Image, step: jax.Array) -> Any:
+        return jax.value_and_grad(objective(pti, G, space, image), has_aux=True)(changes, step)
+
+    def summed(zero: Changes) -> Changes:
+        def add(total: Changes, image: Image) -> tuple[Changes, None]:
+            own = gradient(zero, image, jnp.int32(0))[1]
+            return jax.tree.map(lambda a, b: a + jnp.where(jnp.isfinite(b), b, 0), total, own), None
+
+        return jax.lax.scan(add, zero, batch)[0]
+
+    def round_(number: jax.Array, now: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+        def step(now: tuple[Changes, Any], image: Image) -> tuple[tuple[Changes, Any], jax.Array]:
+            changes, state = now
+            (value, distance), grads = gradient(changes, image, number)
+            finite = all_finite((value, grads))
+            updates, after = adam.update(grads, state)
+            moves = finite & (distance > pti.stop)
+            return _where(moves, (moved(pti, changes, updates), after), now), finite
+
+        trained, finite = jax.lax.scan(step, now[0], batch)
+        return trained, now[1] & finite
+
+    changes = begun(pti, G, names, summed)
+    start = (changes, adam.init(changes)), jnp.ones(len(batch.target), bool)
+    (changes, _), finite = jax.lax.fori_loop(0, pti.steps, round_, start)
+    return changes, Course(step=jnp.full(len(finite), pti.steps), finite=finite)
+
+
 def _where(chosen: jax.Array, a: Any, b: Any) -> Any:
     return jax.tree.map(lambda x, y: jnp.where(chosen, x, y), a, b)
 
@@ -258,67 +321,3 @@ def thin(rank: int, whole: Full, gradient: Full) -> Full | LowRank:
         left, _ = jnp.linalg.qr(jnp.matmul(matrix, right, precision=FULL))
         right, _ = jnp.linalg.qr(jnp.matmul(matrix.T, left, precision=FULL))
     return LowRank(up=left * (FACTOR * rows**0.5), down=jnp.zeros((rank, columns)))
-
-
-# The original's values, but for what is stored. `stop` -1 is the original's with LPIPS; features of a discriminator
-# have another scale, and no image stops early.
-OPTIONS: dict[str, Any] = {
-    "steps": 350,
-    "lr": 3e-4,
-    "stop": -1.0,
-    "mse": 1.0,
-    "perceptual": 1.0,
-    "network": "auto",
-    "lpips": "",
-    "resolution": 0,
-    "rank": 4,
-    "layers": "",
-    "mapping": False,
-    "locality": False,
-    "locality_alpha": 30.0,
-    "locality_psi": 0.5,
-    "locality_mse": 0.1,
-    "locality_perceptual": 0.1,
-    "locality_interval": 1,
-    "keep": "last",
-    "dtype": "float16",
-    "precision": "high",
-}
-STOP = 0.06
-LEAST = {"steps": 0, "resolution": 0, "rank": 0, "mse": 0, "perceptual": 0, "locality_interval": 1}
-CHOICES = {"keep": ("last", "best"), "dtype": ("float16", "float32"), "precision": tuple(PRECISIONS)}
-
-
-def make(G: Generator, weights: str | None, **options: Any) -> Pti:
-    """Pivotal tuning with these options, all of `OPTIONS`.
-
-    Raises:
-        LsapError: a value is out of range, or the judge that is named is not available.
-    """
-    if weights is not None:
-        raise LsapError(f"--weights={weights}: pti has no networks of its own; name LPIPS by --config.refine.lpips")
-    for key, least in LEAST.items():
-        if not options[key] >= least:
-            raise LsapError(f"refine.{key}={options[key]}: needs to be {least} or more")
-    for key, known in CHOICES.items():
-        if options[key] not in known:
-            raise LsapError(f"refine.{key}={options[key]!r}: choose one of {', '.join(known)}")
-    if not 0 < options["lr"] < float("inf"):
-        raise LsapError(f"refine.lr={options['lr']}: has to be more than 0")
-    if not options["mse"] + options["perceptual"] > 0:
-        raise LsapError("refine.mse=0 and refine.perceptual=0: nothing is left to minimise; give one of them a weight")
-    side = options["resolution"] or G.img_resolution
-    asked = {"network": options["network"], "weights": options["lpips"], "resolution": side}
-    judge = perceptual(ConfigDict({"perceptual": asked}), G).judge
-    if options["stop"] < 0:
-        options["stop"] = STOP if judge is not None and judge.name.startswith("lpips") else 0.0
-    part = {key.removeprefix("locality_"): value for key, value in options.items() if key.startswith("locality_")}
-    plain = ("steps", "lr", "stop", "mse", "perceptual", "rank", "mapping", "keep", "dtype", "precision")
-    pti = Pti(
-        judge=judge,
-        layers=tuple(name.strip() for name in options["layers"].split(",") if name.strip()),
-        locality=Locality(**part) if options["locality"] else None,
-        **{key: options[key] for key in plain},
-    )
-    trained(G, 0, pti.layers, pti.mapping)
-    return pti

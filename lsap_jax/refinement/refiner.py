@@ -38,6 +38,9 @@ class Refiner(Protocol):
     What only the host can compute (superpixels) is computed before the batch: a method `prepared` of one target, uint8
     [R, R, C], returns arrays by name, and the call gets those of the batch, [B, ...], as `prepared`. A callback from
     the traced computation would block where several devices share the threads of a processor.
+
+    A refiner with a true attribute `shared` makes one refinement for all images of a run together: the call gets all of
+    them, and gives the same to each.
     """
 
     def __call__(

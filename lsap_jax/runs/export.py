@@ -19,7 +19,7 @@ from lsap_jax.networks.parameters import canonical
 from lsap_jax.rendering.refinement import check, merged, read_refinement, stack
 from lsap_jax.rendering.render import space_of
 from lsap_jax.spaces.statistics import Report, with_statistics
-from lsap_jax.storage.results import Record, read_arrays, read_code
+from lsap_jax.storage.results import Record, mapping, read_arrays, read_code, read_run
 
 WS_BATCH = 64
 
@@ -100,6 +100,11 @@ def ws_part(
     return Part(shape=(len(ids), G.num_ws, G.w_dim), dtype=np.dtype(np.float32), chunks=rows())
 
 
+def shares_generator(run: Record) -> bool:
+    """Whether one generator was tuned to all images of a run."""
+    return bool(mapping(mapping(run.get("refinement")).get("options")).get("shared"))
+
+
 def tuned_generator(G: Generator, folder: Path, id: str, manifest: Mapping[str, Record]) -> Generator:
     """The generator whose weights a run has tuned for one of its images, with what comes with G.
 
@@ -120,7 +125,8 @@ def tuned_generator(G: Generator, folder: Path, id: str, manifest: Mapping[str, 
             "generator holds; only tuned weights can be exported"
         )
     check(G, stack([own]), 1)
-    provenance = {**G.provenance, "tuned": f"weights tuned for the image {id} of {folder.resolve().name}"}
+    what = f"all {len(manifest)} images" if shares_generator(read_run(folder)) else f"the image {id}"
+    provenance = {**G.provenance, "tuned": f"weights tuned for {what} of {folder.resolve().name}"}
     return merged(G, own.weights).without(*ESTIMATED).replace(provenance_json=json.dumps(provenance, sort_keys=True))
 
 

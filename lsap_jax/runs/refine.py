@@ -1,7 +1,7 @@
 """`lsap_jax.refine`, and the refinement of a whole run folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from lsap_jax.configuration import filled, load_config, recorded
 from lsap_jax.data import from_arrays
 from lsap_jax.data.masks import masks_from_arrays
 from lsap_jax.errors import LsapError
-from lsap_jax.inversion.jobs import Job, even_size
+from lsap_jax.inversion.jobs import Job
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import Refinement, stack
 from lsap_jax.rendering.refinement import from_arrays as refinement_from_arrays
@@ -24,6 +24,7 @@ from lsap_jax.runs.refining import Refining, RefiningWorker, refining
 from lsap_jax.runs.work import Summary, work
 from lsap_jax.runs.worker import Failed, Result
 from lsap_jax.spaces import Space
+from lsap_jax.storage.atomic import sha256
 from lsap_jax.storage.results import read_manifest, read_run
 
 Codes = Mapping[str, np.ndarray]
@@ -94,9 +95,9 @@ def refine(
     count = len(next(iter(codes.values())))
     if count != len(source):
         raise LsapError(f"codes of {count} images and {len(source)} targets: one code per target is needed")
-    config.batch_size = even_size(batch_size or config.batch_size, len(source))
     G = with_weights(G, weights)
     how = refining(G, method, weights, overrides, seed)
+    config.batch_size = how.batch_size(batch_size, config.batch_size, len(source))
     worker = RefiningWorker(G, space, config, how, masked=masks is not None)
     mask_of = masks_from_arrays(masks, np.shape(images), G.img_resolution, config.fit)
     found: list[Result] = []
@@ -161,7 +162,10 @@ def refine_run(
             f"{folder}: is refined already, by {run['refinement'].get('method')!r}; refine the run that it came from"
         )
     config = recorded(run["config"])
-    config.batch_size = even_size(batch_size or config.batch_size, len(manifest))
+    config.batch_size = how.batch_size(batch_size, config.batch_size, len(manifest))
+    if how.shared:  # with other images it is another refinement
+        together = sha256("\n".join(sorted(manifest)).encode())
+        how = replace(how, record={**how.record, "together": together})
     described = {key: value for key, value in run.items() if key != "format"} | {"config": filled(run["config"])}
     described["run"] = {"name": folder.resolve().name}
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from lsap_jax.configuration import flat
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.inverter import StepReport, versions
-from lsap_jax.inversion.jobs import Job, Layout, batches_of, code_shapes, in_slots
+from lsap_jax.inversion.jobs import Job, Layout, batches_of, code_shapes, even_size, in_slots
 from lsap_jax.inversion.loop import measure
 from lsap_jax.inversion.prepare import image_rng
 from lsap_jax.inversion.settings import images_together
@@ -36,6 +36,9 @@ from lsap_jax.spaces import Space
 from lsap_jax.spaces.statistics import with_statistics
 from lsap_jax.storage.flight import Preempted
 
+NOT_ALONE = (
+    "the images are refined together, and another one cannot be used: mend it, or delete its line of manifest.jsonl"
+)
 NOT_FINITE = Failed("what refines it, or its picture, is not finite")
 
 
@@ -52,6 +55,24 @@ class Refining:
     refiner: Refiner
     record: Mapping[str, Any]
     seed: int = 0
+
+    @property
+    def shared(self) -> bool:
+        """Whether all images of a run are refined together."""
+        return getattr(self.refiner, "shared", False)
+
+    def batch_size(self, asked: int | None, usual: int, count: int) -> int:
+        """Images of a batch, of `count` in all.
+
+        Args:
+            asked: for, or None; then it is `usual`.
+
+        Raises:
+            LsapError: images that are refined together do not fit into the batch that is asked for.
+        """
+        if self.shared and asked is not None and asked < count:
+            raise LsapError(f"batch_size={asked}: refine.shared refines all {count} images together; leave it out")
+        return count if self.shared else even_size(asked or usual, count)
 
 
 def refining(
@@ -114,11 +135,13 @@ class RefiningWorker:
         """
         if first is not None and first.flow is not None:
             raise LsapError("refinement computes whole batches: set converge.patience to 0")
+        if first is not None and how.shared:
+            raise LsapError("refine.shared=True: needs the codes of all images; refine the run when it is finished")
         if space.needs_statistics:
             G = with_statistics(G)
         self.G, self.space, self.config, self.how, self.first = G, space, config, how, first
         self.described = described or {}
-        self.devices = list(devices or jax.local_devices())
+        self.devices = list(devices or jax.local_devices())[: 1 if how.shared else None]
         self.batch_size = padded_size(config.batch_size, self.devices)
         self.judges = make_judges(config, G)
         judges = {name: judged.judge for name, judged in self.judges.items() if judged.judge is not None}
@@ -136,7 +159,7 @@ class RefiningWorker:
         self._program = compiled(space, self._together, tuple(self.devices))
         # Images that a device computes together are computed in one call, so that work can stop between calls.
         each = self.batch_size // len(self.devices)
-        alike = [n for n in range(1, min(self._together or each, each) + 1) if each % n == 0]
+        alike = [each] if how.shared else [n for n in range(1, min(self._together or each, each) + 1) if each % n == 0]
         self._piece = alike[-1] * len(self.devices)
 
     def batches(self, count: int) -> Iterator[range]:
@@ -167,6 +190,8 @@ class RefiningWorker:
                 replace(job, start=one.parts["codes"]) if job is not None and isinstance(one, Result) else None
                 for job, one in zip(jobs, found, strict=True)
             ]
+        if self.how.shared and any(job is None for job in jobs):
+            return [None if job is None else Failed(NOT_ALONE) for job in jobs]
         outcomes: list[Outcome] = [one if isinstance(one, Failed) else None for one in found]
         places = [i for i, job in enumerate(jobs) if job is not None]
         for at in range(0, len(places), self._piece):
@@ -254,18 +279,24 @@ def refined(
     """Codes, refinement, pictures and metrics of the images of a batch where `live` [B] holds; see `Layout.arrays`."""
     G, judges = networks.generator, networks.judges
 
-    def some(inputs: Mapping[str, Any], rng: jax.Array) -> dict[str, Any]:
-        targets = inputs["images"]
-        ones = jnp.ones(len(targets), jnp.int32)
-        seen = {name: judge.features(inputs["seen_by"].get(name, targets)) for name, judge in judges.items()}
+    def made(inputs: Mapping[str, Any], rng: jax.Array) -> dict[str, Any]:
         on_host = {key: inputs[key] for key in ("prepared",) if key in inputs}
-        codes, refinement, *course = refiner(G, space, inputs["start"], targets, rng, inputs.get("mask"), **on_host)
-        images = jnp.clip(synthesise(G, decode(G, space, codes, refinement), refinement), -1, 1)
-        metrics = measure(judges, images, Targets(images=targets, seen=seen))
-        found = {"codes": codes, "refinement": refinement, "images": images, "metrics": metrics}
-        return {**found, "course": course[0] if course else Course(step=ones - 1, finite=ones > 0)}
+        targets, mask = inputs["images"], inputs.get("mask")
+        codes, refinement, *course = refiner(G, space, inputs["start"], targets, rng, mask, **on_host)
+        ones = jnp.ones(len(targets), jnp.int32)
+        begun = Course(step=ones - 1, finite=ones > 0)
+        return {"codes": codes, "refinement": refinement, "course": course[0] if course else begun}
 
-    return in_groups(together, live, some, inputs, image_rng(seed, inputs["words"]))  # type: ignore[no-any-return]
+    def shown(inputs: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+        targets, refinement = inputs["images"], found["refinement"]
+        seen = {name: judge.features(inputs["seen_by"].get(name, targets)) for name, judge in judges.items()}
+        images = jnp.clip(synthesise(G, decode(G, space, found["codes"], refinement), refinement), -1, 1)
+        return {**found, "images": images, "metrics": measure(judges, images, Targets(images=targets, seen=seen))}
+
+    rng = image_rng(seed, inputs["words"])
+    if getattr(refiner, "shared", False):
+        return in_groups(max(together, 1), live, shown, inputs, made(inputs, rng))  # type: ignore[no-any-return]
+    return in_groups(together, live, lambda *some: shown(some[0], made(*some)), inputs, rng)  # type: ignore[no-any-return]
 
 
 def _result(first: Outcome, one: Mapping[str, Any]) -> Result | Failed:
