@@ -12,6 +12,7 @@ from convert_weights import (
     codes,
     dlib_file,
     encoders,
+    face_parser,
     faces,
     families,
     idinvert,
@@ -75,6 +76,7 @@ NETWORKS: tuple[Dialect, ...] = (
     Dialect("network of MTCNN", lambda s: mtcnn.is_mtcnn(s.own), lambda s: mtcnn.mtcnn(s.own)),
     Dialect("base-code encoder of BDInvert", basecode.is_encoder, basecode.encoder_file),
     Dialect("encoder of IDInvert", idinvert.is_encoder, idinvert.encoder_file),
+    Dialect("BiSeNet for faces", face_parser.is_parser, face_parser.parser_file),
 )
 
 

@@ -25,6 +25,7 @@ from lsap_jax.models import (
     styleres,
 )
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
+from lsap_jax.models.face_parser import FaceParserNetwork
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.idinvert import IdinvertEncoder
 from lsap_jax.models.latent_discriminator import LatentDiscriminator
@@ -41,6 +42,7 @@ from lsap_jax.networks import (
     moco,
     mtcnn,
 )
+from lsap_jax.networks import face_parser as face_parser_network
 from lsap_jax.networks import hfgi as hfgi_networks
 from lsap_jax.networks import hyperstyle as hyperstyle_network
 from lsap_jax.networks import inception as inception_network
@@ -243,6 +245,15 @@ _ROWS = (
         holder=holding(invertibility.InvertibilityNetwork),
         arrays=canonical,
         companion=True,
+    ),
+    Kind(
+        name="face_parser",
+        what="a parser of faces",
+        remedy="convert 79999_iter.pth of face-parsing.PyTorch with `lsap-jax convert`",
+        config=of(face_parser_network.FaceParserConfig),
+        shapes=face_parser_network.param_shapes,
+        holder=holding(FaceParserNetwork),
+        arrays=canonical,
     ),
     Kind(
         name="lpips",

@@ -18,11 +18,13 @@ from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
 from lsap_jax.losses.judges import Judge, perceptual
+from lsap_jax.models.face_parser import FaceParserNetwork
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.arithmetic import PRECISIONS, convolutions_in
 from lsap_jax.refinement import coarse
 from lsap_jax.refinement.domain import Thresholds, domain
 from lsap_jax.refinement.hybrid import Hybrid
+from lsap_jax.refinement.parsing import domain_shares, load_parser
 from lsap_jax.refinement.refiner import Codes, Course
 from lsap_jax.refinement.segments import KINDS, ORDERS, bound, bounded, chosen
 from lsap_jax.rendering.refinement import Refinement, rounded
@@ -35,6 +37,7 @@ class Dhr(struct.PyTreeNode, kw_only=True):
     Attributes:
         coarse: the inversion whose distances decide what is in the domain.
         hybrid: what is optimised then.
+        parser: tells the parts of faces; None leaves that to masks.
         thresholds, vanished, parsing: see `domain`.
         segments, count, order: see `segments`.
         dtype: in which changes and features are stored, and rendered.
@@ -43,6 +46,7 @@ class Dhr(struct.PyTreeNode, kw_only=True):
 
     coarse: coarse.Coarse
     hybrid: Hybrid
+    parser: FaceParserNetwork | None = None
     thresholds: Thresholds = struct.field(pytree_node=False, default=Thresholds())
     segments: str = struct.field(pytree_node=False, default="grid")
     count: int = struct.field(pytree_node=False, default=200)
@@ -75,21 +79,22 @@ class Dhr(struct.PyTreeNode, kw_only=True):
         assert prepared is not None, "the segments"
         with convolutions_in(self.precision):
             deltas = self.coarse(G, images, rng)
-            inside = jnp.stack([self.domain(i, deltas, prepared["segments"], mask) for i in range(len(images))])
+            given = (prepared["segments"], mask, None if self.parser is None else domain_shares(self.parser, images))
+            inside = jnp.stack([self.domain([d[i] for d in deltas], *_of(i, given)) for i in range(len(images))])
             refinement, course = self.hybrid(G, space, codes, images, inside)
         return dict(codes), rounded(refinement, self.dtype), course
 
-    def domain(self, i: int, deltas: list[jax.Array], numbers: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """Where image i of a batch is in the domain, [R, R] of 0 and 1."""
-        return domain(
-            [delta[i] for delta in deltas],
-            numbers[i],
-            bound(self.count),
-            None if mask is None else mask[i],
-            thresholds=self.thresholds,
-            parsing=self.parsing,
-            vanished=self.vanished,
-        )
+    def domain(
+        self, deltas: list[jax.Array], numbers: jax.Array, mask: jax.Array | None, shares: jax.Array | None
+    ) -> jax.Array:
+        """Where an image is in the domain, [R, R] of 0 and 1."""
+        own = {"thresholds": self.thresholds, "parsing": self.parsing, "vanished": self.vanished}
+        return domain(deltas, numbers, bound(self.count), mask, shares=shares, **own)  # type: ignore[arg-type]
+
+
+def _of(i: int, trees: Any) -> Any:
+    """Image i of trees with leaves [B, ...]."""
+    return jax.tree.map(lambda a: a[i], trees)
 
 
 def check_place(G: Generator, place: str, base_resolution: int, space: str) -> None:
@@ -117,6 +122,7 @@ OPTIONS: dict[str, Any] = {
     "order": "rgb",
     "vanished": "nearest",
     "parsing": False,
+    "parser": "",
     "threshold_face": 0.7,
     "threshold_features": 0.8,
     "threshold": 0.6,
@@ -203,12 +209,17 @@ def make(G: Generator, weights: str | None, **options: Any) -> Dhr:
     """
     if weights is not None:
         raise LsapError(f"--weights={weights}: dhr has no networks of its own; name LPIPS by --config.refine.lpips")
+    if options["parser"] and options["parsing"]:
+        raise LsapError(
+            "refine.parsing=True: masks are label maps, and refine.parser makes such itself; give one of both"
+        )
     judge = judge_of(G, options["network"], options["lpips"], options["resolution"])
     first = judge_of(G, options["network"], options["coarse_lpips"] or options["lpips"], 0)
     fitted = {key: options[key] for key in OPTIONS if key in Hybrid.__dataclass_fields__}
     return Dhr(
         coarse=coarse.make(G, first, options["coarse_steps"], options["coarse_lr"]),
         hybrid=Hybrid(judge=judge, place=options["layer"], **fitted),
+        parser=load_parser(options["parser"]) if options["parser"] else None,
         thresholds=Thresholds(options["threshold_face"], options["threshold_features"], options["threshold"]),
-        **{key: options[key] for key in OPTIONS if key in Dhr.__dataclass_fields__},
+        **{key: options[key] for key in OPTIONS if key in Dhr.__dataclass_fields__ and key != "parser"},
     )

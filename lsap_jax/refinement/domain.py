@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Classes of FaRL's parser for CelebAMask-HQ, by number.
+# Classes of CelebAMask-HQ, by the numbers of FaRL's parser.
 CLASSES = (
     "background", "neck", "face", "cloth", "rr", "lr", "rb", "lb", "re", "le", "nose", "imouth", "llip", "ulip", "hair",
     "glass", "hat", "earr", "neckl",
@@ -65,17 +65,16 @@ def segment_levels(deltas: Sequence[jax.Array], numbers: jax.Array, count: int, 
     return jax.lax.map(one, jnp.arange(count))
 
 
-def segment_classes(classes: jax.Array, numbers: jax.Array, count: int) -> jax.Array:
-    """The most frequent class of each segment, int [count]; the first of several.
+def segment_classes(shares: jax.Array, numbers: jax.Array, count: int) -> jax.Array:
+    """The class that most of each segment belongs to, int [count]; the first of several.
 
     Args:
-        classes: int [H, W], numbers of `CLASSES`; others are no class.
+        shares: [H, W, classes], how much of each pixel belongs to each of `CLASSES`.
         numbers: as of `segment_levels`.
     """
 
     def one(number: jax.Array) -> jax.Array:
-        inside = numbers == number
-        return jnp.argmax(jnp.stack([jnp.sum(inside & (classes == known)) for known in range(len(CLASSES))]))
+        return jnp.argmax(jnp.sum(jnp.where((numbers == number)[..., None], shares, 0), (0, 1)))
 
     return jax.lax.map(one, jnp.arange(count))
 
@@ -88,25 +87,26 @@ def domain(
     *,
     thresholds: Thresholds,
     parsing: bool = False,
+    shares: jax.Array | None = None,
     vanished: str = "nearest",
 ) -> jax.Array:
     """Where the generator's domain is, [H, W] of 0 and 1.
 
     Args:
         deltas, numbers, count, vanished: as of `segment_levels`.
-        mask: [H, W] in [0, 1]: where a parser allows it, from 0.5 on; None is everywhere.
-        parsing: the mask has numbers of a parser's `CLASSES`, in 255ths. They choose the thresholds, and background,
-            cloth, hat and jewellery are out of the domain.
+        mask: [H, W] in [0, 1]: where it may be, from 0.5 on; None is everywhere.
+        parsing: the mask has numbers of a parser's `CLASSES`, in 255ths, instead.
+        shares: what a parser says of each pixel, see `segment_classes`. Classes choose the thresholds; pixels that are
+            background, cloth, hat and jewellery by half or more are out of the domain.
     """
-    classes = jnp.zeros(numbers.shape, jnp.int32)
-    allowed: jax.Array | bool = True
     if mask is not None and parsing:
-        classes = jnp.round(mask * 255).astype(jnp.int32)
-        allowed = ~jnp.isin(classes, jnp.array(OUTSIDE))
-    elif mask is not None:
-        allowed = mask >= 0.5
+        shares, mask = jax.nn.one_hot(jnp.round(mask * 255).astype(jnp.int32), len(CLASSES)), None
+    allowed = jnp.ones(numbers.shape, bool) if mask is None else mask >= 0.5
+    own = jnp.zeros(count, jnp.int32)
+    if shares is not None:
+        allowed = allowed & (jnp.sum(shares[..., np.array(OUTSIDE)], -1) < 0.5)
+        own = segment_classes(shares, numbers, count)
     level = jnp.sum(segment_levels(deltas, numbers, count, vanished), -1)
-    own = segment_classes(classes, numbers, count)
     features = (own >= FEATURES.start) & (own < FEATURES.stop)
     limit = jnp.where(own == FACE, thresholds.face, jnp.where(features, thresholds.features, thresholds.other))
     return ((level < limit)[numbers] & allowed).astype(jnp.float32)

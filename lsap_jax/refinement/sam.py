@@ -23,6 +23,7 @@ from lsap_jax.inversion.optimizers import ramp
 from lsap_jax.losses.judges import Judge
 from lsap_jax.losses.pixel import mse
 from lsap_jax.losses.prior import delta, pn
+from lsap_jax.models.face_parser import CLASSES, FaceParserNetwork
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.invertibility import InvertibilityNetwork
 from lsap_jax.models.latent_statistics import LatentStatistics
@@ -30,6 +31,7 @@ from lsap_jax.networks.arithmetic import convolutions_in
 from lsap_jax.networks.pixel_maps import area, lanczos
 from lsap_jax.pixels import to_uint8
 from lsap_jax.refinement.layer_choice import layer_masks, pixel_latents
+from lsap_jax.refinement.parsing import face_segments
 from lsap_jax.refinement.refiner import Codes, Course
 from lsap_jax.refinement.segments import bound, bounded
 from lsap_jax.refinement.steps import Params, descend
@@ -48,6 +50,7 @@ class Sam(struct.PyTreeNode, kw_only=True):
 
     Attributes:
         network: predicts how badly each latent reconstructs a pixel; None measures it.
+        parser: tells the parts of faces, which are the segments; None finds segments without it.
         judge: the perceptual distance.
         statistics: of the Mahalanobis distance; None leaves it out.
         resolutions: of the blocks whose features are offset, ascending.
@@ -57,6 +60,7 @@ class Sam(struct.PyTreeNode, kw_only=True):
     judge: Judge
     statistics: LatentStatistics | None
     resolutions: tuple[int, ...] = struct.field(pytree_node=False)
+    parser: FaceParserNetwork | None = None
     variant: str = struct.field(pytree_node=False, default="original")
     steps: int = struct.field(pytree_node=False, default=1001)
     map_steps: int = struct.field(pytree_node=False, default=501)
@@ -78,6 +82,8 @@ class Sam(struct.PyTreeNode, kw_only=True):
 
     def prepared(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """The segments of a target, uint8 [R, R, C], on the host."""
+        if self.parser is not None:  # which sees them on the device
+            return {}
         side = len(image)
         seen = np.asarray(smaller(jnp.asarray(image[None] / 127.5 - 1, jnp.float32), self.map_side(side)))
         return {"segments": bounded(to_uint8(seen)[0], self.segments, self.most_segments(side))}
@@ -98,10 +104,14 @@ class Sam(struct.PyTreeNode, kw_only=True):
             LsapError: the images of this space do not come from ws with fixed noise alone.
         """
         check_space(space)
-        assert prepared is not None, "the segments"
+        assert prepared is not None, "the segments, or nothing with a parser"
         maps = self.maps(G, space, codes, images, mask)
-        most = bound(self.most_segments(G.img_resolution))
-        latents = pixel_latents(maps, prepared["segments"], most, self.tau)
+        if self.parser is None:
+            segments, most = prepared["segments"], bound(self.most_segments(G.img_resolution))
+        else:
+            segments = face_segments(self.parser, smaller(images, self.map_side(G.img_resolution)), self.variant)
+            most = len(CLASSES)
+        latents = pixel_latents(maps, segments, most, self.tau)
         masks = dict(zip(self.resolutions, layer_masks(latents, self.resolutions), strict=True))
         params, course = self.fit(G, space, codes, images, mask, masks, self.steps)
         codes = {**codes, space.key: params[space.key]}

@@ -12,6 +12,7 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.models.invertibility import InvertibilityNetwork
 from lsap_jax.models.network_file import load
 from lsap_jax.networks.arithmetic import PRECISIONS
+from lsap_jax.refinement.parsing import load_parser
 from lsap_jax.refinement.sam import Sam
 from lsap_jax.refinement.segments import KINDS, chosen
 from lsap_jax.spaces.statistics import with_statistics
@@ -21,6 +22,7 @@ OPTIONS: dict[str, Any] = {
     "layers": "",
     "segments": "auto",
     "count": 200,
+    "parser": "",
     "maps": "auto",
     "tau": 0.225,
     "steps": 1001,
@@ -44,7 +46,7 @@ LEAST = {"count": 1, "steps": 0, "map_steps": 0, "mse": 0, "perceptual": 0, "mvg
 MORE = ("lr", "lr_z", "tau", "resolution")
 CHOICES = {
     "variant": ("original", "ganinverter"),
-    "segments": ("auto", *KINDS),
+    "segments": ("auto", "parser", *KINDS),
     "maps": ("auto", "network", "measured"),
     "edit": ("paste", "add"),
     "keep": ("last", "best"),
@@ -62,7 +64,7 @@ def resolved(G: Generator, weights: str | None, options: Mapping[str, Any]) -> d
     """
     check_options(options)
     found = dict(options)
-    found["segments"] = chosen("sam", options["segments"])
+    found["segments"] = segments_kind(options)
     if options["maps"] == "auto":
         there = weights is not None or InvertibilityNetwork.kind in G.parts
         found["maps"] = "network" if there else "measured"
@@ -71,6 +73,20 @@ def resolved(G: Generator, weights: str | None, options: Mapping[str, Any]) -> d
             warnings.warn(f"method 'sam': {said}; `lsap-jax train-refiner --config train_sam` makes one", stacklevel=2)
     found["layers"] = options["layers"] or layers_for(G, options["variant"])
     return found
+
+
+def segments_kind(options: Mapping[str, Any]) -> str:
+    """What segments are: by the parser, where one is given.
+
+    Raises:
+        LsapError: a parser and segments without it are asked for, or the other way round.
+    """
+    kind, parser = options["segments"], options["parser"]
+    if kind == "parser" and not parser:
+        raise LsapError("refine.segments='parser': needs a converted parser of faces; name it with refine.parser")
+    if kind not in ("auto", "parser") and parser:
+        raise LsapError(f"refine.segments={kind!r}: has no use for refine.parser={parser!r}; leave one of both out")
+    return "parser" if parser else chosen("sam", kind)
 
 
 def layers_for(G: Generator, variant: str) -> str:
@@ -127,8 +143,9 @@ def make(G: Generator, weights: str | None, **options: Any) -> Sam:
     if options["mvg"] and G.c_dim:
         raise LsapError("refine.mvg: statistics of a conditional generator are those of a class; set refine.mvg=0")
     statistics = with_statistics(G).statistics if options["mvg"] else None
-    plain = {key: options[key] for key in OPTIONS if key not in ("layers", "maps", "network", "lpips")}
-    return Sam(network=network, judge=judge, statistics=statistics, resolutions=resolutions, **plain)
+    plain = {key: options[key] for key in OPTIONS if key not in ("layers", "maps", "network", "lpips", "parser")}
+    parser = load_parser(options["parser"]) if options["parser"] else None
+    return Sam(parser=parser, network=network, judge=judge, statistics=statistics, resolutions=resolutions, **plain)
 
 
 def network_for(G: Generator, weights: str | None, resolutions: tuple[int, ...]) -> InvertibilityNetwork:

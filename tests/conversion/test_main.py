@@ -10,6 +10,7 @@ from pathlib import Path
 import foreign_dialects as dialects
 import foreign_dlib
 import foreign_encoders as encoders
+import foreign_face_parser
 import foreign_files as files
 import foreign_invertibility
 import numpy as np
@@ -101,6 +102,7 @@ SOURCES = {
         }
     ),
     "invertibility network of SAM": lambda: foreign_invertibility.packed(foreign_invertibility.foreign()),
+    "BiSeNet for faces": lambda: foreign_face_parser.packed(foreign_face_parser.foreign()),
     "base-code encoder of BDInvert": lambda: files.torch_zip({"encoder": half(basecode.encoder_shapes(BASECODE))}),
     "generator in pSp, e4e, HyperStyle": decoder,
     "rosinality": lambda: files.torch_zip(

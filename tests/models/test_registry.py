@@ -27,6 +27,7 @@ from lsap_jax.models.registry import KINDS, Kind, holding, of
 from lsap_jax.networks import basecode, latent_encoder
 from lsap_jax.networks.attributes import AttributesConfig, initial_params
 from lsap_jax.networks.basecode import BasecodeConfig
+from lsap_jax.networks.face_parser import FaceParserConfig
 from lsap_jax.networks.hfgi import HfgiConfig
 from lsap_jax.networks.hyperstyle import HyperConfig
 from lsap_jax.networks.invertibility import InvertibilityConfig
@@ -295,6 +296,7 @@ def declared(G):
         "hfgi": asdict(HfgiConfig()),
         "styleclip_mapper": {"w_dim": 512, "levels": ["course", "fine"]},
         "invertibility": asdict(InvertibilityConfig()),
+        "face_parser": asdict(FaceParserConfig()),
         "styleres": asdict(StyleResConfig()),
         "hyperstyle": asdict(HyperConfig(slots=((0, 512, 512), (3, 512, 256)))),
         "mtcnn": {"networks": ["pnet", "rnet", "onet"]},

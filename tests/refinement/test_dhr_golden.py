@@ -13,7 +13,7 @@ from parity import assert_parity, nhwc
 from convert_weights import read
 from lsap_jax.models.generator_file import from_checkpoint
 from lsap_jax.models.perceptual import lpips
-from lsap_jax.refinement.domain import Thresholds, domain, segment_classes, segment_levels
+from lsap_jax.refinement.domain import CLASSES, Thresholds, domain, segment_classes, segment_levels
 from lsap_jax.refinement.hybrid import Hybrid
 from lsap_jax.refinement.segments import segments
 from lsap_jax.rendering.refinement import Refinement, merged
@@ -73,7 +73,9 @@ def test_segments_that_vanish_are_out_of_the_domain(seen):
 def test_the_domain_is_the_originals(seen):
     file, deltas, numbers = seen
     count = int(numbers.max()) + 1
-    assert np.array_equal(segment_classes(jnp.asarray(file["parsing_class"]), numbers, count), file["segment_class"])
+    assert np.array_equal(
+        segment_classes(jax.nn.one_hot(file["parsing_class"], len(CLASSES)), numbers, count), file["segment_class"]
+    )
     how = {"count": count, "thresholds": Thresholds(), "vanished": "out"}
     found = domain(deltas, numbers, mask=jnp.asarray(file["parsing_class"]) / 255, parsing=True, **how)
     assert np.array_equal(found, file["mask_final"])
