@@ -43,5 +43,10 @@ def face_segments(parser: FaceParserNetwork, images: jax.Array, variant: str) ->
 
 
 def domain_shares(parser: FaceParserNetwork, images: jax.Array) -> jax.Array:
-    """Probabilities [B, R, R, classes] in the order of `lsap_jax.refinement.domain.CLASSES`."""
-    return parser.shares(images)[..., np.array([CLASSES.index(name) for name in domain.CLASSES])]
+    """Probabilities [B, R, R, classes] in the order of `lsap_jax.refinement.domain.CLASSES`; zeros, which say nothing,
+    for an image in which no pixel is a face's skin: GANInverter leaves images without a face to the segments alone.
+    """
+    shares = parser.shares(images)
+    faces = (jnp.argmax(shares, -1) == CLASSES.index("face")).any((1, 2))
+    order = np.array([CLASSES.index(name) for name in domain.CLASSES])
+    return jnp.where(faces[:, None, None, None], shares[..., order], 0)

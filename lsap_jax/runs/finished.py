@@ -72,7 +72,8 @@ class Finished(Masked):
         """The files of an image, and its mask if it has one.
 
         Raises:
-            ImageError: a file is missing, has changed or holds what no run writes, or the mask cannot be used.
+            ImageError: a file is missing, has changed or holds what no run writes, the target is not as large as images
+                of the generator, or the mask cannot be used.
         """
         id = self.ids[index]
         record = self.manifest[id]
@@ -85,6 +86,13 @@ class Finished(Masked):
             raise ImageError(f"{self.folder}: {id} cannot be decoded ({error})", self.inputs[index]) from None
         except LsapError as error:
             raise ImageError(str(error), self.inputs[index]) from None
+        if values["targets"].shape != (wanted := (self.resolution, self.resolution, self.channels)):
+            found = "x".join(map(str, values["targets"].shape))
+            raise ImageError(
+                f"{self.folder}: the target of {id} is {found}, the generator makes {'x'.join(map(str, wanted))}; name "
+                "the generator that the run is of",
+                self.inputs[index],
+            )
         notes, (data, mask) = (*record["notes"], *record["flags"]), self.mask(index)
         return FinishedItem(
             id=id,

@@ -54,6 +54,25 @@ def test_dhr_has_the_classes_in_its_own_order(file, known):
     assert sorted(CLASSES) == sorted(domain.CLASSES)
 
 
+def test_without_a_face_the_parser_says_nothing(file, monkeypatch):
+    """The first image has hair and background alone: nothing is left out, and the threshold is that of no class."""
+    labels = np.full((2, 4, 4), CLASSES.index("hair"))
+    labels[:, :2] = CLASSES.index("background")
+    labels[1, 3, 3] = CLASSES.index("face")
+    shares = jnp.asarray(np.eye(19, dtype=np.float32)[labels])
+    monkeypatch.setattr(FaceParserNetwork, "shares", lambda self, images: shares)
+    found = domain_shares(load_parser(file), np.zeros((2, 4, 4, 3), np.float32))
+    assert not np.asarray(found[0]).any() and (np.asarray(found[1]).sum(-1) == 1).all()
+    how = {
+        "thresholds": domain.Thresholds(other=1.0),
+        "numbers": jnp.zeros((4, 4), jnp.int32),
+        "count": 1,
+        "mask": None,
+    }
+    inside = [np.asarray(domain.domain([jnp.full((4, 4), 0.5)], shares=one, **how)) for one in found]
+    assert inside[0].all() and not inside[1][:2].any()
+
+
 def test_a_pixel_may_be_partly_outside():
     """Half of background and hat together is out; the class of a segment is that of the largest sum."""
     shares = np.zeros((4, 4, 19), np.float32)
