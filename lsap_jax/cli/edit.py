@@ -27,7 +27,8 @@ the current folder.
 --masks limits edits to where FOLDER/ID.png is white: there the picture is the edited one, elsewhere the original, RUN's
 target, pixel for pixel. The edit fades in from the mask's edge inwards, over --feather of the picture's side. A mask is
 a grey square picture of any size, as of `lsap-jax refine`; images without one are edited as a whole. Strength 0 is the
-run's own picture as ever. With --paste-back, the photograph changes where the mask is, and nowhere else.
+run's own picture as ever. DIR/masks/ID.png keeps the mask. With --paste-back, the photograph changes where the mask is,
+and nowhere else.
 
 --shard and --engine are as of `lsap-jax invert`.
 

@@ -27,10 +27,10 @@ def feathered(mask: np.ndarray, feather: float = FEATHER) -> np.ndarray:
     Returns:
         float32 [R, R], nowhere more than the mask.
     """
-    if not feather or mask.all():
+    if mask.all():
         return mask
     inwards = distance_transform_edt(mask > 0) - 0.5  # from the edge of the next black pixel
-    return (mask * faded(inwards / (feather * len(mask)))).astype(np.float32)
+    return (mask * faded(inwards / max(feather * len(mask), 1e-6))).astype(np.float32)
 
 
 def laid_over(below: np.ndarray, edited: np.ndarray, share: np.ndarray) -> np.ndarray:

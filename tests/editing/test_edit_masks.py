@@ -1,6 +1,8 @@
 """Edits limited to masks: how they fade in, what stays, in folders, in Python, and in photographs."""
 
 import json
+import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +14,17 @@ from small_runs import write_run
 import lsap_jax
 from lsap_jax.cli import main
 from lsap_jax.data.masks import levels
+from lsap_jax.editing.edit_worker import EditWorker
 from lsap_jax.editing.limits import feathered, laid_over
+from lsap_jax.editing.random import random_direction
+from lsap_jax.editing.series import along
 from lsap_jax.errors import LsapError
 from lsap_jax.faces.align import cut_out
 from lsap_jax.faces.aligned_folder import SETTINGS, opened
 from lsap_jax.pixels import to_float
 from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.rendering.transforms import ScaleShift
+from lsap_jax.runs.finished import FinishedJob
 from lsap_jax.storage.atomic import sha256
 from lsap_jax.storage.file_bytes import png_bytes
 from lsap_jax.storage.results import read_code
@@ -49,7 +55,7 @@ def test_a_mask_fades_in_from_its_black_pixels(black, share, feather):
     found = feathered(mask, feather)
     y, x = np.mgrid[:12, :12]
     way = np.min([np.hypot(y - a, x - b) for a, b in black], axis=0) - 0.5 if black else np.full((12, 12), 99.0)
-    t = np.clip(way / (feather * 12), 0, 1) if feather else (way > 0) * 1.0
+    t = np.clip(way / (feather * 12), 0, 1) if feather > 1e-6 else (way > 0) * 1.0
     np.testing.assert_allclose(found, mask * (3 * t**2 - 2 * t**3), atol=1e-6)
     assert found.dtype == np.float32
 
@@ -172,3 +178,19 @@ def test_what_cannot_be_a_mask_fails_its_image_alone(work, tmp_path, capsys):
         error = capsys.readouterr().err.splitlines()[-1]
         assert message in error
     assert not (work / "refused").exists()
+
+
+def test_other_processes_limit_edits_in_the_same_way(work):
+    """A worker that was sent elsewhere, as to an actor of Ray, fades in as widely."""
+    G, space = lsap_jax.load_generator(work / "g.safetensors"), lsap_jax.parse_space("w+")
+    series = [along(G, space, random_direction(G, space, 0), [2.0])]
+    described = {"series": [{"labels": ["2"]}], "generator": {"img_resolution": R}}
+    worker = EditWorker(G, space, series, 2, described, feather=0.25)
+    sent = pickle.loads(pickle.dumps(worker.shipment()))()
+    code = read_code(work / "run", "a")
+    job = FinishedJob(id="a", image=np.zeros((R, R, 3), np.uint8), start=code, mask=half())
+    (here,), (there,) = (one([job]) for one in (worker, sent))
+    own = here.parts["edits"]["random-0"][0][1]
+    np.testing.assert_array_equal(there.parts["edits"]["random-0"][0][1], own)
+    whole = EditWorker(G, space, series, 2, described)([replace(job, mask=None)])[0].parts["edits"]["random-0"][0][1]
+    np.testing.assert_array_equal(own, laid_over(job.image, whole, feathered(half(), 0.25)))
