@@ -28,8 +28,14 @@ def get_config() -> ConfigDict:
             # Methods of refinement, each of which refines every run into a run of its own, PRESET_then_METHOD; "all" is
             # every one that there is. Those that the generator has no networks for are left out.
             refine=(),
+            # The same for single ones: "PRESET then METHOD", as "e4e then hfgi", with the presets' names in tables.
+            cells=(),
             # ("METHOD.OPTION", value) pairs: (("pti.steps", 100), ("pti.rank", 4)).
             refine_overrides=(),
+            # ("METHOD", file of its networks) pairs, in the folder of encoders; others come with the generator.
+            refine_weights=(),
+            # Leave out, with a line, presets and methods that lack a file or a network, instead of refusing them.
+            leave_out=False,
             # 0 leaves each preset its own, or `most_steps` where it has more (0 is no limit).
             steps=300,
             most_steps=0,
@@ -55,6 +61,8 @@ def get_config() -> ConfigDict:
             edit_overrides=(),
             # A claim about several runs to judge, see lsap_claims.
             claim=dict(),
+            # More claims by the same settings: name -> what differs, see all_methods.
+            claims=dict(),
             # Images in the picture, evenly spread over the order of the images.
             grid=5,
             # Numbers of papers to show beside ours: source, note and rows by preset, see compare_table1.

@@ -75,11 +75,12 @@ def run(args: Arguments) -> int:
     classes = chosen_classes(args, G, source.ids)
     if G.c_dim and classes is None:
         raise no_class(G.c_dim, "comparison")
-    check_plans(plans, used_for(G, classes))
+    plans, without = check_plans(plans, used_for(G, classes), config.leave_out)
     plans, left_out = that_fit(plans, used_for(G, classes))
-    for line in left_out:
+    for line in (*without, *left_out):
         print(line, file=sys.stderr)
-    check_claim(config, [plan.preset for plan in plans])
+    if not config.leave_out:
+        check_claim(config, [plan.preset for plan in plans])
     return compare(G, source, config, plans, out, generator_name=name, classes=classes, edits=edits)
 
 

@@ -1,8 +1,9 @@
-"""Write report.html of a run, of edits or of their quality again, also while they are unfinished.
+"""Write report.html of a run, of a comparison, of edits or of their quality again, also while they are unfinished.
 
-usage: lsap-jax report RUN|EDIT|QUALITY [--max_pictures N] [--beside EDIT]
+usage: lsap-jax report RUN|COMPARISON|EDIT|QUALITY [--max_pictures N] [--beside EDIT]
 
-The page is self-contained: it opens offline and can be sent as one file.
+The page is self-contained: it opens offline and can be sent as one file. Of a comparison all tables are written, with
+methods.md where it has a claim, and those of its edits; nothing is computed.
 """
 
 from pathlib import Path
@@ -22,7 +23,9 @@ def flags() -> FlagValues:
 
 def run(args: Arguments) -> int:
     from lsap_jax.editing.edit_record import EDIT
+    from lsap_jax.experiments.comparison.runs import LAYOUT
     from lsap_jax.experiments.edit_quality.folder import RECORD
+    from lsap_jax.report.claims.write import rewrite
     from lsap_jax.report.edit_report import MAX_IMAGES, write_edit_report
     from lsap_jax.report.quality.write import write_quality
     from lsap_jax.report.run_report import MAX_PICTURES, write_run_report
@@ -34,6 +37,9 @@ def run(args: Arguments) -> int:
         raise LsapError(f"--beside={beside}: is for the page of edits; {folder} has no {EDIT.file}")
     if edited:
         print(write_edit_report(folder, beside, MAX_IMAGES if most is None else most))
+    elif (folder / LAYOUT.file).is_file():
+        rewrite(folder)
+        print(folder / "report.html")
     elif (folder / RECORD).is_file():
         write_quality(folder)
         print(folder / "report.html")

@@ -185,7 +185,7 @@ def test_unusable_settings_are_one_line(work, tmp_path, capsys):
 def compared(name: str, metrics: dict[str, np.ndarray]):
     ids = [str(i) for i in range(len(metrics["mse"]))]
     own = {id: {metric: float(values[i]) for metric, values in metrics.items()} for i, id in enumerate(ids)}
-    return SimpleNamespace(preset=name, metrics=own, sets={}, times=None, manifest=own)
+    return SimpleNamespace(preset=name, metrics=own, sets={}, times=None, manifest=own, folder=name, first="")
 
 
 def edited(name: str, preserved: np.ndarray) -> Entry:
@@ -234,7 +234,7 @@ def test_the_claim_holds_where_all_parts_do():
     assert logit.difference.mean == pytest.approx(0.5, abs=0.02) and logit.apart and max(logit.p) < 1e-6
     assert preserved.difference.mean == pytest.approx(0.1, abs=0.02), "half of the way to strength 1"
     assert 0 < preserved.difference.low < preserved.difference.high
-    text = markdown(methods, found, settings)
+    text = markdown(methods, [found], settings)
     assert "own samples have a mean logit of -1.5." in text
     assert '"s" is **confirmed**' in text and "| candidate: mean (least–greatest) of 3 seeds |" in text
 

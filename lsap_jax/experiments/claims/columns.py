@@ -24,13 +24,13 @@ class Methods:
     Attributes:
         quality: the edits, or None where there are none.
         presets: the methods, in order.
-        strength, success: at which edits are compared.
+        strength, success: at which edits are compared; without a strength at success alone.
     """
 
     comparison: Comparison
     quality: Quality | None
     presets: Sequence[str]
-    strength: float
+    strength: float | None
     success: float
 
     def compared(self, preset: str) -> Compared:
@@ -57,7 +57,7 @@ class Methods:
     @property
     def place(self) -> int | None:
         """Index of the strength among those measured."""
-        if self.quality is None:
+        if self.quality is None or self.strength is None:
             return None
         found = np.flatnonzero(self.quality.strengths == self.strength)
         if not len(found):
@@ -97,6 +97,14 @@ def _seconds(methods: Methods, preset: str) -> Interval | None:
     return None if times is None else _number(times.compiled_per_image)
 
 
+def _seconds_in_all(methods: Methods, preset: str) -> Interval | None:
+    """Of both stages of what is refined."""
+    own = methods.compared(preset)
+    stages = [own, *(entry for entry in methods.comparison.entries if own.first and entry.folder == own.first)]
+    seconds = [entry.times.compiled_per_image if entry.times else None for entry in stages]
+    return None if None in seconds else _number(sum(filter(None, seconds)))
+
+
 def _bytes(methods: Methods, preset: str) -> Interval | None:
     return _number(methods.compared(preset).sets.get(BYTES))
 
@@ -130,20 +138,25 @@ COLUMNS: Mapping[str, Column] = {
     "MSE": _metric("mse"),
     "perceptual distance": _distance,
     "SSIM on [0, 1]": _metric("ssim01"),
+    "MS-SSIM": _metric("ms_ssim"),
     "NSCD": _metric("nscd"),
     "NSCD of samples": _genuine,
     "logit": _metric("logit"),
     "KID": _kid,
     "s per image": _seconds,
+    "s in all": _seconds_in_all,
     "bytes per image": _bytes,
     "success": _at_strength("success"),
     "preserved": _at_strength("preserved"),
     "logit of edits": _at_strength("logit"),
     "LEC": _at_strength("lec"),
+    "cycle": _at_strength("cycle"),
     "directions": _reached,
     "preserved at equal success": _at_success("preserved"),
     "logit at equal success": _at_success("logit"),
     "LEC at equal success": _at_success("lec"),
+    "cycle at equal success": _at_success("cycle"),
+    "identity at equal success": _at_success("identity"),
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lsap_jax.experiments.claims.columns import Methods, table
+from lsap_jax.experiments.claims.ranks import SIDES, Ranks, ranked
 from lsap_jax.experiments.claims.seeds import spread
 from lsap_jax.experiments.claims.verdict import Finding, Verdict
 from lsap_jax.experiments.comparison.tables import BYTES
@@ -25,6 +26,23 @@ def methods_csv(rows: Rows) -> bytes:
     return csv_table(["method", *names], cells)
 
 
+def ranks_csv(ranks: Ranks, methods: Sequence[str]) -> bytes:
+    """A row per method."""
+    sides = [ranks.places.get(side, {}) for side in SIDES]
+    rows = [[name, *(own.get(name) for own in sides), _word(name in ranks.frontier)] for name in methods]
+    return csv_table(["method", *SIDES, "frontier"], rows)
+
+
+def claims_csv(verdicts: Mapping[str, Verdict]) -> bytes:
+    """A row per part of each claim."""
+    rows = [
+        [name, one.statement, _word(one.confirmed), part, _word(holds)]
+        for name, one in verdicts.items()
+        for part, holds in one.parts.items()
+    ]
+    return csv_table(["claim", "statement", "confirmed", "part", "holds"], rows)
+
+
 def verdict_csv(verdict: Verdict) -> bytes:
     """A row per finding."""
     heads = ["part", "measure", "candidate", "baseline", "difference", "low", "high", "p_t", "p_wilcoxon"]
@@ -36,8 +54,14 @@ def verdict_csv(verdict: Verdict) -> bytes:
     return csv_table([*heads, "seeds_apart", "outcome", "holds"], rows)
 
 
-def markdown(methods: Methods, verdict: Verdict | None, settings: Mapping[str, Any]) -> str:
-    """The table, the seeds, and the verdict with its findings."""
+def markdown(
+    methods: Methods, verdicts: Sequence[Verdict], settings: Mapping[str, Any], unjudged: Sequence[str] = ()
+) -> str:
+    """The table, the seeds, the ranks, and the verdicts with their findings.
+
+    Args:
+        unjudged: a line about each claim that cannot be judged.
+    """
     rows = table(methods)
     heads = list(dict.fromkeys(head for row in rows.values() for head in row))
     lines = [_line(["method", *heads]), "|---" * (len(heads) + 1) + "|"]
@@ -45,19 +69,39 @@ def markdown(methods: Methods, verdict: Verdict | None, settings: Mapping[str, A
     for name in ("candidate", "baseline"):
         if len(seeds := settings[name]) > 1:
             lines.append(_line([f"{name}: mean (least–greatest) of {len(seeds)} seeds", *_seeds(rows, seeds, heads)]))
-    parts = ["\n".join(lines), _about(methods)]
-    if verdict is not None:
+    parts = ["\n".join(lines), _about(methods), _ranks(ranked(rows), list(rows))]
+    for verdict in verdicts:
         parts += [_told(verdict), _findings(verdict.findings)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part for part in [*parts, *unjudged] if part) + "\n"
+
+
+def _ranks(ranks: Ranks, methods: Sequence[str]) -> str:
+    first = next(iter(ranks.places.values()), None)
+    if first is None:
+        return ""
+    lines = [_line(["method", *ranks.places, "on the frontier"]), "|---" * (len(ranks.places) + 2) + "|"]
+    for name in sorted(methods, key=lambda name: first.get(name, math.inf)):
+        places = [_place(own.get(name)) for own in ranks.places.values()]
+        lines.append(_line([f"`{name}`", *places, _word(name in ranks.frontier)]))
+    told = "; ".join(f"{side} by {', '.join(heads)}" for side, heads in ranks.columns.items())
+    rule = "a rank is that of the sum of the ranks in these columns"
+    frontier = "on the frontier is whom no other beats in reconstruction and editing"
+    return "\n".join(lines) + f"\n\nRanks, 1 the best: {told}; {rule}; {frontier}."
+
+
+def _place(rank: float | None) -> str:
+    return "–" if rank is None else f"{rank:g}"
 
 
 def _about(methods: Methods) -> str:
     text = f"{len(methods.comparison.common)} images. Brackets are 95 % intervals; seconds are without compilation."
     if any(BYTES in entry.sets for entry in methods.comparison.entries):
-        text += " Bytes are those of the files of codes and refinement; seconds of a refined row are the refinement's."
+        text += " Bytes are those of the files of codes and refinement; seconds of a refined row are the refinement's"
+        text += ", those in all have the codes' added."
     if methods.quality is not None:
-        text += f" Success, preservation, logit of edits and LEC at strength {methods.strength:g}"
-        text += f", over {', '.join(methods.quality.entries[0].directions)}."
+        if methods.strength is not None:
+            text += f" Success, preservation, logit of edits, LEC and cycle at strength {methods.strength:g}"
+            text += f", over {', '.join(methods.quality.entries[0].directions)}."
         if (logit := methods.quality.record["genuine"].get("logit")) is not None:
             text += f" The generator's own samples have a mean logit of {_short(logit)}."
     if (found := methods.matched) is not None:
@@ -72,6 +116,8 @@ def _told(verdict: Verdict) -> str:
 
 
 def _findings(findings: Sequence[Finding]) -> str:
+    if not findings:
+        return ""
     lines = ["| part | measure | candidate | baseline | difference | p (t, Wilcoxon) | seeds apart | outcome |"]
     lines.append("|---" * 8 + "|")
     for one in findings:

@@ -6,8 +6,11 @@ averaged image by image. The claim is confirmed if all three parts hold:
 equal fidelity    in MSE and in the perceptual distance the candidate is not worse by `margin` (a part of the baseline's
                   mean) or more: the paired t test and Wilcoxon's signed-rank test both reject that at `level`.
 perception        its reconstructions have a higher logit of the discriminator: both tests reject "not higher".
-editability       where equally many edits succeed (without success: at the same strength), preservation, logit and LEC
-                  have no paired 95 % interval of the difference on the worse side of 0, and at least one on the better.
+editability       where equally many edits succeed (without success: at the same strength), preservation, logit, LEC,
+                  cycle consistency and identity, as far as both have them, have no paired 95 % interval of the
+                  difference on the worse side of 0, and at least one on the better.
+
+A claim may be about some of the parts (`parts`), and about some measures of edits (`measures`).
 
 What is better has to be so for training, too, not for images alone: with several seeds, each of the candidate's has to
 be better than each of the baseline's. KID and NSCD are told and not tested: KID has no pairs, and a smaller NSCD is not
@@ -29,7 +32,8 @@ from lsap_jax.experiments.edit_quality.tables import LOWER_IS_BETTER, Entry, at_
 from lsap_jax.metrics.significance import Interval, non_inferiority
 
 FIDELITY, PERCEPTION, EDITABILITY = "equal fidelity", "perception", "editability"
-EDITS = ("preserved", "logit", "lec", "identity")
+PARTS = (FIDELITY, PERCEPTION, EDITABILITY)
+EDITS = ("preserved", "logit", "lec", "cycle", "identity")
 BETTER, WORSE, NEITHER = "better", "worse", "no difference shown"
 
 
@@ -80,11 +84,12 @@ def judge(methods: Methods, settings: Mapping[str, Any]) -> Verdict:
     Raises:
         LsapError: candidate or baseline are not among the presets.
     """
-    a, b = tuple(settings["candidate"]), tuple(settings["baseline"])
-    distance = methods.comparison.distance
-    fidelity = [_tested(FIDELITY, methods, a, b, metric, settings) for metric in ("mse", distance) if metric]
-    perception = [_tested(PERCEPTION, methods, a, b, "logit", {**settings, "margin": 0.0})]
-    editability = _edits(methods, a, b)
+    a, b, about = tuple(settings["candidate"]), tuple(settings["baseline"]), tuple(settings.get("parts", PARTS))
+    metrics = [metric for metric in ("mse", methods.comparison.distance) if metric and FIDELITY in about]
+    fidelity = [_tested(FIDELITY, methods, a, b, metric, settings) for metric in metrics]
+    judged = {**settings, "margin": 0.0}
+    perception = [_tested(PERCEPTION, methods, a, b, "logit", judged)] if PERCEPTION in about else []
+    editability = _edits(methods, a, b, settings.get("measures", EDITS)) if EDITABILITY in about else []
     findings = [one for one in (*fidelity, *perception) if one is not None] + editability
     better = any(one.outcome == BETTER and one.apart is not False for one in editability)
     parts = {
@@ -92,6 +97,7 @@ def judge(methods: Methods, settings: Mapping[str, Any]) -> Verdict:
         PERCEPTION: any(one is not None and one.holds for one in perception),
         EDITABILITY: better and all(one.holds for one in editability),
     }
+    parts = {part: holds for part, holds in parts.items() if part in about}
     return Verdict(statement=str(settings["statement"]), findings=findings, parts=parts)
 
 
@@ -124,16 +130,16 @@ def _tested(
     )
 
 
-def _edits(methods: Methods, a: Sequence[str], b: Sequence[str]) -> list[Finding]:
+def _edits(methods: Methods, a: Sequence[str], b: Sequence[str], measures: Sequence[str]) -> list[Finding]:
     """What edits of the candidate differ in, where equally many succeed, or else at the strength."""
     one, other = of_edits(methods, a, "candidate"), of_edits(methods, b, "baseline")
-    if one is None or other is None:
+    if one is None or other is None or not _comparable(methods):
         return []
     compared = _measures(methods, [one, other])
     trained = [entry for seed in (*a, *b) if (entry := methods.edited(seed)) is not None]
     single = _measures(methods, trained)
     findings = []
-    for measure in EDITS:
+    for measure in measures:
         if not all(measure in compared[entry.name] for entry in (one, other)):
             continue
         first, second = (compared[entry.name][measure] for entry in (one, other))
@@ -156,14 +162,20 @@ def _edits(methods: Methods, a: Sequence[str], b: Sequence[str]) -> list[Finding
     return findings
 
 
+def _comparable(methods: Methods) -> bool:
+    """Whether edits are compared: at a level of success, or else at a strength."""
+    return methods.quality is not None and (bool(methods.quality.levels) or methods.place is not None)
+
+
 def _measures(methods: Methods, entries: Sequence[Entry]) -> dict[str, dict[str, AtSuccess]]:
     """Entry -> measure -> its value at the level of success, over the directions that all of these entries reach; at
     the strength where there is no success.
     """
     quality, place = methods.quality, methods.place
-    assert quality is not None and place is not None
+    assert quality is not None
     if quality.levels:
         return matched(replace(quality, entries=entries), entries, methods.success).measures
+    assert place is not None
     return {
         entry.name: {name: at_strength(found, place) for name, found in entry.means.items() if name in EDITS}
         for entry in entries

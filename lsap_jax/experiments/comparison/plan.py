@@ -32,6 +32,7 @@ class Plan:
         config: of the run.
         encoder: file of the encoder that its codes start from; "" is the generator's own, where it starts from one.
         method, options: of refinement; "" is none.
+        weights: file of the method's networks; "" is those that come with the generator.
         first: folder of the inversion that is refined.
     """
 
@@ -41,6 +42,7 @@ class Plan:
     encoder: str = ""
     method: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = ""
     first: str = ""
 
     @property
@@ -146,19 +148,40 @@ def fill_batches(plans: Sequence[Plan], images: int) -> None:
         plan.config.batch_size = even_size(plan.config.batch_size, images)
 
 
-def check_plans(plans: Sequence[Plan], G: Generator) -> None:
-    """Raises LsapError if a preset does not fit the generator, before the first preset runs for hours; refinements are
-    looked at by `cells.that_fit`.
+def check_plans(plans: Sequence[Plan], G: Generator, leave_out: bool = False) -> tuple[list[Plan], list[str]]:
+    """The plans whose preset fits the generator, told before the first preset runs for hours, and a line for each that
+    does not; refinements are looked at by `cells.that_fit`.
+
+    Raises:
+        LsapError: a preset does not fit, unless such are left out; or none does.
     """
-    for plan in (plan for plan in plans if not plan.method):
+    lines, kept, gone = [], [], set()
+    for plan in plans:
         try:
-            encoder = plan.loaded()
-            own = G if encoder is None else with_encoder(G, encoder.encoder)
-            check(plan.config)
-            start_from_config(plan.config, own)
-            make_problem(plan.config, space_from_config(plan.config, own))
+            if not plan.method:
+                _check(plan, G)
         except (ConversionError, LsapError) as error:
-            raise LsapError(f"preset {plan.preset!r}: {error}") from error
+            if not leave_out:
+                raise LsapError(f"preset {plan.preset!r}: {error}") from error
+            gone.add(plan.folder)
+            lines.append(f"{plan.preset} is left out: {error}")
+        else:
+            if plan.first in gone:
+                lines.append(f"{plan.preset} is left out: its codes are")
+            else:
+                kept.append(plan)
+    if not kept:
+        raise LsapError(f"no preset is left: {lines[0]}")
+    return kept, lines
+
+
+def _check(plan: Plan, G: Generator) -> None:
+    """Raises LsapError, ConversionError if an inversion does not fit the generator."""
+    encoder = plan.loaded()
+    own = G if encoder is None else with_encoder(G, encoder.encoder)
+    check(plan.config)
+    start_from_config(plan.config, own)
+    make_problem(plan.config, space_from_config(plan.config, own))
 
 
 def pairs(name: str, given: Sequence[Any], first: type | tuple[type, ...] = str) -> list[tuple[Any, Any]]:

@@ -26,7 +26,7 @@ from lsap_jax.inversion.inverter import versions
 from lsap_jax.models.generator import Generator
 from lsap_jax.runs.classes import Labels, describe_classes, used_for
 from lsap_jax.runs.evaluate_run import evaluate_run
-from lsap_jax.runs.generators import attached, prepared
+from lsap_jax.runs.generators import attached, prepared, with_weights
 from lsap_jax.runs.run import NamedEncoder, run
 from lsap_jax.runs.saving import Progress
 from lsap_jax.runs.shipping import sha256_of
@@ -93,7 +93,10 @@ def describe(config: ConfigDict, plans: Sequence[Plan], source: Source, G: Gener
     return {
         "format": LAYOUT.format,
         "config": settings,
-        "presets": [{"preset": plan.preset, "folder": plan.folder} for plan in plans],
+        "presets": [
+            {"preset": plan.preset, "folder": plan.folder, **({"first": plan.first} if plan.first else {})}
+            for plan in plans
+        ],
         "ids": list(source.ids),
         "generator": {"name": generator_name, "sha256": G.sha256, "img_resolution": G.img_resolution},
         "versions": {**versions(), "scipy": scipy.__version__, "pillow": PIL.__version__},
@@ -162,7 +165,7 @@ def run_preset(
         LsapError: see `lsap_jax.runs.work.work`.
     """
     folder = out / plan.folder
-    G = attached(used_for(G, classes), plan.config.init, statistics)
+    G = with_weights(attached(used_for(G, classes), plan.config.init, statistics), plan.weights or None)
     G = with_statistics(G, statistics) if evaluate else prepared(G, plan.config, statistics)
     encoder, told = plan.loaded(), None if classes is None else describe_classes(classes)
     summary = None if plan.method else finished(G, source, plan, folder, told, encoder)

@@ -16,7 +16,7 @@ from lsap_jax.metrics.significance import Interval, NonInferiority, bootstrap_in
 from lsap_jax.storage.matching import Fields, check_fields
 from lsap_jax.storage.metrics_table import read_metrics_table
 from lsap_jax.storage.parts import file_of
-from lsap_jax.storage.results import Record, mapping, read_evaluation, read_failures, read_manifest, read_run
+from lsap_jax.storage.results import RUN, Record, mapping, read_evaluation, read_failures, read_manifest, read_run
 
 FIRST = ("mse", "psnr", "ssim", "ssim01")
 HIGHER_IS_BETTER = SIMILARITIES | {"psnr", "ssim", "ssim01", "ms_ssim", "face", "logit"}
@@ -43,6 +43,7 @@ class Entry:
 
     Attributes:
         preset, folder: its name and its run folder's.
+        first: run folder of what it refines; "" where it refines nothing.
         run: contents of run.json.
         metrics: of the finished images that are compared, by id; with what `lsap-jax evaluate` added.
         manifest: the records of these images, by id.
@@ -61,6 +62,7 @@ class Entry:
     sets: Mapping[str, float]
     failed: tuple[str, ...]
     times: Times | None
+    first: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +107,11 @@ class Comparison:
     untested: str
 
 
-def read_all(out: Path) -> Comparison:
+def read_all(out: Path, begun: bool = False) -> Comparison:
     """A comparison as its folder has it.
+
+    Args:
+        begun: leave out runs that have not begun, instead of refusing a comparison that lacks some.
 
     Raises:
         LsapError: not a comparison, a run is missing or damaged, or an id stands for different images in two runs.
@@ -114,7 +119,11 @@ def read_all(out: Path) -> Comparison:
     record = read_comparison(out)
     check_fields(out / LAYOUT.file, record, FIELDS)
     ids, times = tuple(record["ids"]), read_times(out)
-    entries = tuple(_entry(out, one["preset"], one["folder"], ids, times) for one in record["presets"])
+    entries = tuple(
+        replace(_entry(out, one["preset"], one["folder"], ids, times), first=one.get("first", ""))
+        for one in record["presets"]
+        if not begun or (out / one["folder"] / RUN.file).is_file()
+    )
     if any("refinement" in entry.run for entry in entries):
         entries = tuple(replace(entry, sets={**entry.sets, **_stored(out, entry)}) for entry in entries)
     some = [entry for entry in entries if entry.manifest]

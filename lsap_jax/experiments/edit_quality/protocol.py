@@ -73,6 +73,7 @@ def open_runs(folders: Sequence[tuple[str, Path]], generator: Callable[[Path, Re
     for name, folder in folders:
         record = read_run(folder)
         made = [record.get("generator"), mapping(record.get("config")).get("init"), record.get("classes")]
+        made += [mapping(record.get("refinement")).get("weights_sha256")]
         key = json.dumps(made, sort_keys=True)
         if key not in generators:
             generators[key] = generator(folder, record)

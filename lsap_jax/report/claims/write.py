@@ -1,8 +1,11 @@
 """What a comparison with edits and a claim writes beside its own tables.
 
 methods.csv   a row per method, reconstructions and edits in one table
+ranks.csv     a row per method: its ranks in reconstruction, editing and cost
+frontier.svg  editing over reconstruction
 claim.csv     a row per finding
-methods.md    both as text, with the verdict
+claims.csv    a row per part of each of several claims
+methods.md    all of it as text, with the verdicts
 weights.svg   the columns over the weights of a term, where the claim names any
 """
 
@@ -13,13 +16,33 @@ from typing import Any
 import numpy as np
 
 from lsap_jax.experiments.claims.columns import Methods, table
-from lsap_jax.experiments.claims.files import markdown, methods_csv, verdict_csv
-from lsap_jax.experiments.claims.settings import weighed
-from lsap_jax.experiments.claims.verdict import judge
+from lsap_jax.experiments.claims.files import claims_csv, markdown, methods_csv, ranks_csv, verdict_csv
+from lsap_jax.experiments.claims.ranks import ranked
+from lsap_jax.experiments.claims.settings import claims_of, weighed
+from lsap_jax.experiments.claims.verdict import Verdict, judge
+from lsap_jax.experiments.comparison.plan import EDITS
 from lsap_jax.experiments.comparison.tables import Comparison
+from lsap_jax.experiments.edit_quality.folder import RECORD
 from lsap_jax.experiments.edit_quality.tables import Quality
+from lsap_jax.report.claims.frontier import frontier_chart
 from lsap_jax.report.claims.weights import weights_chart
+from lsap_jax.report.comparison.write import write_comparison
+from lsap_jax.report.quality.write import write_quality
 from lsap_jax.storage.atomic import write_files
+
+
+def rewrite(out: Path) -> None:
+    """Writes all tables and pages of a comparison in `out` again, from its runs, as far as they have begun, and its
+    edits.
+
+    Raises:
+        LsapError: not a comparison, or a file of it is missing or damaged.
+    """
+    comparison = write_comparison(out, begun=True)
+    config = comparison.record["config"]
+    quality = write_quality(out / EDITS) if config.get("edits") and (out / EDITS / RECORD).is_file() else None
+    if config.get("claim") and comparison.common:
+        write_claim(out, comparison, quality)
 
 
 def write_claim(out: Path, comparison: Comparison, quality: Quality | None) -> str:
@@ -31,12 +54,18 @@ def write_claim(out: Path, comparison: Comparison, quality: Quality | None) -> s
     settings = comparison.record["config"]["claim"]
     presets = [entry.preset for entry in comparison.entries if entry.manifest]
     methods = _methods(comparison, quality, presets, settings)
-    verdict = judge(methods, settings) if settings["candidate"] else None
-    text = markdown(methods, verdict, settings)
+    verdicts, unjudged = _judged(methods, comparison)
+    verdict = verdicts.pop("", None)
+    text = markdown(methods, [*([verdict] if verdict else []), *verdicts.values()], settings, unjudged)
+    rows = table(methods)
+    ranks, chart = ranked(rows), frontier_chart(rows)
     files = {
-        "methods.csv": methods_csv(table(methods)),
+        "methods.csv": methods_csv(rows),
         "methods.md": text.encode("utf-8"),
+        "ranks.csv": ranks_csv(ranks, presets),
+        "frontier.svg": chart.encode("utf-8") if chart else None,
         "claim.csv": None if verdict is None else verdict_csv(verdict),
+        "claims.csv": claims_csv(verdicts) if verdicts else None,
         "weights.svg": _weights(comparison, quality, settings).encode("utf-8")
         if verdict and settings["weights"]
         else None,
@@ -47,10 +76,24 @@ def write_claim(out: Path, comparison: Comparison, quality: Quality | None) -> s
     return text
 
 
+def _judged(methods: Methods, comparison: Comparison) -> tuple[dict[str, Verdict], list[str]]:
+    """The verdicts by the claims' names, and a line about each claim on methods that were left out."""
+    config = comparison.record["config"]
+    verdicts, unjudged = {}, []
+    for name, one in claims_of(config).items():
+        absent = [preset for preset in (*one["candidate"], *one["baseline"]) if preset not in methods.presets]
+        if absent and config.get("leave_out"):
+            unjudged.append(f'"{one["statement"]}" is not judged: {absent[0]} is not among the methods.')
+        else:
+            verdicts[name] = judge(methods, one)
+    return verdicts, unjudged
+
+
 def _methods(
     comparison: Comparison, quality: Quality | None, presets: list[str], settings: Mapping[str, Any]
 ) -> Methods:
-    strength, success = float(settings["strength"]), float(settings["success"])
+    strength, success = settings["strength"], float(settings["success"])
+    strength = None if strength is None else float(strength)
     return Methods(comparison=comparison, quality=quality, presets=presets, strength=strength, success=success)
 
 

@@ -21,14 +21,15 @@ from lsap_jax.storage.atomic import write_files
 from lsap_jax.storage.file_bytes import png_bytes
 
 
-def write_comparison(out: Path) -> Comparison:
-    """Writes tables, picture and page of a comparison whose runs are over; the same folder gives the same bytes.
+def write_comparison(out: Path, begun: bool = False) -> Comparison:
+    """Writes tables, picture and page of a comparison whose runs are over, or with `begun` of those that have begun;
+    the same folder gives the same bytes.
 
     Raises:
         LsapError: no comparison, a run of it is missing or damaged, or the folder cannot be written. Pictures and
             curves that are missing or have changed do not stop the page; it shows their places empty.
     """
-    comparison = read_all(out)
+    comparison = read_all(out, begun)
     lines = read_lines(out, comparison)
     name = out.resolve().name
     text = page(

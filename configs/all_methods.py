@@ -1,0 +1,70 @@
+"""all_methods: every method there is on the same images, ranked by reconstruction, editing and cost.
+
+Paper: those of the methods; StyleRes (arXiv 2212.14359) and F/Z+ (2307.08995) claim what is judged below the table.
+Expected: a row per method in methods.md, ranks below it, and in frontier.svg editing over reconstruction: codes that
+    are edited well are not those that reconstruct well, and refinements of an encoder's codes lie between.
+Cost: encoders and StyleRes, HFGI, HyperStyle about a second per image; optimisations 300 steps as in `compare`, PTI 350
+    more, SAM 1001, DHR 140; edits 3,600 pictures per row. docs/comparison.md has the hours.
+Command: lsap-jax compare IMAGES --config all_methods --generator G --config.encoders=encoders --out runs/all_methods
+
+Every cell is a run folder: the command goes on where it was killed. e4e is the encoder that comes with the generator;
+what it has no networks for, and whose file is not in the folder of encoders, is left out with a line. Edits are
+compared where equally many succeed, never at one strength, by whose choice their realism can be made what one likes.
+"""
+
+from ml_collections import ConfigDict
+
+from lsap_jax.configs import compare
+
+EDITS_BETTER = ("equal fidelity", "editability")
+
+
+def claim(statement: str, candidate: str, baseline: str, parts: tuple[str, ...], **more: object) -> ConfigDict:
+    """What differs between claims; the rule is in lsap_jax/experiments/claims/verdict.py."""
+    return ConfigDict(dict(statement=statement, candidate=(candidate,), baseline=(baseline,), parts=parts, **more))
+
+
+def get_config() -> ConfigDict:
+    config = compare.get_config()
+    config.presets = (
+        "e4e",
+        *(f"{name}@{name}.safetensors" for name in ("psp", "lsap_e", "restyle_e4e")),
+        *("w", "z+", "f/z+", "f/z+:fast", "bdinvert", "idinvert"),
+    )
+    config.cells = (
+        *(f"e4e then {method}" for method in ("hfgi", "hyperstyle", "sam", "dhr", "styleres")),
+        "w then pti",
+        "z+ then pti",
+    )
+    config.leave_out = True
+    config.encoders = "encoders"
+    config.count = 50
+    # Each preset's own steps, 300 at most: none of the encoders.
+    config.steps = 0
+    config.most_steps = 300
+    config.sets = True
+    config.edits = "edit_quality"
+    # `strength` None leaves out the columns at one strength; the rest is as in lsap_claims.
+    config.claim = ConfigDict(
+        dict(
+            statement="", candidate=(), baseline=(), margin=0.05, level=0.05, strength=None, success=0.5, weights=()
+        ),
+    )  # fmt: skip
+    config.claims = ConfigDict(
+        dict(
+            **{
+                f"styleres_{name.split()[-1]}": claim(
+                    f"StyleRes edits better than {told} at equal fidelity", "e4e then styleres", name, EDITS_BETTER
+                )
+                for name, told in (("e4e", "e4e"), ("e4e then hfgi", "HFGI"), ("e4e then hyperstyle", "HyperStyle"))
+            },
+            fzplus=claim(
+                "F/Z+ keeps images real where F/W+ with P_N does not",
+                "f/z+",
+                "bdinvert",
+                ("perception", "editability"),
+                measures=("logit",),
+            ),
+        )
+    )
+    return config

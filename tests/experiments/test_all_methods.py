@@ -1,0 +1,227 @@
+"""`lsap-jax compare --config all_methods`: single cells, what is left out, ranks, the frontier, several claims, and the
+same tables written again by `lsap-jax report`.
+"""
+
+import csv
+from pathlib import Path
+from xml.etree import ElementTree
+
+import colour
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lsap_jax.cli import main
+from lsap_jax.configuration import load_config
+from lsap_jax.editing.direction import Direction
+from lsap_jax.editing.direction_file import save_directions
+from lsap_jax.errors import LsapError
+from lsap_jax.experiments.claims.ranks import best, ranked
+from lsap_jax.experiments.claims.settings import check_claim, claims_of, edits_config
+from lsap_jax.experiments.comparison.cells import with_cells
+from lsap_jax.experiments.comparison.plan import check_plans, make_plans
+from lsap_jax.metrics.significance import Interval
+from lsap_jax.models.attributes import Attributes, BinaryAttribute
+from lsap_jax.models.attributes_file import save_attributes
+from lsap_jax.networks.attributes import AttributesConfig, initial_params
+from lsap_jax.refinement.methods import REFINERS
+from lsap_jax.report.claims.frontier import frontier_chart
+from lsap_jax.testing import colour_encoder, tiny_generator, tiny_images
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening", "rows")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    with pytest.MonkeyPatch.context() as patch:
+        colour.add_rows(patch)
+        yield
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- the plan --------------------------------------------------------------------------------------------------------
+
+
+def plans_of(**changes):
+    config = load_config("compare", {"presets": ("w+", "z"), "steps": 1, **changes})
+    return with_cells(make_plans(config), config)
+
+
+def test_single_cells_are_made_of_their_preset_alone():
+    plans = plans_of(cells=("z then colour",), refine_weights=("colour", "c.safetensors"), encoders="folder")
+    assert [plan.preset for plan in plans] == ["w+", "z", "z then colour"]
+    assert (plans[2].first, plans[2].weights, plans[0].weights) == ("z", "folder/c.safetensors", "")
+    twice = plans_of(cells=("z then colour",), refine=("colour",))
+    assert [plan.preset for plan in twice] == ["w+", "w+ then colour", "z", "z then colour"]
+
+
+@pytest.mark.parametrize("cell", ["p then colour", "z", "z then dip", "z then "])
+def test_a_cell_of_nothing_is_refused(cell):
+    with pytest.raises(LsapError, match="cells|method"):
+        plans_of(cells=(cell,))
+    with pytest.raises(LsapError, match="method 'dip'"):
+        plans_of(refine_weights=(("dip", "file"),))
+
+
+def test_what_lacks_a_file_is_left_out_with_its_cells_where_that_is_asked_for():
+    G = tiny_generator(discriminator=False)
+    plans = plans_of(presets=("e4e@nothing.safetensors", "z"), cells=("nothing then colour", "z then colour"))
+    kept, told = check_plans(plans, G, True)
+    assert [plan.preset for plan in kept] == ["z", "z then colour"]
+    assert told[0].startswith("nothing is left out: nothing.safetensors: no such file")
+    assert told[1] == "nothing then colour is left out: its codes are"
+    with pytest.raises(LsapError, match="preset 'nothing': .*no such file"):
+        check_plans(plans, G)
+    with pytest.raises(LsapError, match="no preset is left: nothing is left out"):
+        check_plans(plans[:2], G, True)
+
+
+@pytest.mark.parametrize("name", ["all_methods", "all_methods_ffhq"])
+def test_the_packaged_ones_have_every_method(name):
+    config = load_config(name)
+    labels = [plan.preset for plan in with_cells(make_plans(config), config)]
+    check_claim(config, labels)
+    assert config.count == 50 and config.leave_out and edits_config(config) is not None
+    assert {"e4e", "psp", "lsap_e", "restyle_e4e", "z+", "f/z+", "f/z+:fast", "bdinvert", "idinvert"} <= set(labels)
+    assert {label.partition(" then ")[2] for label in labels} == {"", *REFINERS} - {"colour"}
+    assert {"w then pti", "z+ then pti", "e4e then styleres"} <= set(labels)
+    assert {one["candidate"][0] for one in claims_of(config.to_dict()).values()} == {"e4e then styleres", "f/z+"}
+    for source in config.published.values():
+        assert len(set(source.rows) & set(labels)) >= 4
+
+
+# ---- ranks -----------------------------------------------------------------------------------------------------------
+
+
+def row(**numbers: float) -> dict[str, Interval]:
+    heads = {
+        "mse": "MSE",
+        "preserved": "preserved at equal success",
+        "cycle": "cycle at equal success",
+        "s": "s in all",
+    }
+    return {heads[key]: Interval(mean=value, low=value, high=value, n=1) for key, value in numbers.items()}
+
+
+def test_ranks_are_of_what_all_have_that_are_edited():
+    found = ranked(
+        {
+            "sharp": row(mse=0.1, preserved=0.5, cycle=0.1, s=9.0),
+            "soft": row(mse=0.3, preserved=0.9, s=1.0),
+            "beaten": row(mse=0.3, preserved=0.4, cycle=0.9, s=1.0),
+            "unedited": row(mse=0.2),
+        }
+    )
+    assert found.columns == {"reconstruction": ["MSE"], "editing": ["preserved at equal success"], "cost": ["s in all"]}
+    assert found.places["reconstruction"] == {"sharp": 1.0, "unedited": 2.0, "soft": 3.5, "beaten": 3.5}
+    assert found.places["editing"] == {"soft": 1.0, "sharp": 2.0, "beaten": 3.0}
+    assert found.places["cost"] == {"soft": 1.5, "beaten": 1.5, "sharp": 3.0}
+    assert found.frontier == ["sharp", "soft"]
+    assert not ranked({}).frontier and not ranked({"a": row(mse=1.0)}).frontier
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
+def test_the_frontier_beats_all_others_and_nothing_beats_it(points):
+    named = dict(enumerate(points))
+    front = best(named)
+    assert front
+    for name, (a, b) in named.items():
+        rivals = [(x, y) for x, y in points if x <= a and y <= b and (x, y) != (a, b)]
+        assert (name in front) == (not rivals)
+
+
+def test_the_chart_has_a_point_per_method_and_measure():
+    table = {"a & b": row(mse=0.1, preserved=0.5, cycle=0.2), "c": row(mse=0.01, preserved=0.4), "d": row(mse=0.2)}
+    root = ElementTree.fromstring(frontier_chart(table))
+    names = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"1 a & b", "2 c", "3 d", "preserved at equal success"} <= set(names)
+    assert "cycle at equal success" not in names, "one method alone has it"
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}circle"))) == 2
+    assert frontier_chart({"a": row(mse=0.1)}) == ""
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def work(quick_compilation, quick_whitening, rows, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    G = tiny_generator()
+    G.with_part(colour_encoder(G, 0).kind, colour_encoder(G, 0)).save(folder / "g.safetensors")
+    (folder / "images").mkdir()
+    for i, image in enumerate(tiny_images(4)):
+        Image.fromarray(image).save(folder / "images" / f"{i}.png")
+    ones = np.ones(16, np.float32)
+    save_directions(folder / "d.safetensors", [Direction(name="light", space=s, vector=ones) for s in "wz"])
+    labels = (("light", ("no", "yes")), ("shape", ("a", "b", "c")))
+    config = AttributesConfig(labels=labels, resolution=16, widths=(4, 8))
+    binary = {"light": BinaryAttribute("light", ("yes",), ("no",))}
+    classifier = Attributes(config=config, params=initial_params(config, jax.random.key(42)), binary=binary)
+    save_attributes(folder / "attributes.safetensors", classifier)
+    assert command(folder, folder / "out") == 0
+    return folder
+
+
+def command(work: Path, out: Path, *more: str) -> int:
+    edits = [
+        ("directions", (str(work / "d.safetensors"),)), ("attributes", str(work / "attributes.safetensors")),
+        ("strengths", (0.0, 2.0)), ("levels", (0.5,)), ("batch_size", 4),
+    ]  # fmt: skip
+    claims = ("styleres_e4e", "styleres_hfgi", "styleres_hyperstyle", "fzplus")
+    words = [
+        "compare",
+        work / "images",
+        "--config=all_methods",
+        "--generator",
+        work / "g.safetensors",
+        "--batch_size=2",
+    ]
+    words += [f"--config.edit_overrides={edits!r}", f"--config.encoders={work}"]
+    words += ["--presets=e4e,psp@psp.safetensors,w", "--config.most_steps=1"]
+    words += ["--config.cells=('e4e then colour', 'e4e then hfgi', 'w then colour')"]
+    for name, candidate in zip(claims, ("e4e then colour",) * 3 + ("w",), strict=True):
+        words += [f"--config.claims.{name}.candidate=('{candidate}',)"]
+    words += ["--config.claims.styleres_hyperstyle.baseline=('w then colour',)"]
+    words += ["--config.claims.fzplus.baseline=('psp',)", *more, "--out", out]
+    return main([str(word) for word in words])
+
+
+@pytest.mark.slow
+def test_one_command_ranks_what_there_is(work):
+    out = work / "out"
+    table = {line["method"]: line for line in lines(out / "methods.csv")}
+    assert list(table) == ["e4e", "e4e then colour", "w", "w then colour"]
+    assert "preserved" not in table["w"] and "LEC" not in table["w"], "no column at one strength"
+    assert all(float(line["MS-SSIM"]) <= 1 for line in table.values())
+    both = {name: float(line["s in all"]) for name, line in table.items()}
+    assert both["e4e then colour"] == pytest.approx(both["e4e"] + float(table["e4e then colour"]["s per image"]))
+    ranks = {line["method"]: line for line in lines(out / "ranks.csv")}
+    assert list(ranks) == list(table) and {line["editing"] for line in ranks.values()} == {""}, "no edit succeeds here"
+    errors = [float(line["MSE"]) for line in table.values()]
+    assert ranks[list(table)[int(np.argmax(errors))]]["reconstruction"] != "1.0"
+    claims = {line["claim"] for line in lines(out / "claims.csv")}
+    assert claims == {"styleres_e4e", "styleres_hfgi", "styleres_hyperstyle"} - {"styleres_hfgi"}
+    text = (out / "methods.md").read_text()
+    assert "Ranks, 1 the best" in text and '" is not judged: psp is not among the methods.' in text
+    assert '"StyleRes edits better than HyperStyle at equal fidelity" is **not confirmed**' in text
+
+
+@pytest.mark.slow
+def test_report_writes_the_same_files_again(work, capsys):
+    out = work / "out"
+    files = [
+        p for p in (*out.iterdir(), *(out / "edits").iterdir()) if p.suffix in (".md", ".csv", ".svg", ".html", ".png")
+    ]
+    before = {p: p.read_bytes() for p in files}
+    for p in files:
+        p.unlink()
+    assert main(["report", str(out)]) == 0
+    assert {p: p.read_bytes() for p in files} == before
+    assert capsys.readouterr().out.strip() == str(out / "report.html")
