@@ -44,6 +44,7 @@ def get_config() -> ConfigDict:
     config.most_steps = 300
     config.sets = True
     config.edits = "edit_quality"
+    config.real = True
     # `strength` None leaves out the columns at one strength; the rest is as in lsap_claims.
     config.claim = ConfigDict(
         dict(

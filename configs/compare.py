@@ -57,6 +57,8 @@ def get_config() -> ConfigDict:
             # Name or file of a configuration of `lsap-jax edit-quality`, for edits of all runs, in the folder edits; ""
             # is none.
             edits="",
+            # Compare edits with those of IMAGES that have the attribute asked for, those beyond `count` too (KID).
+            real=False,
             # ("key", value) pairs put into that configuration.
             edit_overrides=(),
             # A claim about several runs to judge, see lsap_claims.

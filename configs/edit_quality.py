@@ -43,6 +43,11 @@ def get_config() -> ConfigDict:
             # first (MTCNN), as the paper does; without it, and for ArcFace, images count as aligned.
             identity="",
             detect=True,
+            # Real images, as `lsap-jax invert` takes them, and of how many at most (0 is all): KID of edited images
+            # against those that have the attribute asked for, and with Inception weights FID.
+            real=(),
+            most_real=1000,
+            inception="",
             batch_size=32,
             # Images whose edits the page shows.
             shown=2,

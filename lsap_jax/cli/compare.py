@@ -7,10 +7,10 @@ IMAGES and G are those of `lsap-jax invert`; a preset is one of its spaces or co
 encoder that it starts from, e4e@FILE. With --config.refine="('pti', 'hfgi')" every run is refined by these methods,
 too, in folders of their own; the configuration two_stage takes every method there is. DIR gets a run folder per preset,
 comparison.csv (means with 95 % intervals, seconds per image), per_image.csv, tests.csv (is one preset not inferior to
-another), grid.png and report.html. The configurations lsap_claims and two_stage add edits of all runs, in DIR/edits,
-and methods.csv, methods.md, claim.csv and weights.svg: one table of reconstructions and edits, and a verdict. Run the
-same command again to finish an interrupted comparison, or with more presets to extend it: what is finished is not
-computed again.
+another), grid.png and report.html. The configurations lsap_claims, two_stage and all_methods add edits of all runs, in
+DIR/edits, and methods.csv, methods.md, ranks.csv, frontier.svg, claim.csv and weights.svg: one table of reconstructions
+and edits, and a verdict; all_methods leaves out, with a line, what has no file or networks. Run the same command again
+to finish an interrupted comparison, or with more presets to extend it: what is finished is not computed again.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C.
 """
@@ -69,6 +69,7 @@ def run(args: Arguments) -> int:
     edits = edits_config(config)
     G = load_generator(name)
     source = images_of(args, G, plans[0].config.fit, plans[0].config.align)
+    real = source if config.real else None
     if 0 < config.count < len(source):
         source = source.select(range(config.count))
     fill_batches(plans, len(source))
@@ -81,7 +82,7 @@ def run(args: Arguments) -> int:
         print(line, file=sys.stderr)
     if not config.leave_out:
         check_claim(config, [plan.preset for plan in plans])
-    return compare(G, source, config, plans, out, generator_name=name, classes=classes, edits=edits)
+    return compare(G, source, config, plans, out, generator_name=name, classes=classes, edits=edits, real=real)
 
 
 def choose_config(args: Arguments) -> "ConfigDict":
@@ -105,9 +106,10 @@ def compare(
     generator_name: str,
     classes: "Labels | None" = None,
     edits: "ConfigDict | None" = None,
+    real: "Source | None" = None,
 ) -> int:
-    """Runs every preset with progress, and measures edits where `edits` configures them; writes tables and pages,
-    prints the tables, and returns the exit status.
+    """Runs every preset with progress, and measures edits where `edits` configures them, compared with the images of
+    `real`; writes tables and pages, prints the tables, and returns the exit status.
     """
     from lsap_jax.cli.computing import print_failures
     from lsap_jax.cli.edit_quality import measured
@@ -149,7 +151,9 @@ def compare(
             done = len(plans)
             write_record(out, record)
             comparison = write_comparison(out)
-            quality = measured([str(out)], out / EDITS, edits, generator_name) if edits and comparison.common else None
+            quality = None
+            if edits and comparison.common:
+                quality = measured([str(out)], out / EDITS, edits, generator_name, real)
             told = write_claim(out, comparison, quality) if config.claim and comparison.common else ""
     except KeyboardInterrupt:
         print(

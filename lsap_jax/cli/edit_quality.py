@@ -5,7 +5,8 @@ usage: lsap-jax edit-quality RUN [RUN ...] --out DIR [--config edit_quality|edit
 RUN is a run folder or a folder of `lsap-jax compare`, which stands for all of its runs. The codes of every image that
 all runs have are moved along every direction by every strength, and every picture is measured: by the classifier of
 attributes (the bundled generator has one; `lsap-jax train-attributes`), by the discriminator, by NSCD, with
---identity=dlib or =FILE by a face network, and of encoders by e4e's latent editing consistency (LEC). DIR gets
+--identity=dlib or =FILE by a face network, with --config.real=IMAGES by the distance from real images that have the
+attribute (KID, and FID with --config.inception), and of encoders by e4e's latent editing consistency (LEC). DIR gets
 quality.json, curves.csv, matched.csv (the measures where equally many edits have succeeded), differences.csv (with
 --config.candidate=NAME --config.baseline=NAME) and report.html.
 
@@ -30,6 +31,8 @@ from lsap_jax.cli.progress import counter
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+    from lsap_jax.data import Source
+    from lsap_jax.experiments.edit_quality.protocol import Run
     from lsap_jax.experiments.edit_quality.tables import Quality
 
 
@@ -61,13 +64,20 @@ def run(args: Arguments) -> int:
     return OK
 
 
-def measured(folders: Sequence[str], out: Path, config: "ConfigDict", generator: str | None = None) -> "Quality":
+def measured(
+    folders: Sequence[str],
+    out: Path,
+    config: "ConfigDict",
+    generator: str | None = None,
+    real: "Source | None" = None,
+) -> "Quality":
     """Measures the edits of runs with progress, and writes tables and page.
 
     Args:
         folders: of runs, or of comparisons.
         config: checked (`check_settings`).
         generator: where it is, if not where run.json says.
+        real: images that edits are compared with, if not those that the configuration names.
     """
     from lsap_jax.cli.runs import generator_of, with_shown_statistics
     from lsap_jax.experiments.edit_quality.folder import writing
@@ -80,7 +90,9 @@ def measured(folders: Sequence[str], out: Path, config: "ConfigDict", generator:
         run_folders(folders),
         lambda folder, record: with_shown_statistics(generator_of(folder, record, generator)),
     )
-    judges, described = choose_judges(runs[0].G, config, partial(print, file=sys.stderr))
+    if real is None and config.real:
+        real = _opened(config, runs[0])
+    judges, described = choose_judges(runs[0].G, config, partial(print, file=sys.stderr), real)
     directions = common_directions(runs, config.directions, counter)
     unknown = unknown_to(judges, [d.name for d in directions[runs[0].name]])
     if unknown and (config.toggle or judges.attributes is not None):
@@ -89,3 +101,14 @@ def measured(folders: Sequence[str], out: Path, config: "ConfigDict", generator:
     with writing(out):
         measure_runs(out, runs, directions, judges, described, config.to_dict(), counter)
         return write_quality(out)
+
+
+def _opened(config: "ConfigDict", run: "Run") -> "Source":
+    """The real images that a configuration names, made as the targets of a run were."""
+    from lsap_jax.cli.runs import aligned
+    from lsap_jax.configuration import recorded
+    from lsap_jax.data import open_images
+
+    made = recorded(run.record["config"])
+    source = open_images(list(config.real), resolution=run.G.img_resolution, channels=run.G.img_channels, fit=made.fit)
+    return aligned(source, made.align)

@@ -29,10 +29,14 @@ def images_of(args: "Arguments", G: "Generator", fit: str, align: bool = False) 
     Raises:
         LsapError: no image was found.
     """
+    return aligned(opened(args, G.img_resolution, G.img_channels, fit), align)
+
+
+def aligned(source: "Source", align: bool) -> "Source":
+    """The source with every picture cut to its face, where that is asked for."""
     from lsap_jax.faces import aligner
 
-    source = opened(args, G.img_resolution, G.img_channels, fit)
-    return replace(source, align=aligner.aligner(G.img_resolution)) if align else source
+    return replace(source, align=aligner.aligner(source.resolution)) if align else source
 
 
 def opened(args: "Arguments", resolution: int, channels: int, fit: str = "crop") -> "Source":

@@ -126,6 +126,25 @@ def kid(x: np.ndarray, y: np.ndarray) -> Kid:
     return Kid(float(term_x + term_y - 2 * xy / (m * n)), float(np.sqrt(max(variance, 0.0))))
 
 
+def kid_by_image(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """What each image of x contributes to `kid(x, y)`: [N] whose mean it is.
+
+    Resampling them, as one does values of images, gives the spread of KID over sets x to first order: where an image
+    counts twice among the pairs of x, it does so here. The set y is taken as given.
+
+    Args:
+        x, y: features [N, d] and [M, d], N and M at least 3.
+
+    Raises:
+        LsapError: the shapes do not agree, or a set is too small.
+    """
+    x, y = _check(x, y, 3)
+    m, n = len(x), len(y)
+    own, cross = _within_sums(x).rows / (m - 1), _kernel_sums(x, y).rows / n
+    others = _within_sums(y).rows.sum() / (n * (n - 1))
+    return np.asarray(2 * (own - cross) - own.mean() + others)
+
+
 def kid_subsets(x: np.ndarray, y: np.ndarray, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> KidSubsets:
     """KID over random subsets (drawn without replacement within each); subset_size is lowered to the smaller set.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +204,25 @@ def compare_features(
     own = b"" if c is None else np.asarray(c).tobytes()
     whitening = _whitening(_Samples(WHITENING_SAMPLES, G.sha256, own, G.without("discriminator"), c))
     kernel = kid(whitening(images), whitening(targets))
-    name = feature_description().replace("real images", f"{WHITENING_SAMPLES} samples of the generator")
-    return {"kid": kernel.value, "kid_stderr": kernel.stderr, "features": name}
+    return {"kid": kernel.value, "kid_stderr": kernel.stderr, "features": _whitened_description()}
+
+
+def features_of_sets(
+    G: Generator, inception: Inception | None
+) -> tuple[Callable[[np.ndarray], np.ndarray], str | dict[str, Any]]:
+    """A function of uint8 images [N, R, R, C] to the features [N, d] that sets are compared in, and what these are:
+    Inception's, or random ones whitened on samples of the generator, of the classes that it is used for.
+    """
+    if inception is not None:
+        return partial(inception_features, inception), dict(vars(inception.record))
+    c = None if G.labels is None else np.asarray(G.labels)
+    own = b"" if c is None else c.tobytes()
+    whitening = _whitening(_Samples(WHITENING_SAMPLES, G.sha256, own, G.without("discriminator"), c))
+    return lambda images: whitening(random_features(images)), _whitened_description()
+
+
+def _whitened_description() -> str:
+    return feature_description().replace("real images", f"{WHITENING_SAMPLES} samples of the generator")
 
 
 @dataclass(frozen=True)

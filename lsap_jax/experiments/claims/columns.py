@@ -154,6 +154,8 @@ COLUMNS: Mapping[str, Column] = {
     "directions": _reached,
     "preserved at equal success": _at_success("preserved"),
     "logit at equal success": _at_success("logit"),
+    "KID at equal success": _at_success("kid"),
+    "FID at equal success": _at_success("fid"),
     "LEC at equal success": _at_success("lec"),
     "cycle at equal success": _at_success("cycle"),
     "identity at equal success": _at_success("identity"),

@@ -6,21 +6,28 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from lsap_jax.data import Source
 from lsap_jax.experiments.edit_quality.quality import Judges
+from lsap_jax.experiments.edit_quality.real_images import real_images
 from lsap_jax.metrics.identity import load_meter
 from lsap_jax.models.attributes_file import load_attributes
 from lsap_jax.models.generator import Generator
+from lsap_jax.models.network_file import load
 
 NONE = "none"
 
 
 def choose_judges(
-    G: Generator, config: ConfigDict, tell: Callable[[str], object] = lambda line: None
+    G: Generator,
+    config: ConfigDict,
+    tell: Callable[[str], object] = lambda line: None,
+    source: Source | None = None,
 ) -> tuple[Judges, dict[str, Any]]:
     """The judges that a configuration names, and what quality.json says of them.
 
     Args:
-        config: with "attributes" ("none" for no classifier), "identity" and "detect".
+        config: with "attributes" ("none" for no classifier), "identity", "detect", "inception" and "most_real".
+        source: of real images.
         tell: called with a line about each judge that is left out.
 
     Raises:
@@ -42,7 +49,14 @@ def choose_judges(
     }
     if attributes is None and identity is None and G.discriminator is None:
         tell("measured by NSCD alone: there is no classifier, face network or discriminator")
-    return Judges(attributes=attributes, identity=identity), described
+    real = None
+    if source is not None and attributes is None:
+        tell("real images are left out: no classifier says which of them have an attribute")
+    elif source is not None and attributes is not None:
+        inception = load(config.inception, "inception") if config.inception else None
+        real = real_images(G, source, attributes, inception, config.most_real)
+        described["real"] = real.record
+    return Judges(attributes=attributes, identity=identity, real=real), described
 
 
 def unknown_to(judges: Judges, names: Sequence[str]) -> list[str]:

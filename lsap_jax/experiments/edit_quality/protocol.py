@@ -25,6 +25,7 @@ from lsap_jax.experiments.edit_quality.quality import (
     genuine_logits,
     measure_edits,
 )
+from lsap_jax.experiments.edit_quality.real_images import distances
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import read_refinement
 from lsap_jax.rendering.render import space_of
@@ -175,7 +176,7 @@ def measure_runs(
             found = _measure(run, ids, directions[run.name], judges, variant, settings, tell, lec, cycle)
             arrays = {**found.arrays, "pictures": found.pictures}
         elif kept["pictures"].shape[2] < len(shown):
-            sides = replace(judges, identity=None)
+            sides = replace(judges, identity=None, real=None)
             found = _measure(run, shown, directions[run.name], sides, variant, settings, tell)
             arrays = {**kept, "pictures": found.pictures}
         else:
@@ -269,8 +270,9 @@ def _measure(
                 tell=partial(_tell_of_all, tell, start * edits, len(ids) * edits),
             )
         )
+    arrays = {name: np.concatenate([part.arrays[name] for part in parts], axis=2) for name in parts[0].arrays}
     return Measured(
-        arrays={name: np.concatenate([part.arrays[name] for part in parts], axis=2) for name in parts[0].arrays},
+        arrays=distances(arrays, judges.real, [one.name for one in directions]),
         pictures=np.concatenate([part.pictures for part in parts], axis=2),
     )
 

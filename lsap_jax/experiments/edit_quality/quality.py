@@ -20,6 +20,7 @@ from lsap_jax.editing.moves import move
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.edit_quality import consistency
 from lsap_jax.experiments.edit_quality.consistency import Again, Refined
+from lsap_jax.experiments.edit_quality.real_images import ASKED, FEATURES, RealImages, on_side
 from lsap_jax.losses.terms import nscd_of
 from lsap_jax.metrics.identity import IdentityMeter, kept
 from lsap_jax.models.attributes import Attributes, label_logits, scores_of
@@ -42,6 +43,8 @@ MEASURES = {
     "picture, inverted again and moved back; means are of the 1st to the 99th percentile at each strength",
     "cycle": "cycle consistency: mean squared error between the reconstruction and the picture of the code that was "
     "edited, inverted and refined again, and moved back",
+    "kid": "KID of the edited images, as a set, and real images that are on the side asked for",
+    "fid": "FID of the same sets, without an interval; it compares with values of equally large sets alone",
     "identity": "cosine similarity of the face embeddings of the target and the edited image, where a face was found",
     "face": "share of edits in which a face was found, of targets that have one",
 }
@@ -59,10 +62,12 @@ class Judges:
     Attributes:
         attributes: classifier of labels.
         identity: a face network, and what finds the faces.
+        real: images that have the attributes, or lack them.
     """
 
     attributes: Attributes | None = None
     identity: IdentityMeter | None = None
+    real: RealImages | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,8 @@ class Measured:
     """What was measured of the edits of N images along D directions by S strengths.
 
     Attributes:
-        arrays: measure -> [D, S, N]; NaN where a direction has none, or where no face was found in an image.
+        arrays: measure -> [D, S, N]; NaN where a direction has none, or where no face was found in an image. With real
+            images to compare with also what `real_images.distances` takes.
         pictures: uint8 [D, S, K, R, R, C] of the first K images.
     """
 
@@ -168,9 +174,13 @@ def measure_edits(
                 found |= kept(faces[image], judges.identity.faces(to_uint8(images)))
             if returned is not None:
                 found |= returned(some, to_uint8(images), image, direction, amount)
+            if judges.real is not None:
+                found |= {FEATURES: judges.real.features(to_uint8(images)), ASKED: asked}
             for name, values in found.items():
-                counted = np.where(sides[image] == 0, math.nan, values)
-                arrays.setdefault(name, np.full(shape, math.nan))[d, strength, image] = counted
+                counted = np.where((sides[image] == 0).reshape(-1, *(1,) * (values.ndim - 1)), math.nan, values)
+                kind = np.float64 if values.ndim == 1 else values.dtype  # features may take much room
+                arrays.setdefault(name, np.full((*shape, *values.shape[1:]), math.nan, kind))
+                arrays[name][d, strength, image] = counted
             first = image < shown
             pictures[d, strength[first], image[first]] = to_uint8(images[first])
         tell((d + 1) * shape[1] * count, math.prod(shape))
@@ -218,19 +228,12 @@ def _look(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _on_side(attributes: Attributes, name: str, likeliest: np.ndarray) -> np.ndarray:
-    """[N] 1 where the likeliest value is on an attribute's positive side, -1 on its negative, 0 on neither."""
-    label, positive, negative = attributes.binary[name]
-    values = np.asarray(attributes.labels[label])[likeliest]
-    return np.isin(values, positive).astype(np.float32) - np.isin(values, negative).astype(np.float32)
-
-
 def _sides(direction: Direction, before: Mapping[str, np.ndarray], judges: Judges, count: int) -> np.ndarray:
     """[N] the side of every image that a toggle asks for; 0 leaves it out, a direction without an attribute has 1."""
     if judges.attributes is None or direction.name not in judges.attributes.binary:
         return np.ones(count, np.float32)
     own = judges.attributes.binary[direction.name]
-    return -_on_side(judges.attributes, direction.name, before[own.label])
+    return -on_side(judges.attributes, direction.name, before[own.label])
 
 
 def _judged(
@@ -250,7 +253,7 @@ def _judged(
     likeliest = {name: values.argmax(axis=1) for name, values in logits.items()}
     found = {"preserved": np.mean([likeliest[name] == before[name][image] for name in others], axis=0)}
     if own is not None:
-        there = _on_side(judges.attributes, direction.name, likeliest[own.label]) == asked
+        there = on_side(judges.attributes, direction.name, likeliest[own.label]) == asked
         none = np.where(asked == 0, math.nan, 0.0)  # strength 0 asks for nothing
         found["success"] = there + none
         found["score"] = scores_of(judges.attributes, logits)[direction.name] * asked + none

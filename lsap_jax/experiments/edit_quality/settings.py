@@ -24,7 +24,7 @@ def check_settings(config: ConfigDict) -> None:
         raise LsapError(f"--config.variants={given}: {unknown[0]!r} is not one of {', '.join(VARIANTS)}")
     if len(set(config.variants)) < len(config.variants):
         raise LsapError(f"--config.variants={given}: name each once")
-    for name, least in (("batch_size", 1), ("shown", 0), ("lec_steps", -1)):
+    for name, least in (("batch_size", 1), ("shown", 0), ("lec_steps", -1), ("most_real", 0)):
         if config[name] < least:
             raise LsapError(f"--config.{name}={config[name]}: must be {least} or more")
     if not all(0 < level < 1 for level in config.levels):

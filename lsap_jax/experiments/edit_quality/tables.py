@@ -24,9 +24,10 @@ from lsap_jax.metrics.consistency import trimmed
 from lsap_jax.metrics.significance import Interval, interval_text
 from lsap_jax.storage.results import Record
 
-ORDER = ("success", "preserved", "logit", "nscd", "lec", "cycle", "identity", "face", "score")
-COMPARED = ("preserved", "logit", "nscd", "lec", "cycle", "identity")
-LOWER_IS_BETTER = ("nscd", "lec", "cycle")
+ORDER = ("success", "preserved", "logit", "nscd", "kid", "fid", "lec", "cycle", "identity", "face", "score")
+COMPARED = ("preserved", "logit", "nscd", "kid", "fid", "lec", "cycle", "identity")
+LOWER_IS_BETTER = ("nscd", "kid", "fid", "lec", "cycle")
+OF_SETS = ("fid",)  # numbers that single images have no part in
 FEW = "reached, but too few images to tell an interval"
 
 
@@ -60,7 +61,7 @@ class Entry:
     def by_direction(self) -> dict[str, list[Resampled]]:
         """Measure -> its means over images, of every direction."""
         return {
-            name: [resampled(values[k : k + 1]) for k in range(len(self.directions))]
+            name: [averaged(name, values[k : k + 1]) for k in range(len(self.directions))]
             for name, values in self.arrays.items()
             if name != "pictures"
         }
@@ -121,9 +122,15 @@ def read_all(out: Path) -> Quality:
         arrays = read_measures(out, one)
         if "lec" in arrays:
             arrays["lec"] = trimmed(arrays["lec"])
-        means = {name: resampled(a) for name, a in arrays.items() if name != "pictures"}
+        means = {name: averaged(name, a) for name, a in arrays.items() if name != "pictures"}
         entries.append(Entry(record=one, arrays=arrays, means=means))
     return Quality(record=record, entries=entries)
+
+
+def averaged(measure: str, values: np.ndarray) -> Resampled:
+    """`resampled` values [D, S, N] of a measure; what is a number of a set has no interval."""
+    found = resampled(values)
+    return found._replace(images=1) if measure in OF_SETS else found
 
 
 class Matched(NamedTuple):
@@ -237,7 +244,7 @@ def verdict(one: Difference) -> str:
 def means(entry: Entry, measure: str) -> Interval:
     """Over all edits, all directions and strengths, 0 included."""
     values = entry.arrays[measure]
-    return intervals(resampled(values.reshape(-1, 1, values.shape[-1])))[0]
+    return intervals(averaged(measure, values.reshape(-1, 1, values.shape[-1])))[0]
 
 
 def missing(entry: Entry) -> str:

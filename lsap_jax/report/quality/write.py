@@ -15,6 +15,7 @@ import numpy as np
 from lsap_jax.experiments.edit_quality.curves import Resampled, fewer_draws, intervals, strengths_until_peak
 from lsap_jax.experiments.edit_quality.quality import MEASURES
 from lsap_jax.experiments.edit_quality.tables import (
+    LOWER_IS_BETTER,
     Entry,
     Quality,
     compared_texts,
@@ -179,10 +180,11 @@ def _matched(quality: Quality) -> str:
             f"<h3>{escape(who)}, paired by images</h3>"
             + text_table(["at", "directions that both reach", "measure", "difference", "the first is"], rows)
         )
+    lower = ", ".join(name for name in quality.compared if name in LOWER_IS_BETTER) or "none of these"
     lead = (
         '<p class="lead">Each direction at the strength where its success curve first reaches the level; means over '
         "directions. A direction counts where the curves of 97.5 % of the resampled sets of images reach it, too: else "
-        "there are too few images for an interval. For nscd, lec and cycle lower is better, for the others higher.</p>"
+        f"there are too few images for an interval. For {lower} lower is better, for the others higher.</p>"
     )
     return lead + "".join(parts)
 
