@@ -14,7 +14,7 @@ compared where equally many succeed, never at one strength, by whose choice thei
 
 from ml_collections import ConfigDict
 
-from lsap_jax.configs import compare
+from lsap_jax.configs import compare, compare_table1, two_stage_ffhq
 
 EDITS_BETTER = ("equal fidelity", "editability")
 
@@ -22,6 +22,29 @@ EDITS_BETTER = ("equal fidelity", "editability")
 def claim(statement: str, candidate: str, baseline: str, parts: tuple[str, ...], **more: object) -> ConfigDict:
     """What differs between claims; the rule is in lsap_jax/experiments/claims/verdict.py."""
     return ConfigDict(dict(statement=statement, candidate=(candidate,), baseline=(baseline,), parts=parts, **more))
+
+
+def published(hyperstyle: str) -> ConfigDict:
+    """The tables of F/Z+, GANInverter and StyleRes, all of FFHQ.
+
+    Args:
+        hyperstyle: the cell that HyperStyle's row stands beside.
+    """
+    found = {**compare_table1.get_config().published, **two_stage_ffhq.get_config().published}
+    del found["b_figure2"]
+    rows = dict(found["ganinverter"].rows)
+    rows[hyperstyle] = rows.pop("w_encoder then hyperstyle")
+    found["ganinverter"].rows = ConfigDict(rows)
+    found["styleres"] = ConfigDict(
+        dict(
+            source="arXiv 2212.14359, Table 1: CelebA-HQ",
+            note="No numbers of it are known here: fill in what you have. By its scripts SSIM is MS-SSIM, LPIPS that "
+            "of AlexNet, FID that of JPG files in torchvision's Inception; editing FID depends on the strength.",
+            columns=("fid", "ms_ssim", "lpips_alex", "editing_fid"),
+            rows={cell: {} for cell in ("e4e", "e4e then hfgi", hyperstyle, "e4e then styleres")},
+        )
+    )
+    return ConfigDict(found)
 
 
 def get_config() -> ConfigDict:
@@ -37,6 +60,9 @@ def get_config() -> ConfigDict:
         "z+ then pti",
     )
     config.leave_out = True
+    config.published = published("e4e then hyperstyle")
+    for source in config.published.values():
+        source.elsewhere = True
     config.encoders = "encoders"
     config.count = 50
     # Each preset's own steps, 300 at most: none of the encoders.

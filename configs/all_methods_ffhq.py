@@ -15,7 +15,7 @@ strength in edits/, and in the table at one of them; `--config.edit_overrides` n
 
 from ml_collections import ConfigDict
 
-from lsap_jax.configs import all_methods, compare_table1, two_stage_ffhq
+from lsap_jax.configs import all_methods, two_stage_ffhq
 
 
 def get_config() -> ConfigDict:
@@ -29,6 +29,5 @@ def get_config() -> ConfigDict:
     config.most_steps = beside.most_steps
     config.edits, config.edit_overrides = beside.edits, beside.edit_overrides
     config.claim.strength = beside.claim.strength
-    published = {**compare_table1.get_config().published, **beside.published}
-    config.published = ConfigDict(published)
+    config.published = all_methods.published("w_encoder then hyperstyle")
     return config

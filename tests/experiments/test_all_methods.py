@@ -3,7 +3,9 @@ same tables written again by `lsap-jax report`.
 """
 
 import csv
+import io
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import colour
@@ -22,7 +24,9 @@ from lsap_jax.errors import LsapError
 from lsap_jax.experiments.claims.ranks import best, ranked
 from lsap_jax.experiments.claims.settings import check_claim, claims_of, edits_config
 from lsap_jax.experiments.comparison.cells import with_cells
+from lsap_jax.experiments.comparison.files import published_csv
 from lsap_jax.experiments.comparison.plan import check_plans, make_plans
+from lsap_jax.experiments.comparison.tables import published_means
 from lsap_jax.metrics.significance import Interval
 from lsap_jax.models.attributes import Attributes, BinaryAttribute
 from lsap_jax.models.attributes_file import save_attributes
@@ -94,7 +98,29 @@ def test_the_packaged_ones_have_every_method(name):
     assert {"w then pti", "z+ then pti", "e4e then styleres"} <= set(labels)
     assert {one["candidate"][0] for one in claims_of(config.to_dict()).values()} == {"e4e then styleres", "f/z+"}
     for source in config.published.values():
-        assert len(set(source.rows) & set(labels)) >= 4
+        assert source.source and source.note and len(set(source.rows) & set(labels)) >= 4
+        assert bool(source.get("elsewhere")) == (name == "all_methods"), (
+            "FFHQ's numbers are not drawn beside toonhead64's"
+        )
+
+
+def test_published_tables_stand_beside_ours_in_one_file():
+    config = load_config("all_methods")
+    own = {("z+", "mse"): Interval(mean=0.5, low=0.4, high=0.6, n=3)}
+    entries = [SimpleNamespace(preset=name) for name in ("z+", "e4e then styleres")]
+    comparison = SimpleNamespace(
+        record={"config": config.to_dict()}, entries=entries, metrics=("mse", "psnr"), intervals=own
+    )
+    found = {line["method"]: line for line in csv.DictReader(io.StringIO(published_csv(comparison).decode()))}
+    assert list(found)[:2] == ["z+", "e4e then styleres"] and {"w then pti", "idinvert"} <= found.keys()
+    assert (found["z+"]["mse"], found["z+"]["a_table1 mse"], found["z+"]["a_table1 ssim01"]) == (
+        "0.5",
+        "0.12117",
+        "0.6893",
+    )
+    assert found["e4e then hfgi"]["ganinverter lpips_alex"] == "0.1166" and "psnr" not in found["z+"]
+    assert found["e4e then styleres"]["styleres fid"] == "" == found["e4e then styleres"]["mse"]
+    assert published_means(comparison, "mse") == {}, "of another generator"
 
 
 # ---- ranks -----------------------------------------------------------------------------------------------------------

@@ -2,18 +2,39 @@
 
 from typing import Any
 
+import numpy as np
+
 from lsap_jax.experiments.comparison.runs import Times
-from lsap_jax.experiments.comparison.tables import Comparison, best, set_names
+from lsap_jax.experiments.comparison.tables import Comparison, best, published_metrics, set_names
 from lsap_jax.experiments.csv_table import csv_table
+from lsap_jax.storage.results import mapping
 
 
 def csv_files(comparison: Comparison) -> dict[str, bytes]:
     """The contents of the CSV files by name."""
-    return {
+    files = {
         "comparison.csv": comparison_csv(comparison),
         "per_image.csv": per_image_csv(comparison),
         "tests.csv": tests_csv(comparison),
     }
+    if comparison.record["config"].get("published"):
+        files["published.csv"] = published_csv(comparison)
+    return files
+
+
+def published_csv(comparison: Comparison) -> bytes:
+    """A row per preset of ours or of a paper: our means, and beside them those of every published table."""
+    sources = {name: mapping(one) for name, one in mapping(comparison.record["config"].get("published")).items()}
+    columns = [(name, metric) for name, one in sources.items() for metric in published_metrics(one)]
+    ours = [metric for metric in comparison.metrics if any(p[1] == metric for p in comparison.intervals)]
+    theirs = [preset for one in sources.values() for preset in mapping(one.get("rows"))]
+    rows = []
+    for preset in dict.fromkeys([*(entry.preset for entry in comparison.entries), *theirs]):
+        means = [comparison.intervals.get((preset, metric)) for metric in ours]
+        numbers = [mapping(sources[name].get("rows")).get(preset, {}).get(metric) for name, metric in columns]
+        row: list[Any] = [preset, *(found.mean if found else None for found in means)]
+        rows.append(row + [None if number is None else float(np.mean(number)) for number in numbers])
+    return csv_table(["method", *ours, *(f"{name} {metric}" for name, metric in columns)], rows)
 
 
 def comparison_csv(comparison: Comparison) -> bytes:

@@ -172,12 +172,20 @@ def set_names(comparison: Comparison) -> list[str]:
     return [name for name in (*OF_SETS, BYTES) if any(name in entry.sets for entry in comparison.entries)]
 
 
+def published_metrics(source: Mapping[str, Any]) -> list[str]:
+    """What a published table has numbers of; `columns` of the source are columns whose numbers are not known."""
+    rows = mapping(source.get("rows")).values()
+    return list(dict.fromkeys([*(source.get("columns") or ()), *(metric for row in rows for metric in row)]))
+
+
 def published_means(comparison: Comparison, metric: str) -> dict[str, float]:
-    """Published means of a metric by preset, from the first source that has the preset."""
+    """Published means of a metric by preset, from the first source that has the preset; not those of sources that say
+    they are `elsewhere`, of another generator.
+    """
     found: dict[str, float] = {}
     for source in mapping(comparison.record["config"].get("published")).values():
         for preset, values in mapping(source.get("rows")).items():
-            if metric in values:
+            if metric in values and not source.get("elsewhere"):
                 found.setdefault(preset, float(np.mean(values[metric])))
     return found
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lsap_jax.experiments.comparison.tables import Comparison, Test
+from lsap_jax.experiments.comparison.tables import Comparison, Test, published_metrics
 from lsap_jax.report.fragments import text_table
 from lsap_jax.report.page import count, escape, number, section
 from lsap_jax.storage.results import mapping
@@ -76,7 +76,7 @@ def published_part(comparison: Comparison) -> str:
 
 def _source(comparison: Comparison, source: Mapping) -> str:
     rows = mapping(source.get("rows"))
-    metrics = list(dict.fromkeys(metric for values in rows.values() for metric in values))
+    metrics = published_metrics(source)
     metrics.sort(key=lambda metric: (metric not in comparison.metrics, metric != "mse", metric))
     order = [entry.preset for entry in comparison.entries]
     names = sorted(rows, key=lambda name: order.index(name) if name in order else len(order))

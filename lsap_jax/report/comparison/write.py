@@ -3,6 +3,7 @@
     comparison.csv   a row per preset: means, intervals, seconds per image
     per_image.csv    a row per image and preset
     tests.csv        a row per non-inferiority test
+    published.csv    a row per preset: our means beside published ones, where the configuration has any
     grid.png         targets beside their reconstructions
     report.html      all of it on one page
 
