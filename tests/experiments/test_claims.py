@@ -267,6 +267,21 @@ def test_better_images_do_not_do_where_seeds_overlap():
     )
 
 
+def test_a_method_whose_edits_never_succeed_leaves_the_others_comparable():
+    methods, _ = made({"preserved": 0.2})
+    *others, last = methods.quality.entries
+    never = np.zeros_like(last.arrays["success"])
+    arrays = {**last.arrays, "success": never}
+    means = {**last.means, "success": resampled(never)}
+    quality = Quality(
+        record=methods.quality.record, entries=[*others, Entry(record=last.record, arrays=arrays, means=means)]
+    )
+    found = Methods(comparison=methods.comparison, quality=quality, presets=methods.presets, strength=None, success=0.5)
+    rows, head = table(found), "preserved at equal success"
+    assert rows[last.name]["directions"].mean == 0 and head not in rows[last.name]
+    assert rows["a_0"][head] == table(methods)["a_0"][head] and found.matched.directions == ["d"]
+
+
 def test_without_edits_or_success_the_rest_is_told():
     methods, settings = made({"logit": 0.5})
     bare = Methods(comparison=methods.comparison, quality=None, presets=methods.presets, strength=1.0, success=0.5)

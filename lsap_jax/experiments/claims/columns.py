@@ -48,11 +48,17 @@ class Methods:
 
     @cached_property
     def matched(self) -> Matched | None:
-        """The edits of all these methods at the level of success, over the directions that reach it in all of them."""
+        """The edits of all these methods at the level of success, over the directions that reach it in all of them, but
+        for methods in which none does: one that cannot be edited would leave nothing to compare the others by.
+        """
         entries = [entry for preset in self.presets if (entry := self.edited(preset)) is not None]
         if self.quality is None or not self.quality.levels or not entries:
             return None
-        return matched(self.quality, entries, self.success)
+        found = matched(self.quality, entries, self.success)
+        able = [entry for entry in entries if found.reached[entry.name]]
+        if not able or len(able) == len(entries):
+            return found
+        return matched(self.quality, able, self.success)._replace(reached=found.reached, unsure=found.unsure)
 
     @property
     def place(self) -> int | None:

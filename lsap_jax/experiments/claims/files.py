@@ -106,7 +106,8 @@ def _about(methods: Methods) -> str:
             text += f" The generator's own samples have a mean logit of {_short(logit)}."
     if (found := methods.matched) is not None:
         over = ", ".join(found.directions) or "no direction that all methods reach"
-        text += f" Equal success is {methods.success:.0%}, over {over}; directions are those that reach it."
+        text += f" Equal success is {methods.success:.0%}, over {over}; directions are those that reach it"
+        text += ", and methods without any are not compared there." if 0 in found.reached.values() else "."
     return text
 
 
