@@ -11,7 +11,7 @@ ARGS ?=
 DEMO_OUT ?= demo-out
 PIP_FLAGS := --disable-pip-version-check --quiet
 
-.PHONY: help demo test test-slow lint coverage bench models clean
+.PHONY: help demo test test-slow lint coverage bench models reproduce clean
 
 help:
 	@echo "make demo       install into $(VENV), invert the sample images, write $(DEMO_OUT)/report.html"
@@ -21,6 +21,7 @@ help:
 	@echo "make coverage   the test suite with line coverage"
 	@echo "make bench      the benchmarks (PyTorch beside it where it is installed)"
 	@echo "make models     all that belongs to a trained toonhead64: GENERATOR=FILE DATA=PACK.npz [EXTRA=PACK.npz] [LABELLED=PACK.npz]"
+	@echo "make reproduce  the tables and figures of docs/comparison.md: DATA=PACK.npz [GENERATOR=FILE] [ENCODERS=FOLDER] [ONLY=STEP,STEP]"
 	@echo "make clean      remove environment, caches and builds"
 
 demo: $(VENV)/.installed
@@ -82,6 +83,14 @@ models: $(VENV)/.installed-dev
 	$(BIN)/python -m lsap_jax.training.assets --generator $(MODELS)/basecode/generator.safetensors --encoder $(MODELS)/encoder/encoder.safetensors \
 	  $(foreach method,$(REFINERS),--refiner $(MODELS)/$(method)/refiner.safetensors) --attributes $(MODELS)/attributes.safetensors \
 	  --directions $(MODELS)/directions.safetensors --data $(DATA) $(addprefix --extra ,$(EXTRA)) --out $(ASSETS) $(CARD)
+
+# What the machine does for hours, docs/comparison.md says; it goes on where it was stopped. ENCODERS: what lsap_claims names.
+REPRODUCED ?= runs/reproduce
+ENCODERS ?= encoders
+
+reproduce: $(VENV)/.installed-dev
+	@test -n "$(DATA)" || { echo "give DATA=PACK.npz, whose last 200 images are in no training"; exit 2; }
+	$(BIN)/python benchmarks/reproduce.py --images $(DATA) --encoders $(ENCODERS) --out $(REPRODUCED) $(if $(GENERATOR),--generator $(GENERATOR)) $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -67,7 +67,7 @@ def markdown(
     lines = [_line(["method", *heads]), "|---" * (len(heads) + 1) + "|"]
     lines += [_line([f"`{name}`", *(_cell(row.get(head)) for head in heads)]) for name, row in rows.items()]
     for name in ("candidate", "baseline"):
-        if len(seeds := settings[name]) > 1:
+        if len(seeds := settings[name]) > 1 and all(seed in rows for seed in seeds):
             lines.append(_line([f"{name}: mean (least–greatest) of {len(seeds)} seeds", *_seeds(rows, seeds, heads)]))
     parts = ["\n".join(lines), _about(methods), _ranks(ranked(rows), list(rows))]
     for verdict in verdicts:
