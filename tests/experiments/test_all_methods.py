@@ -4,6 +4,7 @@ same tables written again by `lsap-jax report`.
 
 import csv
 import io
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_collections import ConfigDict
 from PIL import Image
 
 from lsap_jax.cli import main
@@ -102,6 +104,32 @@ def test_the_packaged_ones_have_every_method(name):
         assert bool(source.get("elsewhere")) == (name == "all_methods"), (
             "FFHQ's numbers are not drawn beside toonhead64's"
         )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"claims.fzplus.candidate": ("q",)}, r"claims\.fzplus: 'q' is not among the presets"),
+        (
+            {"claims.fzplus.parts": ("speed",)},
+            r"claims\.fzplus\.parts: 'speed' is not one of equal fidelity, perception",
+        ),
+        ({"claims.fzplus.measures": ("speed",)}, r"claims\.fzplus\.measures: 'speed' is not one of preserved"),
+        ({"claims.fzplus.baseline": ()}, r"claims\.fzplus: candidate and baseline belong together"),
+        ({"claim.strength": 5.0}, r"claim\.strength=5: is not among the strengths"),
+    ],
+)
+def test_unusable_claims_are_named(changes, message):
+    config = load_config("all_methods", changes)
+    with pytest.raises(LsapError, match=message):
+        check_claim(config, [plan.preset for plan in with_cells(make_plans(config), config)])
+
+
+def test_claims_without_common_settings_are_refused():
+    config = load_config("all_methods")
+    config.claim = ConfigDict()
+    with pytest.raises(LsapError, match="claims: need the settings that all share"):
+        check_claim(config, [])
 
 
 def test_published_tables_stand_beside_ours_in_one_file():
@@ -210,7 +238,7 @@ def command(work: Path, out: Path, *more: str) -> int:
         "--batch_size=2",
     ]
     words += [f"--config.edit_overrides={edits!r}", f"--config.encoders={work}"]
-    words += ["--presets=e4e,psp@psp.safetensors,w", "--config.most_steps=1"]
+    words += ["--presets=e4e,psp@psp.safetensors,w", "--config.most_steps=1", "--count=3"]
     words += ["--config.cells=('e4e then colour', 'e4e then hfgi', 'w then colour')"]
     for name, candidate in zip(claims, ("e4e then colour",) * 3 + ("w",), strict=True):
         words += [f"--config.claims.{name}.candidate=('{candidate}',)"]
@@ -234,6 +262,8 @@ def test_one_command_ranks_what_there_is(work):
     assert ranks[list(table)[int(np.argmax(errors))]]["reconstruction"] != "1.0"
     claims = {line["claim"] for line in lines(out / "claims.csv")}
     assert claims == {"styleres_e4e", "styleres_hfgi", "styleres_hyperstyle"} - {"styleres_hfgi"}
+    quality = json.loads((out / "edits" / "quality.json").read_text())
+    assert quality["real"]["images"] == 4, "the images given, beyond --count too"
     text = (out / "methods.md").read_text()
     assert "Ranks, 1 the best" in text and '" is not judged: psp is not among the methods.' in text
     assert '"StyleRes edits better than HyperStyle at equal fidelity" is **not confirmed**' in text

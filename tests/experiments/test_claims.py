@@ -267,6 +267,22 @@ def test_better_images_do_not_do_where_seeds_overlap():
     )
 
 
+def test_a_claim_is_about_the_parts_and_measures_that_it_names():
+    methods, settings = made({"mse": 0.5, "logit": 0.5, "preserved": 0.2})
+    rng = np.random.default_rng(5)
+    for entry in methods.quality.entries:  # of the candidate less comes back
+        cycle = rng.uniform(0.1, 0.2, 60) + (0.1 if entry.name.startswith("a") else 0.0)
+        entry.arrays["cycle"] = np.broadcast_to(cycle, (1, 2, 60)).copy()
+        entry.means["cycle"] = resampled(entry.arrays["cycle"])
+    found = judge(methods, {**settings, "parts": (EDITABILITY,)})
+    assert found.parts == {EDITABILITY: False} and {one.part for one in found.findings} == {EDITABILITY}
+    assert {one.measure: one.outcome for one in found.findings} == {"preserved": "better", "cycle": "worse"}
+    found = judge(methods, {**settings, "parts": (PERCEPTION, EDITABILITY), "measures": ("preserved",)})
+    assert found.confirmed and list(found.parts) == [PERCEPTION, EDITABILITY]
+    assert [one.measure for one in found.findings] == ["logit", "preserved"]
+    assert table(methods)["a_0"]["cycle at equal success"].mean == pytest.approx(0.25, abs=0.02)
+
+
 def test_a_method_whose_edits_never_succeed_leaves_the_others_comparable():
     methods, _ = made({"preserved": 0.2})
     *others, last = methods.quality.entries
