@@ -5,6 +5,7 @@ same tables written again by `lsap-jax report`.
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -283,3 +284,14 @@ def test_report_writes_the_same_files_again(work, capsys):
     assert main(["report", str(out)]) == 0
     assert {p: p.read_bytes() for p in files} == before
     assert capsys.readouterr().out.strip() == str(out / "report.html")
+
+
+@pytest.mark.slow
+def test_report_is_of_the_runs_that_have_begun(work, tmp_path):
+    out = Path(shutil.copytree(work / "out", tmp_path / "out"))
+    shutil.rmtree(out / "w_then_colour")
+    assert main(["report", str(out)]) == 0
+    assert [line["method"] for line in lines(out / "methods.csv")] == ["e4e", "e4e then colour", "w"]
+    assert '"StyleRes edits better than HyperStyle at equal fidelity" is not judged' in (out / "methods.md").read_text()
+    (out / "e4e" / "run.json").write_text("{")
+    assert main(["report", str(out)]) == 2
