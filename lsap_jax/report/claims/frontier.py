@@ -66,7 +66,8 @@ def _panel(head: str, higher: bool, rows: Rows, numbers: Mapping[str, int], corn
         at = x(math.log10(tick))
         parts.append(f'<path d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#e3e3e0"/>')
         parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{tick:.3g}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{ACROSS}</text>')
+    middle, told = (LEFT + WIDTH - RIGHT) / 2, f"{ACROSS}; better is up and to the left"
+    parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{told}</text>')
     ordered: Sequence[tuple[float, float]] = sorted(points[name] for name in front)
     joined = "L".join(f"{x(a):.1f} {y(b):.1f}" for a, b in ordered)
     parts.append(f'<path d="M{joined}" fill="none" stroke="{COLOUR}" stroke-dasharray="4 3"/>')
