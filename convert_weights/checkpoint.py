@@ -25,7 +25,7 @@ class Part:
         config: JSON-able description of the architecture; its keys depend on `kind`.
         arrays: canonical name -> float32 array in torch layouts (OIHW, [out, in]). Generators and discriminators have
             the names of NVlabs/stylegan2-ada-pytorch, biases of the style affines including their 1, up-sampling
-            kernels in NVlabs orientation, and no `resample_filter`.
+            kernels in NVlabs orientation, and no `resample_filter`; StyleGAN1's are in `convert_weights.stylegan1`.
     """
 
     kind: str

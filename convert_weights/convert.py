@@ -144,7 +144,8 @@ def _described(part: Part) -> list[tuple[str, str]]:
         facts = [f"{key} {f'{len(value):,}' if key in LONG else value}" for key, value in c.items()]
         return [(WORDS.get(part.kind, part.kind), ", ".join([*facts, count]))]
     label = f", {c['c_dim']} classes" if c["c_dim"] else ""
-    size = f"{c['img_resolution']} px, {c['img_channels']} image channels, architecture {c['architecture']}{label}"
+    kind = f"architecture {c['architecture']}" if "architecture" in c else "StyleGAN1"
+    size = f"{c['img_resolution']} px, {c['img_channels']} image channels, {kind}{label}"
     return [(part.kind, f"{size}, {count}"), ("channels", " ".join(map(str, c["channels"])) + " (from 4 px up)")]
 
 

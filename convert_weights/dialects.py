@@ -24,6 +24,7 @@ from convert_weights import (
     perceptual,
     styleclip,
     tensorflow,
+    tensorflow_stylegan1,
 )
 from convert_weights.archive import Archive
 from convert_weights.checkpoint import Checkpoint, ConversionError, listed, shown
@@ -97,6 +98,11 @@ def unwrapped(structure: Structure) -> Checkpoint:
 DIALECTS: tuple[Dialect, ...] = (
     Dialect("wheel of facenet-pytorch", lambda s: isinstance(s.root, Archive), lambda s: mtcnn.wheel(s.root)),
     Dialect("dlib", lambda s: s.container == "dlib file", lambda s: dlib_file.face_network(s.root)),
+    Dialect(
+        "TensorFlow StyleGAN1",
+        lambda s: tensorflow_stylegan1.is_stylegan1(s.root),
+        lambda s: tensorflow_stylegan1.networks(s.root),
+    ),
     Dialect("TensorFlow StyleGAN2", lambda s: tensorflow.is_networks(s.root), lambda s: tensorflow.networks(s.root)),
     Dialect("codes, a single tensor", lambda s: s.tensor is not None, codes.single),
     Dialect(
@@ -109,7 +115,11 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("MoCo", moco.is_moco, moco.moco),
     Dialect("mapper of StyleCLIP", styleclip.is_mapper, styleclip.mapper_file),
     Dialect("invertibility network of SAM", invertibility.is_network, invertibility.network),
-    Dialect("one of these networks in a wrapper", lambda s: len(wrapped(s)) == 1, unwrapped),
+    Dialect(
+        "one of these networks in a wrapper",
+        lambda s: len(wrapped(s)) == 1 and not is_generator(s),
+        unwrapped,
+    ),
     unsupported("networks around a StyleGAN2", families.AROUND),
     Dialect("generator by the names of its tensors", is_generator, generator_file),
     Dialect(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert_weights import hfgi, hyperstyle, latent_discriminator, psp, styleres
+from convert_weights import hfgi, hyperstyle, idinvert, latent_discriminator, psp, styleres
 from convert_weights.checkpoint import Checkpoint, Part, Unfit, listed, shown, together
 from convert_weights.match import Matched, fill
 from convert_weights.pickle_machine import Node
@@ -99,6 +99,7 @@ def companions(s: Structure, generator: Part | None) -> tuple[list[Companion], d
         (styleres.KIND, styleres.places(s.everything), "networks of residuals", _styleres),
         (hfgi.KIND, hfgi.places(s.everything), "networks of HFGI", _hfgi),
         (hyperstyle.KIND, hyperstyle.places(s.everything), "hypernetwork", _hyperstyle),
+        (idinvert.KIND, idinvert.places(s.everything), "encoder of IDInvert", _idinvert),
     ):
         try:
             if places:
@@ -147,6 +148,11 @@ def _styleres(s: Structure, place: str, what: str, generator: Part | None) -> Co
 def _hyperstyle(s: Structure, place: str, what: str, generator: Part | None) -> Companion:
     passes = _passes(_opts(s, place), what)
     part, ignored = hyperstyle.network(inside(s.everything, place), generator, passes, what)
+    return Companion(part, [place], ignored={place + name: reason for name, reason in ignored.items()})
+
+
+def _idinvert(s: Structure, place: str, what: str, generator: Part | None) -> Companion:
+    part, ignored = idinvert.encoder(inside(s.everything, place))
     return Companion(part, [place], ignored={place + name: reason for name, reason in ignored.items()})
 
 

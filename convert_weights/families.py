@@ -17,9 +17,9 @@ OTHERS: Mapping[str, str] = {
     r"synthesis\.(input\.|L\d+_\d+)": f"a StyleGAN3 generator, whose networks are different; {STYLEGAN2}",
     r"net\.slice\d|lins\.\d": "a whole LPIPS module; convert torchvision's vgg16-397923af.pth and "
     "lpips/weights/v0.1/vgg.pth instead, one by one",
-    r"g_synthesis\.blocks\.|synthesis\.layer0\.(apply_noise|epilogue|first_layer)|generator\.progression\.\d": (
-        f"a StyleGAN1 generator, which is not supported; {STYLEGAN2}"
-    ),
+    r"g_synthesis\.blocks\.": "a StyleGAN1 generator in names that are not read; convert NVIDIA's .pkl, its original",
+    r"generator\.progression\.\d": "the StyleGAN1 of rosinality/style-based-gan-pytorch, another network (bias before "
+    "the blur, one noise map for two layers, eps 1e-5); use a file of NVIDIA, GenForce, InterFaceGAN or IDInvert",
     r"scaleLayers\.\d+\.|toRGBLayers\.|layer0\.conv\.weight$|rgb_converters\.\d": (
         f"a Progressive GAN (PGGAN), which has no w; {STYLEGAN2}"
     ),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convert_weights import encoders, genforce, nvlabs, psp, rosinality, styleres
+from convert_weights import encoders, genforce, genforce_stylegan1, idinvert, nvlabs, psp, rosinality, styleres
 from convert_weights.checkpoint import Checkpoint, ConversionError, Part, Unfit, listed, shown, together
 from convert_weights.encoders import companions
 from convert_weights.nvlabs import Network
@@ -82,6 +82,15 @@ LAYOUTS = (
         genforce.generator,
         genforce.discriminator,
     ),
+    Layout(  # GenForce's generators of both kinds have dense layers of one name; of several, the last counts
+        "StyleGAN1 (GenForce, InterFaceGAN, IDInvert)",
+        ("synthesis.layer0.const", "synthesis.layer0.first_layer", "synthesis.lod"),
+        "input0.weight",
+        "truncation.w_avg",
+        ("", "generator_smooth/", "generator/"),
+        genforce_stylegan1.generator,
+        genforce_stylegan1.discriminator,
+    ),
     Layout(
         "NVlabs tensors",
         ("synthesis.b4.const",),
@@ -151,6 +160,8 @@ def generator_file(s: Structure) -> Checkpoint:
 def _title(layout: Layout, place: str, parts: Mapping[str, Part], s: Structure) -> str:
     if encoders.KIND in parts:
         return f"{psp.project(parts[encoders.KIND].config)} with its generator, in {s.placed}"
+    if idinvert.KIND in parts:
+        return f"IDInvert with its generator, in {s.placed}"
     return f"pSp/e4e/HyperStyle decoder in {s.placed}" if place.endswith(DECODER) else f"{layout.title} in {s.placed}"
 
 
@@ -226,7 +237,7 @@ def _check_alone(s: Structure, place: str) -> None:
 
     Single numbers cannot be.
     """
-    known = {*TRAINING, *MEANS, "args", place.partition("/")[0]}
+    known = {*TRAINING, *MEANS, "args", *(at.partition("/")[0] for at in (place, *idinvert.places(s.everything)))}
     for key, value in s.mapping.items():
         if key in known or role(str(key)) == "critic":
             continue

@@ -59,13 +59,8 @@ def generator(tensors: Mapping[str, Tensor], what: str) -> Network:
     Returns:
         the generator, and notes.
     Raises:
-        ConversionError: naming StyleGAN1 and conditional networks, which are not supported.
+        ConversionError: naming conditional networks, which are not supported.
     """
-    if "synthesis.layer0.const" in tensors or "synthesis.lod" in tensors:
-        raise ConversionError(
-            "is a StyleGAN1 generator (per-channel noise, instance normalisation), which is not supported; use a "
-            "StyleGAN2 checkpoint"
-        )
     if "mapping.label_weight" in tensors:
         raise ConversionError(
             "is a conditional generator of the first StyleGAN2 (labels concatenated before one joint "

@@ -5,11 +5,12 @@ Canonical names are those of the file, with `bn.bn` as `bn` and the bias `wscale
 the TensorFlow original trains is another network, which is not read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from convert_weights.checkpoint import Checkpoint, Part, Unfit, together
 from convert_weights.match import Rule, fill, match
+from convert_weights.places import places as find
 from convert_weights.structure import Structure
 from convert_weights.stylegan2 import count, dim
 from convert_weights.tensors import Tensor
@@ -35,6 +36,11 @@ RULES: list[Rule] = [
 def is_encoder(s: Structure) -> bool:
     """Whether the file's own state dict is the encoder's."""
     return all(name in s.own for name in FIRST)
+
+
+def places(names: Collection[str]) -> list[str]:
+    """Where such encoders lie among the tensors of a file."""
+    return [place for place in find(names, FIRST[:1]) if place + FIRST[1] in names]
 
 
 def encoder_file(s: Structure) -> Checkpoint:

@@ -18,22 +18,28 @@ ORDINARY: Mapping[str, tuple] = {
 }
 
 
-def unknown(kwargs: Mapping, known: Collection[str], what: str) -> list[str]:
-    """The keywords that neither a list nor `ORDINARY` has; those that are None are left out.
+def unknown(
+    kwargs: Mapping,
+    known: Collection[str],
+    what: str,
+    ordinary: Mapping[str, tuple] = ORDINARY,
+    network: str = "StyleGAN2",
+) -> list[str]:
+    """The keywords that neither a list nor a table of ordinary values has; those that are None are left out.
 
     Raises:
-        Unfit: a keyword of `ORDINARY` has another value, so the network differs from StyleGAN2's.
+        Unfit: a keyword of the table has another value, so that this is a variant of the network.
     """
     found = []
     for name, value in kwargs.items():
         if name in known or value is None:
             continue
-        if name not in ORDINARY:
+        if name not in ordinary:
             found.append(str(name))
-        elif not any(type(value) is type(usual) and value == usual for usual in ORDINARY[name]):
+        elif not any(type(value) is type(usual) and value == usual for usual in ordinary[name]):
             raise Unfit(
-                f"{what} was built with {shown(name)}={shown(str(value))}, StyleGAN2 has "
-                f"{ORDINARY[name][0]}; this variant of the network is not supported"
+                f"{what} was built with {shown(name)}={shown(str(value))}, {network} has "
+                f"{ordinary[name][0]}; this variant of the network is not supported"
             )
     return sorted(found)
 

@@ -37,8 +37,8 @@ def read(path: str | os.PathLike) -> Checkpoint:
     """Reads a foreign checkpoint of any supported format; nothing inside the file is executed.
 
     Args:
-        path: NVlabs (stylegan2-ada-pytorch, stylegan3 repository) or TensorFlow StyleGAN2 pickle, whole-generator save,
-            rosinality or GenForce checkpoint, that of pSp, e4e, LSAP, ReStyle, HyperStyle or StyleRes, `.npz` with
+        path: NVlabs (stylegan2-ada-pytorch, stylegan3 repository) or TensorFlow pickle (StyleGAN1, StyleGAN2),
+            whole-generator save, rosinality, GenForce, InterFaceGAN or IDInvert checkpoint, that of pSp, e4e, LSAP, ReStyle, HyperStyle or StyleRes, `.npz` with
             NVlabs names, torchvision VGG16/AlexNet/SqueezeNet 1.1, LPIPS linear layers, FID's Inception v3,
             facenet-pytorch's Inception-ResNet v1, ArcFace's IR-SE50, dlib's face recognition network, facenet-pytorch's
             wheel or one of MTCNN's networks in it, BDInvert base-code encoder, IDInvert's encoder, StyleCLIP's mapper,

@@ -21,12 +21,12 @@ def generator_config(shapes: Shapes) -> dict:
     Raises:
         Unfit: the tensors are not those of a StyleGAN2 generator.
     """
-    resolutions = _resolutions(shapes, r"synthesis\.b(\d{1,5})\..*", "generator")
+    resolutions = block_sides(shapes, r"synthesis\.b(\d{1,5})\..*", "generator")
     layers = count(shapes, r"mapping\.fc(\d{1,5})\.weight", "the generator's mapping")
     if layers == 0:
         raise Unfit("the generator has no mapping network (mapping.fc0.weight); use a file of the whole generator")
     last = f"synthesis.b{resolutions[-1]}"
-    _check_pictures(dim(shapes, f"{last}.torgb.weight", 0), shapes.get("synthesis.b4.const", ()), resolutions[-1])
+    check_pictures(dim(shapes, f"{last}.torgb.weight", 0), shapes.get("synthesis.b4.const", ()), resolutions[-1])
     w_dim = dim(shapes, "synthesis.b4.conv1.affine.weight", 1)
     embed, c_dim = (dim(shapes, "mapping.embed.weight", i) if "mapping.embed.weight" in shapes else 0 for i in (0, 1))
     return {
@@ -49,7 +49,7 @@ def generator_config(shapes: Shapes) -> dict:
     }
 
 
-def _check_pictures(channels: int, const: tuple[int, ...], resolution: int) -> None:
+def check_pictures(channels: int, const: tuple[int, ...], resolution: int) -> None:
     """Refuses pictures that are not square, and colours other than grey and RGB."""
     if len(const) == 3 and const[1:] != (4, 4):
         height, width = (side * resolution // 4 for side in const[1:])
@@ -112,7 +112,7 @@ def discriminator_config(shapes: Shapes) -> dict:
     Raises:
         Unfit: the tensors are not those of a StyleGAN2 discriminator.
     """
-    resolutions = _resolutions(shapes, r"b(\d{1,5})\..*", "discriminator")
+    resolutions = block_sides(shapes, r"b(\d{1,5})\..*", "discriminator")
     if len(resolutions) < 2:
         raise Unfit("the discriminator has no block above 4 px; this variant is not supported")
     top, base = resolutions[-1], dim(shapes, "b4.conv.bias", 0)
@@ -207,14 +207,13 @@ def symmetric_taps(kernels: Mapping[str, np.ndarray], scale: float, default: lis
     return filter_taps(kernels, scale)
 
 
-def _resolutions(shapes: Shapes, pattern: str, what: str) -> list[int]:
+def block_sides(shapes: Shapes, pattern: str, what: str) -> list[int]:
     """Block resolutions 4, 8, … up to the image, without a gap."""
     found = sorted({int(m[1]) for name in shapes if (m := re.fullmatch(pattern, name))})
     expected = [4 * 2**k for k in range(len(found))]
     if not found or found != expected:
         raise Unfit(
-            f"the {what} has blocks of {found} px instead of 4, 8, 16, …; it is not a StyleGAN2 network or "
-            "the file is damaged"
+            f"the {what} has blocks of {found} px instead of 4, 8, 16, …; it is another network or the file is damaged"
         )
     return found
 

@@ -40,7 +40,8 @@ HARMLESS = re.compile(
 )
 
 
-def _oihw(x: np.ndarray) -> np.ndarray:
+def oihw(x: np.ndarray) -> np.ndarray:
+    """TensorFlow's HWIO as OIHW."""
     return x.transpose(3, 2, 0, 1)
 
 
@@ -48,7 +49,8 @@ def _oihw_flipped(x: np.ndarray) -> np.ndarray:
     return x[::-1, ::-1].transpose(3, 2, 0, 1)
 
 
-def _out_in(x: np.ndarray) -> np.ndarray:
+def out_in(x: np.ndarray) -> np.ndarray:
+    """TensorFlow's [in, out] as [out, in]."""
     return x.transpose(1, 0)
 
 
@@ -58,21 +60,21 @@ def _generator_rules(resolution: int) -> list[Rule]:
     return [
         (r"(.*/)?lod", None, "level of detail of progressive growing, not used by StyleGAN2"),
         (r"dlatent_avg", lambda m: "mapping.w_avg", ""),
-        (rf"mapping/Dense{N}/weight", lambda m: f"mapping.fc{int(m[1])}.weight", _out_in),
+        (rf"mapping/Dense{N}/weight", lambda m: f"mapping.fc{int(m[1])}.weight", out_in),
         (rf"mapping/Dense{N}/bias", lambda m: f"mapping.fc{int(m[1])}.bias", ""),
-        (r"mapping/LabelEmbed/weight", lambda m: "mapping.embed.weight", _out_in),
+        (r"mapping/LabelEmbed/weight", lambda m: "mapping.embed.weight", out_in),
         (r"mapping/LabelEmbed/bias", lambda m: "mapping.embed.bias", ""),
         (r"synthesis/4x4/Const/const", lambda m: "synthesis.b4.const", first),
         (rf"synthesis/{N}x\1/Conv0_up/weight", lambda m: f"synthesis.b{m[1]}.conv0.weight", _oihw_flipped),
         (rf"synthesis/{N}x\1/Skip/weight", lambda m: f"synthesis.b{m[1]}.skip.weight", _oihw_flipped),
-        (rf"{layer}/weight", lambda m: f"synthesis.b{m[1]}.{names[m[2]]}.weight", _oihw),
+        (rf"{layer}/weight", lambda m: f"synthesis.b{m[1]}.{names[m[2]]}.weight", oihw),
         (rf"{layer}/(bias|noise_strength)", lambda m: f"synthesis.b{m[1]}.{names[m[2]]}.{m[3]}", ""),
-        (rf"{layer}/mod_weight", lambda m: f"synthesis.b{m[1]}.{names[m[2]]}.affine.weight", _out_in),
+        (rf"{layer}/mod_weight", lambda m: f"synthesis.b{m[1]}.{names[m[2]]}.affine.weight", out_in),
         (rf"{layer}/mod_bias", lambda m: f"synthesis.b{m[1]}.{names[m[2]]}.affine.bias", plus_one),
         (rf"synthesis/noise{N}", lambda m: noise_name(m[1]), first_two),
-        (r"synthesis/ToRGB_lod0/weight", lambda m: f"synthesis.b{resolution}.torgb.weight", _oihw),
+        (r"synthesis/ToRGB_lod0/weight", lambda m: f"synthesis.b{resolution}.torgb.weight", oihw),
         (r"synthesis/ToRGB_lod0/bias", lambda m: f"synthesis.b{resolution}.torgb.bias", ""),
-        (r"synthesis/ToRGB_lod0/mod_weight", lambda m: f"synthesis.b{resolution}.torgb.affine.weight", _out_in),
+        (r"synthesis/ToRGB_lod0/mod_weight", lambda m: f"synthesis.b{resolution}.torgb.affine.weight", out_in),
         (r"synthesis/ToRGB_lod0/mod_bias", lambda m: f"synthesis.b{resolution}.torgb.affine.bias", plus_one),
     ]
 
@@ -82,14 +84,14 @@ def _discriminator_rules(resolution: int) -> list[Rule]:
     convs = {"FromRGB": "fromrgb", "Conv0": "conv0", "Conv1_down": "conv1", "Conv": "conv"}
     return [
         (r"(.*/)?lod", None, "level of detail of progressive growing, not used by StyleGAN2"),
-        (rf"{N}x\1/(FromRGB|Conv0|Conv1_down|Conv)/weight", lambda m: f"b{m[1]}.{convs[m[2]]}.weight", _oihw),
+        (rf"{N}x\1/(FromRGB|Conv0|Conv1_down|Conv)/weight", lambda m: f"b{m[1]}.{convs[m[2]]}.weight", oihw),
         (rf"{N}x\1/(FromRGB|Conv0|Conv1_down|Conv)/bias", lambda m: f"b{m[1]}.{convs[m[2]]}.bias", ""),
-        (rf"{N}x\1/Skip/weight", lambda m: f"b{m[1]}.skip.weight", _oihw),
-        (r"FromRGB_lod0/weight", lambda m: f"b{resolution}.fromrgb.weight", _oihw),
+        (rf"{N}x\1/Skip/weight", lambda m: f"b{m[1]}.skip.weight", oihw),
+        (r"FromRGB_lod0/weight", lambda m: f"b{resolution}.fromrgb.weight", oihw),
         (r"FromRGB_lod0/bias", lambda m: f"b{resolution}.fromrgb.bias", ""),
-        (r"(4x4/Dense0|Output|LabelEmbed)/weight", lambda m: f"{dense[m[1]]}.weight", _out_in),
+        (r"(4x4/Dense0|Output|LabelEmbed)/weight", lambda m: f"{dense[m[1]]}.weight", out_in),
         (r"(4x4/Dense0|Output|LabelEmbed)/bias", lambda m: f"{dense[m[1]]}.bias", ""),
-        (rf"Mapping{N}/weight", lambda m: f"mapping.fc{int(m[1])}.weight", _out_in),
+        (rf"Mapping{N}/weight", lambda m: f"mapping.fc{int(m[1])}.weight", out_in),
         (rf"Mapping{N}/bias", lambda m: f"mapping.fc{int(m[1])}.bias", ""),
     ]
 
@@ -107,27 +109,28 @@ def networks(root: tuple) -> Checkpoint:
     """(G, D, Gs) as a checkpoint; Gs, the moving average, is the generator.
 
     Raises:
-        ConversionError: naming StyleGAN1, conditional and progressively grown networks, which are not supported.
+        ConversionError: naming other versions and conditional networks, which are not supported.
     """
     _, d, gs = root
     states = [_state(n) for n in root]
     version = states[2].get("version")
     if type(version) is not int or version < 4:
         raise ConversionError(
-            f"is a StyleGAN1 pickle (version {shown(version)}), which is not supported; use a StyleGAN2 "
-            "checkpoint (version 4 or later)"
+            f"is a TensorFlow pickle of version {shown(version)}; StyleGAN1's have 3, StyleGAN2's 4 and later"
         )
-    network, notes = generator(_variables(gs), _kwargs(gs))
+    network, notes = generator(variables_of(gs), kwargs_of(gs))
     ignored = {"G/*": "Gs, its moving average, is used"}
     critic = None
     try:
-        critic = discriminator(_variables(d), _kwargs(d), version)
+        critic = discriminator(variables_of(d), kwargs_of(d), version)
     except Unfit as error:
         notes = [*notes, f"the discriminator (D) is not used: {error}"]
         ignored["D/*"] = "does not fit, see the note"
     for prefix, node in (("Gs", gs), ("D", d)):
         ignored |= {
-            f"{prefix}/{n}": "progressive growing, not used" for n in _variables(node) if n.rpartition("/")[2] == "lod"
+            f"{prefix}/{n}": "progressive growing, not used"
+            for n in variables_of(node)
+            if n.rpartition("/")[2] == "lod"
         }
     return Checkpoint(
         format="TensorFlow StyleGAN2 pickle" if version == 4 else "TensorFlow StyleGAN2-ADA pickle",
@@ -154,9 +157,9 @@ def generator(variables: Mapping[str, Tensor], kwargs: Mapping) -> Network:
         )
     found, _ = match(variables, _generator_rules(_resolution(variables, "synthesis/")), "Gs")
     facts = _facts(kwargs, {"mapping_func", "synthesis_func", "w_avg_beta", "dlatent_avg_beta"})
-    facts["mapping_lr_multiplier"] = _number(kwargs, "mapping_lrmul", 0.01)
+    facts["mapping_lr_multiplier"] = number(kwargs, "mapping_lrmul", 0.01)
     beta = kwargs.get("w_avg_beta", kwargs.get("dlatent_avg_beta", 0.995))
-    facts["w_avg_beta"] = _number({"w_avg_beta": 1.0 if beta is None else beta}, "w_avg_beta", 0.995)
+    facts["w_avg_beta"] = number({"w_avg_beta": 1.0 if beta is None else beta}, "w_avg_beta", 0.995)
     config = merged(stylegan2.generator_config({n: m.shape for n, m in found.items()}), facts, "Gs")
     return finish_generator(found, stylegan2.generator_shapes(config), config, "Gs")
 
@@ -165,7 +168,7 @@ def discriminator(variables: Mapping[str, Tensor], kwargs: Mapping, version: int
     """The discriminator's variables in canonical form; minibatch-stddev groups are 4 in version 4, else the batch."""
     found, _ = match(variables, _discriminator_rules(_resolution(variables, "")), "D")
     facts = _facts(kwargs, {"mbstd_group_size"})
-    facts["mapping_lr_multiplier"] = _number(kwargs, "mapping_lrmul", 0.1)
+    facts["mapping_lr_multiplier"] = number(kwargs, "mapping_lrmul", 0.1)
     group = kwargs.get("mbstd_group_size", 4 if version == 4 else None)
     if group is not None and (type(group) is not int or group < 1):
         raise ConversionError(f"D has mbstd_group_size {shown(group)}, which is not supported")
@@ -180,14 +183,16 @@ def _state(node: Node) -> dict:
     return node.state
 
 
-def _kwargs(node: Node) -> dict:
+def kwargs_of(node: Node) -> dict:
+    """The arguments that a network was built with."""
     kwargs = _state(node).get("static_kwargs")
     if type(kwargs) is not dict:
         raise ConversionError("a TensorFlow network does not say how it was built; the file is damaged")
     return kwargs
 
 
-def _variables(node: Node) -> dict[str, Tensor]:
+def variables_of(node: Node) -> dict[str, Tensor]:
+    """The variables of a network and of its components ("synthesis/..."), by name."""
     result: dict[str, Tensor] = {}
     for name, tensor in _walk(node, "", 0, count()):
         if name in result:
@@ -243,7 +248,7 @@ def _facts(kwargs: Mapping, more: set[str]) -> dict:
         if kwargs.get(name, "lrelu") != "lrelu":
             raise ConversionError(f"a TensorFlow network has {name} {shown(kwargs[name])}; only lrelu is supported")
     clamp = kwargs.get("conv_clamp")
-    facts["conv_clamp"] = None if clamp is None else _number(kwargs, "conv_clamp", 0.0)
+    facts["conv_clamp"] = None if clamp is None else number(kwargs, "conv_clamp", 0.0)
     kernel = kwargs.get("resample_kernel", [1, 3, 3, 1]) or [1]
     if not isinstance(kernel, (list, tuple)) or any(type(k) not in (int, float) for k in kernel) or not sum(kernel):
         raise ConversionError(
@@ -253,7 +258,8 @@ def _facts(kwargs: Mapping, more: set[str]) -> dict:
     return facts
 
 
-def _number(kwargs: Mapping, name: str, default: float) -> float:
+def number(kwargs: Mapping, name: str, default: float) -> float:
+    """A positive number among the arguments."""
     value = kwargs.get(name, default)
     if type(value) not in (int, float) or not 0 < value < 1e6:
         raise ConversionError(f"a TensorFlow network has {name} {shown(value)}; the file is damaged")

@@ -128,10 +128,18 @@ class Generator(struct.PyTreeNode, kw_only=True):
         Raises:
             LsapError: the generator is conditional and c is missing, or c has another width than c_dim.
         """
-        return self.truncate(self.repeat_w(self.map_w(z, c)), truncation_psi, truncation_cutoff)
+        return self.truncate(self.map_ws(z, c), truncation_psi, truncation_cutoff)
+
+    def map_ws(self, z: jax.Array, c: jax.Array | None = None, *, normalize: bool = True) -> jax.Array:
+        """z [B, z_dim] to ws [B, num_ws, w_dim]. `normalize=False` skips StyleGAN's own normalisation of z."""
+        if self.config.repeat_w:
+            return self.repeat_w(self.map_w(z, c, normalize=normalize))
+        return self.map_rows(jnp.repeat(z[:, None], self.num_ws, axis=1), c, normalize=normalize)
 
     def map_w(self, z: jax.Array, c: jax.Array | None = None, *, normalize: bool = True) -> jax.Array:
-        """z [B, z_dim] to w [B, w_dim]. `normalize=False` skips StyleGAN's own normalisation of z."""
+        """z [B, z_dim] to w [B, w_dim]; LsapError where the mapping makes each row by itself (IDInvert's models)."""
+        if not self.config.repeat_w:
+            raise LsapError("the mapping of this generator makes a w for each row, there is none that all rows share")
         return self.map_rows(z[:, None], c, normalize=normalize)[:, 0]
 
     def repeat_w(self, w: jax.Array) -> jax.Array:
@@ -307,7 +315,11 @@ def _map_rows(G: Generator, batch: Mapping[str, Any], *, normalize: bool) -> jax
     if c is not None:
         c = jnp.repeat(c, rows, axis=0)
     network, params = family(G.config).Mapping(G.config), variables(G.params["mapping"])
-    return network.apply(params, z.reshape(b * rows, -1), c, normalize=normalize).reshape(b, rows, -1)  # type: ignore[union-attr]
+    made = network.apply(params, z.reshape(b * rows, -1), c, normalize=normalize)
+    if G.config.repeat_w:
+        return made.reshape(b, rows, -1)  # type: ignore[union-attr]
+    own = jnp.arange(rows)  # of all rows that a z makes, its own
+    return made.reshape(b, rows, rows, -1)[:, own, own]  # type: ignore[union-attr]
 
 
 def _features(G: Generator, batch: Mapping[str, Any], *, noise_mode: Any) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -45,6 +45,7 @@ class LayerTable:
 
     channels: tuple[int, ...]
     use_noise: bool
+    repeat_w = True  # whether the mapping makes one w for all rows of ws
 
     @property
     def resolutions(self) -> tuple[int, ...]:

@@ -61,7 +61,7 @@ class Hypersphere:
         """Codes [B, z_dim] or [B, num_ws, z_dim] to {"ws": [B, num_ws, w_dim]}, without truncation."""
         if self.per_layer:
             return {"ws": G.map_rows(z, normalize=self.normalise)}
-        return {"ws": G.repeat_w(G.map_w(z, normalize=self.normalise))}
+        return {"ws": G.map_ws(z, normalize=self.normalise)}
 
     def retract(self, z: jax.Array) -> jax.Array:
         return retract(z)

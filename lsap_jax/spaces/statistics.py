@@ -47,7 +47,8 @@ def compute_statistics(
     report: Report | None = None,
 ) -> LatentStatistics:
     """Statistics of `samples` z ~ N(0, I), and S^N anchors of the first `anchor_samples` of them; psi 1. Those of a
-    conditional generator are of one class, which it is used for (`Generator.for_classes`).
+    conditional generator are of one class, which it is used for (`Generator.for_classes`). Where the mapping makes each
+    row by itself, those of w are of the rows together.
 
     References: BDInvert's P_N statistics (1,000,000 samples, covariance with ddof 1); LSAP's anchors (arXiv 2209.12746:
     100,000 samples in W, not normalised again).
@@ -58,14 +59,14 @@ def compute_statistics(
     if samples < 2 or not 0 < anchor_samples <= samples:
         raise LsapError(f"statistics: {samples} samples, {anchor_samples} of them for anchors; give at least 2 and 1")
     rng = jax.random.key(seed)
-    first = np.asarray(_sample_w(G, rng, 0), np.float64)
+    first = _rows(_sample_w(G, rng, 0))
     w_origin, p_origin = first.mean(axis=0), _p(first).mean(axis=0)
     w_sum, w_square, p_sum = (np.zeros(G.w_dim) for _ in range(3))
     p_products = np.zeros((G.w_dim, G.w_dim))
     anchors = {name: np.zeros(G.config.layer[name].width) for name in sn_layers(G.config)}
     for start in range(0, samples, CHUNK):
         w32 = _sample_w(G, rng, start // CHUNK)[: samples - start]
-        w = np.asarray(w32, np.float64)
+        w = _rows(w32)
         p = _p(w) - p_origin
         w = w - w_origin
         w_sum, w_square = w_sum + w.sum(axis=0), w_square + np.square(w).sum(axis=0)
@@ -75,9 +76,10 @@ def compute_statistics(
                 anchors[name] += np.asarray(sums, np.float64)
         if report is not None:
             report(min(start + CHUNK, samples), samples)
-    w_mean, p_mean = w_sum / samples, p_sum / samples
-    variance = (w_square - samples * np.square(w_mean)) / (samples - 1)
-    values, vectors = principal_axes((p_products - samples * np.outer(p_mean, p_mean)) / (samples - 1))
+    count = samples * first.shape[0] // CHUNK
+    w_mean, p_mean = w_sum / count, p_sum / count
+    variance = (w_square - count * np.square(w_mean)) / (count - 1)
+    values, vectors = principal_axes((p_products - count * np.outer(p_mean, p_mean)) / (count - 1))
     arrays = {
         "w_mean": w_origin + w_mean,
         "w_std": np.sqrt(np.maximum(variance, 0)),
@@ -107,12 +109,19 @@ def _p(w: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _sample_w(G: Generator, rng: jax.Array, index: int) -> jax.Array:
-    return G.map_w(jax.random.normal(jax.random.fold_in(rng, index), (CHUNK, G.z_dim)))
+    """w [CHUNK, w_dim], or ws [CHUNK, num_ws, w_dim] where the mapping makes each row by itself."""
+    z = jax.random.normal(jax.random.fold_in(rng, index), (CHUNK, G.z_dim))
+    return G.map_w(z) if G.config.repeat_w else G.map_ws(z)
+
+
+def _rows(w: jax.Array) -> np.ndarray:
+    """[rows, w_dim] in float64."""
+    return np.asarray(w, np.float64).reshape(-1, w.shape[-1])
 
 
 @jax.jit
 def _unit_style_sums(G: Generator, w: jax.Array) -> dict[str, jax.Array]:
-    unit = unit_styles(G.config, G.styles(G.repeat_w(w)))
+    unit = unit_styles(G.config, G.styles(G.repeat_w(w) if G.config.repeat_w else w))
     return {name: value.sum(axis=0) for name, value in unit.items()}
 
 
@@ -170,7 +179,7 @@ def with_class_means(G: Generator) -> Generator:
     if G.labels is None or CLASS_MEANS in G.parts:
         return G
     own = [_sample_w(G.bare().for_classes(label[None]), jax.random.key(SEED), 0) for label in G.labels]
-    means = [jnp.asarray(np.asarray(w, np.float64).mean(axis=0), jnp.float32) for w in own]
+    means = [jnp.asarray(_rows(w).mean(axis=0), jnp.float32) for w in own]
     return G.with_part(CLASS_MEANS, by_class(G.labels, means))
 
 

@@ -13,6 +13,7 @@ import foreign_encoders as encoders
 import foreign_face_parser
 import foreign_files as files
 import foreign_invertibility
+import foreign_stylegan1
 import numpy as np
 import pytest
 
@@ -79,10 +80,12 @@ def state_dicts(**networks):
 
 
 # Row of the table of dialects: a file of it.
+SG1 = foreign_stylegan1.random_generator()
 SOURCES = {
     "dlib": lambda: foreign_dlib.written(foreign_dlib.other_weights()),
     "wheel of facenet-pytorch": wheel,
     "NVlabs .npz": lambda: files.npz({f"G_ema/{n}": a for n, a in G.items()} | {f"D/{n}": a for n, a in D.items()}),
+    "TensorFlow StyleGAN1": lambda: foreign_stylegan1.pickled(SG1, fused_scale="auto"),
     "TensorFlow StyleGAN2": lambda: tensorflow(4),
     "TensorFlow StyleGAN2-ADA": lambda: tensorflow(5),
     "NVlabs generator": lambda: files.torch_zip(files.nvlabs(G, "Generator", files.generator_facts())),
@@ -117,6 +120,10 @@ SOURCES = {
     "GenForce": lambda: files.torch_zip(
         state_dicts(generator_smooth=dialects.genforce(G), discriminator=dialects.genforce_discriminator(D))
     ),
+    "StyleGAN1 of GenForce": lambda: files.torch_zip(state_dicts(generator_smooth=SG1)),
+    "generator of IDInvert": lambda: files.torch_zip(
+        state_dicts(generator=foreign_stylegan1.idinvert(foreign_stylegan1.random_generator(rows=6)))
+    ),
     "NVlabs names": lambda: files.torch_legacy(state_dicts(G_ema=G, D=D)),
 }
 # Rows whose files are no weights to convert, or half of them, or are refused.
@@ -128,6 +135,7 @@ OTHERS = {
 # Files of one row: of `tensorflow`, and of `generators`, which has a table of its own.
 GENERATORS = {
     "TensorFlow StyleGAN2-ADA", "NVlabs .npz", "generator in pSp, e4e, HyperStyle", "rosinality", "GenForce",
+    "StyleGAN1 of GenForce", "generator of IDInvert",
     "NVlabs names", "e4e with its generator",
 }  # fmt: skip
 

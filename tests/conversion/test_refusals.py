@@ -69,12 +69,11 @@ def _unsupported():
     plain, facts = files.plain, files.generator_facts()
     sg3 = {"synthesis.input.weight": ones((2, 2), np.float32), "mapping.w_avg": ones(2, np.float32)}
     tf, d = dialects.tensorflow_generator(G), dialects.tensorflow_discriminator(D)
-    old, old_d = dialects.tensorflow_generator(G, 3), dialects.tensorflow_discriminator(D, 3)
+    old, old_d = dialects.tensorflow_generator(G, 2), dialects.tensorflow_discriminator(D, 2)
     cond = dialects.tensorflow_generator(G)
     variables = cond.state["components"].items["mapping"].state["variables"]
     variables.append(("LabelConcat/weight", ones((3, 4), np.float32)))
     revised = dialects.tensorflow_generator(G, synthesis_func="G_synthesis_stylegan_revised")
-    sg1 = {"synthesis.lod": np.float32(0), "mapping.dense0.weight": ones((2, 2), np.float32)}
     genforce_cond = dialects.genforce(G) | {"mapping.label_weight": ones((2, 4), np.float32)}
     lpips = {"net.slice1.0.weight": ones((2, 3, 3, 3), np.float32), "lin0.model.1.weights": ones(2, np.float32)}
     arcface = {"input_layer.0.weight": ones((2, 3, 3, 3), np.float32), "body.0.x": ones(2)}
@@ -84,8 +83,7 @@ def _unsupported():
         "StyleGAN3": plain({"G_ema": files.nvlabs(sg3, "Generator", facts)}),
         "a StyleGAN3": files.torch_zip({"G_ema": dialects.state_dict(sg3)}),
         "TriPlaneGenerator": plain({"G_ema": files.nvlabs(G, "TriPlaneGenerator", facts)}),
-        "StyleGAN1 pickle": plain((old, old_d, old)),
-        "StyleGAN1 generator": files.torch_zip({"generator_smooth": dialects.state_dict(sg1)}),
+        "TensorFlow pickle of version 2": plain((old, old_d, old)),
         "PGGAN": plain((files.Obj(files.Ref("tfutil", "Network"), new=True, state={}),) * 3),
         "conditional": plain((tf, d, cond)),
         "a conditional": files.torch_zip({"generator_smooth": dialects.state_dict(genforce_cond)}),

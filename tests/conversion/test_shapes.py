@@ -106,11 +106,6 @@ def test_foreign_discriminators_fit_before_any_weight_is_read(published, name, d
         dialect.discriminator(_readable(shapes), "d")
 
 
-def test_stylegan1_of_genforce_is_refused(published):
-    with pytest.raises(ConversionError, match="StyleGAN1"):
-        genforce.generator(weightless(published["genforce_stylegan1_1024"]), "generator_smooth")
-
-
 def test_perceptual_tables_are_those_of_the_reference(golden):
     for name, file in (("vgg16", "lpips_vgg"), ("alexnet", "lpips_alex"), ("squeezenet1_1", "lpips_squeeze")):
         published = {n: tuple(s) for n, s, _ in json.loads(bytes(golden(file)["meta_json"]))["tensors"]}

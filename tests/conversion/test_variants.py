@@ -72,7 +72,7 @@ def test_widths_that_rosinality_cannot_have(read):
 OTHERS = {
     "StyleGAN3": ["synthesis.L0_36_512.weight"],
     "StyleGAN1": ["g_synthesis.blocks.4x4.epi1.top_epi.noise.weight"],
-    "a StyleGAN1": ["generator.progression.0.conv1.input"],
+    "bias before the blur, one noise map for two layers, eps 1e-5": ["generator.progression.0.conv1.input"],
     "PGGAN": ["scaleLayers.0.0.module.weight", "toRGBLayers.0.module.weight"],
     "BigGAN": ["blocks.0.0.bn1.gain.weight", "linear.weight"],
     "diffusion model": ["time_embed.0.weight", "input_blocks.0.0.weight"],

@@ -1,8 +1,8 @@
 """StyleGAN1 against GenForce's and BDInvert's code, and the library on a tiny one."""
 
-import json
-import re
-
+import foreign_dialects as dialects
+import foreign_files as files
+import foreign_stylegan1 as stylegan1
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,59 +10,73 @@ import pytest
 from parity import assert_parity, nhwc
 
 import lsap_jax
+from lsap_jax.cli import main
 from lsap_jax.models.generator import Generator
-from lsap_jax.networks.families import generator_shapes
-from lsap_jax.networks.parameters import merge
-from lsap_jax.networks.stylegan1 import GeneratorConfig
 from lsap_jax.testing import tiny_generator, tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-LAYER = {
-    "weight": "weight",
-    "bias": "bias",
-    "const": "const",
-    "apply_noise.weight": "noise_strength",
-    "apply_noise.noise": "noise_const",
-    "style.weight": "affine.weight",
-    "style.bias": "affine.bias",
-}
 
-
-def canonical(file: dict) -> dict:
-    """GenForce's names as this library's: https://github.com/genforce/genforce, models/stylegan_generator.py."""
-    found = {}
-    for key, value in file.items():
-        name = key.removeprefix("sd/")
-        if match := re.fullmatch(r"mapping\.dense(\d+)\.(weight|bias)", name):
-            found[f"mapping.fc{match[1]}.{match[2]}"] = value
-        elif name == "truncation.w_avg":
-            found["mapping.w_avg"] = value
-        elif match := re.fullmatch(r"synthesis\.layer(\d+)\.(.+)", name):
-            at, part = int(match[1]), match[2]
-            if part == "const":
-                found["synthesis.b4.const"] = value[0]
-            elif part in LAYER:
-                value = value[0, 0] if part == "apply_noise.noise" else value
-                found[f"synthesis.b{4 << at // 2}.conv{at % 2}.{LAYER[part]}"] = value
-        elif match := re.fullmatch(r"synthesis\.output2\.(weight|bias)", name):
-            found[f"synthesis.{match[1]}"] = value
-    return found
+def state(file: dict) -> dict:
+    return {name.removeprefix("sd/"): a for name, a in file.items() if name.startswith("sd/")}
 
 
 @pytest.fixture(scope="module")
-def golden_generator(golden):
+def load(tmp_path_factory):
+    """load(bytes) -> Generator, by way of a converted file, as users have it."""
+
+    def run(data: bytes) -> Generator:
+        folder = tmp_path_factory.mktemp("stylegan1")
+        (folder / "original").write_bytes(data)
+        assert main(["convert", str(folder / "original"), str(folder / "g.safetensors"), "--nogrid"]) == 0
+        return lsap_jax.load_generator(folder / "g.safetensors")
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def golden_generator(golden, load):
     file = golden("sg1_g16_auto")
-    meta = json.loads(bytes(file["meta_json"]))
-    config = GeneratorConfig(
-        img_resolution=16,
-        channels=tuple(min(meta["fmaps_base"] // r, meta["fmaps_max"]) for r in (4, 8, 16)),
-        z_dim=meta["z_space_dim"],
-        w_dim=meta["w_space_dim"],
-        mapping_layers=meta["mapping_layers"],
-        layer_features=meta["mapping_fmaps"],
-    )
-    return Generator(config=config, params=merge(generator_shapes(config), canonical(file), "golden")), file
+    return load(files.torch_zip({"generator_smooth": dialects.state_dict(state(file))})), file
+
+
+def of_tensorflow(arrays: dict) -> bytes:
+    """NVIDIA's pickle of a Gs whose variables have the names of its components."""
+    own = {name.removeprefix("tf/"): a for name, a in arrays.items() if name.startswith("tf/")}
+    split = {
+        part: {name.removeprefix(f"{part}/"): a for name, a in own.items() if name.startswith(f"{part}/")}
+        for part in ("mapping", "synthesis")
+    }
+    parts = {part: files.tf_network(variables, {}, 3) for part, variables in split.items()}
+    outer = {name: a for name, a in own.items() if "/" not in name}
+    network = files.tf_network(outer, {"resolution": 16, "num_channels": 3, "fmap_base": 128}, 3, parts)
+    return files.plain((network, files.tf_network({}, {}, 3), network))
+
+
+@pytest.mark.parametrize(
+    ("reference", "made"),
+    [
+        ("sg1_g16_auto", lambda sd, tf: of_tensorflow(tf)),
+        ("sg1_g16_auto", lambda sd, tf: stylegan1.pickled(sd)),
+        ("sg1_g16_auto", lambda sd, tf: files.torch_zip(dialects.state_dict(stylegan1.interfacegan(sd)))),
+        ("sg1_g16_fused", lambda sd, tf: stylegan1.pickled(sd, fused_scale=True)),
+        ("sg1_g16_fused", lambda sd, tf: files.torch_zip(dialects.state_dict(stylegan1.interfacegan(sd, (2, 4))))),
+    ],
+    ids=["names of TensorFlow", "TensorFlow", "InterFaceGAN", "TensorFlow, fused", "InterFaceGAN, fused"],
+)
+def test_other_files_make_the_images_of_the_original(golden, load, reference, made):
+    file = golden(reference)
+    G = load(made(state(file), golden("sg1_tf_naming")))
+    assert_parity("stylegan1", f"{reference} ws", G.mapping(jnp.asarray(file["z"]))[:, 0], file["w"])
+    assert_parity("stylegan1", reference, G.synthesis(jnp.asarray(file["wplus"])), nhwc(file["img_wplus"]))
+
+
+def test_idinverts_generator_ends_in_tanh(golden, golden_generator, load):
+    G, file = golden_generator
+    own = load(files.torch_zip(dialects.state_dict(stylegan1.idinvert(state(file)))))
+    ws = jnp.asarray(file["wplus"])
+    assert own.config.tanh and own.config.repeat_w
+    assert_parity("stylegan1", "tanh", own.synthesis(ws), np.tanh(nhwc(file["img_wplus"])))
 
 
 def test_images_and_latents(golden_generator):

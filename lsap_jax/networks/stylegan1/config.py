@@ -15,6 +15,7 @@ class GeneratorConfig(LayerTable):
     `channels[i]` is the number of feature channels at resolution 4·2^i.
 
     Attributes:
+        repeat_w: whether the mapping makes one w for all rows; else it makes each row by itself (IDInvert's models).
         tanh: whether the image goes through tanh (IDInvert's models).
     """
 
@@ -30,6 +31,7 @@ class GeneratorConfig(LayerTable):
     embed_features: Count = 0
     mapping_lr_multiplier: Gain = 0.01
     w_avg_beta: Annotated[float, between(0, 1)] = 0.995
+    repeat_w: bool = True
     tanh: bool = False
     use_noise: bool = True
 

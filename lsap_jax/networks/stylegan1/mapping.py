@@ -16,7 +16,9 @@ class Mapping(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, c: jax.Array | None = None, *, normalize: bool = True) -> jax.Array:
-        """[B, z_dim] (and [B, c_dim]) to [B, w_dim]. `normalize=False` trusts z to lie on the sphere already."""
+        """[B, z_dim] (and [B, c_dim]) to w [B, w_dim], or to all rows at once, [B, num_ws · w_dim], if the config does
+        not `repeat_w`. `normalize=False` trusts z to lie on the sphere already.
+        """
         cfg = self.config
         self.param("w_avg", nn.initializers.zeros, (cfg.w_dim,))
         x = z
@@ -26,8 +28,9 @@ class Mapping(nn.Module):
             label = self.param("embed", nn.initializers.normal(1.0), (cfg.c_dim, cfg.embed_features))
             x = jnp.concatenate([x, jnp.matmul(c, label, precision=FULL)], axis=-1)
         x = normalize_2nd_moment(x) if normalize or cfg.c_dim else x
+        made = cfg.w_dim if cfg.repeat_w else cfg.w_dim * cfg.num_ws
         for i in range(cfg.mapping_layers):
-            width = cfg.w_dim if i == cfg.mapping_layers - 1 else cfg.layer_features
+            width = made if i == cfg.mapping_layers - 1 else cfg.layer_features
             x = FullyConnected(
                 width,
                 activation="lrelu",
