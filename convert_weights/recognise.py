@@ -38,11 +38,11 @@ def read(path: str | os.PathLike) -> Checkpoint:
 
     Args:
         path: NVlabs (stylegan2-ada-pytorch, stylegan3 repository) or TensorFlow pickle (StyleGAN1, StyleGAN2),
-            whole-generator save, rosinality, GenForce, InterFaceGAN or IDInvert checkpoint, that of pSp, e4e, LSAP, ReStyle, HyperStyle or StyleRes, `.npz` with
-            NVlabs names, torchvision VGG16/AlexNet/SqueezeNet 1.1, LPIPS linear layers, FID's Inception v3,
-            facenet-pytorch's Inception-ResNet v1, ArcFace's IR-SE50, dlib's face recognition network, facenet-pytorch's
-            wheel or one of MTCNN's networks in it, BDInvert base-code encoder, IDInvert's encoder, StyleCLIP's mapper,
-            BiSeNet for faces, or latent codes. Its name and suffix do not matter.
+            whole-generator save, rosinality, GenForce, InterFaceGAN or IDInvert checkpoint, that of pSp, e4e, LSAP,
+            ReStyle, HyperStyle or StyleRes, `.npz` with NVlabs names, torchvision VGG16/AlexNet/SqueezeNet 1.1, LPIPS
+            linear layers, FID's Inception v3, facenet-pytorch's Inception-ResNet v1, ArcFace's IR-SE50, dlib's face
+            recognition network, facenet-pytorch's wheel or one of MTCNN's networks in it, BDInvert base-code encoder,
+            IDInvert's encoder, StyleCLIP's mapper, BiSeNet for faces, or latent codes. Its name and suffix do not matter.
     Returns:
         the weights in canonical names; see `Checkpoint`.
     Raises:

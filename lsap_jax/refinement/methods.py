@@ -22,19 +22,28 @@ class Method:
             configuration.
         resolve: (G, weights, options) to the options as they are recorded: those among them that depend on the
             generator, on its networks and on what is installed.
+        normalised: why it is refused for generators that normalise the features which they style (StyleGAN1); "" if it
+            is not.
     """
 
     make: Callable[..., Refiner]
     options: Mapping[str, Any] = field(default_factory=dict)
     shared: Mapping[str, str] = field(default_factory=dict)
     resolve: Callable[..., dict[str, Any]] = lambda G, weights, options: dict(options)
+    normalised: str = ""
 
+
+LOST = "what it adds to features of a convolution loses its mean and scale there"
 
 REFINERS: dict[str, Method] = {
     "pti": Method(make=pti_options.make, options=pti_options.OPTIONS, shared={"lpips": "perceptual.weights"}),
-    "styleres": Method(make=styleres.make),
-    "hfgi": Method(make=hfgi.make),
-    "hyperstyle": Method(make=hyperstyle.make, options=hyperstyle.OPTIONS),
+    "styleres": Method(make=styleres.make, normalised=LOST),
+    "hfgi": Method(make=hfgi.make, normalised=LOST),
+    "hyperstyle": Method(
+        make=hyperstyle.make,
+        options=hyperstyle.OPTIONS,
+        normalised="it predicts changes of kernels that are modulated by styles, which are not there",
+    ),
     "sam": Method(
         make=sam_options.make,
         options=sam_options.OPTIONS,
@@ -54,6 +63,15 @@ def find_method(name: str) -> Method:
     if name not in REFINERS:
         raise LsapError(f"method {name!r}: this version of lsap_jax does not have it; it has {', '.join(REFINERS)}")
     return REFINERS[name]
+
+
+def check_family(name: str, G: Generator) -> None:
+    """Raises LsapError where the networks of a method cannot refine generators of this family."""
+    reason = find_method(name).normalised
+    if reason and any(layer.styles_features for layer in G.config.layers):
+        raise LsapError(
+            f"method {name!r}: StyleGAN1 normalises features before it styles them, and {reason}; use pti, dhr or sam"
+        )
 
 
 def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,5 +109,6 @@ def make_refiner(
         LsapError: no such method or option, or its networks are missing or belong to another generator.
     """
     method = find_method(name)
+    check_family(name, G)
     chosen = method.resolve(G, weights, {**method.options, **checked_options(name, options or {})})
     return method.make(G, weights, **chosen), chosen

@@ -150,6 +150,7 @@ def trained(G: Generator, base_resolution: int, layers: tuple[str, ...], mapping
     live = {f"synthesis.{layer.name}." for layer in G.config.live_layers(base_resolution)}
     every = {f"synthesis.{layer.name}." for layer in G.config.layers}
     blocks = {f"synthesis.b{r}.": r > base_resolution for r in G.config.resolutions}
+    replaced = f"synthesis.{G.config.entries[base_resolution].name}." if base_resolution else ""
     found = []
     for name in flatten_dict(dict(G.params), sep="."):
         if name.endswith(BUFFERS):
@@ -157,9 +158,10 @@ def trained(G: Generator, base_resolution: int, layers: tuple[str, ...], mapping
         if name.startswith("mapping."):
             reaches = mapping
         elif layer := next((own for own in every if name.startswith(own)), None):
-            reaches = layer in live
-        else:  # const, skip: of a block
-            reaches = any(alive and name.startswith(block) for block, alive in blocks.items())
+            # where f replaces the features that a layer styles, its style alone reaches the image
+            reaches = layer in live and (layer != replaced or ".affine." in name)
+        else:  # const, skip: of a block; the colours of StyleGAN1 are of none
+            reaches = next((alive for block, alive in blocks.items() if name.startswith(block)), True)
         if reaches:
             found.append(name)
     if not layers:

@@ -22,6 +22,7 @@ from lsap_jax.models.network_file import attach, load, load_encoder, save
 from lsap_jax.models.registry import encoders
 from lsap_jax.networks.arithmetic import PRECISIONS
 from lsap_jax.networks.parameters import halved
+from lsap_jax.refinement.methods import check_family
 from lsap_jax.training import hfgi, hyperstyle, sam, styleres, styleres_step
 from lsap_jax.training.encoder import RESUMED_WITH, judged, made_of, save_joined
 from lsap_jax.training.loop import Log, Logs
@@ -172,7 +173,8 @@ def training_of(config: ConfigDict) -> Training:
 
 
 def check_config(G: Generator, config: ConfigDict, how: Training) -> None:
-    """Raises LsapError if a term or an option does not exist, a number is too small, or G takes labels."""
+    """Raises LsapError if a term or an option does not exist, a number is too small, or the method cannot refine G."""
+    check_family(config.method, G)
     if G.c_dim:
         raise LsapError(f"conditional generators (c_dim {G.c_dim}) get no refiner here; choose one without labels")
     if unknown := [name for name in config.loss if name not in how.terms]:
