@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from lsap_jax.inversion import loop
-from lsap_jax.losses.judges import Networks
-from lsap_jax.losses.terms import Targets
+from lsap_jax.losses.judges import Networks, seen_under
+from lsap_jax.losses.terms import MASKED, Targets
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.image_by_image import in_groups
 from lsap_jax.spaces import feature
@@ -55,8 +55,10 @@ def _begin(
         return inputs["seen_by"].get(name, images)  # type: ignore[no-any-return]
 
     f0 = feature.start(G, seen_by("basecode"), space.base_resolution, start.f) if space.has_base else None
-    seen = {name: judge.features(seen_by(name)) for name, judge in networks.judges.items()}
-    targets = Targets(images=images, seen=seen, f0=f0, mask=inputs.get("mask"))
+    seen, mask = {name: judge.features(seen_by(name)) for name, judge in networks.judges.items()}, inputs.get("mask")
+    for name in [name for name, judge in networks.judges.items() if mask is not None and judge.blackens]:
+        seen[name + MASKED] = networks.judges[name].features(seen_under(mask, seen_by(name)))
+    targets = Targets(images=images, seen=seen, f0=f0, mask=mask)
     if start.w_steps:
         codes = from_w(problem, start.w_steps, networks, G, rng, targets)
     elif start.detail == "encoder":

@@ -16,7 +16,9 @@ from ml_collections import ConfigDict
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import load
-from lsap_jax.models.perceptual import from_discriminator
+from lsap_jax.models.perceptual import Perceptual, from_discriminator
+from lsap_jax.models.vgg_features import VGG16, VggFeatures
+from lsap_jax.networks.pixel_maps import area
 
 NO_PERCEPTUAL = "neither LPIPS weights nor a discriminator: the perceptual term is left out, MSE alone is minimised"
 
@@ -33,6 +35,12 @@ class Judge(Protocol):
         """Larger targets are reduced to this many pixels a side before features are computed; 0 keeps their size."""
 
     @property
+    def blackens(self) -> bool:
+        """Whether a mask multiplies images before their features are computed (`seen_under`), instead of weighting
+        what the features tell.
+        """
+
+    @property
     def description(self) -> str:
         """One line for results that specifies the distance."""
 
@@ -44,6 +52,11 @@ class Judge(Protocol):
 
     def freeze(self, side: int, winograd: int = 0) -> "Judge":
         """The judge for images of `side` pixels and steps that do not change its weights; see `Generator.freeze`."""
+
+
+def seen_under(mask: jax.Array | None, images: jax.Array) -> jax.Array:
+    """Images [B, h, w, C] as a judge that `blackens` sees them: times the mask [B, H, W], averaged to their size."""
+    return images if mask is None else images * area(mask[..., None], (images.shape[1], images.shape[2]))
 
 
 class Networks(struct.PyTreeNode, kw_only=True):
@@ -80,21 +93,25 @@ def perceptual(config: ConfigDict, G: Generator) -> Judged:
     """The perceptual distance of a configuration.
 
     `config.perceptual.network`: "auto" takes LPIPS where `perceptual.weights` names a converted file, else the
-    generator's discriminator, else nothing (noted under "warning"); "lpips", "discriminator" and "none" take just that.
+    generator's discriminator, else nothing (noted under "warning"); "lpips", "discriminator" and "none" take just that;
+    "vgg" is IDInvert's distance, with the backbone of a file of LPIPS-VGG.
 
     Raises:
         LsapError: the network that the configuration names is not available.
     """
     options = config.perceptual
     network, files = options.network, {}
-    if network not in ("auto", "lpips", "discriminator", "none"):
-        raise LsapError(f"perceptual.network={network!r}: choose auto, lpips, discriminator or none")
+    if network not in ("auto", "lpips", "vgg", "discriminator", "none"):
+        raise LsapError(f"perceptual.network={network!r}: choose auto, lpips, vgg, discriminator or none")
     if network == "auto":
         network = "lpips" if options.weights else "discriminator" if G.discriminator is not None else "nothing"
-    if network == "lpips":
+    if network in ("lpips", "vgg"):
         if not options.weights:
-            raise LsapError("perceptual.network='lpips' needs perceptual.weights, a file that `lsap-jax convert` made")
+            raise LsapError(
+                f"perceptual.network={network!r} needs perceptual.weights, a file that `lsap-jax convert` made"
+            )
         found = load(options.weights, "lpips").replace(resolution=options.resolution)
+        found = vgg_of(found, options.weights) if network == "vgg" else found
         files = {"perceptual.weights": str(options.weights)}
     elif network == "discriminator":
         found = from_discriminator(G)
@@ -103,6 +120,13 @@ def perceptual(config: ConfigDict, G: Generator) -> Judged:
         return Judged(judge=None, record={"network": "none", **warning})
     record = {"network": found.name, "resolution": found.resolution, "description": found.description}
     return Judged(judge=found, record=record, files=files)
+
+
+def vgg_of(lpips: Perceptual, file: str) -> VggFeatures:
+    """IDInvert's distance with the backbone of LPIPS; raises LsapError unless that is VGG16."""
+    if lpips.backbone != VGG16:
+        raise LsapError(f"perceptual.network='vgg' needs LPIPS-VGG; {file} has {lpips.backbone}")
+    return VggFeatures(network=lpips.network, resolution=lpips.resolution)
 
 
 # Name -> function that makes a judge from a configuration and a generator; it returns None where the configuration asks

@@ -23,6 +23,11 @@ class Likeness(struct.PyTreeNode, kw_only=True):
         return 0
 
     @property
+    def blackens(self) -> bool:
+        """A mask changes nothing."""
+        return False
+
+    @property
     def description(self) -> str:
         """One line for results."""
         record = self.embedder.record

@@ -15,7 +15,7 @@ from flax import struct
 from lsap_jax.losses import prior
 from lsap_jax.losses.alignment import alignment, nscd
 from lsap_jax.losses.base import base_code
-from lsap_jax.losses.judges import Networks
+from lsap_jax.losses.judges import Networks, seen_under
 from lsap_jax.losses.pixel import mse
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.latent_statistics import LatentStatistics
@@ -24,13 +24,16 @@ from lsap_jax.spaces import Space
 from lsap_jax.spaces.decoded import Decoded
 from lsap_jax.spaces.noise import maps_of
 
+MASKED = " masked"
+
 
 class Targets(struct.PyTreeNode, kw_only=True):
     """What the terms compare with, computed once per batch.
 
     Attributes:
         images: [B, R, R, C] in [-1, 1].
-        seen: name of a judge -> its features of the targets.
+        seen: name of a judge -> its features of the targets; with `MASKED` at the end those under the mask, of judges
+            that blacken what does not count.
         f0: [B, s, s, C], the start of the base code; None outside F spaces.
         mask: [B, R, R] in [0, 1], or None.
         rng: a key per image [B] for latent noise, or None.
@@ -125,8 +128,10 @@ def judged(name: str) -> Callable[[Context], jax.Array]:
     """The value of a term: the distance between image and target by the judge of this name."""
 
     def value(c: Context) -> jax.Array:
-        judge = c.networks.judges[name]
-        return judge.distance(judge.features(c.image), c.targets.seen[name], c.targets.mask)
+        judge, mask = c.networks.judges[name], c.targets.mask
+        if mask is not None and judge.blackens:
+            return judge.distance(judge.features(seen_under(mask, c.image)), c.targets.seen[name + MASKED], mask)
+        return judge.distance(judge.features(c.image), c.targets.seen[name], mask)
 
     return value
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import resources
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import flax.struct
 import jax
@@ -57,6 +57,7 @@ class Perceptual:
         backbone: name of the LPIPS backbone; None for a discriminator.
     """
 
+    blackens: ClassVar[bool] = False
     network: Any
     weights: tuple[jax.Array, ...]
     name: str = flax.struct.field(pytree_node=False)

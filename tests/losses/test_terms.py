@@ -85,6 +85,7 @@ class Mean:
     name = "mean_colour"
     resolution = 8
     description = "squared difference of mean colours"
+    blackens = False
 
     def features(self, images):
         return self.weight * images.mean(axis=(1, 2))
