@@ -53,9 +53,9 @@ def engine_flags(values: FlagValues) -> None:
 
 
 def refine_flag(values: FlagValues) -> None:
-    """Defines `--refine` and `--masks`, of `choose_method`."""
+    """Defines `--refine`, of `choose_method`, and `--masks`."""
     text(values, "refine", "refine the codes by this method, too; `lsap-jax refine` refines a run that is finished")
-    text(values, "masks", "for --refine: folder of masks, ID.png, as of `lsap-jax refine`")
+    text(values, "masks", "folder of masks, ID.png, as of `lsap-jax refine`: for --refine, else for the loss")
 
 
 class Chosen(NamedTuple):

@@ -87,6 +87,12 @@ def flags() -> FlagValues:
     text(values, "basecode", "base-code encoder to use instead of the generator's own")
     text(values, "encoder", "encoder to start from, instead of the generator's own: a converted file or a checkpoint")
     refine_flag(values)
+    text(
+        values,
+        "context",
+        "for --masks without --refine: a picture, or a folder with ID.png, on which the inside of every mask is put "
+        "(IDInvert's semantic diffusion)",
+    )
     text(values, "pnorm", "BDInvert's folder pnorm/NAME, to use instead of the generator's own statistics of P_N")
     return values
 
@@ -105,10 +111,14 @@ def embed(args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None",
     """Images of the command line to codes by a configuration, for `invert` and `encode`; returns the exit status."""
     out, name = Path(args.required("out")), args.required("generator")
     take_over_threads(out)
-    if args.flags.masks and method is None:
-        raise LsapError(f"--masks={args.flags.masks}: is for --refine, which is not given")
+    context = args.flags.context if "context" in args.flags else None
+    if context and (method is not None or not args.flags.masks):
+        raise LsapError(f"--context={context}: needs --masks, and is for inversions without --refine")
+    if args.flags.masks and method is None and not config.steps:
+        raise LsapError(f"--masks={args.flags.masks}: is for --refine or for steps, and there is neither")
     engine, shard = choose_engine(args), choose_shard(args)
     from lsap_jax.cli.runs import attached, images_of, prepared
+    from lsap_jax.data.context import on_context
     from lsap_jax.data.masks import mask_files, with_masks
     from lsap_jax.encoding.attach import fit_of
     from lsap_jax.models.generator_file import load_generator
@@ -131,7 +141,9 @@ def embed(args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None",
     if "init" in args.flags and args.flags.init:
         options["start"] = starts(args, G, source, config, classes)
     if args.flags.masks:
-        source = with_masks(source, mask_files(args.flags.masks, source.ids))
+        masks = mask_files(args.flags.masks, source.ids)
+        done = "refined" if method is not None else "inverted"
+        source = on_context(source, masks, context) if context else with_masks(source, masks, done)
         options["masked"] = True
     return invert(G, source, config, out, **options)
 

@@ -63,9 +63,11 @@ class Masked(Source):
 
     Attributes:
         masks: id -> file of its mask (`mask_files`); images that are not in it have none.
+        done: what is done under a mask, for the notes of results.
     """
 
     masks: Mapping[str, Path]
+    done: str = "refined"
 
     def load(self, index: int) -> Item:
         """The image with its mask, if it has one; its SHA-256 is then that of both.
@@ -77,7 +79,9 @@ class Masked(Source):
         data, mask = self.mask(index)
         if data is None:
             return item
-        return replace(item, mask=mask, notes=(*item.notes, masked_note(data)), sha256=joined(item.sha256, data))
+        return replace(
+            item, mask=mask, notes=(*item.notes, masked_note(data, self.done)), sha256=joined(item.sha256, data)
+        )
 
     def origin(self, index: int) -> str:
         return self.inputs[index].removesuffix(masked_input("", self.masks.get(self.ids[index])))
@@ -112,10 +116,10 @@ class Masked(Source):
         return ImageError(f"its mask: {error.reason}", self.inputs[index])
 
 
-def with_masks(source: Source, masks: Mapping[str, Path]) -> Masked:
-    """A source with masks."""
+def with_masks(source: Source, masks: Mapping[str, Path], done: str = "refined") -> Masked:
+    """A source with masks; for `done` see `Masked`."""
     inputs = tuple(masked_input(name, masks.get(id)) for id, name in zip(source.ids, source.inputs, strict=True))
-    return Masked(**{**vars(source), "inputs": inputs}, masks=masks)
+    return Masked(**{**vars(source), "inputs": inputs}, masks=masks, done=done)
 
 
 def masked_input(name: str, mask: Path | None) -> str:
@@ -123,9 +127,9 @@ def masked_input(name: str, mask: Path | None) -> str:
     return name if mask is None else f"{name} with mask {mask}"
 
 
-def masked_note(data: bytes) -> str:
+def masked_note(data: bytes, done: str = "refined") -> str:
     """What results say of the mask with these bytes."""
-    return f"refined under a mask, SHA-256 {hashlib.sha256(data).hexdigest()[:12]}…"
+    return f"{done} under a mask, SHA-256 {hashlib.sha256(data).hexdigest()[:12]}…"
 
 
 def joined(digest: str, mask: bytes) -> str:

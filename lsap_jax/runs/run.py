@@ -67,7 +67,7 @@ def run(
         classes: labels by id, for every image, of a conditional generator; None is no class.
         encoder: used instead of the generator's own.
         how: how to refine the codes, too; pictures and metrics are then those of the refined images.
-        masked: whether images may have masks, which are for `how` alone.
+        masked: whether images may have masks, which are for `how`, or without it for the loss.
         options: of `lsap_jax.runs.work.work`.
 
     Raises:
@@ -78,6 +78,7 @@ def run(
     config.batch_size = even_size(config.batch_size, len(source))
 
     about: dict[str, Any] = {"generator_name": generator_name, "started": bool(start), "encoder": encoder}
+    about["masked"] = masked and how is None
     if classes is not None:
         G, about["classes"] = used_for(G, classes), describe_classes(classes)
         start = with_labels(start or {}, classes)
@@ -107,8 +108,9 @@ class InversionWorker:
         started: bool = False,
         encoder: NamedEncoder | None = None,
         classes: Mapping[str, Any] | None = None,
+        masked: bool = False,
     ) -> None:
-        """`classes` is their entry of run.json.
+        """`classes` is their entry of run.json; for `masked` see `Inverter`.
 
         Raises:
             LsapError: configuration, generator and encoder do not fit together.
@@ -116,7 +118,8 @@ class InversionWorker:
         G = with_class_means(G)
         self.G, self.generator_name, self.started, self.encoder = G, generator_name, started, encoder
         self.classes = classes
-        self.inverter = Inverter(G if encoder is None else with_encoder(G, encoder.encoder), config, devices)
+        G = G if encoder is None else with_encoder(G, encoder.encoder)
+        self.inverter = Inverter(G, config, devices, masked=masked)
 
     @property
     def devices(self) -> Sequence[jax.Device]:
@@ -135,6 +138,8 @@ class InversionWorker:
             described["encoder"] = {"name": self.encoder.name, "sha256": sha256_of(self.encoder.encoder)}
         if self.classes is not None:
             described["classes"] = dict(self.classes)
+        if self.inverter.layout.masked:
+            described["masked"] = True
         return described
 
     def __call__(
@@ -163,14 +168,16 @@ class InversionWorker:
             G = G.with_part("statistics", statistics)
         files = {key: file for judged in self.inverter.judges.values() for key, file in judged.files.items()}
         encoder = self.encoder and self.encoder._replace(encoder=jax.tree.map(np.asarray, self.encoder.encoder))
-        return Shipment(cargo=packed(G, self.inverter.config, files), make=partial(_worker, encoder))
+        return Shipment(
+            cargo=packed(G, self.inverter.config, files), make=partial(_worker, encoder, self.inverter.layout.masked)
+        )
 
     def explained(self, error: Exception) -> Exception:
         return explained(error, self.inverter)
 
 
-def _worker(encoder: NamedEncoder | None, G: Generator, config: ConfigDict) -> InversionWorker:
-    return InversionWorker(G, config, encoder=encoder)
+def _worker(encoder: NamedEncoder | None, masked: bool, G: Generator, config: ConfigDict) -> InversionWorker:
+    return InversionWorker(G, config, encoder=encoder, masked=masked)
 
 
 def outcome(found: Inverted | None) -> Result | Failed:
