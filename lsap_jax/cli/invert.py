@@ -144,7 +144,7 @@ def embed(args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None",
         masks = mask_files(args.flags.masks, source.ids)
         done = "refined" if method is not None else "inverted"
         source = on_context(source, masks, context) if context else with_masks(source, masks, done)
-        options["masked"] = True
+        options |= {"masked": True, "recheck": method is None}
     return invert(G, source, config, out, **options)
 
 

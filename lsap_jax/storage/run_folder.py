@@ -41,7 +41,7 @@ class Kind(NamedTuple):
 RUNS = Kind(
     RUN,
     Rule(
-        ("config", "seed", "space", "generator.sha256", "encoder.sha256", "refinement", "classes"),
+        ("config", "seed", "space", "generator.sha256", "encoder.sha256", "refinement", "classes", "masked"),
         ("config.batch_size", "config.devices", "refinement.weights"),
     ),
 )

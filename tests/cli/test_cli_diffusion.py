@@ -75,6 +75,9 @@ def test_another_context_is_another_run_and_what_is_missing_is_said(work, tmp_pa
     assert list(read_manifest(tmp_path / "out")) == ["a"]
     capsys.readouterr()
     lines = (work / "out" / "manifest.jsonl").read_bytes()
+    assert invert(work, work / "out") == 0
+    assert invert(work, work / "out", "--context", tmp_path / "contexts" / "a.png") == 2
+    assert "has changed" in capsys.readouterr().err
     assert invert(work, tmp_path / "out", "--context", work / "nothing.png") == 2
     assert "is neither a picture nor a folder of pictures" in capsys.readouterr().err
     start = ("invert", work / "targets", "--generator", work / "g.safetensors", "--out", tmp_path / "other")

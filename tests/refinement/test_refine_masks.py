@@ -223,7 +223,9 @@ def test_images_are_embedded_and_refined_under_masks_in_one_go(work, tmp_path, m
     (one / "manifest.jsonl").write_bytes(b"".join(line for line in lines if b'"id": "b"' not in line))
     again = (*invert, one, "--refine=colour", "--masks", masks, "--config.refine.share=0.5")
     assert run(*again) == 2 and f"a.png with mask {masks / 'a.png'}: has changed" in capsys.readouterr().err
-    assert run(*invert, plain, "--masks", masks) == 2
+    assert run(*invert, plain, "--masks", masks) == 2  # without --refine masks are for the loss of another run
+    assert "was started with other settings (masked" in capsys.readouterr().err
+    assert run(*invert, tmp_path / "still", "--masks", masks, "--steps=0") == 2
     assert "is for --refine or for steps, and there is neither" in capsys.readouterr().err
     assert run(*invert, plain, "--config.refine.share=1") == 2
     assert "is an option of a method of refinement; name the method with --refine" in capsys.readouterr().err
