@@ -85,10 +85,12 @@ def test_an_image_does_not_see_its_batch(full_compilation, G, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model,space", [("tiny", "f/z+"), ("toonhead64", "f/z+"), ("toonhead64", "z")])
+@pytest.mark.parametrize(
+    "model,space", [("tiny", "f/z+"), ("stylegan1", "f/z+"), ("toonhead64", "f/z+"), ("toonhead64", "z")]
+)
 def test_an_image_sees_neither_its_batch_nor_its_devices(full_compilation, G, images, model, space):
-    if model == "tiny":
-        count = 6
+    if model in ("tiny", "stylegan1"):
+        count, G = 6, G if model == "tiny" else tiny_generator(family=model)
     else:  # a trained model amplifies rounding a hundred times more than a random one
         count, G = 4, load_generator(model)
         source = open_images(sample_images(), resolution=64, channels=3)

@@ -11,7 +11,13 @@ from parity import assert_parity, nhwc
 
 import lsap_jax
 from lsap_jax.cli import main
+from lsap_jax.editing.ganspace import ganspace_w
+from lsap_jax.errors import LsapError
+from lsap_jax.losses.alignment import unit_styles
 from lsap_jax.models.generator import Generator
+from lsap_jax.spaces import parse_space
+from lsap_jax.spaces.space import NAMES
+from lsap_jax.spaces.statistics import compute_statistics
 from lsap_jax.testing import tiny_generator, tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -117,8 +123,48 @@ def test_gradients_through_the_base_code(golden, golden_generator):
     assert_parity("stylegan1 f", "dL_dwp", dws, file["auto/dL_dwp"])
 
 
+@pytest.fixture(scope="module")
+def of_rows(load):
+    """A generator like IDInvert's, whose mapping makes all rows at once."""
+    weights = stylegan1.idinvert(stylegan1.random_generator(rows=6, z=5))
+    return load(files.torch_zip(dialects.state_dict(weights)))
+
+
+def test_a_mapping_that_makes_each_row_by_itself(of_rows):
+    G, z = of_rows, np.random.default_rng(0).standard_normal((3, 6, 5), np.float32)
+    assert not G.config.repeat_w and (G.num_ws, G.w_dim) == (6, 4)
+    x = z[:, 0] / np.sqrt(np.square(z[:, 0]).mean(1, keepdims=True) + 1e-8)
+    for k in range(2):
+        fc = {name: np.asarray(a) for name, a in G.params["mapping"][f"fc{k}"].items()}
+        x = x @ fc["weight"] * (0.01 * np.sqrt(2 / len(fc["weight"]))) + fc["bias"] * 0.01
+        x = np.where(x < 0, 0.2 * x, x)
+    ws = G.mapping(jnp.asarray(z[:, 0]))
+    np.testing.assert_allclose(ws, x.reshape(3, 6, 4), rtol=1e-4, atol=1e-5)
+    own = G.map_rows(jnp.asarray(z))
+    for row in range(6):
+        np.testing.assert_allclose(own[:, row], G.mapping(jnp.asarray(z[:, row]))[:, row], rtol=1e-5, atol=1e-6)
+    with pytest.raises(LsapError, match="makes a w for each row"):
+        G.map_w(jnp.asarray(z[:, 0]))
+    with pytest.raises(LsapError, match="makes a w for each row"):
+        ganspace_w(G, 2, samples=100)
+    codes = {"z": np.asarray(parse_space("z+").retract({"z": jnp.asarray(z)})["z"])}
+    expected = np.clip(G.synthesis(G.map_rows(jnp.asarray(codes["z"]))), -1, 1)
+    np.testing.assert_allclose(lsap_jax.render(G, "z+", codes), expected, atol=1e-5)
+
+
+def test_statistics_of_such_a_mapping_are_of_all_rows(of_rows):
+    found = compute_statistics(of_rows, samples=20_000, anchor_samples=10_000)
+    ws = of_rows.mapping(jax.random.normal(jax.random.key(7), (20_000, 5)))
+    scale = float(jnp.std(ws))
+    np.testing.assert_allclose(found.w_mean, ws.mean((0, 1)), atol=0.02 * scale)
+    np.testing.assert_allclose(found.w_std, ws.reshape(-1, 4).std(0), rtol=0.02)
+    styles = unit_styles(of_rows.config, of_rows.styles(ws))
+    for name, anchor in found.anchors.items():
+        np.testing.assert_allclose(anchor, styles[name].mean(0), atol=0.02)
+
+
 @pytest.mark.slow  # what this family has of its own is the same in every space
-@pytest.mark.parametrize("space", ["z+", "w+", "s", "f/z+"])
+@pytest.mark.parametrize("space", NAMES)
 def test_the_library_works_on_it(space, tmp_path):
     G = tiny_generator(family="stylegan1")
     G.save(tmp_path / "g.safetensors")
