@@ -42,7 +42,8 @@ def read(path: str | os.PathLike) -> Checkpoint:
             ReStyle, HyperStyle or StyleRes, `.npz` with NVlabs names, torchvision VGG16/AlexNet/SqueezeNet 1.1, LPIPS
             linear layers, FID's Inception v3, facenet-pytorch's Inception-ResNet v1, ArcFace's IR-SE50, dlib's face
             recognition network, facenet-pytorch's wheel or one of MTCNN's networks in it, BDInvert base-code encoder,
-            IDInvert's encoder, StyleCLIP's mapper, BiSeNet for faces, or latent codes. Its name and suffix do not matter.
+            IDInvert's encoder, StyleCLIP's mapper, BiSeNet for faces, or latent codes. Its name and suffix do not
+            matter.
     Returns:
         the weights in canonical names; see `Checkpoint`.
     Raises:
