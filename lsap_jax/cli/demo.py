@@ -30,9 +30,9 @@ SPACES = ("f/z+", "z+")
 ONE_PASS = "styleres"  # method of refinement after the encoder, where the generator comes with both
 STEPS = 60
 # What `edit-quality` finds that f/z+ changes in most images (100, 79 and 100 % at 4), and then what z+ does (100, 75
-# and 94 %): a base code holds shapes. The first ones stand in the picture of faces.
+# and 94 %): a base code holds shapes.
 DIRECTIONS = ("blond_hair", "dark_skin", "warm_background", "open_mouth", "closed_eyes", "beard")
-SHOWN = 3
+SHOWN = ("blond_hair", "dark_skin", "beard")  # in the picture of faces
 STRENGTHS = (-3.0, -1.5, 0.0, 1.5, 3.0)
 MOST_SHOWN = 16
 
@@ -95,10 +95,18 @@ def write_page(out: Path, runs: Mapping[str, Path]) -> Path:
     pages = {f"Inversion, {space}": folder.relative_to(out) / "report.html" for space, folder in runs.items()}
     pages["Edits"] = Path("edits", "report.html")
     if ONE_PASS in runs:
-        pages[f"Edits, {ONE_PASS}"] = Path(f"edits_{ONE_PASS}", "report.html")
-    shown = {one["name"]: one["labels"] for one in read_edit(out / "edits")["series"][:SHOWN]}
+        pages[f"Edits, {ONE_PASS}"] = edits_of(Path(), runs[ONE_PASS]) / "report.html"
+    best = ONE_PASS if ONE_PASS in runs else next(iter(runs))
+    edits = edits_of(out, runs[best])
+    series = read_edit(edits)["series"]
+    shown = {one["name"]: one["labels"] for one in series if one["name"] in SHOWN or len(series) == 1}
     addresses = {title: page.as_posix() for title, page in pages.items()}
-    return write_demo_page(out, runs, out / "edits", shown, addresses).resolve()
+    return write_demo_page(out, runs, best, edits, shown, addresses).resolve()
+
+
+def edits_of(out: Path, run: Path) -> Path:
+    """The folder of a run's edits."""
+    return out / ("edits" if run == out else f"edits_{run.name}")
 
 
 def edit(G: "Generator", folders: list[Path]) -> int:
@@ -119,7 +127,7 @@ def edit(G: "Generator", folders: list[Path]) -> int:
     for folder in reversed(folders):
         space = space_of(read_run(folder), G)
         series = [along(G, space, one, STRENGTHS) for name in names for one in find(G, space, name)]
-        out = folders[0] / ("edits" if folder == folders[0] else f"edits_{folder.name}")
+        out = edits_of(folders[0], folder)
         page = partial(write_edit_report, beside=beside, max_images=MOST_SHOWN)
         start = partial(edit_run, G, folder, out, series, batch_size=20)
         status = computed(start, out, len(read_manifest(folder)), page=page, line=summary_line)

@@ -20,26 +20,27 @@ SIDE = 1200  # of the picture in the page
 
 
 def write_demo_page(
-    out: Path, runs: Mapping[str, Path], edits: Path, shown: Mapping[str, Sequence[str]], pages: Mapping[str, str]
-) -> Path:
+    out: Path, runs: Mapping[str, Path], best: str, edits: Path, shown: Mapping[str, Sequence[str]],
+    pages: Mapping[str, str],
+) -> Path:  # fmt: skip
     """Write faces.png and index.html.
 
     Args:
         out: folder of the demo.
-        runs: run folders by space, the first one's images are shown.
-        edits: folder of the edits of the first run.
+        runs: run folders by name.
+        best: name of the run whose images are shown.
+        edits: folder of its edits.
         shown: series -> its labels, of the edits in the picture.
         pages: title -> address, relative to `out`, of the pages to go to.
 
     Returns:
         The path of index.html.
     """
-    first = next(iter(runs.values()))
-    ids = sorted(read_manifest(first))
+    run = runs[best]
+    ids = sorted(read_manifest(run))
     chosen = [ids[i] for i in np.linspace(0, len(ids) - 1, min(FACES, len(ids))).round().astype(int)]
     rows: list[list[Cell]] = [
-        [(read_image(first, id, part), text) for id in chosen]
-        for part, text in (("targets", "target"), ("images", "reconstruction"))
+        [(read_image(run, id, part), text) for id in chosen] for part, text in (("targets", "target"), ("images", best))
     ]
     rows += [
         [strongest(edits, id, series, (labels[0], labels[-1])) for id in chosen] for series, labels in shown.items()

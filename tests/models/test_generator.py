@@ -19,7 +19,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.models.generator_file import bundled, from_checkpoint, load_generator
 from lsap_jax.networks import basecode
 from lsap_jax.networks.families import initial_params
-from lsap_jax.networks.parameters import merge
+from lsap_jax.networks.parameters import count, merge
 from lsap_jax.networks.stylegan2 import discriminator
 from lsap_jax.storage import weights_file
 from lsap_jax.testing import tiny_generator
@@ -242,8 +242,10 @@ def test_params_are_filled_strictly():
 
 def test_the_bundled_generator_is_there_and_small():
     path = bundled()["toonhead64"]
-    assert path.stat().st_size < 16e6
     G = load_generator("toonhead64")
+    halved = {kind: 2 * count(G.parts[kind].params) for kind in ("hfgi", "hyperstyle", "invertibility", "styleres")}
+    assert halved["styleres"] < 4e6 and sum(halved.values()) - halved["styleres"] < 6e6
+    assert path.stat().st_size < 16e6 + sum(halved.values())
     assert (G.z_dim, G.w_dim, G.img_resolution, G.num_ws, G.img_channels) == (128, 128, 64, 10, 3)
     assert G.discriminator is not None and G.provenance["licence"].startswith("CC BY 4.0")
     images = G.synthesis(G.mapping(jax.random.normal(jax.random.key(0), (4, 128))))
