@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -236,6 +237,7 @@ def test_the_claim_holds_where_all_parts_do():
     assert 0 < preserved.difference.low < preserved.difference.high
     text = markdown(methods, [found], settings)
     assert "own samples have a mean logit of -1.5." in text
+    assert replace(found, findings=[]).unmeasured == tuple(found.parts) and not found.unmeasured
     assert '"s" is **confirmed**' in text and "| candidate: mean (least–greatest) of 3 seeds |" in text
 
 

@@ -112,7 +112,9 @@ def _about(methods: Methods) -> str:
 
 
 def _told(verdict: Verdict) -> str:
-    parts = "; ".join(f"{part}: {'yes' if holds else 'no'}" for part, holds in verdict.parts.items())
+    words = {part: "yes" if holds else "no" for part, holds in verdict.parts.items()}
+    words |= {part: "not measured" for part in verdict.unmeasured}
+    parts = "; ".join(f"{part}: {word}" for part, word in words.items())
     return f'"{verdict.statement}" is **{"confirmed" if verdict.confirmed else "not confirmed"}** ({parts}).'
 
 

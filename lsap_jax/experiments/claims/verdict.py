@@ -74,6 +74,11 @@ class Verdict:
     def confirmed(self) -> bool:
         return all(self.parts.values())
 
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """Parts about which nothing was measured; they do not hold, and nothing speaks against them."""
+        return tuple(part for part in self.parts if all(one.part != part for one in self.findings))
+
 
 def judge(methods: Methods, settings: Mapping[str, Any]) -> Verdict:
     """The verdict on a comparison's claim.
