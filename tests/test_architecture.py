@@ -1,4 +1,4 @@
-"""docs/architecture.md against the code: its floors, and the places of the equations."""
+"""docs/architecture.md against the code: its floors, and the places of the equations; names of test files."""
 
 import re
 from pathlib import Path
@@ -39,3 +39,9 @@ def test_the_floors_are_those_of_the_code():
         floor = int(number) if number else floor
         floors.setdefault(floor, set()).update(re.findall(r"`(\w+)(?:/|\.py)`", cell))
     assert floors == {level + 1: names for level, names in enumerate(LEVELS)}
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by their names alone, and leaves out the second one with an error at its end."""
+    found = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(found) == sorted(set(found))
