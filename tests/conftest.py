@@ -73,6 +73,34 @@ def seeded(golden, shared_file):
     return load
 
 
+@pytest.fixture(scope="session")
+def seeded_lpips(golden):
+    """("vgg" or "alex", pixels a side at which it looks) to LPIPS with the reference's backbone, drawn again."""
+    from lsap_jax.models.perceptual import lpips
+
+    def load(name, resolution=256):
+        file, lin = golden(f"lpips_{name}"), golden("lpips_lin_v0_1")
+        meta, arrays = json.loads(bytes(file["meta_json"])), {}
+        for i, (tensor, shape, kind) in enumerate(meta["tensors"]):
+            draw = np.random.RandomState(meta["seed"] + i).randn(*shape)
+            scale = 0.1 if kind == "b" else meta["gain"] / np.sqrt(np.prod(shape[1:]))
+            arrays[tensor] = np.float32(draw * scale)
+        taps = {f"lin{k}.weight": lin[f"{name}/lin{k}.model.1.weight"].ravel() for k in range(5)}
+        return lpips({"vgg": "vgg16", "alex": "alexnet"}[name], arrays, taps, resolution)
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def colour_rows() -> Iterator[None]:
+    """The method "colour" of `tests/colour.py`, and its kind of networks, as rows of their tables."""
+    import colour
+
+    with pytest.MonkeyPatch.context() as patch:
+        colour.add_rows(patch)
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory) -> None:
     """Equal programs are compiled once per test process and the processes it starts, not once per test."""

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from refiner_trainings import PYRAMID, with_encoder
 
 import convert_weights
 from convert_weights.archive import Archive
@@ -20,11 +21,14 @@ from convert_weights.torch_file import read_zip
 from lsap_jax.cli import main, progress
 from lsap_jax.models.basecode import BasecodeEncoder
 from lsap_jax.models.generator_file import load_generator
-from lsap_jax.models.network_file import save
+from lsap_jax.models.network_file import attach, save
+from lsap_jax.models.styleres import StyleRes
 from lsap_jax.networks.basecode import BasecodeConfig, variable_shapes
+from lsap_jax.networks.styleres import StyleResConfig, param_shapes
 from lsap_jax.runs.saving import Progress
-from lsap_jax.storage.results import read_code, read_failures, read_manifest
+from lsap_jax.storage.results import read_code, read_failures, read_manifest, read_run
 from lsap_jax.testing import tiny_generator, tiny_images
+from lsap_jax.training.initial import initial_params
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -221,6 +225,24 @@ def test_demo_of_another_generator(work, tmp_path, capsys):
     assert page.count("report.html") == 3 and (tmp_path / "d" / "faces.png").is_file()
     parts = (".", "zplus", "edits", "edits_zplus")
     assert {len(read_manifest(tmp_path / "d" / part)) for part in parts} == {COUNT}
+
+
+@pytest.mark.slow
+def test_demo_with_styleres(work, tmp_path, capsys):
+    """A generator with an encoder and StyleRes' networks has a third run, whose faces and edits are shown."""
+    G = with_encoder(**PYRAMID)
+    shape = StyleResConfig(resolution=8, channels=8, encoder_channels=16, tap=0, width=6)
+    attach(G, StyleRes(config=shape, params=initial_params(param_shapes(shape), 0))).save(tmp_path / "g.safetensors")
+    out = tmp_path / "d"
+    argv = ("--generator", tmp_path / "g.safetensors", "--images", work / "images", "--steps=2", "--out", out)
+    assert run("demo", *argv) == 0
+    assert capsys.readouterr().out.count("all match") == 3
+    page = (out / "index.html").read_text()
+    addresses = re.findall(r'<a href="([^"]+)"', page)
+    assert {"styleres/report.html", "edits_styleres/report.html"} <= set(addresses)
+    assert all((out / address).is_file() for address in addresses)
+    assert read_run(out / "styleres")["refinement"]["method"] == "styleres"
+    assert len(read_manifest(out / "edits_styleres")) == COUNT
 
 
 @pytest.mark.parametrize("family", ["stylegan2", pytest.param("stylegan1", marks=pytest.mark.slow)])

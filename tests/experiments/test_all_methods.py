@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
-import colour
 import jax
 import numpy as np
 import pytest
@@ -38,14 +37,7 @@ from lsap_jax.refinement.methods import REFINERS
 from lsap_jax.report.claims.frontier import frontier_chart
 from lsap_jax.testing import colour_encoder, tiny_generator, tiny_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening", "rows")
-
-
-@pytest.fixture(scope="module")
-def rows():
-    with pytest.MonkeyPatch.context() as patch:
-        colour.add_rows(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening", "colour_rows")
 
 
 def lines(path: Path) -> list[dict[str, str]]:
@@ -206,7 +198,7 @@ def test_the_chart_has_a_point_per_method_and_measure():
 
 
 @pytest.fixture(scope="module")
-def work(quick_compilation, quick_whitening, rows, tmp_path_factory) -> Path:
+def work(quick_compilation, quick_whitening, colour_rows, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     G = tiny_generator()
     G.with_part(colour_encoder(G, 0).kind, colour_encoder(G, 0)).save(folder / "g.safetensors")

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
-import colour
 import jax
 import numpy as np
 import pytest
@@ -36,15 +35,8 @@ from lsap_jax.report.claims.weights import weights_chart
 from lsap_jax.storage.results import read_run
 from lsap_jax.testing import colour_encoder, tiny_generator, tiny_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening", "rows")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening", "colour_rows")
 ENCODERS = ("a_0",)  # the least, as every run takes its time
-
-
-@pytest.fixture(scope="module")
-def rows():
-    with pytest.MonkeyPatch.context() as patch:
-        colour.add_rows(patch)
-        yield
 
 
 def lines(path: Path) -> list[dict[str, str]]:
@@ -60,7 +52,7 @@ def classifier() -> Attributes:
 
 
 @pytest.fixture(scope="module")
-def work(rows, tmp_path_factory) -> Path:
+def work(colour_rows, tmp_path_factory) -> Path:
     """A generator, an encoder, images, a direction and a classifier."""
     folder = tmp_path_factory.mktemp("work")
     G = tiny_generator()

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-import colour
 import jax
 import numpy as np
 import pytest
@@ -24,19 +23,12 @@ from lsap_jax.runs.shipping import sha256_of
 from lsap_jax.spaces import parse_space
 from lsap_jax.testing import colour_encoder, tiny_generator
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "rows")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "colour_rows")
 ALONE = {"batch_size": 4, "devices": jax.local_devices()[:1]}
 
 
 @pytest.fixture(scope="module")
-def rows():
-    with pytest.MonkeyPatch.context() as patch:
-        colour.add_rows(patch)
-        yield
-
-
-@pytest.fixture(scope="module")
-def encoded(rows, tmp_path_factory):
+def encoded(colour_rows, tmp_path_factory):
     """A generator, an encoder for it, and the record of a run that it made."""
     G = tiny_generator()
     E = colour_encoder(G)

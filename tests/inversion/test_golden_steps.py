@@ -19,7 +19,6 @@ from lsap_jax.inversion.settings import make_problem
 from lsap_jax.losses.judges import Networks, seen_under
 from lsap_jax.losses.terms import MASKED, Targets
 from lsap_jax.models.network_file import load_encoder
-from lsap_jax.models.perceptual import lpips
 from lsap_jax.models.vgg_features import VggFeatures
 from lsap_jax.networks.pixel_maps import bicubic
 from lsap_jax.rendering.render import synthesise
@@ -46,14 +45,8 @@ def load(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def vgg(golden):
-    """LPIPS-VGG with the reference's seeded backbone."""
-    file, lin = golden("lpips_vgg"), golden("lpips_lin_v0_1")
-    meta, arrays = json.loads(bytes(file["meta_json"])), {}
-    for i, (name, shape, kind) in enumerate(meta["tensors"]):
-        draw = np.random.RandomState(meta["seed"] + i).randn(*shape)
-        arrays[name] = np.float32(draw * (0.1 if kind == "b" else meta["gain"] / np.sqrt(np.prod(shape[1:]))))
-    return lpips("vgg16", arrays, {f"lin{k}.weight": lin[f"vgg/lin{k}.model.1.weight"].ravel() for k in range(5)})
+def vgg(seeded_lpips):
+    return seeded_lpips("vgg")
 
 
 @pytest.mark.slow  # VGG16

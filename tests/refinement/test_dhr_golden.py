@@ -12,7 +12,6 @@ from parity import assert_parity, nhwc
 
 from convert_weights import read
 from lsap_jax.models.generator_file import from_checkpoint
-from lsap_jax.models.perceptual import lpips
 from lsap_jax.refinement.domain import CLASSES, Thresholds, domain, segment_classes, segment_levels
 from lsap_jax.refinement.hybrid import Hybrid
 from lsap_jax.refinement.segments import segments
@@ -109,14 +108,8 @@ def test_features_are_changed_where_the_original_has_its_hook(golden, G):
 
 
 @pytest.fixture(scope="module")
-def alex(golden):
-    file, lin = golden("lpips_alex"), golden("lpips_lin_v0_1")
-    meta, arrays = json.loads(bytes(file["meta_json"])), {}
-    for i, (name, shape, kind) in enumerate(meta["tensors"]):
-        draw = np.random.RandomState(meta["seed"] + i).randn(*shape)
-        scale = 0.1 if kind == "b" else meta["gain"] / np.sqrt(np.prod(shape[1:]))
-        arrays[name] = np.float32(draw * scale)
-    return lpips("alexnet", arrays, {f"lin{k}.weight": lin[f"alex/lin{k}.model.1.weight"].ravel() for k in range(5)})
+def alex(seeded_lpips):
+    return seeded_lpips("alex")
 
 
 def features_of(refinement, place):

@@ -14,7 +14,6 @@ from parity import assert_parity, nhwc
 from convert_weights.layout import leaf_layout
 from lsap_jax.losses.pixel import mse
 from lsap_jax.models.generator import Generator
-from lsap_jax.models.perceptual import lpips
 from lsap_jax.networks.families import generator_shapes
 from lsap_jax.networks.parameters import merge
 from lsap_jax.networks.stylegan2 import GeneratorConfig
@@ -43,14 +42,8 @@ def G(golden):
 
 
 @pytest.fixture(scope="module")
-def alex(golden):
-    file, lin = golden("lpips_alex"), golden("lpips_lin_v0_1")
-    meta, arrays = json.loads(bytes(file["meta_json"])), {}
-    for i, (name, shape, kind) in enumerate(meta["tensors"]):
-        draw = np.random.RandomState(meta["seed"] + i).randn(*shape)
-        scale = 0.1 if kind == "b" else meta["gain"] / np.sqrt(np.prod(shape[1:]))
-        arrays[name] = np.float32(draw * scale)
-    return lpips("alexnet", arrays, {f"lin{k}.weight": lin[f"alex/lin{k}.model.1.weight"].ravel() for k in range(5)})
+def alex(seeded_lpips):
+    return seeded_lpips("alex")
 
 
 def tuned(method, G, space, codes, target):

@@ -24,20 +24,13 @@ from lsap_jax.storage.metrics_table import write_table
 from lsap_jax.storage.results import read_arrays, read_code, read_failures, read_image, read_manifest, read_run
 from lsap_jax.testing import ColourRefiner, tiny_generator, tiny_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "rows")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "colour_rows")
 IDS = ("a", "b", "sub/c", "sub/d", "e")
 COUNT = len(IDS)
 
 
 @pytest.fixture(scope="module")
-def rows():
-    with pytest.MonkeyPatch.context() as patch:
-        colour.add_rows(patch)
-        yield
-
-
-@pytest.fixture(scope="module")
-def work(quick_compilation, rows, tmp_path_factory):
+def work(quick_compilation, colour_rows, tmp_path_factory):
     """A folder with g.safetensors, a run in F/Z+ whose images are not its targets, and that run refined/."""
     folder = tmp_path_factory.mktemp("work")
     G = tiny_generator(discriminator=False)
@@ -73,7 +66,7 @@ def inv(quick_compilation, G):
 
 
 @pytest.fixture(scope="module")
-def refined(inv, G, rows):
+def refined(inv, G, colour_rows):
     return lsap_jax.refine(G, inv, tiny_images(COUNT), "colour", batch_size=2)
 
 

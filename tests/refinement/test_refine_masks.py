@@ -22,21 +22,14 @@ from lsap_jax.spaces import parse_space
 from lsap_jax.storage.results import read_arrays, read_code, read_failures, read_manifest, read_run
 from lsap_jax.testing import tiny_generator, tiny_images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "rows")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "colour_rows")
 IDS = ("a", "b", "sub/c", "sub/d", "e")
 MASKED = ("a", "sub/c", "e")
 SHIFT = "transforms/b16.torgb/scale_shift/shift"
 
 
 @pytest.fixture(scope="module")
-def rows():
-    with pytest.MonkeyPatch.context() as patch:
-        colour.add_rows(patch)
-        yield
-
-
-@pytest.fixture(scope="module")
-def work(quick_compilation, rows, tmp_path_factory):
+def work(quick_compilation, colour_rows, tmp_path_factory):
     """A folder with g.safetensors, a run in W+, masks/ of some of its images, larger than those, and refined/."""
     folder = tmp_path_factory.mktemp("work")
     G = tiny_generator(discriminator=False)

@@ -13,7 +13,6 @@ from lsap_jax.losses.prior import delta, pn
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.models.latent_statistics import LatentStatistics
-from lsap_jax.models.perceptual import lpips
 from lsap_jax.networks.families import generator_shapes
 from lsap_jax.networks.parameters import merge
 from lsap_jax.networks.stylegan2 import GeneratorConfig
@@ -62,14 +61,8 @@ def G(golden, shared_file):
 
 
 @pytest.fixture(scope="module")
-def vgg(golden):
-    file, lin = golden("lpips_vgg"), golden("lpips_lin_v0_1")
-    meta, arrays = json.loads(bytes(file["meta_json"])), {}
-    for i, (name, shape, kind) in enumerate(meta["tensors"]):
-        draw = np.random.RandomState(meta["seed"] + i).randn(*shape)
-        scale = 0.1 if kind == "b" else meta["gain"] / np.sqrt(np.prod(shape[1:]))
-        arrays[name] = np.float32(draw * scale)
-    return lpips("vgg16", arrays, {f"lin{k}.weight": lin[f"vgg/lin{k}.model.1.weight"].ravel() for k in range(5)}, 64)
+def vgg(seeded_lpips):
+    return seeded_lpips("vgg", 64)
 
 
 def statistics_of(file):
