@@ -141,6 +141,6 @@ def print_comparison(runs: Mapping[str, Path]) -> None:
     """A table with the mean metrics of each space."""
     from lsap_jax.report.demo_page import METRICS, means
 
-    print(f"{'space':8}" + "".join(f"{metric:>10}" for metric in METRICS))
+    print(f"{'run':8}" + "".join(f"{metric:>10}" for metric in METRICS))
     for space, folder in runs.items():
         print(f"{space:8}" + "".join(f"{value:10.4g}" for value in means(folder)))

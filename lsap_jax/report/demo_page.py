@@ -47,14 +47,14 @@ def write_demo_page(
     ]
     faces = labelled_grid(chosen, rows)
     links = "".join(f'<p><a href="{escape(address)}">{escape(title)}</a></p>' for title, address in pages.items())
-    table = [[space, *(number(value, 3) for value in means(folder))] for space, folder in runs.items()]
+    table = [[name, *(number(value, 3) for value in means(folder))] for name, folder in runs.items()]
     alt = f"targets, reconstructions and edits of {len(chosen)} faces"
     picture = f'<img class="whole" src="{data_uri(faces, SIDE)}" alt="{alt}">'
     body = (
         f'<header><div class="inner"><p class="over">lsap_jax demo</p><h1>{len(ids)} images, inverted and edited</h1>'
         f"</div></header><main>{section('pages', 'Pages', links)}"
         f"{section('faces', 'Faces', picture, 'Evenly chosen. Of each edit the side that changes the face more.')}"
-        f"{section('metrics', 'Means', text_table(['space', *METRICS], table))}</main>"
+        f"{section('metrics', 'Means', text_table(['run', *METRICS], table))}</main>"
     )
     index = out / "index.html"
     write_files({out / "faces.png": png_bytes(faces), index: page("lsap_jax demo", body).encode("utf-8")})
