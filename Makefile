@@ -20,7 +20,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make coverage   the test suite with line coverage"
 	@echo "make bench      the benchmarks (PyTorch beside it where it is installed)"
-	@echo "make models     all that belongs to a trained toonhead64: GENERATOR=FILE DATA=PACK.npz [EXTRA=PACK.npz] [LABELLED=PACK.npz]"
+	@echo "make models     all that belongs to a trained toonhead64: GENERATOR=FILE DATA=PACK.npz [EXTRA=PACK.npz] [LABELLED=PACK.npz] [QUICK=1]"
 	@echo "make reproduce  the tables and figures of docs/comparison.md: DATA=PACK.npz [GENERATOR=FILE] [ENCODERS=FOLDER] [ONLY=STEP,STEP]"
 	@echo "make clean      remove environment, caches and builds"
 
@@ -58,9 +58,12 @@ bench: $(VENV)/.installed-dev
 MODELS ?= runs/models
 ASSETS ?= lsap_jax/assets
 LABELLED ?= $(DATA)
+# QUICK=1 rehearses all of it in minutes, each training with a few images; MODELS and ASSETS are to be other folders then.
+QUICK ?=
+FEW := $(if $(QUICK),--config.total_images=128 --config.snapshot_images=64)
 # For images of 64 px: a small trunk, trained from the start, takes a higher rate and earlier rows than faces of 1024 px.
 ENCODER := $(BIN)/lsap-jax train-encoder --config train_e4e --config.total_images=40000 --config.snapshot_images=10000 --config.train.batch_size=16 \
-  --config.train.lr=1e-3 --config.critic.lr=2e-4 --config.stages.start=4000 --config.stages.every=400 --config.train.mirror=False
+  --config.train.lr=1e-3 --config.critic.lr=2e-4 --config.stages.start=4000 --config.stages.every=400 --config.train.mirror=False $(FEW)
 
 # Networks of the methods of refinement, for codes of that encoder.
 REFINERS := hfgi_toonhead64 hyperstyle_toonhead64 train_styleres_toonhead64 train_sam_toonhead64
@@ -70,15 +73,16 @@ models: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[svm]'
 	mkdir -p $(MODELS)
 	test -f $(MODELS)/attributes.safetensors || $(BIN)/lsap-jax train-attributes $(LABELLED) --config attributes_toonhead64 \
-	  --config.generator=$(GENERATOR) --out $(MODELS)/attributes.safetensors
+	  --config.generator=$(GENERATOR) $(if $(QUICK),--config.epochs=1) --out $(MODELS)/attributes.safetensors
 	test -f $(MODELS)/directions.safetensors || $(BIN)/lsap-jax find-directions --generator $(GENERATOR) --attributes $(MODELS)/attributes.safetensors \
-	  --method interfacegan --space z,w,s --samples 60000 --batch_size 64 --out $(MODELS)/directions.safetensors
-	$(BIN)/lsap-jax train-basecode --config basecode_toonhead64 --config.generator=$(GENERATOR) --out $(MODELS)/basecode
+	  --method interfacegan --space z,w,s --samples $(if $(QUICK),2000,60000) --batch_size 64 --out $(MODELS)/directions.safetensors
+	$(BIN)/lsap-jax train-basecode --config basecode_toonhead64 --config.generator=$(GENERATOR) $(FEW) --out $(MODELS)/basecode
 	$(ENCODER) --generator $(GENERATOR) --config.data=$(DATA) --config.extra_data="($(foreach pack,$(EXTRA),'$(pack)',))" \
 	  --config.generator_file=False --out $(MODELS)/encoder
 	for method in $(REFINERS); do \
 	  $(BIN)/lsap-jax train-refiner --config $$method --generator $(GENERATOR) --encoder $(MODELS)/encoder/encoder.safetensors --config.data=$(DATA) \
-	  --config.extra_data="($(foreach pack,$(EXTRA),'$(pack)',))" --config.generator_file=False --out $(MODELS)/$$method || exit 1; \
+	  --config.extra_data="($(foreach pack,$(EXTRA),'$(pack)',))" --config.generator_file=False $(FEW) \
+	  $(if $(QUICK),$$(case $$method in *sam*) echo --config.map_steps=2;; esac)) --out $(MODELS)/$$method || exit 1; \
 	done
 	$(BIN)/python -m lsap_jax.training.assets --generator $(MODELS)/basecode/generator.safetensors --encoder $(MODELS)/encoder/encoder.safetensors \
 	  $(foreach method,$(REFINERS),--refiner $(MODELS)/$(method)/refiner.safetensors) --attributes $(MODELS)/attributes.safetensors \
