@@ -14,16 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from ml_collections import ConfigDict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.losses.judges import Judge, perceptual
 from lsap_jax.models.face_parser import FaceParserNetwork
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.arithmetic import PRECISIONS, convolutions_in
 from lsap_jax.refinement import coarse
 from lsap_jax.refinement.domain import Thresholds, domain
 from lsap_jax.refinement.hybrid import Hybrid
+from lsap_jax.refinement.options import check_ranges, check_something_is_minimised, needed_judge
 from lsap_jax.refinement.parsing import domain_shares, load_parser
 from lsap_jax.refinement.refiner import Codes, Course
 from lsap_jax.refinement.segments import KINDS, ORDERS, bound, bounded, chosen
@@ -137,7 +136,7 @@ OPTIONS: dict[str, Any] = {
 }
 LEAST = {"steps": 0, "weight_steps": 0, "mse": 0, "perceptual": 0, "coarse_steps": 1, "resolution": 0, "rank": 0}
 LEAST |= {"count": 1, "threshold_face": 0, "threshold_features": 0, "threshold": 0}
-MORE = ("lr_feature", "lr_weights", "coarse_lr")
+POSITIVE = ("lr_feature", "lr_weights", "coarse_lr")
 CHOICES = {
     "segments": ("auto", *KINDS),
     "order": ORDERS,
@@ -154,7 +153,8 @@ def resolved(G: Generator, weights: str | None, options: Mapping[str, Any]) -> d
     Raises:
         LsapError: a value is out of its range.
     """
-    check_options(options)
+    check_ranges(options, least=LEAST, positive=POSITIVE, choices=CHOICES)
+    check_something_is_minimised(options)
     found = dict(options)
     found["segments"] = chosen("dhr", options["segments"])
     found["layer"] = options["layer"] or default_place(G)
@@ -170,37 +170,6 @@ def default_place(G: Generator) -> str:
     return f"b{reader // 2}"
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raises LsapError where a value is out of its range."""
-    for key, least in LEAST.items():
-        if not least <= options[key] < float("inf"):
-            raise LsapError(f"refine.{key}={options[key]}: needs to be {least} or more")
-    for key in MORE:
-        if not 0 < options[key] < float("inf"):
-            raise LsapError(f"refine.{key}={options[key]}: has to be more than 0")
-    for key, known in CHOICES.items():
-        if options[key] not in known:
-            raise LsapError(f"refine.{key}={options[key]!r}: choose one of {', '.join(known)}")
-    if not options["mse"] + options["perceptual"] > 0:
-        raise LsapError("refine.mse=0 and refine.perceptual=0: nothing is left to minimise; give one of them a weight")
-
-
-def judge_of(G: Generator, network: str, lpips: str, resolution: int) -> Judge:
-    """The perceptual distance of some options.
-
-    Raises:
-        LsapError: there is none.
-    """
-    asked = {"network": network, "weights": lpips, "resolution": resolution or G.img_resolution}
-    judge = perceptual(ConfigDict({"perceptual": asked}), G).judge
-    if judge is None:
-        raise LsapError(
-            "method 'dhr': compares images by LPIPS or by the features of a discriminator, and there is neither; name "
-            "converted weights with --config.refine.lpips"
-        )
-    return judge
-
-
 def make(G: Generator, weights: str | None, **options: Any) -> Dhr:
     """DHR with these options, all of `OPTIONS` as `resolved` has them.
 
@@ -213,8 +182,8 @@ def make(G: Generator, weights: str | None, **options: Any) -> Dhr:
         raise LsapError(
             "refine.parsing=True: masks are label maps, and refine.parser makes such itself; give one of both"
         )
-    judge = judge_of(G, options["network"], options["lpips"], options["resolution"])
-    first = judge_of(G, options["network"], options["coarse_lpips"] or options["lpips"], 0)
+    judge = needed_judge("dhr", G, options)
+    first = needed_judge("dhr", G, {**options, "lpips": options["coarse_lpips"] or options["lpips"], "resolution": 0})
     fitted = {key: options[key] for key in OPTIONS if key in Hybrid.__dataclass_fields__}
     return Dhr(
         coarse=coarse.make(G, first, options["coarse_steps"], options["coarse_lr"]),

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.hyperstyle import HyperStyle
 from lsap_jax.networks.pixel_maps import lanczos
+from lsap_jax.refinement.options import check_ranges
 from lsap_jax.refinement.refiner import networks_of
 from lsap_jax.rendering.refinement import Refinement, Relative, rounded
 from lsap_jax.rendering.render import synthesise
@@ -81,11 +81,7 @@ def make(G: Generator, weights: str | None, *, passes: int, dtype: str) -> Hyper
     """
     from lsap_jax.models.network_file import load
 
-    if passes < 0 or dtype not in DTYPES:
-        raise LsapError(
-            f"method 'hyperstyle': passes={passes}, dtype={dtype!r}: passes are 1 or more, 0 for those of the network, "
-            f"dtype is {' or '.join(DTYPES)}"
-        )
+    check_ranges({"passes": passes, "dtype": dtype}, least={"passes": 0}, choices={"dtype": DTYPES})
     network: HyperStyle = networks_of(G, HyperStyle.kind) if weights is None else load(weights, HyperStyle.kind)
     network.check_fits(G.config)
     return HyperStyleRefiner(network=network, passes=passes, dtype=dtype)

@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from lsap_jax.errors import LsapError
-from lsap_jax.losses.judges import perceptual
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.arithmetic import PRECISIONS
 from lsap_jax.refinement.locality import Locality
+from lsap_jax.refinement.options import check_ranges, check_something_is_minimised, judge_of
 from lsap_jax.refinement.pti import Pti, trained
 
 # The original's values, but for what is stored. `stop` -1 is the original's with LPIPS; features of a discriminator
@@ -49,19 +47,9 @@ def make(G: Generator, weights: str | None, **options: Any) -> Pti:
     """
     if weights is not None:
         raise LsapError(f"--weights={weights}: pti has no networks of its own; name LPIPS by --config.refine.lpips")
-    for key, least in LEAST.items():
-        if not options[key] >= least:
-            raise LsapError(f"refine.{key}={options[key]}: needs to be {least} or more")
-    for key, known in CHOICES.items():
-        if options[key] not in known:
-            raise LsapError(f"refine.{key}={options[key]!r}: choose one of {', '.join(known)}")
-    if not 0 < options["lr"] < float("inf"):
-        raise LsapError(f"refine.lr={options['lr']}: has to be more than 0")
-    if not options["mse"] + options["perceptual"] > 0:
-        raise LsapError("refine.mse=0 and refine.perceptual=0: nothing is left to minimise; give one of them a weight")
-    side = options["resolution"] or G.img_resolution
-    asked = {"network": options["network"], "weights": options["lpips"], "resolution": side}
-    judge = perceptual(ConfigDict({"perceptual": asked}), G).judge
+    check_ranges(options, least=LEAST, positive=("lr",), choices=CHOICES)
+    check_something_is_minimised(options)
+    judge = judge_of(G, options)
     if options["shared"] and options["keep"] != "last":
         raise LsapError(f"refine.keep={options['keep']!r}: one generator for all images is that of the last step")
     if options["stop"] < 0:

@@ -4,14 +4,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from lsap_jax.errors import LsapError
-from lsap_jax.losses.judges import perceptual
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.invertibility import InvertibilityNetwork
 from lsap_jax.models.network_file import load
 from lsap_jax.networks.arithmetic import PRECISIONS
+from lsap_jax.refinement.options import check_ranges, needed_judge
 from lsap_jax.refinement.parsing import load_parser
 from lsap_jax.refinement.sam import Sam
 from lsap_jax.refinement.segments import KINDS, chosen
@@ -43,7 +41,7 @@ OPTIONS: dict[str, Any] = {
     "precision": "high",
 }
 LEAST = {"count": 1, "steps": 0, "map_steps": 0, "mse": 0, "perceptual": 0, "mvg": 0, "delta": 0, "offset": 0}
-MORE = ("lr", "lr_z", "tau", "resolution")
+POSITIVE = ("lr", "lr_z", "tau", "resolution")
 CHOICES = {
     "variant": ("original", "ganinverter"),
     "segments": ("auto", "parser", *KINDS),
@@ -62,7 +60,7 @@ def resolved(G: Generator, weights: str | None, options: Mapping[str, Any]) -> d
     Raises:
         LsapError: a value is out of its range.
     """
-    check_options(options)
+    check_ranges(options, least=LEAST, positive=POSITIVE, choices=CHOICES)
     found = dict(options)
     found["segments"] = segments_kind(options)
     if options["maps"] == "auto":
@@ -95,19 +93,6 @@ def layers_for(G: Generator, variant: str) -> str:
     return ",".join(map(str, below))
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raises LsapError where a value is out of its range."""
-    for key, least in LEAST.items():
-        if not least <= options[key] < float("inf"):
-            raise LsapError(f"refine.{key}={options[key]}: needs to be {least} or more")
-    for key in MORE:
-        if not 0 < options[key] < float("inf"):
-            raise LsapError(f"refine.{key}={options[key]}: has to be more than 0")
-    for key, known in CHOICES.items():
-        if options[key] not in known:
-            raise LsapError(f"refine.{key}={options[key]!r}: choose one of {', '.join(known)}")
-
-
 def resolutions_of(G: Generator, layers: str) -> tuple[int, ...]:
     """The resolutions that an option lists, as "16,32", ascending.
 
@@ -133,18 +118,12 @@ def make(G: Generator, weights: str | None, **options: Any) -> Sam:
     options = resolved(G, weights, options)
     resolutions = resolutions_of(G, options["layers"])
     network = network_for(G, weights, resolutions) if options["maps"] == "network" else None
-    asked = {"network": options["network"], "weights": options["lpips"], "resolution": options["resolution"]}
-    judge = perceptual(ConfigDict({"perceptual": asked}), G).judge
-    if judge is None:
-        raise LsapError(
-            "method 'sam': compares images by LPIPS or by the features of a discriminator, and there is neither; name "
-            "converted weights with --config.refine.lpips"
-        )
     if options["mvg"] and G.c_dim:
         raise LsapError("refine.mvg: statistics of a conditional generator are those of a class; set refine.mvg=0")
     statistics = with_statistics(G).statistics if options["mvg"] else None
     plain = {key: options[key] for key in OPTIONS if key not in ("layers", "maps", "network", "lpips", "parser")}
     parser = load_parser(options["parser"]) if options["parser"] else None
+    judge = needed_judge("sam", G, options)
     return Sam(parser=parser, network=network, judge=judge, statistics=statistics, resolutions=resolutions, **plain)
 
 

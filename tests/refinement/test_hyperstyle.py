@@ -114,7 +114,7 @@ def test_changes_are_saved_as_they_are_rendered(G, codes, refined):
 
 
 def test_what_does_not_fit_is_refused(G, codes):
-    for options, message in (({"passes": -1}, "passes=-1"), ({"dtype": "int8"}, "dtype is float16 or float32")):
+    for options, message in (({"passes": -1}, "passes=-1"), ({"dtype": "int8"}, "choose one of float16, float32")):
         with pytest.raises(LsapError, match=message):
             lsap_jax.refine(G, ("w+", codes), tiny_images(COUNT), "hyperstyle", **options)
     bare = G.without("hyperstyle")
