@@ -37,7 +37,9 @@ LOST = "what it adds to features of a convolution loses its mean and scale there
 
 REFINERS: dict[str, Method] = {
     "pti": Method(make=pti_options.make, options=pti_options.OPTIONS, shared={"lpips": "perceptual.weights"}),
-    "styleres": Method(make=styleres.make, normalised=LOST),
+    "styleres": Method(
+        make=styleres.make, options=styleres.OPTIONS, shared={"lpips": "perceptual.weights"}, normalised=LOST
+    ),
     "hfgi": Method(make=hfgi.make, normalised=LOST),
     "hyperstyle": Method(
         make=hyperstyle.make,

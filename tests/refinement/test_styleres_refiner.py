@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -158,6 +159,20 @@ def test_strength_0_gives_the_refined_image_in_every_space(G, space):
     edited = lsap_jax.edit(G, space, codes, "random:0", [0, 2], images=found.images, refinement=found.refinement)
     np.testing.assert_array_equal(edited.images[0], found.images)
     assert np.abs(edited.images[1] - found.images).max() > 0.01
+
+
+def test_steps_move_the_codes_and_leave_the_residuals(G, codes, refined):
+    """Beyond the paper; each image takes its own steps."""
+    found = lsap_jax.refine(G, ("w+", codes), tiny_images(COUNT), "styleres", batch_size=8, steps=8)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), found.refinement, refined.refinement)
+    assert (found.metrics["mse"] < refined.metrics["mse"]).all() and (found.codes["w"] != codes["w"]).any((1, 2)).all()
+    again = lsap_jax.refine(G, ("w+", codes), tiny_images(COUNT), "styleres", batch_size=3, steps=8)
+    np.testing.assert_array_equal(again.codes["w"], found.codes["w"])
+    z = {"z": np.asarray(parse_space("z+").retract({"z": np.random.default_rng(3).standard_normal((2, 6, 16))})["z"])}
+    moved = lsap_jax.refine(G, ("z+", z), tiny_images(2), "styleres", steps=2).codes["z"]
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=-1), 4.0, rtol=1e-5)
+    with pytest.raises(LsapError, match=r"refine\.steps=-1: needs to be 0 or more"):
+        lsap_jax.refine(G, ("w+", codes), tiny_images(COUNT), "styleres", steps=-1)
 
 
 def test_masks_weight_the_addition(G, codes):
