@@ -24,6 +24,7 @@ _EXPORTS = {
     "Space": "lsap_jax.spaces",
     "parse_space": "lsap_jax.spaces",
     "with_statistics": "lsap_jax.spaces.statistics",
+    "keep_compiled": "lsap_jax.cache",
     "LsapError": "lsap_jax.errors",
 }
 

@@ -1,5 +1,5 @@
 """The user's cache folder: latent statistics of generators whose own folder is read-only, directions that were found,
-and compiled programs of the commands.
+and compiled programs.
 """
 
 import hashlib
@@ -23,6 +23,29 @@ def keep_compilations() -> None:
     """
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(user_folder() / "compiled" / _processor()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", LEAST_SECONDS)
+
+
+def keep_compiled(folder: str | None = None) -> str:
+    """Makes jax keep compiled programs for later processes, as commands do; call it at any time, best at the start.
+
+    Args:
+        folder: where; by default what jax was told already (JAX_COMPILATION_CACHE_DIR, `jax_compilation_cache_dir`),
+            else the folder of the commands, `user_folder()/compiled`.
+
+    Returns:
+        The folder; "" if JAX_COMPILATION_CACHE_DIR is empty, and nothing is kept.
+    """
+    keep_compilations()
+    import jax
+    from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+    told: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    kept = folder or told or os.environ["JAX_COMPILATION_CACHE_DIR"]
+    least = float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
+    jax.config.update("jax_compilation_cache_dir", kept)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
+    reset_cache()  # jax decides at its first compilation whether there is a cache
+    return kept
 
 
 def _processor() -> str:

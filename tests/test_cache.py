@@ -58,3 +58,31 @@ def test_a_command_finds_what_an_earlier_one_compiled(tmp_path, where):
     assert generate("b").keys() == first.keys()
     one, two = ({p.name: p.read_bytes() for p in (tmp_path / out).glob("*.png")} for out in "ab")
     assert one and one == two
+
+
+@pytest.mark.parametrize("where", ["default", "argument", "environment", "config", "off"])
+def test_a_program_keeps_what_it_compiles(tmp_path, where):
+    """Also one that has compiled something before it asks, and so has a jax that has settled for no cache."""
+    mine = f"{str(tmp_path / 'mine')!r}"
+    argument = mine if where == "argument" else ""
+    told = f"jax.config.update('jax_compilation_cache_dir', {mine})" if where == "config" else ""
+    code = f"""
+import jax
+jax.jit(lambda x: x + 1)(1.0)
+{told}
+import lsap_jax
+print(lsap_jax.keep_compiled({argument}))
+jax.jit(lambda x: x * 3)(1.0)
+"""
+    settings = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"} | settings
+    if where in ("environment", "off"):
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "mine") if where == "environment" else ""
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    told, kept = done.stdout.strip(), list(tmp_path.rglob("*-cache"))
+    if where == "off":
+        assert not told and not kept
+    else:
+        expected = tmp_path / ("cache/lsap_jax/compiled" if where == "default" else "mine")
+        assert Path(told) == expected or Path(told).parent == expected
+        assert kept and all(path.parent == Path(told) for path in kept)
