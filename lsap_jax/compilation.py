@@ -19,10 +19,15 @@ def compile_quickly(environment: MutableMapping[str, str] = os.environ) -> None:
     """Adds the switches to XLA_FLAGS; those that are set there stay as they are. Call it before a device is used."""
     flags = environment.get("XLA_FLAGS", "").split()
     named = {flag.split("=")[0] for flag in flags}
-    for flag in (_LOOPS, *([_EMITTERS] if version("jaxlib").startswith(_KNOWN) else [])):
+    for flag in (_LOOPS, *([_EMITTERS] if tried() else [])):
         if flag.split("=")[0] not in named:
             flags.append(flag)
     environment["XLA_FLAGS"] = " ".join(flags)
+
+
+def tried() -> bool:
+    """Whether all switches have been tried with this version of XLA; others do without `_EMITTERS`."""
+    return version("jaxlib").startswith(_KNOWN)
 
 
 def switches(environment: Mapping[str, str] = os.environ) -> list[str]:

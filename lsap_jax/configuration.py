@@ -1,13 +1,16 @@
 """Configurations by name or by file: `ml_collections` files in the package's `configs/`, overridden key by key."""
 
+import difflib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from lsap_jax import configs
+from lsap_jax.configs._keys import KEYS
 from lsap_jax.errors import LsapError
 
 
@@ -40,7 +43,9 @@ def find_config(name: str | Path) -> Path:
         path = config_folder() / f"{preset_name(str(name))}.py"
         if path.is_file() and not path.stem.startswith("_"):
             return path
-    raise LsapError(f"{name}: neither a configuration file (.py) nor one of {', '.join(config_names())}")
+    near = nearest(preset_name(str(name)), config_names())
+    hint = f"did you mean {near}? " if near else ""
+    raise LsapError(f"{name}: {hint}it is neither a configuration file (.py) nor one of {', '.join(config_names())}")
 
 
 def load_config(name: str | Path, overrides: Mapping[str, Any] | None = None) -> ConfigDict:
@@ -68,9 +73,7 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     known = flat(config)
     for key, value in overrides.items():
         if key not in known:
-            group = key.split(".")[0]
-            near = [k for k in known if k.split(".")[0] == group] or list(known)
-            raise LsapError(f"unknown configuration key {key!r}; there are {', '.join(sorted(near))}")
+            raise LsapError(f"unknown configuration key {key!r}{_remedy(key, known)}")
         old = known[key]
         if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
@@ -81,6 +84,28 @@ def override(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
         with config.ignore_type():
             config.update_from_flattened_dict({key: value})
     return config
+
+
+def nearest(key: str, known: Iterable[str]) -> str | None:
+    """The key that was probably meant: one whose last part is the same, else one that is written alike."""
+    known = sorted(known)
+    named = [one for one in known if one.rpartition(".")[2] == key.rpartition(".")[2]]
+    return next(iter(difflib.get_close_matches(key, named, 1, 0) or difflib.get_close_matches(key, known, 1)), None)
+
+
+def explained(key: str) -> str:
+    """What a key is, in one line; "" where it is not known, as in a configuration of one's own."""
+    if key in KEYS:
+        return KEYS[key]
+    return next((text for pattern, text in KEYS.items() if "*" in pattern and fnmatchcase(key, pattern)), "")
+
+
+def _remedy(key: str, known: Iterable[str]) -> str:
+    """The end of a message about a key that is not known: the nearest, and those of its group."""
+    near = nearest(key, known)
+    group = sorted(one for one in known if "." in one and one.split(".")[0] == key.split(".")[0])
+    hint = f"; did you mean {near}?" if near else ";"
+    return f"{hint} there are {', '.join(group)}" if group else f"{hint} `lsap-jax config NAME` explains all keys"
 
 
 def recorded(values: object) -> ConfigDict:

@@ -48,7 +48,8 @@ def test_overrides_are_strict():
     config = load_config("f/z+", {"loss.base": 5, "optimizer.lr": 0.1, "space": "z"})
     assert config.loss.base == 5.0 and isinstance(config.loss.base, float)
     keys = ", ".join(f"loss.{name}" for name in sorted(config.loss))
-    with pytest.raises(LsapError, match=f"unknown configuration key 'loss.bse'; there are {keys}$"):
+    near = "did you mean loss.base\\?"
+    with pytest.raises(LsapError, match=f"unknown configuration key 'loss.bse'; {near} there are {keys}$"):
         load_config("f/z+", {"loss.bse": 1.0})
     with pytest.raises(LsapError, match="steps='many' is of type str; it needs int"):
         load_config("f/z+", {"steps": "many"})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags as absl_flags
 from absl.flags import FlagValues
 
+from lsap_jax.cli import EXAMPLES
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
@@ -140,8 +141,10 @@ def parse(module: ModuleType, argv: Sequence[str]) -> Arguments | None:
 
 
 def usage(module: ModuleType, values: FlagValues) -> str:
-    """The text of `lsap-jax COMMAND --help`: the module's docstring and its flags."""
-    lines = [inspect.cleandoc(module.__doc__ or ""), "", "flags:"]
+    """The text of `lsap-jax COMMAND --help`: an example, the module's docstring and its flags."""
+    command = module.__name__.rpartition(".")[2].replace("_", "-")
+    example = [f"example: {EXAMPLES[command]}", ""] if command in EXAMPLES else []
+    lines = [*example, inspect.cleandoc(module.__doc__ or ""), "", "flags:"]
     for name in sorted(values, key=lambda n: n == "debug"):
         flag = values[name]
         shown = f"--[no]{name}" if flag.boolean else f"--{name}"

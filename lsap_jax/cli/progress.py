@@ -63,6 +63,17 @@ def counter(what: str, quiet: float = QUIET, seconds: float = SECONDS) -> Callab
     return tell
 
 
+def transfer(what: str) -> Callable[[int, int | None], None]:
+    """A report, called with (bytes so far, bytes in all or None), that writes megabytes to stderr as `counter` does."""
+    tell = counter(f"{what}, MB")
+
+    def tell_megabytes(done: int, total: int | None) -> None:
+        # Of a total that is not known there is always more to come.
+        tell(done // 10**6, done // 10**6 + 1 if total is None else total // 10**6)
+
+    return tell_megabytes
+
+
 def fraction(p: "Progress") -> float:
     """Share of the images that are over, 0 to 1."""
     return (p.done + p.failed) / max(p.total, 1)

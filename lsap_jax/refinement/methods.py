@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lsap_jax.configuration import nearest
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.refinement import dhr, hfgi, hyperstyle, pti_options, sam_options, styleres
@@ -85,8 +86,9 @@ def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     known, found = find_method(name).options, dict(options)
     for key, value in options.items():
         if key not in known:
-            listed = ", ".join(known) or "none"
-            raise LsapError(f"method {name!r}: has no option {key!r}; its options: {listed}")
+            near = nearest(key, known)
+            hint = f"did you mean {near}? " if near else ""
+            raise LsapError(f"method {name!r}: has no option {key!r}; {hint}its options: {', '.join(known) or 'none'}")
         old = known[key]
         if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
             found[key] = float(value)
