@@ -38,6 +38,7 @@ from lsap_jax.editing.styles import in_styles
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.spaces import Space, parse_space
+from lsap_jax.spaces.space import NAMES
 from lsap_jax.spaces.statistics import Report, check_one_class, class_suffix
 from lsap_jax.storage.weights_file import Unwritable
 
@@ -147,9 +148,14 @@ def suited(G: Generator, space: str, directions: Iterable[Direction]) -> list[Di
     for one in directions:
         if one.space == space:
             found.append(one)
-        elif (space, one.space) == ("s", "w") and one.trajectory is None and one.name not in own:
+        elif suits(space, one) and one.name not in own:
             found.append(in_styles(G, one))
     return found
+
+
+def suits(wanted: str, one: Direction) -> bool:
+    """Whether a direction can be used in a family: in its own, and one of w in styles, if it is the same everywhere."""
+    return one.space == wanted or suitable(wanted, one.space) and one.trajectory is None
 
 
 def cached(
@@ -255,13 +261,18 @@ def _of_file(G: Generator, wanted: str, path: str, name: str | None, given: str)
     directions = load_directions(path, space=given or None)
     if name is None:
         if not (found := suited(G, wanted, directions.values())):
-            raise LsapError(f"{path}: holds directions of {_spaces(directions.values())}, none for space {wanted}")
+            raise LsapError(
+                f"{path}: holds directions of {_spaces(directions.values())}, none for space {wanted}"
+                f"{_remedy(directions.values())}"
+            )
         return found
     alike = [one for key, one in directions.items() if name in (key, one.name)]
     if not alike:
         raise LsapError(f"{path}: no direction {name!r}{near(name, _some(d.name for d in directions.values()))}")
     if not (found := suited(G, wanted, alike)):
-        raise LsapError(f"{path}: {name} is a direction of {_spaces(alike)} and has no meaning in space {wanted}")
+        raise LsapError(
+            f"{path}: {name} is a direction of {_spaces(alike)} and has no meaning in space {wanted}{_remedy(alike)}"
+        )
     return found[:1]
 
 
@@ -279,7 +290,10 @@ def _of_name(
             note(f"direction {name} is the latest cached one of that name: {chosen.source}")
         return suited(G, wanted, [chosen])[0]
     if alike:
-        raise LsapError(f"direction {name} is there for {_spaces(alike)}, not for space {wanted}; see find-directions")
+        raise LsapError(
+            f"direction {name} is there for {_spaces(alike)}, not for space {wanted}{_remedy(alike)}, or find it there "
+            "(find-directions)"
+        )
     there = [*_some(one.name for one in known if suitable(wanted, one.space)), *_texts(wanted)]
     raise LsapError(f"no direction {name!r} for space {wanted}{near(name, there)}, or a FILE; see find-directions")
 
@@ -301,3 +315,10 @@ def _some(names: Iterable[str]) -> list[str]:
 
 def _spaces(directions: Iterable[Direction]) -> str:
     return ", ".join(dict.fromkeys(one.space for one in directions))
+
+
+def _remedy(directions: Iterable[Direction]) -> str:
+    """The spaces whose codes can be edited along one of these directions, as the end of a message."""
+    directions = tuple(directions)
+    usable = [name for name in NAMES if any(suits(family(parse_space(name)), one) for one in directions)]
+    return f"; invert in {', '.join(usable)} (--space) to use them" if usable else ""

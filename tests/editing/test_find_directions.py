@@ -206,8 +206,8 @@ def test_files_and_one_of_a_file(G, home, monkeypatch):
     same(find(G, "z", "random:3"), [every[1]])
     for text, space, reason in [
         (f"{path}:smlie", "w", "no direction 'smlie': did you mean 'smile'. there are smile, beard"),
-        (f"{path}:beard", "z", "beard is a direction of w and has no meaning in space z"),
-        (str(path), "pn", "holds directions of w, z, s, none for space pn"),
+        (f"{path}:beard", "z", "direction of w and has no meaning in space z; invert in w, w\\+, s, f/w, f/w\\+, f/s "),
+        (str(path), "pn", "directions of w, z, s, none for space pn; invert in z, z\\+, w, w\\+, s, f/z, .*, f/s"),
         (f"{path}@p", "p", "none of p"),
         (f"{home}/age.npy", "w", "on the command line as FILE@SPACE"),
         ("none.safetensors", "w", "none.safetensors: no such file"),

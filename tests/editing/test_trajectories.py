@@ -100,7 +100,7 @@ def test_a_mapper_is_refused_where_it_has_no_meaning(tmp_path, G):
     with pytest.raises(LsapError, match="direction purple_hair: a mapper moves every row otherwise.*use w\\+"):
         lsap_jax.edit(G, "w", some_codes(G, parse_space("w")), str(path), [1])
     for space in ("z+", "s"):
-        with pytest.raises(LsapError, match=f"holds directions of w, none for space {space[0]}"):
+        with pytest.raises(LsapError, match=f"of w, none for space {space[0]}; invert in w, w\\+, f/w, f/w\\+ \\("):
             find(G, space, str(path))
     with pytest.raises(LsapError, match="is a mapper of w, not of z"):
         find(G, "z+", f"{path}@z")
