@@ -20,8 +20,6 @@ def get_config() -> ConfigDict:
             seed=0,
             total_images=1_600_000,
             snapshot_images=40_000,
-            # Images, as a folder or a pack (.npz), of which the last `heldout` are never trained on; where there are
-            # none, samples of the generator.
             data="",
             extra_data=(),
             heldout=200,

@@ -18,15 +18,11 @@ def get_config() -> ConfigDict:
             name="train_hfgi",
             method="hfgi",
             generator="",
-            # A file of an encoder; empty is the one that comes with the generator.
             encoder="",
             seed=0,
-            # A file of networks of this method and shape to go on with.
             init="",
             total_images=800_000,
             snapshot_images=40_000,
-            # Images, as a folder or a pack (.npz), of which the last `heldout` are never trained on; where there are
-            # none, samples of the generator.
             data="",
             extra_data=(),
             heldout=200,

@@ -21,26 +21,19 @@ def get_config() -> ConfigDict:
             name="train_hyperstyle",
             method="hyperstyle",
             generator="",
-            # A file of an encoder; empty is the one that comes with the generator.
             encoder="",
             seed=0,
-            # A file of networks of this method and shape to go on with.
             init="",
             total_images=4_000_000,
             snapshot_images=40_000,
-            # Images, as a folder or a pack (.npz), of which the last `heldout` are never trained on; where there are
-            # none, samples of the generator.
             data="",
             extra_data=(),
             heldout=200,
-            # Besides refiner.safetensors write generator.safetensors, the generator with the network inside.
             generator_file=True,
-            # Store the network as float16.
             float16=False,
             # size: "public" has the widths of the authors' network, "small" narrow ones, "auto" goes by the
             # generator's images. layers: names of the convolutions whose weights change, as "b8.conv0"; () is all.
             network=dict(size="auto", layers=(), passes=5),
-            # identity and moco need weights, see below.
             loss=dict(mse=1.0, perceptual=0.8, identity=0.1, moco=0.0),
             # Converted files: LPIPS (without it the discriminator's features), ArcFace for faces, MoCo for others.
             perceptual=dict(weights="", resolution=256),

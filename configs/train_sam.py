@@ -21,7 +21,6 @@ def get_config() -> ConfigDict:
             # A file of an encoder, whose codes the fits begin at; empty is the one that comes with the generator.
             encoder="",
             seed=0,
-            # A file of networks of this method and shape to go on with.
             init="",
             total_images=160_000,
             snapshot_images=16_000,
@@ -31,7 +30,6 @@ def get_config() -> ConfigDict:
             extra_data=(),
             images=1600,
             heldout=50,
-            # Besides refiner.safetensors write generator.safetensors, the generator with the network inside.
             generator_file=True,
             # Weights in float16 in these files.
             float16=False,

@@ -21,12 +21,9 @@ def get_config() -> ConfigDict:
             # A file of an encoder of pSp's family; the generator's own where there is none.
             encoder="",
             seed=0,
-            # A file of networks of this method and shape to go on with.
             init="",
             total_images=12_000_000,
             snapshot_images=40_000,
-            # Images, as a folder or a pack (.npz), of which the last `heldout` are never trained on; where there are
-            # none, samples of the generator.
             data="",
             extra_data=(),
             heldout=200,

@@ -5,8 +5,10 @@ import foreign_files as files
 import numpy as np
 
 from lsap_jax.models.psp import PspEncoder, param_shapes
+from lsap_jax.networks import styleres
 from lsap_jax.networks.parameters import canonical
 from lsap_jax.networks.psp import PspConfig
+from lsap_jax.testing import random_leaves
 
 WIDTHS = (16, 24, 32, 16)  # of units; each halves the sides, as a new width does in all of these trunks
 IRSE = {"units": tuple((width, 2) for width in WIDTHS), "taps": (1, 2, 3)}
@@ -83,4 +85,28 @@ def styleres_file(E, **more):
         for name in ("alignment.first_layer", "alignment.dconv3.0.res_layer.0", "gates.down1", "gates.down2")
     }
     parts = {"e4e": dialects.state_dict(tensors(E)), "generator_smooth": dialects.state_dict(GENERATOR | residuals)}
+    return {**parts, "latent_avg": files.T(E.params["w_avg"])} | more
+
+
+RESIDUALS = styleres.StyleResConfig(resolution=8, channels=8, encoder_channels=24, tap=1, width=6)
+
+
+def residuals_at(shape=RESIDUALS):
+    """The prefix of their names."""
+    return f"synthesis.b{shape.resolution}.modify_feature_"
+
+
+def residuals(dead=True, shape=RESIDUALS):
+    """StyleRes' networks, by default for `GENERATOR`, as the authors name them, and their params."""
+    params, place = random_leaves(styleres.param_shapes(shape), np.random.default_rng(3)), residuals_at(shape)
+    named = {f"{place}{name}": np.array(a) for name, a in canonical(params).items()}
+    if dead:
+        named[f"{place}alignment.dconv3.0.res_layer.0.weight"] = np.ones((6, 6, 3, 3), np.float32)
+    return named, params
+
+
+def styleres_checkpoint(named, weights=GENERATOR, num_ws=6, **more):
+    """A whole file of StyleRes: generator, encoder, mean latent, and these networks."""
+    E = encoder(num_ws=num_ws)
+    parts = {"e4e": dialects.state_dict(tensors(E)), "generator_smooth": dialects.state_dict(weights | named)}
     return {**parts, "latent_avg": files.T(E.params["w_avg"])} | more

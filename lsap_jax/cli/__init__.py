@@ -37,6 +37,7 @@ COMMANDS = {
     "verify": "render the codes of a run again and compare with its pictures",
     "report": "write the report of a run, of edits or of their quality again",
     "export": "the codes of a run as .npy, .npz or .pt, or the whole run as one sharded store, and back",
+    "models": "checkpoints that others publish, and their conversion; what is bundled and what is cached",
     "config": "the keys of a configuration: default, type, and what each of them is",
     "doctor": "versions, devices, cache, disk and known problems, to put into a report of a fault",
     "train-generator": "train a StyleGAN2 on a folder or archive of images",
@@ -44,31 +45,6 @@ COMMANDS = {
     "train-encoder": "train the latent encoder of a generator",
     "train-refiner": "train the networks of a method of refinement",
     "train-attributes": "train the classifier by which edits of a generator's images are judged",
-}
-# The first line of each command's help.
-EXAMPLES = {
-    "demo": "lsap-jax demo --out demo-out",
-    "invert": "lsap-jax invert photos/ --generator ffhq.safetensors --space f/z+ --out runs/photos",
-    "encode": "lsap-jax encode photos/ --generator toonhead64 --out runs/encoded",
-    "refine": "lsap-jax refine runs/photos --method pti --config.refine.steps=350 --out runs/tuned",
-    "edit": "lsap-jax edit runs/photos --direction smile,random:0 --strengths=-3,0,3 --out runs/edits",
-    "edit-quality": "lsap-jax edit-quality runs/z runs/fz --config.directions=smile,beard --out runs/quality",
-    "find-directions": "lsap-jax find-directions --generator G --method ganspace --out ganspace.safetensors",
-    "align": "lsap-jax align photos/ --resolution 1024 --out faces",
-    "compare": "lsap-jax compare photos/ --generator toonhead64 --presets z+,f/z+ --steps 300 --out runs/both",
-    "generate": "lsap-jax generate --generator ffhq.safetensors --seeds 0-15 --truncation_psi 0.7 --out samples",
-    "convert": "lsap-jax convert stylegan2-ffhq-config-f.pkl ffhq.safetensors",
-    "evaluate": "lsap-jax evaluate runs/photos --identity dlib",
-    "verify": "lsap-jax verify runs/photos",
-    "report": "lsap-jax report runs/photos",
-    "export": "lsap-jax export runs/photos codes.npz",
-    "config": "lsap-jax config f/z+ --search lr",
-    "doctor": "lsap-jax doctor",
-    "train-generator": "lsap-jax train-generator --config toonhead64 --config.data=faces.npz --out runs/generator",
-    "train-basecode": "lsap-jax train-basecode --generator ffhq.safetensors --out runs/basecode",
-    "train-encoder": "lsap-jax train-encoder --config train_e4e --generator G --config.data=faces/ --out runs/e4e",
-    "train-refiner": "lsap-jax train-refiner --config train_hfgi --generator G --config.data=faces/ --out runs/hfgi",
-    "train-attributes": "lsap-jax train-attributes labelled.npz --out attributes.safetensors",
 }
 OK, INCOMPLETE, UNUSABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 

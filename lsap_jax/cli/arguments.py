@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags as absl_flags
 from absl.flags import FlagValues
 
-from lsap_jax.cli import EXAMPLES
+from lsap_jax.cli.examples import EXAMPLES
 from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:

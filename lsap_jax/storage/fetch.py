@@ -29,6 +29,7 @@ BREAKS = 5  # that are gone on from before the command ends
 PAUSE = 1.0  # seconds before the first of these attempts, twice as many before each next one
 PATIENCE = 5.0  # seconds of waiting for another process before a warning
 CHUNK = 1 << 18
+LARGEST_RECORD = 1 << 16
 
 
 class Place(NamedTuple):
@@ -47,8 +48,9 @@ def downloads() -> Path:
 
 def cached_files() -> list[dict[str, Any]]:
     """The records of the files in the cache, each with its path; damaged records are passed over."""
-    records = ((path.with_suffix(""), _read(path)) for path in sorted(downloads().glob("*/*.json")))
-    return [{**record, "path": str(path)} for path, record in records if path.is_file() and "address" in record]
+    there = [path for path in sorted(downloads().glob("*/*.json")) if path.with_suffix("").is_file()]
+    records = ({**_read(path), "path": str(path.with_suffix(""))} for path in there)
+    return [record for record in records if {"address", "bytes", "sha256"} <= record.keys()]
 
 
 def fetch(text: str, report: Report | None = None) -> Path:
@@ -219,7 +221,8 @@ def _size(path: Path) -> int:
 def _read(path: Path) -> dict[str, Any]:
     """A record of this module; {} where there is none or it is damaged."""
     try:
-        found = json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            found = json.loads(file.read(LARGEST_RECORD))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -103,7 +103,7 @@ def answer(address: Address, headers: Mapping[str, str]) -> Iterator[Any]:
                     raise _refused(address, error) from None
             url = _redirected(address, url, target)
             continue
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: a name that no host can have
             raise Broken(reason(error)) from None
         with response:
             yield response
@@ -179,7 +179,10 @@ def _opener(url: str) -> request.OpenerDirector:
 
 def _redirected(address: Address, url: str, target: str) -> str:
     """The address that an answer leads to: another one of https, or of this machine where the first one was."""
-    found = urljoin(url, target).partition("#")[0]
+    try:
+        found = urljoin(url, target).partition("#")[0]
+    except ValueError:
+        found = target
     shown = one_line(found.partition("?")[0])
     if WEB.match(found):
         parts = _split(found, shown)

@@ -7,8 +7,9 @@ from importlib import import_module
 import pytest
 from lsap_jax.configs._keys import KEYS
 
-from lsap_jax.cli import COMMANDS, EXAMPLES, main
+from lsap_jax.cli import COMMANDS, main
 from lsap_jax.cli.arguments import parse
+from lsap_jax.cli.examples import EXAMPLES
 from lsap_jax.configuration import config_names, explained, flat, load_config, nearest
 from lsap_jax.errors import LsapError
 from lsap_jax.refinement.methods import REFINERS, checked_options

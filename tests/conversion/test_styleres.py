@@ -2,40 +2,23 @@
 
 import json
 
-import foreign_dialects as dialects
 import foreign_files as files
 import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from foreign_encoders import GENERATOR, encoder, tensors
+from foreign_encoders import RESIDUALS as SHAPE
+from foreign_encoders import residuals, residuals_at
+from foreign_encoders import styleres_checkpoint as checkpoint
 
 import convert_weights
 from convert_weights import styleres
 from convert_weights.match import match
 from convert_weights.tensors import Tensor
 from lsap_jax.models.generator_file import load_generator
-from lsap_jax.networks.parameters import canonical
 from lsap_jax.networks.styleres import StyleResConfig, param_shapes
-from lsap_jax.testing import random_leaves
 
-SHAPE = StyleResConfig(resolution=8, channels=8, encoder_channels=24, tap=1, width=6)
-PLACE = "synthesis.b8.modify_feature_"
-
-
-def residuals(dead=True):
-    """The networks as the authors name them, and their params."""
-    params = random_leaves(param_shapes(SHAPE), np.random.default_rng(3))
-    named = {f"{PLACE}{name}": np.array(a) for name, a in canonical(params).items()}
-    if dead:
-        named[f"{PLACE}alignment.dconv3.0.res_layer.0.weight"] = np.ones((6, 6, 3, 3), np.float32)
-    return named, params
-
-
-def checkpoint(named, **more):
-    E = encoder()
-    parts = {"e4e": dialects.state_dict(tensors(E)), "generator_smooth": dialects.state_dict(GENERATOR | named)}
-    return {**parts, "latent_avg": files.T(E.params["w_avg"])} | more
+PLACE = residuals_at()
 
 
 @pytest.fixture

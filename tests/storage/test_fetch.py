@@ -139,6 +139,8 @@ def test_a_server_that_is_not_there_is_not_asked_again(site, monkeypatch):
         ((302, {"Location": "//example.com/x"}), "leads to http://example.com/x"),
         ((301, {"Location": "/loop"}), "through more than 5 other addresses"),
         ((302, {"Location": "data:,x"}), "leads to data:,x"),
+        ((302, {"Location": "http://[::1/x"}), "is not a whole address"),
+        ((302, {"Location": "https://a..b/x"}), "cannot be fetched"),
         ((302, {}), "the server answers 302"),
     ],
 )

@@ -1,0 +1,27 @@
+"""An example of each command: the first line of its `--help`."""
+
+EXAMPLES = {
+    "demo": "lsap-jax demo --out demo-out",
+    "invert": "lsap-jax invert photos/ --generator ffhq.safetensors --space f/z+ --out runs/photos",
+    "encode": "lsap-jax encode photos/ --generator toonhead64 --out runs/encoded",
+    "refine": "lsap-jax refine runs/photos --method pti --config.refine.steps=350 --out runs/tuned",
+    "edit": "lsap-jax edit runs/photos --direction smile,random:0 --strengths=-3,0,3 --out runs/edits",
+    "edit-quality": "lsap-jax edit-quality runs/z runs/fz --config.directions=smile,beard --out runs/quality",
+    "find-directions": "lsap-jax find-directions --generator G --method ganspace --out ganspace.safetensors",
+    "align": "lsap-jax align photos/ --resolution 1024 --out faces",
+    "compare": "lsap-jax compare photos/ --generator toonhead64 --presets z+,f/z+ --steps 300 --out runs/both",
+    "generate": "lsap-jax generate --generator ffhq.safetensors --seeds 0-15 --truncation_psi 0.7 --out samples",
+    "convert": "lsap-jax convert stylegan2-ffhq-config-f.pkl ffhq.safetensors",
+    "evaluate": "lsap-jax evaluate runs/photos --identity dlib",
+    "verify": "lsap-jax verify runs/photos",
+    "report": "lsap-jax report runs/photos",
+    "export": "lsap-jax export runs/photos codes.npz",
+    "models": "lsap-jax models --search e4e",
+    "config": "lsap-jax config f/z+ --search lr",
+    "doctor": "lsap-jax doctor",
+    "train-generator": "lsap-jax train-generator --config toonhead64 --config.data=faces.npz --out runs/generator",
+    "train-basecode": "lsap-jax train-basecode --generator ffhq.safetensors --out runs/basecode",
+    "train-encoder": "lsap-jax train-encoder --config train_e4e --generator G --config.data=faces/ --out runs/e4e",
+    "train-refiner": "lsap-jax train-refiner --config train_hfgi --generator G --config.data=faces/ --out runs/hfgi",
+    "train-attributes": "lsap-jax train-attributes labelled.npz --out attributes.safetensors",
+}
