@@ -1,11 +1,13 @@
 """A server on this machine for tests of what is fetched, and its faults."""
 
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 @dataclass
@@ -35,8 +37,8 @@ class Site:
 
 
 @contextmanager
-def served(site: Site) -> Iterator[Site]:
-    """The site on a free port of 127.0.0.1; `address` is where."""
+def served(site: Site, certificate: Path | None = None) -> Iterator[Site]:
+    """The site on a free port of 127.0.0.1, of https with a certificate and its key; `address` is where."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -71,7 +73,11 @@ def served(site: Site) -> Iterator[Site]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        site.address = f"http://127.0.0.1:{server.server_port}"
+        site.address = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

@@ -150,6 +150,8 @@ def usage(module: ModuleType, values: FlagValues) -> str:
         shown = f"--[no]{name}" if flag.boolean else f"--{name}"
         default = "" if flag.default in (None, False, "", []) else f" (default: {flag.default})"
         lines += textwrap.wrap(f"{shown:18} {flag.help}{default}", 110, initial_indent="  ", subsequent_indent=" " * 21)
+    if "config" in values:
+        lines.append("  --config.KEY=VALUE one key of the configuration; `lsap-jax config NAME` explains them")
     return "\n".join(lines)
 
 

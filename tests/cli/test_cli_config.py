@@ -95,4 +95,6 @@ def test_every_command_has_an_example_that_parses(capsys):
         if (key := args.flags["config"].value if "config" in args.flags else None) is not None:
             known = flat(load_config(key))
             assert args.config.keys() <= known.keys()
-        assert printed(capsys, name, "--help").startswith(f"example: {example}\n\n")
+        text = printed(capsys, name, "--help")
+        assert text.startswith(f"example: {example}\n\n")
+        assert ("`lsap-jax config NAME` explains" in text) == ("config" in args.flags)

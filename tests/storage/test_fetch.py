@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import subprocess
 import threading
 
 import pytest
@@ -213,6 +215,32 @@ def test_any_text_is_a_safe_name_or_refused(text):
         assert "\n" not in str(error)
         return
     assert address.name and "/" not in address.name and not address.name.startswith(".") and len(address.name) <= 100
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate of 127.0.0.1 that nobody has signed, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not here to make a certificate")
+    folder = tmp_path_factory.mktemp("certificate")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "one.pem"]
+    subprocess.run(command, check=True, capture_output=True)
+    (folder / "both.pem").write_bytes((folder / "one.pem").read_bytes() + (folder / "key.pem").read_bytes())
+    return folder / "both.pem"
+
+
+def test_certificates_are_checked(certificate, monkeypatch):
+    with served(Site({"/x.pt": BODY}), certificate) as site:
+        assert "cannot be fetched (its certificate is not valid: " in refused(f"{site.address}/x.pt")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert fetch(f"{site.address}/x.pt").read_bytes() == BODY
+        with served(Site({"/x.pt": BODY})) as plain:
+            site.status["/to-http"] = 302, {"Location": f"{plain.address}/x.pt"}
+            assert "and only https:// is followed" in refused(f"{site.address}/to-http")
+            assert not plain.asked
+            plain.status["/to-https"] = 302, {"Location": f"{site.address}/x.pt"}
+            assert fetch(f"{plain.address}/to-https").read_bytes() == BODY
 
 
 def test_what_is_an_address():
