@@ -62,7 +62,8 @@ def keys_of(name: str) -> list[tuple[str, ...]]:
         values = flat(load_config(name))
         options = options_of(values.get("refine.method"))
     values |= {key: value for key, value in options.items() if key not in values}
-    return [(key, repr(value), type(value).__name__, explained(key)) for key, value in values.items()]
+    kinds = {key: "any" if value is None else type(value).__name__ for key, value in values.items()}
+    return [(key, repr(value), kinds[key], explained(key)) for key, value in values.items()]
 
 
 def options_of(method: str | None) -> dict[str, Any]:

@@ -43,15 +43,15 @@ class Plain:
             print(line(p), file=self.stream, flush=True)
 
 
-def counter(what: str, quiet: float = QUIET, seconds: float = SECONDS) -> Callable[[int, int], None]:
+def counter(what: str, quiet: float = QUIET, seconds: float = SECONDS) -> Callable[[int, int | None], None]:
     """A report, called with (done, total), that writes progress to stderr once the work takes longer than `quiet`
-    seconds.
+    seconds; a total of None is not known.
     """
     began = last = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
+    def tell(done: int, total: int | None) -> None:
         nonlocal last
-        now, line = time.monotonic(), f"{what}: {done:,} of {total:,}"
+        now, line = time.monotonic(), f"{what}: {done:,}" + ("" if total is None else f" of {total:,}")
         if now - began < quiet:
             return
         if sys.stderr.isatty():
@@ -66,12 +66,7 @@ def counter(what: str, quiet: float = QUIET, seconds: float = SECONDS) -> Callab
 def transfer(what: str) -> Callable[[int, int | None], None]:
     """A report, called with (bytes so far, bytes in all or None), that writes megabytes to stderr as `counter` does."""
     tell = counter(f"{what}, MB")
-
-    def tell_megabytes(done: int, total: int | None) -> None:
-        # Of a total that is not known there is always more to come.
-        tell(done // 10**6, done // 10**6 + 1 if total is None else total // 10**6)
-
-    return tell_megabytes
+    return lambda done, total: tell(done // 10**6, None if total is None else total // 10**6)
 
 
 def fraction(p: "Progress") -> float:

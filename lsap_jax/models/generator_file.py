@@ -11,6 +11,7 @@ from lsap_jax.models import network_file
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import Contents
 from lsap_jax.models.registry import KINDS, companions
+from lsap_jax.storage.web import is_address
 
 GENERATORS = ("toonhead64",)  # the classifier, the directions and MTCNN are safetensors files, too
 
@@ -34,7 +35,9 @@ def load_generator(source: str | Path) -> Generator:
     names = bundled()
     path = names.get(str(source), Path(source))
     if not path.is_file():
-        raise LsapError(f"{source}: is neither a file nor a bundled generator ({', '.join(names) or 'none here'})")
+        hint = "; `lsap-jax convert` fetches the file of an address" if is_address(str(source)) else ""
+        listed = ", ".join(names) or "none here"
+        raise LsapError(f"{source}: is neither a file nor a bundled generator ({listed}){hint}")
     return _generator(network_file.read(path)).replace(source=str(path))
 
 

@@ -22,6 +22,20 @@ def test_progress_is_shown_once_it_takes_time(monkeypatch):
     assert screen.getvalue().count("2,000 of") == 1
 
 
+def test_transfers_are_told_in_megabytes(monkeypatch):
+    now, screen = [0.0], io.StringIO()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.sys, "stderr", screen)
+    known, unknown = progress.transfer("fetching x.pt"), progress.transfer("fetching y.pt")
+    for now[0], done in ((1.0, 10**6), (11.0, 150 * 10**6), (12.0, 381_000_000)):
+        known(done, 381_000_000)
+    now[0] = 30.0
+    unknown(5_500_000, None)
+    assert screen.getvalue().splitlines() == [
+        "fetching x.pt, MB: 150 of 381", "fetching x.pt, MB: 381 of 381", "fetching y.pt, MB: 5",
+    ]  # fmt: skip
+
+
 def test_time_left_leaves_compilation_out(monkeypatch):
     """Two batches of two images, each in two chunks: 40 s of compilation, then 5 s for half of a batch."""
     now, told = [0.0], []

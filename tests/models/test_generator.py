@@ -183,6 +183,8 @@ def test_files_that_hold_something_else(saved, tmp_path):
         load_generator(tmp_path / "lpips")
     with pytest.raises(LsapError, match="neither a file nor a bundled generator"):
         load_generator("toonhead65")
+    with pytest.raises(LsapError, match="`lsap-jax convert` fetches"):
+        load_generator("https://example.com/ffhq.pkl")
     from safetensors.numpy import save_file
 
     save_file({"a": np.zeros(3)}, tmp_path / "foreign.safetensors")
