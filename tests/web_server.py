@@ -4,7 +4,7 @@ import re
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -67,7 +67,8 @@ def served(site: Site, certificate: Path | None = None) -> Iterator[Site]:
                 self.send_header("Content-Length", str(len(rest) if site.length is None else site.length))
             self.send_header("Content-Type", site.kind)
             self.end_headers()
-            self.wfile.write(rest[: site.breaks.pop(0)] if site.breaks else rest)
+            with suppress(ConnectionError):  # who asked has gone
+                self.wfile.write(rest[: site.breaks.pop(0)] if site.breaks else rest)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -1,8 +1,9 @@
 """Files of https:// addresses in the user's cache: streamed, resumed after a break, recorded with their SHA-256.
 
 `downloads/KEY/` in the cache, KEY the start of the SHA-256 of the address, holds NAME and NAME.json, with address,
-size and digest. NAME.part and NAME.part.json are what there is of a file that is not whole yet. A file is fetched
-because its address was given, never because something that was loaded names it.
+size and digest. NAME.part is what there is of a file that is not whole yet; NAME.part.json says of which version, and
+how much of it is surely on the disk. A file is fetched because its address was given, never because something that was
+loaded names it.
 """
 
 import hashlib
@@ -12,10 +13,10 @@ import re
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from lsap_jax.cache import user_folder
 from lsap_jax.errors import LsapError
@@ -29,6 +30,7 @@ BREAKS = 5  # that are gone on from before the command ends
 PAUSE = 1.0  # seconds before the first of these attempts, twice as many before each next one
 PATIENCE = 5.0  # seconds of waiting for another process before a warning
 CHUNK = 1 << 18
+SYNCED = 1 << 26  # bytes between two notes of what is on the disk
 LARGEST_RECORD = 1 << 16
 
 
@@ -111,7 +113,7 @@ def _compare(address: Address, found: str) -> None:
 
 def _complete(address: Address, place: Place, report: Report) -> None:
     """Fetches a file, from where an earlier attempt ended on; what is there is kept whenever it ends."""
-    before = _size(place.part)
+    before = _kept(place)
     for attempt in range(BREAKS + 1):
         try:
             _transfer(address, place, report)
@@ -119,17 +121,17 @@ def _complete(address: Address, place: Place, report: Report) -> None:
         except Broken as error:
             if isinstance(error, Changed):
                 _forget(place)
-            elif _size(place.part) == before:  # nothing has come since the command began
+            elif _kept(place) == before:  # nothing has come since the command began
                 raise LsapError(
                     f"{address.shown}: cannot be fetched ({error}); check the address and the network"
                 ) from None
             if attempt == BREAKS:
                 raise LsapError(
-                    f"{address.shown}: broke off after {_size(place.part):,} bytes ({error}); run the same command "
+                    f"{address.shown}: broke off after {_kept(place):,} bytes ({error}); run the same command "
                     "again to go on"
                 ) from None
             time.sleep(PAUSE * 2**attempt)
-    record: dict[str, Any] = {"address": address.shown, "bytes": _size(place.part), "sha256": _digest(place.part)}
+    record: dict[str, Any] = {"address": address.shown, "bytes": _kept(place), "sha256": _digest(place.part)}
     try:
         _compare(address, record["sha256"])
     except LsapError:
@@ -143,9 +145,9 @@ def _complete(address: Address, place: Place, report: Report) -> None:
 
 def _transfer(address: Address, place: Place, report: Report) -> None:
     """One answer of the server, appended to what there is of the file or put in its place."""
-    about, have = _read(place.about), _size(place.part)
+    about, have = _read(place.about), _kept(place)
     if have and have == about.get("bytes"):
-        return
+        return os.truncate(place.part, have)
     headers = {"User-Agent": "lsap-jax", "Accept-Encoding": "identity"}
     if have and isinstance(about.get("version"), str):
         headers |= {"Range": f"bytes={have}-", "If-Range": about["version"]}
@@ -154,9 +156,7 @@ def _transfer(address: Address, place: Place, report: Report) -> None:
         if start and (total, version) != (about.get("bytes"), about.get("version")):
             raise Changed("the file has changed meanwhile")
         _check_size(address, place, total or 0, start)
-        if not start:
-            write_files({place.about: json.dumps({"version": version, "bytes": total}).encode()})
-        _receive(address, place, response, start, total, report)
+        _receive(address, place, response, start, {"version": version, "bytes": total}, report)
 
 
 def _version(response: Any) -> str | None:
@@ -176,26 +176,40 @@ def _extent(response: Any, have: int) -> tuple[int | None, int]:
     return int(found[2]), have
 
 
-def _receive(address: Address, place: Place, response: Any, start: int, total: int | None, report: Report) -> None:
-    """Writes the body of an answer behind the first `start` bytes of the part."""
-    done = start
+def _receive(
+    address: Address, place: Place, response: Any, start: int, about: Mapping[str, Any], report: Report
+) -> None:
+    """Writes the body of an answer behind the first `start` bytes of the part, once it is known to be the file."""
+    done, synced, total = start, start, about["bytes"]
+    data = read_some(response, CHUNK)
+    if not data and not total:
+        raise LsapError(f"{address.shown}: the answer is empty; {BY_HAND}")
+    if not start:
+        check_is_file(address, response, data)
     with open(place.part, "r+b" if start else "wb") as file:
+        file.truncate(start)
         file.seek(start)
         try:
-            while data := read_some(response, CHUNK):
-                if not done:
-                    check_is_file(address, response, data)
-                done += len(data)
-                _check_size(address, place, max(done, total or 0), done)
+            while data:
+                _check_size(address, place, max(done + len(data), total or 0), done)
                 file.write(data)
+                done += len(data)
                 report(done, total)
+                if done - synced >= SYNCED:
+                    _sync(file, place, about, done)
+                    synced = done
+                data = read_some(response, CHUNK)
         finally:
-            file.flush()
-            os.fsync(file.fileno())
+            _sync(file, place, about, done)
     if total is not None and done != total:
         raise Broken(f"the connection ended after {done:,} of {total:,} bytes")
-    if not done:
-        raise LsapError(f"{address.shown}: the answer is empty; {BY_HAND}")
+
+
+def _sync(file: BinaryIO, place: Place, about: Mapping[str, Any], done: int) -> None:
+    """Notes that the first `done` bytes are on the disk, when they are."""
+    file.flush()
+    os.fsync(file.fileno())
+    write_files({place.about: json.dumps({**about, "kept": done}).encode()})
 
 
 def _check_size(address: Address, place: Place, size: int, have: int) -> None:
@@ -214,8 +228,10 @@ def _forget(place: Place) -> None:
         path.unlink(missing_ok=True)
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _kept(place: Place) -> int:
+    """Bytes of the part that are there for sure."""
+    kept = _read(place.about).get("kept")
+    return min(kept, place.part.stat().st_size) if type(kept) is int and kept > 0 and place.part.exists() else 0
 
 
 def _read(path: Path) -> dict[str, Any]:

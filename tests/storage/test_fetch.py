@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -98,9 +99,38 @@ def test_what_was_got_is_kept_for_the_next_command(site, monkeypatch):
     message = refused(f"{site.address}/a/model.pt")
     assert "broke off after 700,000 bytes" in message and "run the same command again" in message
     assert not cached_files()
-    fetch(f"{site.address}/a/model.pt")
+    part = next(downloads().glob("*/model.pt.part"))
+    with open(part, "ab") as file:  # what a power loss left behind the synced bytes
+        file.write(bytes(5000))
+    assert fetch(f"{site.address}/a/model.pt").read_bytes() == BODY
     assert [one[1] for one in site.asked] == [None, "bytes=700000-"]
-    site.files["/a/model.pt"] = BODY[::-1]
+
+
+def test_a_page_does_not_cost_what_was_got(site, monkeypatch):
+    """A quota that is used up in between is no reason to begin again."""
+    monkeypatch.setattr(fetching, "BREAKS", 0)
+    address = f"{site.address}/a/model.pt"
+    site.breaks = [700_000]
+    refused(address)
+    site.ranges, site.files["/a/model.pt"] = False, site.files["/page"]
+    assert "answers with a web page" in refused(address)
+    site.ranges, site.files["/a/model.pt"] = True, BODY
+    assert fetch(address).read_bytes() == BODY and site.asked[-1][1] == "bytes=700000-"
+
+
+def test_a_killed_process_is_gone_on_from(site):
+    """From what it had noted, which is less than it had written."""
+    code = f"""
+import os
+from lsap_jax.storage import fetch
+fetch.CHUNK, fetch.SYNCED = 10_000, 200_000
+fetch.fetch("{site.address}/a/model.pt", lambda done, total: os.kill(os.getpid(), 9) if done > 500_000 else None)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    assert not cached_files() and next(downloads().glob("*/model.pt.part")).stat().st_size > 200_000
+    assert fetch(f"{site.address}/a/model.pt").read_bytes() == BODY
+    start = int(site.asked[-1][1].removeprefix("bytes=").rstrip("-"))
+    assert 400_000 <= start < 500_000
 
 
 def test_a_file_that_has_changed_meanwhile_begins_again(site, monkeypatch):
