@@ -165,7 +165,7 @@ KEYS = {
     "candidate": "run whose difference from the baseline is reported",
     "baseline": "run that it is compared with",
     "attributes": "classifier of attributes: a file, empty for the bundled one, or none",
-    "identity": "converted face network; empty leaves identities out",
+    "identity": "dlib (bundled) or a converted face network; empty leaves identities out",
     "detect": "find the face before identities are compared",
     "most_real": "of the real images at most so many; 0 is all",
     "inception": "converted Inception weights, for FID",
