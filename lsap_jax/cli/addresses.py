@@ -3,10 +3,9 @@
 import sys
 from dataclasses import replace
 
-from lsap_jax.cli.arguments import Arguments
+from lsap_jax.cli.arguments import ADDRESSES, Arguments
 from lsap_jax.storage.web import is_address
 
-FLAGS = ("generator", "encoder", "weights", "lin", "add_basecode")
 POSITIONAL = {"convert": 1}  # command -> so many of its first arguments are files that may be addresses
 
 
@@ -16,7 +15,7 @@ def with_files(command: str, args: Arguments) -> Arguments:
     Raises:
         LsapError: a file cannot be fetched.
     """
-    for name in FLAGS:
+    for name in ADDRESSES:
         given = args.flags[name].value if name in args.flags else None
         if given is not None and is_address(given):
             args.flags[name].value = _fetched(given)

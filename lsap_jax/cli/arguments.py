@@ -18,6 +18,7 @@ from lsap_jax.errors import LsapError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+ADDRESSES = ("generator", "encoder", "weights", "lin", "add_basecode")  # flags that take https:// addresses of files
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -148,8 +149,9 @@ def usage(module: ModuleType, values: FlagValues) -> str:
     for name in sorted(values, key=lambda n: n == "debug"):
         flag = values[name]
         shown = f"--[no]{name}" if flag.boolean else f"--{name}"
-        default = "" if flag.default in (None, False, "", []) else f" (default: {flag.default})"
-        lines += textwrap.wrap(f"{shown:18} {flag.help}{default}", 110, initial_indent="  ", subsequent_indent=" " * 21)
+        rest = "; also an https:// address" if name in ADDRESSES else ""
+        rest += "" if flag.default in (None, False, "", []) else f" (default: {flag.default})"
+        lines += textwrap.wrap(f"{shown:18} {flag.help}{rest}", 110, initial_indent="  ", subsequent_indent=" " * 21)
     if "config" in values:
         lines.append("  --config.KEY=VALUE one key of the configuration; `lsap-jax config NAME` explains them")
     return "\n".join(lines)

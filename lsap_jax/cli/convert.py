@@ -13,7 +13,8 @@ usage: lsap-jax convert SRC DST                         StyleGAN2 (NVlabs, PTI, 
                                                         encoder and mean latent, for `lsap-jax encode --generator DST`
        lsap-jax convert SRC DST --only encoder          one part alone: generator, encoder, latent_discriminator, ...
 
-SRC is recognised by its content, under any key and prefix; docs/converting.md lists the formats.
+SRC is a file or an https:// address, and is recognised by its content, under any key and prefix; docs/converting.md
+lists the formats, `lsap-jax models` public checkpoints.
 DST is one safetensors file with configuration, provenance and digest in its header.
 DST.samples.png beside it shows samples of seeds 0, 1, ... at truncation 0.7 (16; 4 above 256 px): look at them, they
 show a wrong conversion at once.

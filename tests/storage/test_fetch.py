@@ -8,13 +8,17 @@ import shutil
 import subprocess
 import sys
 import threading
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from web_server import Site, served
 
-from lsap_jax.cli import main
+from lsap_jax.cli import COMMANDS, main
+from lsap_jax.cli.addresses import with_files
+from lsap_jax.cli.arguments import ADDRESSES, parse
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import fetch as fetching
 from lsap_jax.storage.atomic import lock_folder
@@ -309,3 +313,16 @@ def test_commands_take_addresses(site, tmp_path, capsys):
     assert "answers with a web page" in capsys.readouterr().err
     assert main(["generate", "--generator", "http://example.com/g.pkl", "--out", str(tmp_path / "t")]) == 2
     assert "only https://" in capsys.readouterr().err
+
+
+def test_every_flag_of_weights_takes_addresses(site):
+    """By one table, for every command that has such a flag; other arguments stay as they are."""
+    seen = set()
+    for name in COMMANDS:
+        module = import_module(f"lsap_jax.cli.{name.replace('-', '_')}")
+        for flag in set(ADDRESSES) & set(module.flags()):
+            others = ("here.pt", "gs://bucket/run")
+            args = with_files(name, parse(module, [f"--{flag}={site.address}/a/model.pt", *others]))
+            assert Path(args.flags[flag].value).read_bytes() == BODY and args.positional == others
+            seen.add(flag)
+    assert seen == set(ADDRESSES) and len(site.asked) == 1
