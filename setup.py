@@ -6,14 +6,43 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "lsap_jax/__init__.py").read_text(encoding="utf-8"), re.M)
-assert VERSION is not None
+PICTURES = (".png", ".svg")
+
+
+def found(pattern: str, file: str) -> str:
+    """The first group of a pattern, in a line of a file."""
+    match = re.search(pattern, (ROOT / file).read_text(encoding="utf-8"), re.M)
+    assert match is not None, f"{file} has no line {pattern}"
+    return match[1]
+
+
+VERSION = found(r'^__version__ = "(.+)"$', "lsap_jax/__init__.py")
+REPOSITORY = found(r'^repository-code: "(.+)"$', "CITATION.cff")
+
+
+def anywhere(markdown: str) -> str:
+    """Text of this folder whose links work elsewhere, too: to the files of this version in the repository."""
+
+    def absolute(link: re.Match) -> str:
+        kind = "raw" if link[1].endswith(PICTURES) else "blob"
+        return f"]({REPOSITORY}/{kind}/v{VERSION}/{link[1]})"
+
+    return re.sub(r"\]\((?!\w+:|#)([^)]+)\)", absolute, markdown)
+
 
 setup(
     name="lsap_jax",
-    version=VERSION[1],
+    version=VERSION,
+    author=found("^  - name: (.+)$", "CITATION.cff"),
+    url=REPOSITORY,
+    project_urls={
+        "Documentation": f"{REPOSITORY}/tree/v{VERSION}/docs",
+        "Changelog": f"{REPOSITORY}/blob/v{VERSION}/CHANGELOG.md",
+        "Issues": f"{REPOSITORY}/issues",
+    },
+    keywords=["GAN inversion", "StyleGAN2", "image editing", "latent space", "JAX"],
     description="GAN inversion in JAX: real images to latent codes of a pretrained StyleGAN2, in batches of thousands",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description=anywhere((ROOT / "README.md").read_text(encoding="utf-8")),
     long_description_content_type="text/markdown",
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
@@ -24,7 +53,8 @@ setup(
     package_dir={"lsap_jax.configs": "configs"},
     package_data={
         "lsap_jax.report": ["*.html", "*.css", "*.js"],
-        "lsap_jax": ["assets/*", "assets/**/*"],
+        "lsap_jax": ["assets/*", "assets/**/*", "py.typed"],
+        "convert_weights": ["py.typed"],
     },
     include_package_data=False,
     install_requires=[
@@ -48,6 +78,7 @@ setup(
         "superpixels": ["scikit-image>=0.24"],
         "svm": ["scikit-learn>=1.5"],
         "tfds": ["array_record", "importlib_resources", "tensorflow-datasets"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
         "dev": [
             "build",
             "hypothesis>=6.100",
@@ -64,15 +95,22 @@ setup(
             "scikit-learn>=1.5",
             "selenium>=4.20",
             "setuptools>=77",  # the test of the wheel builds without a network
+            "twine>=6.1",
         ],
     },
     entry_points={"console_scripts": ["lsap-jax = lsap_jax.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",
+        "Environment :: Console",
         "Environment :: GPU",
         "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
         "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Processing",
+        "Typing :: Typed",
     ],
 )

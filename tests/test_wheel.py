@@ -1,10 +1,12 @@
 """The package as it is installed: built, unpacked elsewhere, and used from another folder."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
@@ -39,8 +41,16 @@ def wheel(tmp_path_factory) -> Path:
     for name in ("lsap_jax", "convert_weights", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(built), cwd=source)
-    (path,) = built.glob("*.whl")
+    (path,) = built.glob("*.whl")  # the source distribution lies beside it
     return path
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel):
+    """What an index shows of the wheel, by its headers; the long description is the payload."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    return Parser().parsestr(archive.read(name).decode())
 
 
 @pytest.fixture(scope="module")
@@ -70,23 +80,49 @@ def test_everything_is_inside(wheel):
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "configs"))]
 
 
-def test_metadata(wheel):
-    archive = zipfile.ZipFile(wheel)
-    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-    metadata = archive.read(name).decode().splitlines()
-    assert "License-Expression: Apache-2.0" in metadata and "Requires-Python: >=3.11" in metadata
-    assert [line for line in metadata if line.startswith("Requires-Dist: jax>=")]
-    assert {line.split(": ")[1] for line in metadata if line.startswith("Provides-Extra")} == {
+def test_metadata(metadata):
+    assert metadata["License-Expression"] == "Apache-2.0" and metadata["Requires-Python"] == ">=3.11"
+    required = metadata.get_all("Requires-Dist")
+    assert [line for line in required if line.startswith("jax>=")]
+    assert set(metadata.get_all("Provides-Extra")) == {
         "cuda",
         "tpu",
         "ray",
         "superpixels",
         "svm",
         "tfds",
+        "docs",
         "dev",
     }
-    upper = [line for line in metadata if line.startswith("Requires-Dist") and "<" in line.split(";")[0]]
-    assert not upper, "an upper bound would forbid the next jax"
+    assert not [line for line in required if "<" in line.split(";")[0]], "an upper bound would forbid the next jax"
+
+
+def test_an_index_accepts_it(wheel, tmp_path):
+    """Wheel and source distribution; a description that an index cannot show is an error."""
+    (source,) = wheel.parent.glob("*.tar.gz")
+    run(sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(source), cwd=tmp_path)
+
+
+def test_it_says_whose_it_is_and_where(metadata):
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    (repository,) = re.findall(r'^repository-code: "(.+)"$', citation, re.M)
+    assert [metadata["Author"]] == re.findall(r"^  - name: (.+)$", citation, re.M)
+    urls = dict(line.split(", ") for line in metadata.get_all("Project-URL"))
+    assert {"Documentation", "Changelog", "Issues"} <= urls.keys()
+    assert all(url.startswith(repository) for url in urls.values())
+
+
+def test_links_of_the_description_lead_to_files_of_this_version(metadata):
+    from lsap_jax import __version__
+
+    (repository,) = re.findall(r'^repository-code: "(.+)"$', (ROOT / "CITATION.cff").read_text("utf-8"), re.M)
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", metadata.get_payload())
+    own = [(kind, link) for kind, link in links if link.startswith((f"{repository}/blob/", f"{repository}/raw/"))]
+    assert len(own) > 20 and all(":" in link or link.startswith("#") for _, link in links)
+    for kind, link in own:
+        shape, version, path = link.removeprefix(f"{repository}/").split("/", 2)
+        assert version == f"v{__version__}" and shape == ("raw" if kind else "blob")
+        assert (ROOT / path.partition("#")[0]).exists(), link
 
 
 def test_the_installed_package_is_the_one_that_runs(installed, tmp_path):

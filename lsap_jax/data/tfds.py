@@ -28,7 +28,9 @@ def open_tfds(spec: str) -> tuple[list[str], Callable[[int], bytes | np.ndarray]
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise LsapError(f"{spec}: needs tensorflow-datasets ({error}): pip install 'lsap-jax[tfds]'") from None
+        raise LsapError(
+            f"{spec}: needs tensorflow-datasets ({error}): pip install '.[tfds]' in lsap_jax's checkout"
+        ) from None
     builder = None
     try:
         builder = tfds.builder(name)

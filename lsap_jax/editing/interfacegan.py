@@ -316,7 +316,7 @@ def support_vector_machine() -> Any:
     try:
         from sklearn.svm import SVC
     except ImportError:
-        raise LsapError('InterFaceGAN needs scikit-learn; install it with `pip install "lsap_jax[svm]"`') from None
+        raise LsapError("InterFaceGAN needs scikit-learn: pip install '.[svm]' in lsap_jax's checkout") from None
     return SVC(kernel="linear")
 
 

@@ -31,7 +31,7 @@ def chosen(method: str, kind: str) -> str:
     if found == "grid":
         warnings.warn(
             f"method {method!r}: segments are the cells of a grid; superpixels need scikit-image "
-            "(pip install 'lsap_jax[superpixels]')",
+            "(pip install '.[superpixels]' in lsap_jax's checkout)",
             stacklevel=3,
         )
     return found
@@ -69,7 +69,9 @@ def segments(
     if kind == "grid":
         return grid(image.shape[0], image.shape[1], count)
     if find_spec("skimage") is None:
-        raise LsapError("superpixels need scikit-image (pip install 'lsap_jax[superpixels]'); without it, choose grid")
+        raise LsapError(
+            "superpixels need scikit-image (pip install '.[superpixels]' in lsap_jax's checkout); or choose grid"
+        )
     from skimage.segmentation import slic
 
     pixels = np.broadcast_to(image, (*image.shape[:2], 3))

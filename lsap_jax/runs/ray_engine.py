@@ -119,7 +119,7 @@ def _import_ray() -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise LsapError(f"engine='ray' needs Ray ({error}): pip install 'lsap-jax[ray]'") from None
+        raise LsapError(f"engine='ray' needs Ray ({error}): pip install '.[ray]' in lsap_jax's checkout") from None
     return ray
 
 

@@ -140,7 +140,7 @@ def test_what_has_no_boundary_is_refused(scores, options, reason):
 
 def test_without_scikit_learn_the_remedy_is_named(G, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.svm", None)
-    with pytest.raises(LsapError, match=r'pip install "lsap_jax\[svm\]"'):
+    with pytest.raises(LsapError, match=r"pip install '\.\[svm\]'"):
         interfacegan(G, "w", pytest.fail)
 
 

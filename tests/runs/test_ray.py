@@ -47,7 +47,7 @@ def tree(folder):
 @pytest.fixture(scope="module")
 def cluster(quick_compilation):
     """Ray on this machine alone, with two processors' worth of actors."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'lsap-jax[ray]'")
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.delenv("RAY_ADDRESS", raising=False)
@@ -185,7 +185,7 @@ def test_every_command_leaves_the_files_of_one_process(cluster, quick_whitening,
 
 @pytest.mark.slow  # a second cluster
 def test_sigterm_saves_what_is_finished_and_another_engine_goes_on(tmp_path, capsys):
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'lsap-jax[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
     tiny_generator(discriminator=False).save(tmp_path / "g.safetensors")
     (tmp_path / "images").mkdir()
     for i, image in enumerate(tiny_images(COUNT)):
@@ -225,7 +225,7 @@ def test_without_ray_the_remedy_is_told(tmp_path, monkeypatch, capsys):
         assert main([str(a) for a in (*argv, "--out", tmp_path / "run", *more)]) == 2
         return capsys.readouterr().err
 
-    assert "engine='ray' needs Ray" in (said := invert("--engine=ray")) and "pip install 'lsap-jax[ray]'" in said
+    assert "engine='ray' needs Ray" in (said := invert("--engine=ray")) and "pip install '.[ray]'" in said
     assert "--engine=ray distributes the images; leave --shard out" in invert("--engine=ray", "--shard=0/2")
     assert "--batch_size=auto: looks at the devices of this process" in invert("--engine=ray", "--batch_size=auto")
     assert "--actors=2: is for --engine=ray" in invert("--actors=2")
