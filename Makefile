@@ -11,13 +11,14 @@ ARGS ?=
 DEMO_OUT ?= demo-out
 PIP_FLAGS := --disable-pip-version-check --quiet
 
-.PHONY: help demo test test-slow lint coverage bench models reproduce clean
+.PHONY: help demo test test-slow lint docs coverage bench models reproduce clean
 
 help:
 	@echo "make demo       install into $(VENV), invert the sample images, write $(DEMO_OUT)/report.html"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the tests that are too long for every run"
 	@echo "make lint       ruff and mypy"
+	@echo "make docs       the documentation's site, into site/; a link that leads nowhere is an error"
 	@echo "make coverage   the test suite with line coverage"
 	@echo "make bench      the benchmarks (PyTorch beside it where it is installed)"
 	@echo "make models     all that belongs to a trained toonhead64: GENERATOR=FILE DATA=PACK.npz [EXTRA=PACK.npz] [LABELLED=PACK.npz] [QUICK=1]"
@@ -37,6 +38,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 coverage: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term-missing:skip-covered $(ARGS)
@@ -97,7 +101,7 @@ reproduce: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/reproduce.py --images $(DATA) --encoders $(ENCODERS) --out $(REPRODUCED) $(if $(GENERATOR),--generator $(GENERATOR)) $(if $(ONLY),--only $(ONLY))
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "lsap_jax needs Python 3.11 or newer; none found. Name one: make PYTHON=/path/to/python3"; exit 1; }
@@ -111,3 +115,7 @@ $(VENV)/.installed: setup.py pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: setup.py pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: setup.py pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[dev,docs]'
+	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed

@@ -202,7 +202,9 @@ def parse_space(
         eigenvalue_floor: of P_N (see `gaussian.whiten`).
         base_resolution: of f; 0 until the generator is known (`space_from_config`).
         noise_sides: of the noise maps that belong to the code; none by default.
-        truncation_psi, truncation_cutoff: applied to ws whenever codes of this space become images.
+        truncation_psi: applied to ws whenever codes of this space become images; 1 changes nothing.
+        truncation_cutoff: rows of ws that truncation reaches; all by default.
+        noise_mode: "const", "none" or "random", whenever codes of this space become images.
 
     Raises:
         LsapError: no space has this name.
