@@ -83,6 +83,7 @@ setup(
             "build",
             "hypothesis>=6.100",
             "ipykernel",
+            "ipywidgets>=8",  # the sliders of the quickstart
             "mypy>=1.15",
             "nbclient",
             "nbformat",
