@@ -53,8 +53,8 @@ setup(
     package_dir={"lsap_jax.configs": "configs"},
     package_data={
         "lsap_jax.report": ["*.html", "*.css", "*.js"],
-        "lsap_jax": ["assets/*", "assets/**/*", "py.typed"],
-        "convert_weights": ["py.typed"],
+        "lsap_jax": ["assets/*", "assets/**/*"],
+        "": ["py.typed"],
     },
     include_package_data=False,
     install_requires=[
@@ -73,12 +73,12 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda12]>=0.8"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
         "tpu": ["jax[tpu]>=0.8"],
         "ray": ["ray>=2.40"],
         "superpixels": ["scikit-image>=0.24"],
         "svm": ["scikit-learn>=1.5"],
         "tfds": ["array_record", "importlib_resources", "tensorflow-datasets"],
-        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
         "dev": [
             "build",
             "hypothesis>=6.100",
