@@ -158,13 +158,13 @@ def test_quickstart(checkpoint, request, tmp_path, monkeypatch):
 @pytest.mark.parametrize("files", ["official", pytest.param("bundled", marks=needs_generator)])
 def test_official_checkpoints(files, request, tmp_path, monkeypatch):
     """With small files in the authors' formats, where StyleRes is left out; and with what is bundled."""
-    chosen = {}
+    chosen = {"COUNT": 1}
     if files == "official":
         file = foreign_encoders.psp_file(foreign_encoders.encoder())
         (tmp_path / "e4e.pt").write_bytes(foreign_files.torch_zip(file))
         (tmp_path / "photographs").mkdir()
         Image.fromarray(request.getfixturevalue("photograph")).save(tmp_path / "photographs" / "me.png")
-        chosen = {"OFFICIAL": True, "GENERATOR": None, "ENCODER": "e4e.pt", "STYLERES": None, "DIRECTION": "random:0"}
+        chosen |= {"OFFICIAL": True, "GENERATOR": None, "ENCODER": "e4e.pt", "STYLERES": None, "DIRECTION": "random:0"}
     notebook = replaced(read("official_checkpoints"), **chosen)
     notebook.cells[1].source += "\nPTI_STEPS = 2"
     execute(notebook, tmp_path, monkeypatch)
@@ -176,5 +176,5 @@ def test_official_checkpoints(files, request, tmp_path, monkeypatch):
 @pytest.mark.slow
 @needs_generator
 def test_research(tmp_path, monkeypatch):
-    notebook = execute(replaced(read("research"), STEPS=2, TUNING=2, SIZE=4), tmp_path, monkeypatch)
-    assert len(pictures(notebook)) == 7 and "'k': (4, 10, 4)" in printed(notebook)
+    notebook = execute(replaced(read("research"), STEPS=2, TUNING=2, SIZE=4, COUNT=2), tmp_path, monkeypatch)
+    assert len(pictures(notebook)) == 7 and "'k': (2, 10, 4)" in printed(notebook)
