@@ -42,7 +42,7 @@ def leaves(nav) -> list[str]:
 
 def test_every_page_is_in_the_navigation_once(site, settings):
     pages = [path.name for path in (ROOT / "docs").glob("*.md")]
-    assert sorted(leaves(settings["nav"])) == sorted([*pages, *site.PAGES])
+    assert sorted(leaves(settings["nav"])) == sorted([*pages, *site.PAGES]), "name it in mkdocs.yml"
 
 
 def test_every_command_and_flag_is_in_the_reference(site):

@@ -48,7 +48,8 @@ def test_extras_that_are_named_exist():
 def test_no_index_is_promised():
     """lsap_jax is in no index: what installs it by that name installs something else, or nothing."""
     for name, text in TEXT.items():
-        assert not re.findall(r"(?<!\./)lsap[-_]jax\[|pip install (?:-\S+ )*['\"]?lsap[-_]jax\b", text), name
+        named = re.findall(r"(?<!\./)lsap[-_]jax\[|pip install (?:-\S+ )*['\"]?lsap[-_]jax\b", text)
+        assert not named, f"{name}: say pip install '.[EXTRA]' in lsap_jax's checkout"
 
 
 def test_there_is_one_address():
@@ -67,4 +68,4 @@ def test_type_checkers_see_every_export():
     for node in block.body:
         assert isinstance(node, ast.ImportFrom)
         seen |= {alias.asname: node.module for alias in node.names if alias.asname == alias.name}
-    assert seen == lsap_jax._EXPORTS
+    assert seen == lsap_jax._EXPORTS, "give each name a row of the table and an import"
