@@ -81,7 +81,7 @@ def problems(found: str) -> Iterator[str]:
     if "cannot" in found:
         yield "jax starts no device: look at its message in the line of devices, and at JAX_PLATFORMS"
     elif NVIDIA.is_file() and "cuda" not in found.lower() and "gpu" not in found.lower():
-        yield "an NVIDIA driver is there and jax does not use it: pip install 'lsap_jax[cuda]'"
+        yield "an NVIDIA driver is there and jax does not use it: pip install '.[cuda]' in lsap_jax's checkout"
     if sys.platform == "win32":
         yield "Windows has no locks of folders: do not run two commands into one folder"
     if "whole" not in bundled():

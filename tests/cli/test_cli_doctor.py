@@ -36,7 +36,7 @@ def test_the_text_has_what_a_report_needs(capsys, monkeypatch, tmp_path):
     [
         (("installed", lambda name: "0.7.3" if name == "jax" else "99.0"), "jax 0.7.3: 0.8 or newer is needed"),
         (("installed", lambda name: None if name == "rich" else "99.0"), "rich is missing: 13 or newer is needed"),
-        (("NVIDIA", Path(__file__)), "pip install 'lsap_jax\\[cuda\\]'"),
+        (("NVIDIA", Path(__file__)), "pip install '.\\[cuda\\]'"),
         (("LEAST_FREE", 1e30), "are free at .*: make room"),
         (("devices", lambda: "jax cannot start one: no such platform"), "jax starts no device"),
         (("bundled", lambda: "toonhead64 is damaged"), "install the package again"),

@@ -168,7 +168,11 @@ def test_steps_move_the_codes_and_leave_the_residuals(G, codes, refined):
     assert (found.metrics["mse"] < refined.metrics["mse"]).all() and (found.codes["w"] != codes["w"]).any((1, 2)).all()
     again = lsap_jax.refine(G, ("w+", codes), tiny_images(COUNT), "styleres", batch_size=3, steps=8)
     np.testing.assert_array_equal(again.codes["w"], found.codes["w"])
-    z = {"z": np.asarray(parse_space("z+").retract({"z": np.random.default_rng(3).standard_normal((2, 6, 16))})["z"])}
+    z = {
+        "z": np.asarray(
+            parse_space("z+").retract({"z": np.random.default_rng(3).standard_normal((2, 6, 16), np.float32)})["z"]
+        )
+    }
     moved = lsap_jax.refine(G, ("z+", z), tiny_images(2), "styleres", steps=2).codes["z"]
     np.testing.assert_allclose(np.linalg.norm(moved, axis=-1), 4.0, rtol=1e-5)
     with pytest.raises(LsapError, match=r"refine\.steps=-1: needs to be 0 or more"):
