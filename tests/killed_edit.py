@@ -28,7 +28,8 @@ def edit(run: Path, out: Path) -> Summary:
     series = Series(
         name="up",
         labels=tuple(f"{s:g}" for s in STRENGTHS),
-        codes=lambda k, codes: {**codes, "z": codes["z"] + np.float32(STRENGTHS[k])},
+        places=STRENGTHS,
+        at=lambda strength, codes: {**codes, "z": codes["z"] + np.float32(strength)},
         untouched=1,
         record={"sha256": "", "strengths": STRENGTHS},
     )

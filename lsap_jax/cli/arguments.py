@@ -107,6 +107,20 @@ def choice(values: FlagValues, name: str, options: Sequence[str], what: str, def
     absl_flags.DEFINE_enum(name, default, list(options), what, flag_values=values)
 
 
+def choice_or_bare(values: FlagValues, name: str, options: Sequence[str], what: str) -> None:
+    """Defines a flag that takes one of several texts, or stands alone for the first of them; `--noNAME` is without."""
+    absl_flags.DEFINE_flag(_BareFlag(name, None, what, list(options)), flag_values=values)
+
+
+class _BareFlag(absl_flags.EnumFlag):
+    """A flag of `choice_or_bare`."""
+
+    @property
+    def alone(self) -> str:
+        """What it means without a value."""
+        return str(self.parser.enum_values[0])
+
+
 def numbers(name: str, given: str) -> list[float]:
     """ "-3,0,1.5" of a flag as numbers.
 
@@ -129,7 +143,7 @@ def parse(module: ModuleType, argv: Sequence[str]) -> Arguments | None:
     if any(a in ("--help", "-h", "-help", "--helpfull") for a in argv[: _end(argv)]):
         print(usage(module, values))
         return None
-    rest, config = _take_config([_underscored(a, values) for a in argv])
+    rest, config = _take_config(_spelled_out([_underscored(a, values) for a in argv], values))
     try:
         positional = values(["lsap-jax", *rest])[1:]
     except absl_flags.UnrecognizedFlagError as error:
@@ -222,6 +236,21 @@ def _underscored(item: str, values: FlagValues) -> str:
     name, equals, value = item.partition("=")
     known = name.lstrip("-").replace("-", "_")
     return f"--{known}{equals}{value}" if item.startswith("--") and known in values else item
+
+
+def _spelled_out(argv: Sequence[str], values: FlagValues) -> list[str]:
+    """argv with the value of every flag of `choice_or_bare` that stands alone, and without its `--noNAME`."""
+    bare = {f"--{name}": flag for name in values if isinstance(flag := values[name], _BareFlag)}
+    found: list[str] = []
+    for place, item in enumerate(argv):
+        following = argv[place + 1] if place + 1 < len(argv) else ""
+        if place >= _end(argv):
+            found.append(item)
+        elif item in bare and following not in bare[item].parser.enum_values:
+            found.append(f"{item}={bare[item].alone}")
+        elif f"--{item.removeprefix('--no')}" not in bare or not item.startswith("--no"):
+            found.append(item)
+    return found
 
 
 def _end(argv: Sequence[str]) -> int:

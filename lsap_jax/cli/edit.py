@@ -11,9 +11,14 @@ Strengths are steps along the direction, z is put back onto its sphere after eac
 on the great circle through z and the direction. Strength 0 is the run's own code and picture, byte for byte.
 
 DIR gets images/ID/DIRECTION/STRENGTH.png, codes/ID/DIRECTION/STRENGTH.npz, strips/ID.png, targets/ID.png and
-report.html, on request animations/ID/DIRECTION.webp. The same command again finishes an interrupted edit. --beside
-names the folder of another edit of the same images, say of a run in another space; the page then shows both.
+report.html. The same command again finishes an interrupted edit. --beside names the folder of another edit of the same
+images, say of a run in another space; the page then shows both.
 Images that are refined go along directions alone: what refines one does not fit the codes of another.
+
+--animate writes a film of every image and direction, to and fro: animations/ID/DIRECTION.webp; with --animate=gif
+gifs/ID/DIRECTION.gif; with --animate=mp4, which needs the extra `video`, videos/ID/DIRECTION.mp4. It goes in --frames
+pictures, at --fps of them per second, evenly from the least strength to the greatest and back; ranges of --mix have
+nothing between them, and stay for half a second each.
 
 For photographs of faces, --identity compares each edit with the reconstruction by dlib's ResNet (bundled, 128
 dimensions, CC0) or by a face network in a file: on the page, and in DIR/metrics.csv as identity/DIRECTION/STRENGTH.
@@ -45,7 +50,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl.flags import FlagValues
 
-from lsap_jax.cli.arguments import Arguments, choice, new_flags, number, numbers, real, switch, text, texts
+from lsap_jax.cli.arguments import (
+    Arguments,
+    choice,
+    choice_or_bare,
+    new_flags,
+    number,
+    numbers,
+    real,
+    switch,
+    text,
+    texts,
+)
 from lsap_jax.cli.computing import beside_done, choose_engine, choose_shard, computed, engine_flags, take_over_threads
 from lsap_jax.cli.progress import counter
 from lsap_jax.cli.runs import identity_flag, weights_flag
@@ -69,6 +85,8 @@ OF_KIND = {
     "points": "interpolate",
     "ranges": "mix",
     "feather": "masks",
+    "frames": "animate",
+    "fps": "animate",
 }
 
 
@@ -97,7 +115,9 @@ def flags() -> FlagValues:
     text(values, "paste_back", "folder of `lsap-jax align` that RUN inverted, or RUN of --align: edits in photographs")
     engine_flags(values)
     switch(values, "codes", "write the edited codes, too", True)
-    switch(values, "animate", "write an animated WebP per image and direction")
+    choice_or_bare(values, "animate", ("webp", "gif", "mp4"), "write a film per image and direction; webp if bare")
+    number(values, "frames", "of a film, from the least strength to the greatest; 2 to 1000", 49)
+    number(values, "fps", "frames per second of a film; 1 to 50", 25)
     text(values, "beside", "folder of another edit, for the page")
     number(values, "max_pictures", "most images whose pictures the page embeds", 60, lower=0)
     return values
@@ -106,6 +126,7 @@ def flags() -> FlagValues:
 def run(args: Arguments) -> int:
     from lsap_jax.cli.runs import generator_of, meter
     from lsap_jax.data.masks import mask_files
+    from lsap_jax.editing.animation import Animation, check_animation
     from lsap_jax.editing.edit_run import edit_run
     from lsap_jax.rendering.render import space_of
     from lsap_jax.report.edit_report import check_beside, write_edit_report
@@ -117,6 +138,10 @@ def run(args: Arguments) -> int:
     for flag, kind in OF_KIND.items():
         if values[flag].present and not values[kind].value:
             raise LsapError(f"--{flag} belongs to --{kind}, which is not given")
+    animation = None
+    if values.animate:
+        animation = Animation(format=values.animate, frames=values.frames, fps=values.fps)
+        check_animation(animation)  # before anything is loaded
     take_over_threads(out, EDIT_FILE)
     engine: dict[str, Any] = {**choose_engine(args), "shard": choose_shard(args)}
     record, manifest = read_run(folder), read_manifest(folder)
@@ -138,7 +163,7 @@ def run(args: Arguments) -> int:
         series,
         batch_size=values.batch_size,
         save_codes=values.codes,
-        animate=values.animate,
+        animation=animation,
         identity=identity,
         masks=masks,
         feather=values.feather,

@@ -49,7 +49,7 @@ def run(args: Arguments) -> int:
     encoder = named_encoder(args.flags.encoder) if args.flags.encoder else None
     config = choose_config(without_method(args), encoder)
     args, method = choose_method(args, preset=second_stage(config))
-    return embed(args, config, encoder, method)
+    return embed(args, config, encoder, method, args.flags.config or "encode")
 
 
 def choose_config(args: Arguments, encoder: "NamedEncoder | None") -> "ConfigDict":

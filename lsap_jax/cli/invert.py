@@ -104,11 +104,17 @@ def run(args: Arguments) -> int:
     encoder = named_encoder(args.flags.encoder) if args.flags.encoder else None
     if encoder is not None:
         config.init.detail = "encoder"
-    return embed(args, config, encoder, method)
+    return embed(args, config, encoder, method, args.flags.config or args.flags.space or "f/z+")
 
 
-def embed(args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None", method: Chosen | None) -> int:
-    """Images of the command line to codes by a configuration, for `invert` and `encode`; returns the exit status."""
+def embed(
+    args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None", method: Chosen | None, preset: str
+) -> int:
+    """Images of the command line to codes by a configuration, for `invert` and `encode`; returns the exit status.
+
+    Args:
+        preset: what the configuration was before anything of it was changed.
+    """
     out, name = Path(args.required("out")), args.required("generator")
     take_over_threads(out)
     context = args.flags.context if "context" in args.flags else None
@@ -137,7 +143,7 @@ def embed(args: Arguments, config: "ConfigDict", encoder: "NamedEncoder | None",
         config.batch_size = fitting_batch(G, config, encoder, out, count, how)
         print(f"batch size {config.batch_size}", file=sys.stderr)
     options: dict[str, Any] = {"generator_name": name, "shard": shard, "encoder": encoder, "classes": classes, **engine}
-    options["how"] = how
+    options |= {"how": how, "preset": Path(preset).name if preset.endswith(".py") else preset}
     if "init" in args.flags and args.flags.init:
         options["start"] = starts(args, G, source, config, classes)
     if args.flags.masks:

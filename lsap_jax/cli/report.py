@@ -1,9 +1,11 @@
 """Write report.html of a run, of a comparison, of edits or of their quality again, also while they are unfinished.
 
-usage: lsap-jax report RUN|COMPARISON|EDIT|QUALITY [--max_pictures N] [--beside EDIT]
+usage: lsap-jax report RUN|COMPARISON|EDIT|QUALITY [--worst METRIC] [--max_pictures N] [--beside EDIT]
 
-The page is self-contained: it opens offline and can be sent as one file. Of a comparison all tables are written, with
-methods.md where it has a claim, and those of its edits; nothing is computed.
+The page is self-contained: it opens offline and can be sent as one file. That of a run links to the comparison that it
+is part of, and to the edits that lie beside it, in the same folder as the run. With --worst=mse, or another metric of
+the run, the worst images come first, and their pictures are the ones embedded. Of a comparison all tables are written,
+with methods.md where it has a claim, and those of its edits; nothing is computed.
 """
 
 from pathlib import Path
@@ -17,6 +19,7 @@ from lsap_jax.errors import LsapError
 def flags() -> FlagValues:
     values = new_flags()
     number(values, "max_pictures", "most images whose pictures are embedded; 200 of a run, 60 of edits", lower=0)
+    text(values, "worst", "metric of a run by which the worst images come first")
     text(values, "beside", "folder of other edits, to be shown beside these")
     return values
 
@@ -29,12 +32,16 @@ def run(args: Arguments) -> int:
     from lsap_jax.report.edit_report import MAX_IMAGES, write_edit_report
     from lsap_jax.report.quality.write import write_quality
     from lsap_jax.report.run_report import MAX_PICTURES, write_run_report
+    from lsap_jax.storage.results import RUN
 
     args.no_config()
+    worst = args.flags.worst
     folder, most, beside = Path(args.only("RUN")[0]), args.flags.max_pictures, args.flags.beside
     edited = (folder / EDIT.file).is_file()
     if beside and not edited:
         raise LsapError(f"--beside={beside}: is for the page of edits; {folder} has no {EDIT.file}")
+    if worst is not None and not (folder / RUN.file).is_file():
+        raise LsapError(f"--worst={worst}: is for the page of a run; {folder} has no {RUN.file}")
     if edited:
         print(write_edit_report(folder, beside, MAX_IMAGES if most is None else most))
     elif (folder / LAYOUT.file).is_file():
@@ -44,5 +51,5 @@ def run(args: Arguments) -> int:
         write_quality(folder)
         print(folder / "report.html")
     else:
-        print(write_run_report(folder, max_pictures=MAX_PICTURES if most is None else most))
+        print(write_run_report(folder, max_pictures=MAX_PICTURES if most is None else most, worst=worst))
     return 0

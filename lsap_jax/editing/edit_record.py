@@ -17,6 +17,7 @@ _FIELDS: Fields = {
 _OPTIONAL: Mapping[str, Fields] = {  # entries that an edit may have
     "identity": {"identity.name": str, "identity.network": str, "identity.weights": str},
     "masks": {"masks.feather": _NUMBER},
+    "animation": {"animation.format": str, "animation.frames": int, "animation.fps": int, "animation.side": int},
 }
 _KINDS: Mapping[str, Fields] = {  # of series, each with what it records
     "direction": {"unit": str, "absolute": _TEXT_OR_NONE, "scale": _NUMBER, "layers": (str, list, type(None))},

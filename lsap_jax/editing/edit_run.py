@@ -4,18 +4,19 @@
     manifest.jsonl   a line per finished image, as in a run folder; input_sha256 is that of the run's code
     failures.jsonl   a line per image that could not be done
     images/ID/DIRECTION/STRENGTH.png   codes/ID/DIRECTION/STRENGTH.npz
-    strips/ID.png    a row per direction, a column per strength
+    strips/ID.png    a row per direction: the target, and a picture per strength, each with its label
     targets/ID.png   the target image of the run
+    partners/ID/SERIES.png   the target of the image that this one is led to or mixed with
     refined/ID.npz   the run's refinement of the image, where there is one; it is the same at every strength
     masks/ID.png     the mask that the edits of the image are limited to, where there is one
     pasted/ID/DIRECTION/STRENGTH.png   on request, the picture in the photograph that the face was cut out of
-    animations/ID/DIRECTION.webp       on request, to and fro
+    animations/ID/DIRECTION.webp       on request, to and fro; or gifs/ID/DIRECTION.gif, videos/ID/DIRECTION.mp4
     metrics.csv      where identities are measured: a row per image (`lsap_jax.editing.identity_kept`)
 
 Codes of strength 0 with their pictures, the targets and the refinements are the run's own files, byte for byte.
 """
 
-import io
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
 from lsap_jax.data.masks import levels
+from lsap_jax.editing.animation import SIDE, Animation, animated, check_animation, held, reduced
 from lsap_jax.editing.edit_record import EDIT
 from lsap_jax.editing.edit_worker import Edited, EditWorker, group_size
 from lsap_jax.editing.identity_kept import FORMULA
@@ -42,20 +43,18 @@ from lsap_jax.runs.work import Place, Summary, completed, work
 from lsap_jax.runs.worker import Result
 from lsap_jax.storage.atomic import sha256
 from lsap_jax.storage.file_bytes import image_from_png, npz_bytes, png_bytes
+from lsap_jax.storage.labelled_grid import Cell, labelled_grid
 from lsap_jax.storage.matching import Rule
-from lsap_jax.storage.pictures import grid
-from lsap_jax.storage.results import Record, read_manifest, read_run
+from lsap_jax.storage.results import Record, read_bytes, read_manifest, read_run
 from lsap_jax.storage.run_folder import Kind, RunFolder
 from lsap_jax.storage.shards import Shard
 
 DECIDING = (
     *("series", "space", "base_resolution", "run.config", "run.refinement", "generator.sha256", "saved"),
-    *("identity.name", "identity.weights", "identity.detector", "paste_back.feather", "masks.feather"),
+    *("identity.name", "identity.weights", "identity.detector", "paste_back.feather", "masks.feather", "animation"),
 )
 EDITS = Kind(EDIT, Rule(DECIDING, ("run.refinement.weights",)))
-FRAME_MILLISECONDS = 120
-STRIP_SIDE = 256  # px, of a picture in a strip, at most
-OF_RUN = ("config", "refinement", "classes")  # entries of run.json that edit.json repeats
+OF_RUN = ("preset", "config", "refinement", "classes")  # entries of run.json that edit.json repeats
 
 Bytes = dict[str, bytes]
 
@@ -70,7 +69,7 @@ def edit_run(
     devices: Sequence[jax.Device] | None = None,
     shard: Shard | None = None,
     save_codes: bool = True,
-    animate: bool = False,
+    animation: Animation | None = None,
     identity: IdentityMeter | None = None,
     paste_back: Path | None = None,
     masks: Mapping[str, Path] | None = None,
@@ -91,7 +90,7 @@ def edit_run(
         devices: the local ones by default.
         shard: the share of this process, as in `lsap_jax.runs.work.work`; all shards take groups of one size.
         save_codes: write codes/ID/DIRECTION/STRENGTH.npz, which hold f at every strength, too.
-        animate: write animated WebP.
+        animation: of every image and series, or None.
         identity: measures how alike the faces of edits and reconstructions are.
         paste_back: folder of `lsap-jax align` that the run's images come from, or a run that aligned them; edits are
             put back into photographs.
@@ -108,6 +107,8 @@ def edit_run(
             other edits, the disk is full, ….
     """
     check_feather(feather)
+    if animation is not None:
+        check_animation(animation)
     folder = Path(folder)
     run, manifest = read_run(folder), read_manifest(folder)
     space = space_of(run, G)
@@ -115,14 +116,15 @@ def edit_run(
     ids = sorted(id for id in manifest if any(s.only in (None, id) for s in series))
     described = {
         "series": [{"name": s.name, "only": s.only, "labels": list(s.labels), **s.record} for s in series],
-        "saved": {"codes": save_codes, "animations": animate},
+        "saved": {"codes": save_codes, "animations": animation is not None},
         "space": space.name,
         "base_resolution": run["base_resolution"],
         "generator": run["generator"],
-        "run": {"name": folder.resolve().name} | _of_run(run),
+        "run": {"name": folder.resolve().name, "folder": _relative(folder, Path(out))} | _of_run(run),
         "ids_sha256": sha256("\n".join(ids).encode()),
         **({} if paste_back is None else {"paste_back": described_pasting()}),
         **({} if masks is None else {"masks": {"feather": feather}}),
+        **({} if animation is None else {"animation": animation.record}),
         **({} if identity is None else {"identity": {"formula": FORMULA, **identity.described}}),
     }
 
@@ -142,10 +144,28 @@ def edit_run(
     source = finished_images(folder, chosen, G, masks, parts=parts, deciding=deciding)
     if paste_back is not None:
         source = uncropped(source, paste_back)
-    save = partial(_save, series, save_codes, animate, feather)
+    partners = {s.name: _partner(folder, manifest, s) for s in series if s.blends}
+    save = partial(_save, series, save_codes, animation, feather, partners)
     place = Place(partial(RunFolder.open, kind=EDITS, complete=_completed))
     job = finished_job if identity is None else pictured_job
     return work(make, source, out, job=job, save=save, place=place, check=check, shard=shard, recheck=True, **options)
+
+
+def _relative(folder: Path, out: Path) -> str:
+    """Where the run is, seen from the edit folder, for the link on its page; "" where there is no way, as to another
+    drive.
+    """
+    try:
+        return Path(os.path.relpath(folder.resolve(), out.resolve())).as_posix()
+    except ValueError:
+        return ""
+
+
+def _partner(folder: Path, manifest: Mapping[str, Record], s: Series) -> bytes | None:
+    """The target of the other image of a series, as its PNG; None where the run has no targets."""
+    other = s.blends[-1]
+    has_target = "targets" in manifest[other]["sha256"]
+    return read_bytes(folder, other, "targets", manifest=manifest) if has_target else None
 
 
 def _of_run(run: Record) -> Record:
@@ -193,21 +213,29 @@ def _check_series(folder: Path, series: Sequence[Series], manifest: Mapping[str,
 def _save(
     series: Sequence[Series],
     save_codes: bool,
-    animate: bool,
+    animation: Animation | None,
     feather: float,
+    partners: Mapping[str, bytes | None],
     edits: RunFolder,
     item: FinishedItem,
     result: Result,
 ) -> None:
     """Saves all edits of an image."""
     files: Bytes = {}
-    rows = []
+    shown: list[tuple[Series, list[np.ndarray], bytes | None]] = []
     share = None if item.mask is None else feathered(item.mask, feather)
     for s in series:
         if s.name in result.parts["edits"] and s.only in (None, item.id):
-            own, pictures = _files_of(s, result.parts["edits"][s.name], item.files, save_codes, animate)
+            own, pictures = _files_of(s, result.parts["edits"][s.name], item.files, save_codes)
             files |= own
-            rows.append([_small(picture) for picture in pictures])
+            partner = partners.get(s.name)
+            shown.append((s, pictures, partner))
+            if partner is not None:
+                files[f"partners/{s.name}"] = partner
+            if animation is not None:
+                start = image_from_png(item.files["images"])
+                part, data = animated(_frames(s, result, [start, *pictures], animation.fps), animation)
+                files[f"{part}/{s.name}"] = data
             if isinstance(item, UncroppedItem):
                 in_place = zip(s.labels, pictures, strict=True)
                 files |= {f"{PASTED}/{s.name}/{label}": png_bytes(item.pasted(one, share)) for label, one in in_place}
@@ -221,12 +249,10 @@ def _save(
         "flags": [],
         "notes": [],
     }
-    edits.put(record, {**files, "strips": png_bytes(strip(rows)), **kept})
+    edits.put(record, {**files, "strips": png_bytes(strip(item.image, shown)), **kept})
 
 
-def _files_of(
-    s: Series, edited: Edited, own: Mapping[str, bytes], save_codes: bool, animate: bool
-) -> tuple[Bytes, list[np.ndarray]]:
+def _files_of(s: Series, edited: Edited, own: Mapping[str, bytes], save_codes: bool) -> tuple[Bytes, list[np.ndarray]]:
     """The files of one image of one series, and its pictures."""
     files: Bytes = {}
     pictures = []
@@ -236,40 +262,32 @@ def _files_of(
         if save_codes:
             files[f"codes/{s.name}/{label}"] = own["codes"] if one is None else npz_bytes(one[0])
         pictures.append(image_from_png(picture) if one is None else one[1])
-    if animate:
-        files[f"animations/{s.name}"] = animation(pictures)
     return files, pictures
 
 
-def _small(picture: np.ndarray) -> np.ndarray:
-    """A picture reduced for the strip: strips of large generators would have hundreds of megapixels otherwise."""
-    if max(picture.shape) <= STRIP_SIDE:
-        return picture
-    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
-    found = np.asarray(image.resize((STRIP_SIDE, STRIP_SIDE), Image.Resampling.LANCZOS))
-    return found.reshape(STRIP_SIDE, STRIP_SIDE, -1)
+def _frames(s: Series, result: Result, pictures: Sequence[np.ndarray], fps: int) -> Sequence[np.ndarray]:
+    """The frames on the way along a series; where nothing lies between its places, its pictures, each for a while."""
+    if s.is_continuous:
+        return list(result.parts["frames"][s.name])
+    return held([reduced(picture, SIDE) for picture in pictures], fps)
 
 
-def strip(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """A row per series, a column per label: uint8 [H, W, C] of uint8 pictures of one shape."""
-    columns = max(map(len, rows))
-    blank = np.full_like(rows[0][0], 255)
-    return grid(np.stack([picture for row in rows for picture in (*row, *[blank] * (columns - len(row)))]), columns)
+def strip(target: np.ndarray, shown: Sequence[tuple[Series, Sequence[np.ndarray], bytes | None]]) -> np.ndarray:
+    """A row per series: the target, the picture of each label, and where it leads to another image the target of that.
 
+    Args:
+        target: uint8 [R, R, C], as the pictures.
+        shown: series, its pictures, and the PNG of the other target.
 
-def animation(pictures: Sequence[np.ndarray], milliseconds: int = FRAME_MILLISECONDS) -> bytes:
-    """Pictures uint8 [H, W, C], to and fro without end, as an animated WebP.
-
-    Raises:
-        LsapError: Pillow was built without WebP.
+    Returns:
+        uint8 [H, W, 3].
     """
-    frames = [Image.fromarray(p[..., 0] if p.shape[-1] == 1 else p).convert("RGB") for p in pictures]
-    frames += frames[-2:0:-1]
-    buffer = io.BytesIO()
-    try:
-        frames[0].save(
-            buffer, "WEBP", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, quality=90
-        )
-    except (KeyError, OSError) as error:
-        raise LsapError(f"animated WebP: this Pillow cannot write it ({error}); install one with WebP") from error
-    return buffer.getvalue()
+    rows: list[list[Cell]] = []
+    for s, pictures, partner in shown:
+        row: list[Cell] = [(target, "original"), *zip(pictures, s.labels, strict=True)]
+        rows.append(row if partner is None else [*row, (image_from_png(partner), "the other original")])
+    return labelled_grid([], rows, titles=[_title(s) for s, _, _ in shown])
+
+
+def _title(s: Series) -> str:
+    return s.name.replace("_", " ") if not s.blends else f"{s.name}: {' and '.join(s.blends)}"

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lsap_jax.editing.animation import places_between, reduced
 from lsap_jax.editing.identity_kept import FACE, metric
 from lsap_jax.editing.limits import FEATHER, feathered, laid_over
 from lsap_jax.editing.series import Series
@@ -33,8 +34,8 @@ Edited = list[tuple[dict[str, np.ndarray], np.ndarray] | None]  # (code, uint8 p
 
 class EditWorker(Brief):
     """Edits groups of images, whose edits along one series fill a batch of pictures. An image's outcome has the part
-    "edits": name of a series -> `Edited`, and where identities are measured the metrics of
-    `lsap_jax.editing.identity_kept`.
+    "edits": name of a series -> `Edited`; where `described` has an "animation" (`lsap_jax.editing.animation`) "frames":
+    name -> uint8 [F, S, S, C]; and where identities are measured the metrics of `lsap_jax.editing.identity_kept`.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class EditWorker(Brief):
         left = {job.id: faded_in(job, self.feather) for job in jobs if job is not None}
         failed: dict[str, Failed] = {}
         edits: dict[str, dict[str, Edited]] = {id: {} for id in left}
+        frames: dict[str, dict[str, np.ndarray]] = {id: {} for id in left}
         metrics: dict[str, dict[str, float]] = {id: {} for id in left}
         faces: dict[str, np.ndarray] = {}
         if self.identity is not None:
@@ -89,12 +91,14 @@ class EditWorker(Brief):
             if number and stop():
                 raise Preempted(f"stopped after {number} of {len(self.series)} directions of a group of images")
             if own := [job for job in left.values() if s.only in (None, job.id)]:
-                for job, one in zip(own, edited(s, own, self._draw), strict=True):
-                    if one is None:
+                moving = self._frames(s, own)
+                for job, one, way in zip(own, edited(s, own, self._draw), moving, strict=True):
+                    if one is None or way is None:
                         failed[job.id] = Failed(f"{s.name}: a picture is not finite; take smaller strengths")
                         del left[job.id]
                     else:
                         edits[job.id][s.name] = one
+                        frames[job.id][s.name] = way
                 if self.identity is not None:
                     own_edits = {job.id: edits[job.id][s.name] for job in own if job.id in left}
                     for id, found in similarities(self.identity, s, faces, own_edits, self.batch_size).items():
@@ -104,9 +108,18 @@ class EditWorker(Brief):
         return [
             None
             if job is None
-            else failed.get(job.id) or Result(parts={"edits": edits[job.id]}, metrics=metrics[job.id])
+            else failed.get(job.id)
+            or Result(parts={"edits": edits[job.id], "frames": frames[job.id]}, metrics=metrics[job.id])
             for job in jobs
         ]
+
+    def _frames(self, s: Series, jobs: Sequence[FinishedJob]) -> list[np.ndarray | None]:
+        """`frames` of an animation, if there is one."""
+        animation = self.described.get("animation")
+        if animation is None or not s.is_continuous:
+            return [np.zeros((0, 0, 0, 0), np.uint8) for _ in jobs]
+        places = places_between(s.places, animation["frames"])
+        return frames_along(s, places, jobs, self._draw, self.batch_size, animation["side"])
 
     def shipment(self) -> Callable[[], "EditWorker"]:
         arguments = (self.G, self.space, self.series, self.batch_size, self.described)
@@ -122,7 +135,10 @@ def group_size(edit: Record) -> int:
     """
     labels = [len(s["labels"]) for s in edit["series"]]
     side = edit["generator"]["img_resolution"]
-    return max(1, min(edit["batch_size"] // max(labels), HELD // (sum(labels) * side * side * 3)))
+    held = sum(labels) * side * side * 3
+    if "animation" in edit:
+        held += len(labels) * edit["animation"]["frames"] * min(side, edit["animation"]["side"]) ** 2 * 3
+    return max(1, min(edit["batch_size"] // max(labels), HELD // held))
 
 
 def faded_in(job: FinishedJob, feather: float) -> FinishedJob:
@@ -157,6 +173,28 @@ def edited(s: Series, jobs: Sequence[FinishedJob], draw: Draw) -> list[Edited | 
         else None
         for i, job in enumerate(jobs)
     ]
+
+
+def frames_along(
+    s: Series, places: Sequence[float], jobs: Sequence[FinishedJob], draw: Draw, batch_size: int, side: int
+) -> list[np.ndarray | None]:
+    """The pictures of each image at these places of a series, as many at once as fill a batch: uint8 [F, S, S, C] of at
+    most `side` px, limited to the image's mask at all of them; None if a picture is not finite.
+    """
+    codes, finite = codes_of(jobs), np.ones(len(jobs), bool)
+    found: list[list[np.ndarray]] = [[] for _ in jobs]
+    step = max(1, batch_size // len(jobs))
+    for start in range(0, len(places), step):
+        some = places[start : start + step]
+        moved = [s.at(place, codes) for place in some]
+        together = {key: np.concatenate([one[key] for one in moved]) for key in moved[0]}
+        refinements = [job.refinement for job in jobs] * len(some)
+        drawn = by_signature(lambda own, codes: draw(codes, own), refinements, together)
+        pictures = drawn.reshape(len(some), len(jobs), *drawn.shape[1:])
+        finite &= np.isfinite(pictures).all(axis=(0, 2, 3, 4))
+        for job, frames, own, whole in zip(jobs, found, pictures.swapaxes(0, 1), finite, strict=True):
+            frames += [reduced(limited(job, to_uint8(picture)), side) for picture in own if whole]
+    return [np.stack(frames) if whole else None for frames, whole in zip(found, finite, strict=True)]
 
 
 def similarities(

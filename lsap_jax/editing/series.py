@@ -35,7 +35,8 @@ class Series:
     Attributes:
         name: of the folder.
         labels: of the pictures, names of their files.
-        codes: from a label's index and codes [N, ...] to edited ones; can be pickled.
+        places: what each label stands for: a strength, a point, or a range of layers.
+        at: from a place, also one between, and codes [N, ...] to edited ones; can be pickled.
         untouched: index of the label whose code and picture are the inversion's, bit for bit; None if there is none.
         only: id of the one image to which it applies; None is every image.
         blends: ids of the images whose codes it brings together; empty for edits of single codes.
@@ -44,11 +45,21 @@ class Series:
 
     name: str
     labels: tuple[str, ...]
-    codes: Callable[[int, Codes], dict[str, np.ndarray]]
+    places: tuple[Any, ...]
+    at: Callable[[Any, Codes], dict[str, np.ndarray]]
     untouched: int | None
     only: str | None = None
     blends: tuple[str, ...] = ()
     record: Mapping[str, Any]
+
+    def codes(self, k: int, codes: Codes) -> dict[str, np.ndarray]:
+        """Codes [N, ...] as edited for a label, by its index."""
+        return self.at(self.places[k], codes)
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether there are places between those of the labels; ranges of layers have none."""
+        return all(isinstance(place, int | float) for place in self.places)
 
 
 def along(
@@ -75,7 +86,8 @@ def along(
     return Series(
         name=file_name(direction.name),
         labels=labels,
-        codes=partial(_moved, G, space, direction, strengths, {"unit": unit, "layers": layers, "absolute": absolute}),
+        places=tuple(float(s) for s in strengths),
+        at=partial(_moved, G, space, direction, {"unit": unit, "layers": layers, "absolute": absolute}),
         untouched=labels.index("0") if "0" in labels and absolute is None else None,
         record={
             **described(replace(direction, layers=chosen)),
@@ -88,27 +100,17 @@ def along(
 
 # Functions of modules, so that a series can be sent to another process.
 def _moved(
-    G: Generator,
-    space: Space,
-    direction: Direction,
-    strengths: Sequence[float],
-    options: Mapping[str, Any],
-    k: int,
-    codes: Codes,
+    G: Generator, space: Space, direction: Direction, options: Mapping[str, Any], strength: float, codes: Codes
 ) -> dict[str, np.ndarray]:
-    return move(G, space, codes, direction, strengths[k], **options)
+    return move(G, space, codes, direction, strength, **options)
 
 
-def _between(
-    G: Generator, space: Space, other: Codes, points: Sequence[float], k: int, codes: Codes
-) -> dict[str, np.ndarray]:
-    return between(G, space, codes, other, points[k])
+def _between(G: Generator, space: Space, other: Codes, point: float, codes: Codes) -> dict[str, np.ndarray]:
+    return between(G, space, codes, other, point)
 
 
-def _mixed(
-    G: Generator, space: Space, other: Codes, ranges: Sequence[str], k: int, codes: Codes
-) -> dict[str, np.ndarray]:
-    return mix_styles(G, space, codes, other, ranges[k])
+def _mixed(G: Generator, space: Space, other: Codes, layers: str, codes: Codes) -> dict[str, np.ndarray]:
+    return mix_styles(G, space, codes, other, layers)
 
 
 def towards(G: Generator, space: Space, a: str, b: str, codes_b: Codes, points: Sequence[float]) -> Series:
@@ -127,7 +129,8 @@ def towards(G: Generator, space: Space, a: str, b: str, codes_b: Codes, points: 
     return Series(
         name=file_name(f"to-{b}"),
         labels=labels,
-        codes=partial(_between, G, space, other, points),
+        places=tuple(float(t) for t in points),
+        at=partial(_between, G, space, other),
         untouched=labels.index("0") if "0" in labels else None,
         only=a,
         blends=(a, b),
@@ -156,7 +159,8 @@ def mixed(G: Generator, space: Space, a: str, b: str, codes_b: Codes, ranges: Se
     return Series(
         name=file_name(f"with-{b}"),
         labels=labels,
-        codes=partial(_mixed, G, space, other, ranges),
+        places=tuple(ranges),
+        at=partial(_mixed, G, space, other),
         untouched=None,
         only=a,
         blends=(a, b),

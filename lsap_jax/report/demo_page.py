@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from lsap_jax.report.fragments import text_table
-from lsap_jax.report.labelled_grid import Cell, labelled_grid
 from lsap_jax.report.page import escape, number, page, section
 from lsap_jax.report.pictures import data_uri
 from lsap_jax.storage.atomic import write_files
+from lsap_jax.storage.labelled_grid import Cell, labelled_grid
 from lsap_jax.storage.pictures import png_bytes
 from lsap_jax.storage.results import read_image, read_manifest
 

@@ -9,11 +9,11 @@
     const table = slider.parentElement.querySelector("table.edits");
     const heads = [...table.tHead.rows[0].cells];
     const first = heads.findIndex((head) => head.classList.contains("now")) + 1;
-    const labels = heads.slice(first).map((head) => head.textContent);
+    const labels = heads.slice(first).filter((head) => !head.classList.contains("still")).map((head) => head.textContent);
     const rows = [...table.querySelectorAll("tbody tr")].map((row) => {
       const now = row.querySelector(".now");
       const cells = [];
-      for (let cell = now.nextElementSibling; cell; cell = cell.nextElementSibling) cells.push(cell);
+      for (let cell = now.nextElementSibling; cell && !cell.classList.contains("still"); cell = cell.nextElementSibling) cells.push(cell);
       return { now, cells };
     });
 
@@ -47,7 +47,7 @@
     });
     input.addEventListener("input", () => { stop(); show(Number(input.value)); });
     table.addEventListener("click", (event) => {
-      const cell = event.target.closest("tbody td:not(.now):not(.still), thead th");
+      const cell = event.target.closest("tbody td:not(.now):not(.still), thead th:not(.still)");
       if (!cell) return;
       const place = cell.parentElement.parentElement === table.tHead
         ? heads.indexOf(cell) - first

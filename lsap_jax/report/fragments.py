@@ -19,6 +19,29 @@ def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def facts_list(facts: Mapping[str, object], links: Mapping[str, str] | None = None) -> str:
+    """What the head of a page tells: names with values, and names with links, which are HTML; what is None or empty is
+    left out.
+    """
+    told = {name: escape(value) for name, value in facts.items() if value not in (None, "")}
+    shown = {**told, **{name: html for name, html in (links or {}).items() if html}}
+    return "".join(f"<div><dt>{escape(name)}</dt><dd>{html}</dd></div>" for name, html in shown.items())
+
+
+def failures_table(failures: Mapping[str, Mapping]) -> str:
+    """The images that could not be done, each with its reason and where it comes from; "" without any.
+
+    Args:
+        failures: of `lsap_jax.storage.results.read_failures`.
+    """
+    if not failures:
+        return ""
+    rows = [
+        (id, str(r.get("reason") or "no reason recorded"), str(r.get("input") or "–")) for id, r in failures.items()
+    ]
+    return text_table(["id", "reason", "input"], rows)
+
+
 def details(title: str, html: str, opened: bool = False) -> str:
     """A part that unfolds; title and content are HTML."""
     return f"<details{' open' if opened else ''}><summary>{title}</summary>{html}</details>"

@@ -116,6 +116,10 @@
     event.preventDefault();
     enlarge(owner.get(cards.get(Number(link.hash.replace("#image-", "")))));
   });
+  find("worst").addEventListener("click", () => {
+    const column = Math.max(state.column, Math.min(0, names.length - 1));
+    sortBy(column, select.querySelector(`option[value="${column}"]`).dataset.worst === "low");
+  });
   zoom.addEventListener("click", (event) => {
     if (event.target === zoom) zoom.close();
     else if (event.target.dataset.step !== undefined) step(Number(event.target.dataset.step));
@@ -124,5 +128,6 @@
     if (event.key === "ArrowLeft") step(-1);
     else if (event.key === "ArrowRight") step(1);
   });
-  update();
+  if (gallery.dataset.sort) sortBy(Number(gallery.dataset.sort), gallery.dataset.up === "true");
+  else update();
 })();

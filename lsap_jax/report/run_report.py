@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lsap_jax.errors import LsapError
+from lsap_jax.experiments.comparison.tables import HIGHER_IS_BETTER
+from lsap_jax.report.links import comparison_of, edits_of
 from lsap_jax.report.page import page
 from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri, difference
 from lsap_jax.report.sections import DIFFERENCE_FACTOR, Card, Contents, Row, body
@@ -21,44 +23,55 @@ MAX_CURVES = 2000
 
 
 def write_run_report(
-    run_dir: str | os.PathLike[str], max_pictures: int = MAX_PICTURES, max_bytes: int = MAX_BYTES
+    run_dir: str | os.PathLike[str],
+    max_pictures: int = MAX_PICTURES,
+    max_bytes: int = MAX_BYTES,
+    worst: str | None = None,
 ) -> Path:
     """Write ``report.html`` into a run folder, from what lies there; also while the run is unfinished.
 
     All numbers cover every finished image. Pictures are embedded for at most ``max_pictures`` images and ``max_bytes``
-    bytes; of a larger run they are taken evenly over the ranking by the first metric, its two ends included, and the
-    page says so. The loss curves of a run of more than 2,000 images are those of 2,000, evenly spread. The page depends
-    on the folder alone: the same folder gives the same bytes.
+    bytes; of a larger run they are taken evenly over the ranking by the first metric, its two ends included, or with
+    ``worst`` from its bad end, and the page says so. The loss curves of a run of more than 2,000 images are those of
+    2,000, evenly spread. The page links to the comparison that the run is part of, and to the edits that lie beside it.
+    The same folders give the same bytes.
 
     Args:
         run_dir: a folder as ``lsap-jax invert --out`` writes it.
         max_pictures: most images whose pictures are embedded.
         max_bytes: most bytes of embedded pictures.
+        worst: a metric; images then come in its order, the worst first.
 
     Returns:
         The path of the page.
 
     Raises:
-        LsapError: not a run folder, its run.json or manifest is damaged, or the page cannot be written. Pictures and
+        LsapError: not a run folder, its run.json or manifest is damaged, no image has the metric, or the page cannot be
+            written. Pictures and
             curves that are missing or have changed do not stop the page; it shows their places empty.
     """
     run_dir = Path(run_dir)
     run, manifest = read_run(run_dir), read_manifest(run_dir)
     rows = _rows(run_dir, manifest)
-    failures = read_failures(run_dir)
     metrics = _metric_names(run, rows)
-    cards = _cards(run_dir, manifest, rows, _spread(rows, metrics), max_pictures, max_bytes)
+    if worst is not None and worst not in metrics:
+        raise LsapError(f"{run_dir}: no image has the metric {worst!r}; there are {', '.join(metrics) or 'none'}")
+    chosen = _spread(rows, metrics) if worst is None else iter(_from_worst(rows, worst))
+    cards = _cards(run_dir, manifest, rows, chosen, max_pictures, max_bytes)
     curves, curve_images = _all_curves(run_dir, manifest)
     contents = Contents(
         name=run_dir.resolve().name,
         run=run,
         rows=rows,
-        failures=[(name, str(record.get("reason", "no reason recorded"))) for name, record in failures.items()],
+        failures=read_failures(run_dir),
         metrics=metrics,
         cards=cards,
-        choice=_choice(len(cards), len(rows), metrics),
+        choice=_choice(len(cards), len(rows), metrics, worst),
         curves=curves,
         curve_images=curve_images,
+        order=None if worst is None else (worst, worst in HIGHER_IS_BETTER),
+        comparison=comparison_of(run_dir),
+        edits=list(edits_of(run_dir)),
     )
     path = run_dir / "report.html"
     write_files({path: page(f"{contents.name} – inversion report", body(contents)).encode("utf-8")})
@@ -87,15 +100,23 @@ def _metric_names(run: Mapping, rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys([*first, *present]))
 
 
-def _choice(shown: int, total: int, metrics: Sequence[str]) -> str:
+def _choice(shown: int, total: int, metrics: Sequence[str], worst: str | None) -> str:
     """The sentence that says whose pictures the page holds."""
     if shown == total:
         return "The one finished image is shown." if total == 1 else f"All {total:,} finished images are shown."
-    over = f"the ranking by {metrics[0]}, both ends included" if metrics else "the run"
+    over = f"evenly spread over the ranking by {metrics[0]}, both ends included" if metrics else "evenly spread"
+    over = over if worst is None else f"the worst by {worst}"
     return (
-        f"Pictures of {shown:,} of the {total:,} finished images are embedded, evenly spread over {over}; the table "
+        f"Pictures of {shown:,} of the {total:,} finished images are embedded, {over}; the table "
         "and all numbers cover every image, and the folders images and targets of the run hold the other pictures."
     )
+
+
+def _from_worst(rows: Sequence[Row], metric: str) -> list[int]:
+    """Row numbers from the worst value of a metric on; those without one come last."""
+    sign = 1 if metric in HIGHER_IS_BETTER else -1
+    values = [row.metrics.get(metric, math.nan) for row in rows]
+    return sorted(range(len(rows)), key=lambda index: math.inf if math.isnan(v := values[index]) else sign * v)
 
 
 def _spread(rows: Sequence[Row], metrics: Sequence[str]) -> Iterator[int]:

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lsap_jax.experiments.comparison.tables import HIGHER_IS_BETTER
 from lsap_jax.report.charts import band, histogram, sparkline
-from lsap_jax.report.fragments import as_text, details, settings, text_table
+from lsap_jax.report.fragments import as_text, details, facts_list, failures_table, settings, text_table
+from lsap_jax.report.links import link
 from lsap_jax.report.page import breakable, count, escape, number, section
-from lsap_jax.storage.results import mapping
+from lsap_jax.report.preset import preset_of
+from lsap_jax.storage.results import Record, mapping
 
 DIFFERENCE_FACTOR = 4
 
@@ -36,17 +39,25 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """All that a report shows, read and chosen beforehand."""
+    """All that a report shows, read and chosen beforehand.
+
+    Attributes:
+        order: (metric, whether it rises) by which images stand at first; None is by id.
+        comparison, edits: (name, address) of pages beside this one.
+    """
 
     name: str
     run: Mapping
     rows: Sequence[Row]
-    failures: Sequence[tuple[str, str]]
+    failures: Mapping[str, Record]
     metrics: Sequence[str]
     cards: Sequence[Card]
     choice: str
     curves: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
     curve_images: int = 0
+    order: tuple[str, bool] | None = None
+    comparison: tuple[str, str] | None = None
+    edits: Sequence[tuple[str, str]] = ()
 
 
 def body(contents: Contents) -> str:
@@ -68,17 +79,23 @@ def _head(contents: Contents, links: str) -> str:
     generator = mapping(run.get("generator"))
     resolution = generator.get("img_resolution")
     model = str(generator.get("name") or generator.get("path") or "not recorded")
-    facts = [
-        ("space", run.get("space")),
-        ("steps", run.get("steps")),
-        ("generator", model + (f", {resolution}×{resolution}" if resolution else "")),
-        ("perceptual", mapping(run.get("perceptual")).get("network") or run.get("perceptual")),
-        ("seed", run.get("seed")),
-    ]
+    facts = {
+        "preset": preset_of(run),
+        "space": run.get("space"),
+        "steps": run.get("steps"),
+        "generator": model + (f", {resolution}×{resolution}" if resolution else ""),
+        "perceptual": mapping(run.get("perceptual")).get("network") or run.get("perceptual"),
+        "refinement": mapping(run.get("refinement")).get("method"),
+        "seed": run.get("seed"),
+    }
     for name in contents.metrics:
         values = _finite(contents.rows, name)
-        facts.append((f"mean {name}", number(float(values.mean())) if len(values) else "–"))
-    listed = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts if v not in (None, ""))
+        facts[f"mean {name}"] = number(float(values.mean())) if len(values) else "–"
+    links_out = {
+        "comparison": "" if contents.comparison is None else link(contents.comparison[1], contents.comparison[0]),
+        "edits": ", ".join(link(address, name) for name, address in contents.edits),
+    }
+    listed = facts_list(facts, links_out)
     failed = f"{len(contents.failures):,} failed"
     if contents.failures:
         failed = f'<a class="failed" href="#failures">{failed}</a>'
@@ -113,13 +130,14 @@ def _metrics(contents: Contents) -> str:
 def _images(contents: Contents) -> str:
     if not contents.rows:
         return section("images", "Images", '<p class="empty">No image of this run is finished yet.</p>')
-    columns = enumerate(["id", *contents.metrics], -1)
-    options = "".join(f'<option value="{index}">{escape(name)}</option>' for index, name in columns)
+    columns, first = enumerate(["id", *contents.metrics], -1), contents.metrics[0] if contents.metrics else "id"
+    options = "".join(f'<option value="{index}"{_worst_side(name)}>{escape(name)}</option>' for index, name in columns)
     toolbar = (
         '<div class="toolbar" role="search"><label class="grow"><span>Filter</span><input id="filter" type="search" '
         'placeholder="id, flag, or mse&gt;0.01" autocomplete="off" spellcheck="false"></label>'
         f'<label><span>Sort by</span><select id="sort">{options}</select></label>'
         '<button id="direction" type="button" aria-label="Direction of sorting: ascending">↑</button>'
+        f'<button id="worst" type="button" title="by the metric chosen, or {escape(first)}">worst first</button>'
         '<p id="matches" role="status"></p></div>'
     )
     cards = "".join(_card(contents, card) for card in contents.cards)
@@ -127,8 +145,11 @@ def _images(contents: Contents) -> str:
         f"Target, reconstruction, and their absolute difference in grey levels × {DIFFERENCE_FACTOR}, clipped. "
         f"{escape(contents.choice)}"
     )
+    start = ""
+    if contents.order is not None:
+        start = f' data-sort="{contents.metrics.index(contents.order[0])}" data-up="{str(contents.order[1]).lower()}"'
     gallery = (
-        f'<div id="gallery" class="gallery">{cards}</div>'
+        f'<div id="gallery" class="gallery"{start}>{cards}</div>'
         '<p class="more"><button id="more" type="button" hidden></button></p>'
     )
     zoom = (
@@ -138,6 +159,11 @@ def _images(contents: Contents) -> str:
         '<div class="body"></div></dialog>'
     )
     return section("images", "Images", f"{toolbar}{gallery}{_table(contents)}{zoom}", lead)
+
+
+def _worst_side(name: str) -> str:
+    """Says where a metric is worst: the script sorts by the others from the greatest on."""
+    return ' data-worst="low"' if name in HIGHER_IS_BETTER else ""
 
 
 def _card(contents: Contents, card: Card) -> str:
@@ -205,7 +231,7 @@ def _loss(contents: Contents) -> str:
 def _failures(contents: Contents) -> str:
     if not contents.failures:
         return ""
-    table = text_table(["id", "reason"], contents.failures)
+    table = failures_table(contents.failures)
     if len(contents.failures) > 30:
         table = f"<details><summary>All {len(contents.failures):,} failures</summary>{table}</details>"
     return section("failures", "Failures", table, "These images could not be inverted; all others are unaffected.")

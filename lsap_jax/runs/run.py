@@ -51,6 +51,7 @@ def run(
     out: str | Path,
     *,
     generator_name: str,
+    preset: str | None = None,
     start: Start | None = None,
     classes: Labels | None = None,
     encoder: NamedEncoder | None = None,
@@ -63,6 +64,7 @@ def run(
 
     Args:
         generator_name: name or path to record.
+        preset: name of the configuration before anything of it was changed, to record.
         start: codes by id to begin from.
         classes: labels by id, for every image, of a conditional generator; None is no class.
         encoder: used instead of the generator's own.
@@ -78,7 +80,7 @@ def run(
     config.batch_size = even_size(config.batch_size, len(source))
 
     about: dict[str, Any] = {"generator_name": generator_name, "started": bool(start), "encoder": encoder}
-    about["masked"] = masked and how is None
+    about |= {"preset": preset, "masked": masked and how is None}
     if classes is not None:
         G, about["classes"] = used_for(G, classes), describe_classes(classes)
         start = with_labels(start or {}, classes)
@@ -105,19 +107,20 @@ class InversionWorker:
         devices: Sequence[jax.Device] | None = None,
         *,
         generator_name: str = "",
+        preset: str | None = None,
         started: bool = False,
         encoder: NamedEncoder | None = None,
         classes: Mapping[str, Any] | None = None,
         masked: bool = False,
     ) -> None:
-        """`classes` is their entry of run.json; for `masked` see `Inverter`.
+        """`classes` is their entry of run.json, `preset` as of `run`; for `masked` see `Inverter`.
 
         Raises:
             LsapError: configuration, generator and encoder do not fit together.
         """
         G = with_class_means(G)
         self.G, self.generator_name, self.started, self.encoder = G, generator_name, started, encoder
-        self.classes = classes
+        self.preset, self.classes = preset, classes
         G = G if encoder is None else with_encoder(G, encoder.encoder)
         self.inverter = Inverter(G, config, devices, masked=masked)
 
@@ -134,6 +137,8 @@ class InversionWorker:
 
     def describe(self) -> dict[str, Any]:
         described = describe(self.G, self.inverter, self.generator_name, self.started)
+        if self.preset is not None:
+            described = {"preset": self.preset, **described}
         if self.encoder is not None:
             described["encoder"] = {"name": self.encoder.name, "sha256": sha256_of(self.encoder.encoder)}
         if self.classes is not None:

@@ -12,10 +12,13 @@ checks parts uses it.
 | strips     | strips/ID.png     | all edits of an image                                                              |
 | masks      | masks/ID.png      | the mask that edits are limited to, uint8 [H, W, 1]                                |
 | pasted     | pasted/ID.png     | an edit back in its photograph, uint8 [H, W, 3]                                    |
-| animations | animations/ID.webp| the bytes of the file                                                              |
+| animations | animations/ID.webp| the bytes of the file, as of gifs and videos                                       |
+| gifs       | gifs/ID.gif       |                                                                                    |
+| videos     | videos/ID.mp4     |                                                                                    |
+| partners   | partners/ID.png   | the target of the image that an edit leads to or mixes with                        |
 
-An edit folder has several codes, images and animations for each image: the part "images/DIRECTION/STRENGTH" is the file
-images/ID/DIRECTION/STRENGTH.png.
+An edit folder has several codes, images, animations and partners for each image: the part "images/DIRECTION/STRENGTH"
+is the file images/ID/DIRECTION/STRENGTH.png.
 """
 
 import lzma
@@ -79,6 +82,9 @@ PARTS: dict[str, Part] = {
     "masks": Part(suffix=".png", encode=png_bytes, decode=image_from_png, stored=False),
     "pasted": Part(suffix=".png", encode=png_bytes, decode=image_from_png, stored=False),
     "animations": Part(suffix=".webp", encode=bytes, decode=bytes, stored=False),
+    "gifs": Part(suffix=".gif", encode=bytes, decode=bytes, stored=False),
+    "videos": Part(suffix=".mp4", encode=bytes, decode=bytes, stored=False),
+    "partners": Part(suffix=".png", encode=png_bytes, decode=image_from_png, stored=False),
 }
 
 

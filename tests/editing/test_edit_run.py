@@ -17,9 +17,10 @@ from small_runs import write_run
 
 from lsap_jax.cli import main
 from lsap_jax.editing import edit_worker as module
+from lsap_jax.editing.animation import Animation
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.edit_record import read_edit
-from lsap_jax.editing.edit_run import animation, edit_run, strip
+from lsap_jax.editing.edit_run import edit_run
 from lsap_jax.editing.random import random_direction
 from lsap_jax.editing.series import along, file_name, mixed, towards
 from lsap_jax.errors import LsapError
@@ -34,7 +35,8 @@ from lsap_jax.testing import tiny_generator
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 COUNT = 3
 STRENGTHS = (-2.0, 0.0, 1.5)
-RESULTS = ("animations", "codes", "images", "strips", "targets")  # folders of them
+RESULTS = ("animations", "codes", "images", "partners", "strips", "targets")  # folders of them
+FILM = Animation(frames=7, fps=10)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def edited(work):
     """(folder, summary) of edits of all three kinds, two pictures at a time."""
     G, series = plan(work)
     out = work / "edited"
-    return out, edit_run(G, work / "run", out, series, batch_size=4, animate=True)
+    return out, edit_run(G, work / "run", out, series, batch_size=4, animation=FILM)
 
 
 def test_the_folder_is_that_of_the_contract(work, edited):
@@ -142,10 +144,10 @@ def test_a_resumed_edit_is_the_same_files(work, edited, tmp_path):
     (again / "manifest.jsonl").write_bytes(lines[0] + lines[1][:20])  # killed in the second line
     (again / "images" / "1" / "random-0" / "-2.png").unlink()
     G, series = plan(work)
-    summary = edit_run(G, work / "run", again, series, batch_size=4, animate=True)
+    summary = edit_run(G, work / "run", again, series, batch_size=4, animation=FILM)
     assert (summary.done, summary.skipped) == (COUNT, 1)
     assert tree(again) == {k: v for k, v in tree(out).items() if k != "report.html"}
-    assert edit_run(G, work / "run", again, series, batch_size=4, animate=True).skipped == COUNT
+    assert edit_run(G, work / "run", again, series, batch_size=4, animation=FILM).skipped == COUNT
 
 
 def test_an_edit_killed_anywhere_and_resumed_is_the_same_files(work, tmp_path, monkeypatch):
@@ -166,7 +168,7 @@ def test_shards_leave_the_same_files(work, edited, tmp_path):
     out, _ = edited
     G, series = plan(work)
     for index in (1, 0):
-        options = {"batch_size": 4, "animate": True, "shard": Shard(index=index, count=2)}
+        options = {"batch_size": 4, "animation": FILM, "shard": Shard(index=index, count=2)}
         summary = edit_run(G, work / "run", tmp_path / "parts", series, **options)
     assert summary.whole
     parts, whole = tree(tmp_path / "parts"), tree(out)
@@ -180,7 +182,7 @@ def test_other_edits_and_changed_codes_are_refused(work, edited, tmp_path):
     out, _ = edited
     G, series = plan(work)
     with pytest.raises(LsapError, match="was started with other settings"):
-        edit_run(G, work / "run", out, series[:1], batch_size=4, animate=True)
+        edit_run(G, work / "run", out, series[:1], batch_size=4, animation=FILM)
     with pytest.raises(LsapError, match="is the name of two directions"):
         edit_run(G, work / "run", tmp_path / "a", [series[0], series[0]])
     with pytest.raises(LsapError, match="nothing to do"):
@@ -192,7 +194,7 @@ def test_other_edits_and_changed_codes_are_refused(work, edited, tmp_path):
     assert not (tmp_path / "a").exists()
     flat = [replace(s, only=None) for s in series[:1]]
     with pytest.raises(LsapError, match="space was 'f/z\\+', is 'f/w\\+'|series"):
-        edit_run(G, work / "flat", out, flat, batch_size=4, animate=True)
+        edit_run(G, work / "flat", out, flat, batch_size=4, animation=FILM)
 
 
 def test_ways_to_one_image_from_two_others_are_two_series(work, tmp_path):
@@ -324,15 +326,6 @@ def test_ragged_groups_and_batches_are_one_program(work, tmp_path):
     edit_run(G, work / "run", tmp_path / "out", series, batch_size=4, devices=jax.local_devices()[:1])
     compiled = rendering._compiled(rendering._clipped, space, (jax.local_devices()[0],))
     assert compiled._cache_size() == 1
-
-
-def test_strips_and_animations():
-    rows = [[np.full((4, 4, 3), 10 * k, np.uint8) for k in range(n)] for n in (3, 1)]
-    assert strip(rows).shape == (2 * 6 + 2, 3 * 6 + 2, 3)
-    with Image.open(
-        __import__("io").BytesIO(animation([np.full((4, 4, 1), 60 * k, np.uint8) for k in range(4)]))
-    ) as im:
-        assert im.is_animated and im.n_frames == 6 and im.size == (4, 4)
 
 
 def test_the_command_edits_two_runs_and_shows_them_side_by_side(work, capsys):

@@ -16,9 +16,9 @@ from lsap_jax.pixels import to_float
 from lsap_jax.report.comparison import charts, picture
 from lsap_jax.report.comparison.sections import differences
 from lsap_jax.report.comparison.write import write_comparison
-from lsap_jax.report.labelled_grid import scaled
 from lsap_jax.report.page import escape
 from lsap_jax.storage.checked_json import sealed
+from lsap_jax.storage.labelled_grid import scaled
 from lsap_jax.storage.metrics_table import metrics_csv, write_table
 from lsap_jax.storage.results import read_manifest
 from lsap_jax.storage.run_folder import RunFolder

@@ -178,6 +178,7 @@ def run_preset(
                 progress(p)
 
         options: dict[str, Any] = {"generator_name": generator_name, "classes": classes, "encoder": encoder}
+        options["preset"] = plan.preset
         if plan.method:
             summary = refine_cell(G, plan, out, progress=listen)
         else:

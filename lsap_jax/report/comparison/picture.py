@@ -8,8 +8,8 @@ import numpy as np
 
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison.tables import Comparison
-from lsap_jax.report.labelled_grid import labelled_grid
 from lsap_jax.report.page import number
+from lsap_jax.storage.labelled_grid import labelled_grid
 from lsap_jax.storage.results import read_image
 
 

@@ -7,11 +7,13 @@ from urllib.parse import quote
 import numpy as np
 
 from lsap_jax.experiments.comparison.curves import CURVE
+from lsap_jax.experiments.comparison.plan import EDITS
 from lsap_jax.experiments.comparison.tables import Comparison, Entry, best, published_means, ranking
 from lsap_jax.report.comparison.charts import ends, intervals_chart, multiples
 from lsap_jax.report.comparison.picture import Line, caption_names
 from lsap_jax.report.comparison.statistics import published_part, tests_part
-from lsap_jax.report.fragments import as_text, details, leaves, settings, text_table
+from lsap_jax.report.fragments import as_text, details, facts_list, leaves, settings, text_table
+from lsap_jax.report.links import PAGE, link
 from lsap_jax.report.page import breakable, count, escape, number, section
 from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri
 from lsap_jax.storage.results import Record, mapping
@@ -43,15 +45,16 @@ def _head(name: str, comparison: Comparison, links: str) -> str:
     record, order = comparison.record, ranking(comparison)
     generator = mapping(record.get("generator"))
     runs = [entry.run for entry in comparison.entries]
-    facts = [
-        ("generator", f"{generator.get('name')}, {generator.get('img_resolution')}×{generator.get('img_resolution')}"),
-        ("presets", len(runs)),
-        ("steps", _one(run.get("steps") for run in runs)),
-        ("perceptual", _one(mapping(run.get("perceptual")).get("network") for run in runs)),
-        ("seed", _one(run.get("seed") for run in runs)),
-        ("lowest mean mse", order[0].preset if order else None),
-    ]
-    listed = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts if v not in (None, ""))
+    facts = {
+        "generator": f"{generator.get('name')}, {generator.get('img_resolution')}×{generator.get('img_resolution')}",
+        "presets": len(runs),
+        "steps": _one(run.get("steps") for run in runs),
+        "perceptual": _one(mapping(run.get("perceptual")).get("network") for run in runs),
+        "seed": _one(run.get("seed") for run in runs),
+        "lowest mean mse": order[0].preset if order else None,
+    }
+    edits = link(f"{EDITS}/{PAGE}", "their quality") if mapping(record.get("config")).get("edits") else ""
+    listed = facts_list(facts, {"edits": edits})
     failed = {id for entry in comparison.entries for id in entry.failed}
     tally = f"<strong>{count(len(comparison.common), 'image')} done</strong> by every preset"
     if failed:

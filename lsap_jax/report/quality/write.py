@@ -27,7 +27,8 @@ from lsap_jax.experiments.edit_quality.tables import (
     verdict,
 )
 from lsap_jax.metrics.significance import interval_text
-from lsap_jax.report.fragments import details, settings, text_table
+from lsap_jax.report.fragments import details, facts_list, settings, text_table
+from lsap_jax.report.links import comparison_above, link
 from lsap_jax.report.page import escape, page, section
 from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri
 from lsap_jax.report.quality.charts import Line, legend, lines_chart
@@ -45,7 +46,12 @@ def write_quality(out: Path) -> Quality:
     """
     quality = read_all(out)
     name = out.resolve().name
-    text = page(f"{name} – quality of edits", body(name, quality), style=("page.css", "quality.css"), script="edit.js")
+    text = page(
+        f"{name} – quality of edits",
+        body(name, quality, comparison_above(out)),
+        style=("page.css", "quality.css"),
+        script="edit.js",
+    )
     files = {out / "report.html": text.encode("utf-8")}
     for file, data in csv_files(quality).items():
         if data is None:
@@ -56,8 +62,8 @@ def write_quality(out: Path) -> Quality:
     return quality
 
 
-def body(name: str, quality: Quality) -> str:
-    """The whole page between its head and its script."""
+def body(name: str, quality: Quality, comparison: tuple[str, str] | None = None) -> str:
+    """The whole page between its head and its script; `comparison` is what its edits are of, as `comparison_above`."""
     parts = [
         ("curves", "Over strength", _curves(quality)),
         ("matched", "At equal success", _matched(quality)),
@@ -77,7 +83,7 @@ def body(name: str, quality: Quality) -> str:
         "edits per run": f"{edits:,}",
         "directions": len(quality.entries[0].directions),
     }
-    listed = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
+    listed = facts_list(facts, {"comparison": "" if comparison is None else link(comparison[1], comparison[0])})
     entries = len(quality.entries)
     head = (
         f'<header><div class="inner"><p class="over">Quality of edits</p><h1>{escape(name)}</h1>'

@@ -1,4 +1,4 @@
-"""A picture of pictures in rows and columns, with a head over each column and a line under each picture."""
+"""A picture of pictures in rows and columns: heads over columns, lines over rows, and a line under each picture."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +12,16 @@ GAP, LINE, FONT = 12, 20, 14
 Cell = tuple[np.ndarray | None, str]
 
 
-def labelled_grid(heads: Sequence[str], rows: Sequence[Sequence[Cell]], key: str = "") -> np.ndarray:
+def labelled_grid(
+    heads: Sequence[str], rows: Sequence[Sequence[Cell]], key: str = "", titles: Sequence[str] = ()
+) -> np.ndarray:
     """The picture.
 
     Args:
-        heads: a text for each column.
+        heads: a text for each column; without any there is no line of heads.
         rows: at least one; per column a picture uint8 [R, R, C], or None for an empty place, and the text under it.
         key: a line at the bottom, for all of it.
+        titles: a line over each row, or none.
 
     Returns:
         uint8 [H, W, 3].
@@ -26,19 +29,23 @@ def labelled_grid(heads: Sequence[str], rows: Sequence[Sequence[Cell]], key: str
     some = next((array for row in rows for array, _ in row if array is not None), None)
     side = LEAST_SIDE if some is None else scaled(some).shape[0]
     under = LINE if any(text for row in rows for _, text in row) else 0
-    width = GAP + len(heads) * (side + GAP)
-    height = LINE + GAP + len(rows) * (side + under + GAP) + (LINE if key else 0)
+    over, top = LINE if titles else 0, GAP + (LINE if any(heads) else 0)
+    width = GAP + max(map(len, (heads, *rows))) * (side + GAP)
+    height = top + len(rows) * (over + side + under + GAP) + (LINE if key else 0)
     canvas = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(canvas)
     for column, text in enumerate(heads):
         _text(pen, GAP + column * (side + GAP), GAP // 2, side, text)
     for number, row in enumerate(rows):
-        top = LINE + GAP + number * (side + under + GAP)
+        if titles:
+            _text(pen, GAP, top, width - 2 * GAP, titles[number], centred=False)
+        top += over
         for column, (array, text) in enumerate(row):
             left = GAP + column * (side + GAP)
             if array is not None:
                 canvas.paste(Image.fromarray(scaled(array)), (left, top))
             _text(pen, left, top + side + 3, side, text)
+        top += side + under + GAP
     _text(pen, GAP, height - LINE - 2, width - 2 * GAP, key, centred=False)
     return np.asarray(canvas)
 
