@@ -162,14 +162,16 @@ def save_preview(
     face: int,
     batch_size: int,
 ) -> None:
-    """Writes a grid of what directions do to the sample of a seed, and prints where it is."""
-    import numpy as np
-
+    """Writes a picture of what directions do to the sample of a seed, and prints where it is."""
     from lsap_jax.cli.runs import statistics_counter
     from lsap_jax.editing.preview import preview
-    from lsap_jax.storage.pictures import grid, save_png
+    from lsap_jax.editing.series import labels_of
+    from lsap_jax.storage.labelled_grid import labelled_grid
+    from lsap_jax.storage.pictures import save_png
 
-    rows = preview(G, directions[:MOST_ROWS], strengths, face, batch_size, statistics_counter())
-    save_png(path, grid(np.concatenate(rows), columns=len(strengths)))
+    shown, labels = directions[:MOST_ROWS], labels_of("strengths", strengths)
+    rows = preview(G, shown, strengths, face, batch_size, statistics_counter())
+    cells = [[(picture, "") for picture in row] for row in rows]
+    save_png(path, labelled_grid(labels, cells, titles=[one.name for one in shown]))
     note = f" (the first {MOST_ROWS} rows)" if len(directions) > MOST_ROWS else ""
     print(f"strengths {', '.join(f'{s:g}' for s in strengths)} in {path}{note}")

@@ -290,4 +290,5 @@ def strip(target: np.ndarray, shown: Sequence[tuple[Series, Sequence[np.ndarray]
 
 
 def _title(s: Series) -> str:
-    return s.name.replace("_", " ") if not s.blends else f"{s.name}: {' and '.join(s.blends)}"
+    between = " to " if s.is_continuous else " with layers of "
+    return between.join(s.blends) or s.name.replace("_", " ")

@@ -16,6 +16,7 @@ from PIL import Image
 from small_runs import write_run
 
 from lsap_jax.cli import main
+from lsap_jax.editing import edit_run as edit_runs
 from lsap_jax.editing import edit_worker as module
 from lsap_jax.editing.animation import Animation
 from lsap_jax.editing.direction import Direction
@@ -28,7 +29,7 @@ from lsap_jax.rendering import render as rendering
 from lsap_jax.rendering.render import space_of
 from lsap_jax.report.edit_report import write_edit_report
 from lsap_jax.storage.atomic import LOCK, encode_record
-from lsap_jax.storage.results import read_arrays, read_code, read_failures, read_manifest, read_run
+from lsap_jax.storage.results import read_arrays, read_code, read_failures, read_image, read_manifest, read_run
 from lsap_jax.storage.shards import Shard
 from lsap_jax.testing import tiny_generator
 
@@ -328,6 +329,34 @@ def test_ragged_groups_and_batches_are_one_program(work, tmp_path):
     assert compiled._cache_size() == 1
 
 
+def test_strips_say_what_each_picture_is_and_begin_with_the_original(work, edited, monkeypatch):
+    drawn = {}
+
+    def draw(heads, rows, titles):
+        drawn.update(zip(titles, rows, strict=True))
+        return rows[0][0][0]
+
+    monkeypatch.setattr(edit_runs, "labelled_grid", draw)
+    G, series = plan(work)
+    pictures = [np.full((16, 16, 3), k, np.uint8) for k in range(3)]
+    partner = (work / "run" / "targets" / "1.png").read_bytes()
+    shown = [(series[0], pictures, None), (series[2], pictures, partner), (series[3], pictures[:1], partner)]
+    edit_runs.strip(np.full((16, 16, 3), 9, np.uint8), shown)
+    texts = {title: [text for _, text in row] for title, row in drawn.items()}
+    assert texts == {
+        "random-0": ["original", "-2", "0", "1.5"],
+        "0 to 1": ["original", "0", "0.5", "1", "the other original"],
+        "sub/2 with layers of 1": ["original", "middle", "the other original"],
+    }
+    for row in drawn.values():
+        assert int(row[0][0][0, 0, 0]) == 9 and row[1][0] is pictures[0]
+    assert drawn["0 to 1"][-1][0].tobytes() == np.asarray(Image.open(work / "run" / "targets" / "1.png")).tobytes()
+    out, _ = edited
+    assert (out / "partners" / "0" / "to-1.png").read_bytes() == partner
+    assert {part for part in read_manifest(out)["0"]["sha256"] if part.startswith("partners")} == {"partners/to-1"}
+    assert read_image(out, "0", "strips").shape[1] == 12 + 5 * 172, "as wide as the way to the other"
+
+
 def test_the_command_edits_two_runs_and_shows_them_side_by_side(work, capsys):
     flat, both = work / "flat-edits", work / "both"
     options = ("--direction=random:1", "--strengths=-1,0,1", "--batch_size=6")
@@ -401,13 +430,15 @@ def test_the_page_shows_the_originals_where_the_folder_has_them(edited, tmp_path
     shutil.copytree(edited[0], out)
     text = write_edit_report(out).read_text()
     assert text.count('alt="original"') == 2 * COUNT + 2 and text.count(">original</th>") == 4  # 2 directions, to, with
+    assert text.count('alt="the other original"') == text.count(">the other original</th>") == 2
     records = read_manifest(out).values()
     for record in records:  # as earlier versions left it
         del record["sha256"]["targets"]
+        record["sha256"] = {part: one for part, one in record["sha256"].items() if not part.startswith("partners")}
     (out / "manifest.jsonl").write_bytes(b"".join(map(encode_record, records)))
     shutil.rmtree(out / "targets")
     old = write_edit_report(out).read_text()
-    assert ">original<" not in old and 'alt="original"' not in old and 'class="absent"' not in old
+    assert ">original<" not in old and 'original"' not in old and 'class="absent"' not in old
     assert command("verify", out) == 0
 
 
@@ -471,9 +502,12 @@ def test_the_slider_chooses_the_picture(edited, browser):
       found.push(same(2), document.querySelector('.slider output').textContent);
       shown[0].click();
       row.querySelector('td.still').click();
+      for (const still of document.querySelectorAll('.still')) still.click();
       document.querySelectorAll('thead th')[1].click();
       found.push(same(0), slider.value);
+      const way = document.querySelectorAll('.slider input')[2];
+      found.push(way.max, way.closest('section').querySelectorAll('tbody img').length);
       return JSON.stringify(found);
     """
-    assert json.loads(browser.execute_script(script)) == ["1", True, True, "1.5", True, "0"]
+    assert json.loads(browser.execute_script(script)) == ["1", True, True, "1.5", True, "0", "2", 6]
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

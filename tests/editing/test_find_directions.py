@@ -262,12 +262,18 @@ def test_the_command_writes_a_file_and_a_picture(G, home, run):
     assert lines[4].split()[:3] == ["3", "ganspace-0", "w"] and lines[4].endswith("1-2")
     assert f"{found[3].measures['variance']:.1%}" in lines[4] and lines[-1].startswith("9 directions in")
     with Image.open(home / "out.png") as image:
-        assert image.size == (5 * 18 + 2, 9 * 18 + 2)
+        assert image.size == (12 + 5 * 172, 32 + 9 * 192), "160 px each, with a head per column and a line per row"
         cells = np.asarray(image)
-    middle = [cells[2 + 18 * row : 18 + 18 * row, 2 + 36 : 18 + 36] for row in range(9)]
+
+    def cell(row, column):
+        top, left = 52 + 192 * row, 12 + 172 * column
+        return cells[top : top + 160 : 10, left : left + 160 : 10].astype(int)
+
+    middle = [cell(row, 2) for row in range(9)]
     for one in middle:  # strength 0 is one picture, whatever the space
-        np.testing.assert_allclose(one.astype(int), middle[0], atol=1)
-    assert np.abs(cells[2:18, 2:18].astype(int) - middle[0]).max() > 5
+        np.testing.assert_allclose(one, middle[0], atol=1)
+    assert np.abs(cell(0, 0) - middle[0]).max() > 5
+    assert cells[12:28].min() < 100 and cells[36:50, :100].min() < 100, "strengths and names are written"
     same(find(G, "w", f"{home}/out.safetensors:ganspace-1"), [found[4]])
 
 

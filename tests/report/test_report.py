@@ -1,6 +1,7 @@
 """The report of a run folder: what it says, that it stands alone, and that it works in a browser."""
 
 import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -10,10 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lsap_jax.cli import main
+from lsap_jax.configuration import load_config
 from lsap_jax.errors import LsapError
+from lsap_jax.experiments.comparison.runs import LAYOUT as COMPARISON
 from lsap_jax.pixels import to_float
 from lsap_jax.report import charts
+from lsap_jax.report.edit_report import write_edit_report
 from lsap_jax.report.page import escape
+from lsap_jax.report.preset import preset_of
 from lsap_jax.report.run_report import _spread, write_run_report
 from lsap_jax.report.sections import Row
 from lsap_jax.storage.checked_json import encode_record, sealed
@@ -99,6 +105,58 @@ def test_report_tells_counts_means_failures_and_configuration(tmp_path):
     assert "<dt>loss.<wbr>perceptual</dt><dd>0.8</dd>" in text and "ab" * 32 in text
     assert text.count("data:image/png;base64,") == 3 * 6  # target, reconstruction, difference
     assert text.count('class="curve"') == 3  # loss, mse, perceptual
+
+
+def test_the_head_tells_the_preset_and_what_was_changed_of_it():
+    config = load_config("f/z+:code", {"steps": 100, "batch_size": 3}).to_dict()
+    run = json.loads(json.dumps({"preset": "f/z+:code", "config": config}))
+    assert preset_of(run) == "f/z+:code, steps=100"
+    assert preset_of({**run, "preset": "mine.py"}) == "mine.py", "a file of the user's is not run"
+    assert preset_of({**run, "preset": "f/w+"}) == "f/w+, 6 keys changed"
+    assert preset_of({"preset": "../../etc/x", "config": config}) == "../../etc/x"
+    assert preset_of({"config": config}) == preset_of({"preset": 3}) == ""
+    assert preset_of({"preset": "f/z+", "config": {"loss": 3, "space": {"x": 1}}}).startswith("f/z+")
+
+
+def test_failures_come_with_their_inputs_and_pictures_from_the_worst_on(tmp_path):
+    run = fake_run(tmp_path, 40)
+    text = write_run_report(run, max_pictures=5, worst="psnr").read_text("utf-8")
+    assert "<td>truncated PNG</td><td>a.png</td>" in text
+    values = {index: own["psnr"] for index, own in enumerate(metrics_of(run).values())}
+    shown = [int(row) for row in re.findall(r'<article class="card" id="image-(\d+)"', text)]
+    assert set(shown) == set(sorted(values, key=values.get)[:5]) and "are embedded, the worst by psnr; the" in text
+    assert 'data-sort="1" data-up="true"' in text
+    assert 'data-sort="0" data-up="false"' in write_run_report(run, worst="mse").read_text("utf-8")
+    with pytest.raises(LsapError, match="no image has the metric 'lpips'; there are mse, psnr"):
+        write_run_report(run, worst="lpips")
+    assert main(["report", str(run), "--worst=mse"]) == 0
+
+
+def test_pages_of_a_run_its_edits_and_its_comparison_lead_to_each_other(tmp_path):
+    runs = tmp_path / "all of it" / "a & b"
+    run = fake_run(runs, 2)
+    record = {
+        "format": "lsap_jax edit 2", "space": "z", "series": [],
+        "run": {"name": "a & b", "folder": "../a & b", "preset": "z", "config": {}},
+        "generator": {"name": "g", "sha256": "ab" * 32, "img_resolution": 64},
+    }  # fmt: skip
+    edits = {name: runs.parent / name for name in ("smiles", "of another")}
+    for name, folder in edits.items():
+        folder.mkdir()
+        own = {**record["run"], "folder": "../a & b" if name == "smiles" else "../other"}
+        (folder / "edit.json").write_bytes(sealed({**record, "run": own}))
+    write_run_report(run)
+    text = write_edit_report(edits["smiles"]).read_text()
+    assert '<dd><a href="../a%20%26%20b/report.html">a &amp; b</a></dd>' in text and "<dd>z</dd>" in text
+    write_edit_report(edits["of another"])
+    (tmp_path / "all of it" / "damaged").mkdir()
+    (tmp_path / "all of it" / "damaged" / "edit.json").write_text("{")
+    text = report_text(run)
+    assert '<a href="../smiles/report.html">smiles</a>' in text and "of%20another" not in text
+    assert "comparison</dt>" not in text
+    compared = {"format": COMPARISON.format, "presets": [{"preset": "z", "folder": "a & b"}]}
+    (runs.parent / "comparison.json").write_bytes(sealed(compared))
+    assert '<dt>comparison</dt><dd><a href="../report.html">all of it</a></dd>' in report_text(run)
 
 
 def test_report_needs_nothing_from_outside_and_escapes_user_text(tmp_path):
@@ -306,6 +364,21 @@ def test_page_in_a_browser_loads_sorts_and_filters(browser, tmp_path):
     box.send_keys("mse<=0.005")
     assert set(column(browser, 0)) == {name for name in lines if lines[name]["mse"] <= 0.005} != set(lines)
     assert not [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+def test_the_worst_come_first_on_request(browser, tmp_path):
+    run = fake_run(tmp_path, 12)
+    lines = metrics_of(run)
+    by_mse = sorted(lines, key=lambda name: -lines[name]["mse"])
+    open_report(browser, write_run_report(run, worst="mse"))
+    assert column(browser, 0) == by_mse == gallery(browser)
+    open_report(browser, write_run_report(run))
+    assert column(browser, 0) != by_mse
+    browser.find_element("id", "worst").click()
+    assert column(browser, 0) == by_mse, "by the first metric"
+    browser.find_element("css selector", "#sort option[value='1']").click()  # psnr
+    browser.find_element("id", "worst").click()
+    assert column(browser, 0) == sorted(lines, key=lambda name: lines[name]["psnr"])
 
 
 def test_hostile_ids_run_nothing_and_pictures_enlarge(browser, tmp_path):
