@@ -75,10 +75,12 @@ setup(
         "cuda": ["jax[cuda12]>=0.8"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
         "tpu": ["jax[tpu]>=0.8"],
+        "heic": ["pillow-heif>=1"],
         "ray": ["ray>=2.40"],
         "superpixels": ["scikit-image>=0.24"],
         "svm": ["scikit-learn>=1.5"],
         "tfds": ["array_record", "importlib_resources", "tensorflow-datasets"],
+        "video": ["imageio-ffmpeg>=0.5"],
         "dev": [
             "build",
             "hypothesis>=6.100",

@@ -88,6 +88,8 @@ def outcome(folder: str, found: "Summary") -> str:
 
 def summary(folder: str, record: dict[str, Any]) -> str:
     """What is printed: a line per metric, the genuine level beside NSCD, and the set's distances."""
+    from lsap_jax.metrics.kid import few
+
     lines = [f"{record['images']} images of {folder}, space {record['space']}; means:"]
     faces = record.get("identity")
     for name, value in record["means"].items():
@@ -109,6 +111,7 @@ def summary(folder: str, record: dict[str, Any]) -> str:
     if "kid" in whole:
         where = whole["features"] if isinstance(whole["features"], str) else whole["features"]["network"]
         lines.append(f"  kid {whole['kid']:.4g} ± {whole['kid_stderr']:.2g} in {where}")
+        lines += [f"      {note}"] if (note := few(record["images"])) else []
     if path := record["ppl"]:
         values = ", ".join(f"{name} {path[name]:.4g}" for name in ("z_full", "z_end", "w_full", "w_end"))
         lines.append(f"  ppl {values} by {path['network']}, {path['samples']} samples")

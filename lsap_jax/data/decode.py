@@ -16,7 +16,11 @@ from lsap_jax.pixels import to_uint8
 # An allow-list: Pillow's other readers start programs (EPS), have no signature (TGA takes text for a picture) or are
 # hardly tested. Each name here has a signature; JPEG covers the multi-picture files of phones.
 READABLE = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-_NAMES = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, JPEG 2000, AVIF"
+_NAMES = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, JPEG 2000, AVIF, HEIC"
+
+# HEIC, which phones write, is read by pillow-heif. These brands are of HEVC in a HEIF container (ISO 23008-12); what
+# names no codec as its first brand (mif1) lists those that it is compatible with.
+_HEIC = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"))
 
 # A JPEG 2000 file that is cut off between its header and its first tile decodes to a black picture without complaint.
 # Its packets never hold these two markers (ISO 15444-1, annex A), so the last ones tell whether it is whole.
@@ -59,13 +63,15 @@ def picture_from_bytes(data: bytes) -> tuple[Image.Image, list[str]]:
     Returns:
         the picture in mode L (grey sources) or RGB, upright, without alpha; and what was done, in words.
     Raises:
-        ImageError: empty, cut off, damaged, not an image, or so large that decoding it would exhaust the memory.
+        ImageError: empty, cut off, damaged, not an image, or so large that decoding it would exhaust the memory; HEIC
+            where pillow-heif is not installed.
     """
     if not data:
         raise ImageError("the file is empty")
     notes: list[str] = []
+    formats = _heif() if is_heic(data) else READABLE
     try:
-        with Image.open(io.BytesIO(data), formats=READABLE) as opened:
+        with Image.open(io.BytesIO(data), formats=formats) as opened:
             _check_cost(opened, data)
             notes += _frames_note(opened, len(data))
             opened.load()
@@ -82,6 +88,32 @@ def picture_from_bytes(data: bytes) -> tuple[Image.Image, list[str]]:
         raise ImageError("too large for this machine's memory; scale it down first") from None
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise ImageError(f"damaged or cut off: {error or type(error).__name__}") from None
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether a file is HEIC by its brands, and not, as AVIF in the same container, read by Pillow."""
+    if data[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(data[:4]), 256)
+    brands = {data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))}
+    return bool(brands & _HEIC) and b"avif" not in brands
+
+
+def _heif() -> tuple[str]:
+    """The reader of HEIC, made known to Pillow.
+
+    Raises:
+        ImageError: it is not installed.
+    """
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ImageError(
+            "a HEIC picture, which needs pillow-heif: install the extra `heic` of lsap_jax (pip install pillow-heif), "
+            "or save the picture as JPEG"
+        ) from None
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
 
 
 def picture_from_array(array: np.ndarray) -> tuple[Image.Image, list[str]]:

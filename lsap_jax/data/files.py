@@ -12,8 +12,8 @@ LIST = "@"
 # What a folder is searched for. The second line are pictures that are not read here: they are listed all the same, so
 # that each is reported as failed with a reason instead of being passed over.
 _IMAGE_NAMES = """
-    png apng jpg jpeg jpe jfif webp gif bmp dib tif tiff pbm pgm ppm pnm pfm jp2 j2k jpx avif
-    heic heif jxl tga psd exr hdr dng cr2 cr3 nef arw ico svg
+    png apng jpg jpeg jpe jfif webp gif bmp dib tif tiff pbm pgm ppm pnm pfm jp2 j2k jpx avif heic heif hif
+    jxl tga psd exr hdr dng cr2 cr3 nef arw ico svg
 """
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _IMAGE_NAMES.split())
 

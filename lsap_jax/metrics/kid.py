@@ -17,6 +17,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.pixel_maps import area
 
+FEW = 100  # images of the smaller set, of fewer than which KID means nothing
 _CHUNK = 64
 _WIDTHS = (32, 64)
 _GRID = 4
@@ -37,6 +38,11 @@ class KidSubsets(NamedTuple):
     std: float
     subsets: int
     subset_size: int
+
+
+def few(images: int) -> str:
+    """What is said beside every KID of sets whose smaller one has so many images; "" where there are enough."""
+    return "" if images >= FEW else f"KID of {images} images means nothing; it takes {FEW} or more"
 
 
 def _check(x: np.ndarray, y: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from lsap_jax.errors import LsapError
-from lsap_jax.metrics.kid import Kid, Whitening, feature_description, fit_whitening, kid, random_features
+from lsap_jax.metrics.kid import Kid, Whitening, feature_description, few, fit_whitening, kid, random_features
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.generator_file import load_generator
 from lsap_jax.networks import stylegan2
@@ -233,6 +233,7 @@ def card(
         f"| samples | {counts['samples']:,} | {_shown(numbers['kid_samples'])} |",
         f"| training images (floor) | {counts['training']:,} | {_shown(numbers['kid_floor'])} |",
         "",
+        *([f"{note}.", ""] if (note := few(min(counts.values()))) else []),
         f"Features: {numbers['features']}. They know nothing of generator or discriminator, and values in them compare "
         "with each other only, never with KID or FID in Inception features.",
         "",

@@ -85,6 +85,7 @@ def test_the_genuine_level_is_printed_and_twice_is_the_same(evaluated, capsys):
     (line,) = [line for line in out.splitlines() if line.startswith("  nscd  ")]
     assert line.endswith(f"genuine samples: {level:.4g}")
     assert f"{COUNT} images of {folder}, space w+" in out and "also minimised" in out and "kid " in out
+    assert f"KID of {COUNT} images means nothing; it takes 100 or more" in out
     assert run("verify", folder) == 0
 
 

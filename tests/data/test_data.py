@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from lsap_jax.data import ImageError, from_arrays, open_images
-from lsap_jax.data.decode import picture_from_bytes
+from lsap_jax.data.decode import is_heic, picture_from_bytes
 from lsap_jax.errors import LsapError
 from lsap_jax.pixels import to_float, to_uint8
 
@@ -267,6 +268,71 @@ def test_unknown_options_are_refused(tmp_path, options):
         load(save(tmp_path / "a.png", RGB), **options)
 
 
+# HEIC, where pillow-heif is installed and where it is not
+
+
+def heif():
+    module = pytest.importorskip("pillow_heif", reason="pillow-heif, the extra `heic`, is not installed")
+    module.register_heif_opener()
+    return module
+
+
+SMOOTH = np.stack(np.broadcast_arrays(np.arange(0, 255, 4)[:, None], np.arange(64)[None] * 2, 90), -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_photograph_of_a_phone_is_read_and_stands_upright(tmp_path, orientation):
+    heif()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    save(tmp_path / "photo.heic", SMOOTH, quality=95, exif=exif.tobytes())
+    item = load(tmp_path, resolution=64)
+    turned = np.rot90(SMOOTH, {1: 0, 3: 2, 6: 3, 8: 1}[orientation])
+    assert item.id == "photo" and np.abs(item.image.astype(int) - turned).max() <= 12
+
+
+def test_grey_and_transparent_heic(tmp_path):
+    heif()
+    save(tmp_path / "grey" / "a.heif", SMOOTH[..., 0], quality=95)
+    grey = load(tmp_path / "grey", resolution=64)
+    assert np.abs(grey.image.astype(int) - SMOOTH[..., :1]).max() <= 12
+    clear = np.concatenate([SMOOTH, np.zeros_like(SMOOTH[..., :1])], -1)
+    save(tmp_path / "clear" / "a.hif", Image.fromarray(clear), format="HEIF", quality=95)
+    found = load(tmp_path / "clear", resolution=64)
+    assert "alpha laid on white" in found.notes and found.image.min() >= 250
+
+
+def test_without_its_reader_heic_is_refused_by_name_and_the_others_are_read(tmp_path, monkeypatch):
+    save(tmp_path / "good.png", RGB)
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    outcomes = dict(open_images(tmp_path, **SAME).stream())
+    np.testing.assert_array_equal(outcomes[0].image, RGB)
+    assert outcomes[1].reason == (
+        "a HEIC picture, which needs pillow-heif: install the extra `heic` of lsap_jax (pip install pillow-heif), or "
+        "save the picture as JPEG"
+    )
+    setup = (Path(__file__).parents[2] / "setup.py").read_text()
+    assert '"heic": ["pillow-heif' in setup, "a message names an extra that there is"
+
+
+def test_a_damaged_heic_fails_alone(tmp_path):
+    heif()
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    with pytest.raises(ImageError, match="readable format"):
+        load(tmp_path)
+
+
+def test_avif_in_the_same_container_needs_no_other_reader(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    buffer = io.BytesIO()
+    Image.fromarray(SMOOTH).save(buffer, "AVIF")
+    data = buffer.getvalue()
+    assert not is_heic(data) and picture_from_bytes(data)[0].size == (64, 64)
+    assert not is_heic(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf") and not is_heic(b"") and not is_heic(b"ftypheic")
+    assert is_heic(b"\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf") and is_heic(b"\0\0\0\x10ftypheix\0\0\0\0")
+
+
 # Files that cannot be used
 
 
@@ -274,7 +340,7 @@ def test_unusable_files_fail_with_their_reason_and_leave_the_others(tmp_path):
     save(tmp_path / "good.png", RGB)
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("this is no picture\n" * 40)
-    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    (tmp_path / "photo.psd").write_bytes(b"8BPS\0\1" + bytes(64))
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "pipe.png")
     source = open_images(tmp_path, **SAME)
@@ -289,8 +355,12 @@ def test_unusable_files_fail_with_their_reason_and_leave_the_others(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Truncated File Read")
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".gif", ".bmp", ".tiff", ".ppm", ".jp2", ".j2k", ".avif"])
+@pytest.mark.parametrize(
+    "suffix", [".png", ".jpg", ".webp", ".gif", ".bmp", ".tiff", ".ppm", ".jp2", ".j2k", ".avif", ".heic"]
+)
 def test_a_file_cut_off_anywhere_never_passes_for_a_whole_one(suffix):
+    if suffix == ".heic":
+        heif()
     buffer = io.BytesIO()
     smooth = np.ascontiguousarray(np.broadcast_to(np.arange(96, 112)[:, None, None], (16, 16, 3)).astype(np.uint8))
     Image.fromarray(smooth).save(buffer, Image.registered_extensions()[suffix])

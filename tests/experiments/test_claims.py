@@ -100,6 +100,7 @@ def test_one_command_makes_one_table(done):
         assert (row["logit"], row["KID"]) == (of_run["logit_mean"], of_run["kid"])
         assert row["NSCD of samples"] == of_run["nscd_genuine"] != ""
         assert float(row["KID high"]) - float(row["KID"]) == pytest.approx(1.96 * float(of_run["kid_stderr"]))
+        assert row["KID note"] == of_run["kid_note"] == "KID of 4 images means nothing; it takes 100 or more"
         assert row["preserved"] and row["logit of edits"]
         assert bool(row["LEC"]) == (name != "w"), "an optimisation is not repeated for each edit"
     curves = lines(done / "edits" / "curves.csv")
@@ -116,6 +117,7 @@ def test_one_command_makes_one_table(done):
     assert float(own["a_0"]["seconds_per_image_compiled"]) > 0
     text = (done / "methods.md").read_text()
     assert "| `a_0` |" in text and "confirmed**" in text
+    assert text.count("KID: KID of 4 images means nothing") == 1
     assert ElementTree.fromstring((done / "weights.svg").read_text()).tag.endswith("svg")
     assert {row["part"] for row in lines(done / "claim.csv")} >= {FIDELITY, PERCEPTION}
 

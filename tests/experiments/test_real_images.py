@@ -1,5 +1,6 @@
 """Edits against real images that have the attribute: which sets are compared, and what becomes of the numbers."""
 
+import csv
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,10 +15,11 @@ from lsap_jax.data import ImageError, from_arrays
 from lsap_jax.editing.direction import Direction
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.edit_quality.curves import at_success, intervals
+from lsap_jax.experiments.edit_quality.files import curves_csv
 from lsap_jax.experiments.edit_quality.judges import choose_judges
 from lsap_jax.experiments.edit_quality.quality import Judges, measure_edits
 from lsap_jax.experiments.edit_quality.real_images import RealImages, distances, on_side, real_images
-from lsap_jax.experiments.edit_quality.tables import averaged
+from lsap_jax.experiments.edit_quality.tables import Entry, Quality, averaged, kid_note
 from lsap_jax.metrics.fid import fid
 from lsap_jax.metrics.kid import kid, kid_by_image
 from lsap_jax.models.attributes import Attributes, BinaryAttribute, label_logits
@@ -86,6 +88,26 @@ def test_fid_is_a_number_of_the_set_and_has_no_interval():
         averaged("success", curve), averaged("fid", np.repeat(found["fid"], 3, axis=1)), np.arange(3), 0.5
     )
     assert reached.reached and reached.interval.mean == pytest.approx(own.mean) and np.isnan(reached.interval.low)
+
+
+def test_tables_of_few_edits_or_real_images_say_that_kid_means_nothing():
+    def quality(edits: int, real: int) -> Quality:
+        values = np.arange(2.0 * edits).reshape(1, 2, edits)
+        means = {name: averaged(name, values) for name in ("kid", "logit")}
+        own = {"name": "a", "directions": [{"direction": "light"}]}
+        config = {"strengths": [0.0, 2.0], "toggle": False, "levels": [], "candidate": "", "baseline": ""}
+        sides = {"with_attribute": {"light": 5000}, "without_attribute": {"light": real, "other": 1}}
+        record = {"ids": list(range(edits)), "real": sides, "config": config}
+        arrays = {"kid": values, "logit": values}
+        return Quality(record=record, entries=[Entry(record=own, arrays=arrays, means=means)])
+
+    assert kid_note(quality(100, 100)) == ""
+    assert kid_note(quality(120, 99)) == "KID of 99 images means nothing; it takes 100 or more"
+    few = quality(3, 5000)
+    assert kid_note(few) == "KID of 3 images means nothing; it takes 100 or more"
+    rows = list(csv.DictReader(curves_csv(few).decode().splitlines()))
+    assert {(row["measure"], row["note"]) for row in rows} == {("kid", kid_note(few)), ("logit", "")}
+    assert not any(row["note"] for row in csv.DictReader(curves_csv(quality(100, 100)).decode().splitlines()))
 
 
 @pytest.fixture(scope="module")

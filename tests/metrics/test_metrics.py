@@ -23,7 +23,7 @@ from lsap_jax.metrics.distortion import (
     ssim01,
     structural_similarity,
 )
-from lsap_jax.metrics.kid import fit_whitening, kid, kid_subsets, random_features
+from lsap_jax.metrics.kid import few, fit_whitening, kid, kid_subsets, random_features
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -217,6 +217,10 @@ def test_kid_over_subsets_agrees_and_repeats():
     whole = kid_subsets(x, y[:50], subsets=1, subset_size=80)
     assert whole.subset_size == 50
     np.testing.assert_allclose(kid_subsets(x[:50], y, subsets=1).mean, kid(x[:50], y).value, rtol=1e-9)
+
+
+def test_a_kid_of_fewer_than_100_images_is_said_to_mean_nothing():
+    assert few(99) == "KID of 99 images means nothing; it takes 100 or more" and few(100) == few(5000) == ""
 
 
 def test_kid_refuses_what_it_cannot_compare():

@@ -8,10 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from lsap_jax.errors import LsapError
-from lsap_jax.experiments.comparison.tables import BYTES, Comparison
+from lsap_jax.experiments.comparison.tables import BYTES, Comparison, kid_note
 from lsap_jax.experiments.comparison.tables import Entry as Compared
 from lsap_jax.experiments.edit_quality.curves import intervals
 from lsap_jax.experiments.edit_quality.tables import Entry, Matched, Quality, matched
+from lsap_jax.experiments.edit_quality.tables import kid_note as kid_note_of_edits
 from lsap_jax.metrics.significance import Interval
 
 NORMAL = 1.96  # half the width of a 95 % interval in standard errors
@@ -165,6 +166,13 @@ COLUMNS: Mapping[str, Column] = {
     "LEC at equal success": _at_success("lec"),
     "cycle at equal success": _at_success("cycle"),
     "identity at equal success": _at_success("identity"),
+}
+
+
+# Head -> what is to be said beside a method's number; "" is nothing.
+NOTES: Mapping[str, Callable[[Methods, str], str]] = {
+    "KID": lambda methods, preset: kid_note(methods.compared(preset)),
+    "KID at equal success": lambda methods, _: "" if methods.quality is None else kid_note_of_edits(methods.quality),
 }
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lsap_jax.experiments.claims.columns import Methods, table
+from lsap_jax.experiments.claims.columns import NOTES, Methods, table
 from lsap_jax.experiments.claims.ranks import SIDES, Ranks, ranked
 from lsap_jax.experiments.claims.seeds import spread
 from lsap_jax.experiments.claims.verdict import Finding, Verdict
@@ -15,15 +15,18 @@ from lsap_jax.metrics.significance import Interval
 Rows = Mapping[str, Mapping[str, Interval]]
 
 
-def methods_csv(rows: Rows) -> bytes:
-    """A row per method: every column's number and the ends of its interval."""
+def methods_csv(methods: Methods) -> bytes:
+    """A row per method: every column's number and the ends of its interval, and what is to be known of its KID."""
+    rows = table(methods)
     heads = list(dict.fromkeys(head for row in rows.values() for head in row))
     names = [f"{head}{part}" for head in heads for part in ("", " low", " high")]
+    noted = [head for head in NOTES if head in heads]
     cells = []
     for preset, row in rows.items():
         found = [row.get(head) for head in heads]
-        cells.append([preset, *(v for one in found for v in ((one.mean, one.low, one.high) if one else (None,) * 3))])
-    return csv_table(["method", *names], cells)
+        numbers = [v for one in found for v in ((one.mean, one.low, one.high) if one else (None,) * 3)]
+        cells.append([preset, *numbers, *(NOTES[head](methods, preset) if head in row else "" for head in noted)])
+    return csv_table(["method", *names, *(f"{head} note" for head in noted)], cells)
 
 
 def ranks_csv(ranks: Ranks, methods: Sequence[str]) -> bytes:
@@ -69,7 +72,7 @@ def markdown(
     for name in ("candidate", "baseline"):
         if len(seeds := settings[name]) > 1 and all(seed in rows for seed in seeds):
             lines.append(_line([f"{name}: mean (least–greatest) of {len(seeds)} seeds", *_seeds(rows, seeds, heads)]))
-    parts = ["\n".join(lines), _about(methods), _ranks(ranked(rows), list(rows))]
+    parts = ["\n".join(lines), _about(methods, rows), _ranks(ranked(rows), list(rows))]
     for verdict in verdicts:
         parts += [_told(verdict), _findings(verdict.findings)]
     return "\n\n".join(part for part in [*parts, *unjudged] if part) + "\n"
@@ -93,7 +96,7 @@ def _place(rank: float | None) -> str:
     return "–" if rank is None else f"{rank:g}"
 
 
-def _about(methods: Methods) -> str:
+def _about(methods: Methods, rows: Rows) -> str:
     text = f"{len(methods.comparison.common)} images. Brackets are 95 % intervals; seconds are without compilation."
     if any(BYTES in entry.sets for entry in methods.comparison.entries):
         text += " Bytes are those of the files of codes and refinement; seconds of a refined row are the refinement's"
@@ -108,7 +111,13 @@ def _about(methods: Methods) -> str:
         over = ", ".join(found.directions) or "no direction that all methods reach"
         text += f" Equal success is {methods.success:.0%}, over {over}; directions are those that reach it"
         text += ", and methods without any are not compared there." if 0 in found.reached.values() else "."
-    return text
+    notes = [
+        f"{head}: {note}."
+        for head in NOTES
+        for name, row in rows.items()
+        if head in row and (note := NOTES[head](methods, name))
+    ]
+    return " ".join([text, *dict.fromkeys(notes)])
 
 
 def _told(verdict: Verdict) -> str:

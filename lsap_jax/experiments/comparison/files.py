@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lsap_jax.experiments.comparison.runs import Times
-from lsap_jax.experiments.comparison.tables import Comparison, best, published_metrics, set_names
+from lsap_jax.experiments.comparison.tables import Comparison, best, kid_note, published_metrics, set_names
 from lsap_jax.experiments.csv_table import csv_table
 from lsap_jax.storage.results import mapping
 
@@ -41,6 +41,8 @@ def comparison_csv(comparison: Comparison) -> bytes:
     """A row per preset: times, numbers of its whole set, and means over the common images with their 95 % intervals."""
     heads = ["preset", "space", "steps", "images", "failed", "seconds_per_image", "seconds_per_image_stepping"]
     heads += ["seconds_per_image_compiled", *(names := set_names(comparison))]
+    noted = "kid" in names
+    heads += ["kid_note"] * noted
     heads += [f"{metric}_{part}" for metric in comparison.metrics for part in ("mean", "low", "high")]
     rows = []
     for entry in comparison.entries:
@@ -48,7 +50,7 @@ def comparison_csv(comparison: Comparison) -> bytes:
         row: list[Any] = [entry.preset, entry.run.get("space"), entry.run.get("steps")]
         row += [len(comparison.common) if entry.manifest else 0, len(entry.failed)]
         row += [times.per_image, times.stepping_per_image, times.compiled_per_image]
-        row += [entry.sets.get(name) for name in names]
+        row += [entry.sets.get(name) for name in names] + [kid_note(entry)] * noted
         for metric in comparison.metrics:
             found = comparison.intervals.get((entry.preset, metric))
             row += [found.mean, found.low, found.high] if found else [None] * 3
@@ -98,4 +100,5 @@ def summary_text(comparison: Comparison) -> str:
         cells.append("–" if seconds is None else f"{seconds:.3g}")
         lines.append([*cells, str(len(comparison.common) if entry.manifest else 0), str(len(entry.failed))])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
+    notes = dict.fromkeys(note for entry in comparison.entries if (note := kid_note(entry)))
+    return "\n".join(["  ".join(map(str.rjust, line, widths)) for line in lines] + list(notes))

@@ -12,6 +12,7 @@ import numpy as np
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison.runs import LAYOUT, Times, read_comparison, read_times
 from lsap_jax.metrics.identity_columns import COLUMNS, SIMILARITIES
+from lsap_jax.metrics.kid import few
 from lsap_jax.metrics.significance import Interval, NonInferiority, bootstrap_interval, non_inferiority
 from lsap_jax.storage.matching import Fields, check_fields
 from lsap_jax.storage.metrics_table import read_metrics_table
@@ -170,6 +171,11 @@ def best(comparison: Comparison, metric: str) -> set[str]:
 def set_names(comparison: Comparison) -> list[str]:
     """The numbers of `OF_SETS`, and `BYTES`, that some run has."""
     return [name for name in (*OF_SETS, BYTES) if any(name in entry.sets for entry in comparison.entries)]
+
+
+def kid_note(entry: Entry) -> str:
+    """What is said beside the KID of a run; "" where it has none, or enough images."""
+    return few(len(entry.manifest)) if "kid" in entry.sets else ""
 
 
 def published_metrics(source: Mapping[str, Any]) -> list[str]:

@@ -1,15 +1,14 @@
-"""Numbers of an editing protocol: curves over strength, measures at equal success, differences; as CSV and as text."""
+"""Numbers of an editing protocol: curves over strength, measures at equal success, differences; and as text."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from lsap_jax.experiments.csv_table import csv_table
 from lsap_jax.experiments.edit_quality.curves import (
     AtSuccess,
     Resampled,
@@ -21,8 +20,9 @@ from lsap_jax.experiments.edit_quality.curves import (
 )
 from lsap_jax.experiments.edit_quality.folder import read_measures, read_quality
 from lsap_jax.metrics.consistency import trimmed
+from lsap_jax.metrics.kid import few
 from lsap_jax.metrics.significance import Interval, interval_text
-from lsap_jax.storage.results import Record
+from lsap_jax.storage.results import Record, mapping
 
 ORDER = ("success", "preserved", "logit", "nscd", "kid", "fid", "lec", "cycle", "identity", "face", "score")
 COMPARED = ("preserved", "logit", "nscd", "kid", "fid", "lec", "cycle", "identity")
@@ -131,6 +131,16 @@ def averaged(measure: str, values: np.ndarray) -> Resampled:
     """`resampled` values [D, S, N] of a measure; what is a number of a set has no interval."""
     found = resampled(values)
     return found._replace(images=1) if measure in OF_SETS else found
+
+
+def kid_note(quality: Quality) -> str:
+    """What is said beside every KID of edits; "" where there is none, or enough images on both sides."""
+    if "kid" not in quality.measures:
+        return ""
+    real = mapping(quality.record.get("real"))
+    sides = [mapping(real.get(name)) for name in ("with_attribute", "without_attribute")]
+    counts = [side[name] for side in sides for name in quality.entries[0].directions if side.get(name)]
+    return few(min([len(quality.record["ids"]), *counts]))
 
 
 class Matched(NamedTuple):
@@ -254,52 +264,6 @@ def missing(entry: Entry) -> str:
     return f"{int((face == 0).sum())} edits without a face, {without} targets without one"
 
 
-def csv_files(quality: Quality) -> dict[str, bytes | None]:
-    """The contents of the CSV files by name; None for a file that these results have nothing for."""
-    return {
-        "curves.csv": curves_csv(quality),
-        "matched.csv": matched_csv(quality) if quality.levels else None,
-        "differences.csv": differences_csv(quality) if quality.differences else None,
-    }
-
-
-def curves_csv(quality: Quality) -> bytes:
-    """A row per entry, direction ("all" is their mean), strength and measure."""
-    rows: list[Sequence[Any]] = []
-    for entry in quality.entries:
-        for name in quality.measures:
-            if name not in entry.arrays:
-                continue
-            table = {"all": entry.means[name]}
-            table |= dict(zip(entry.directions, entry.by_direction[name], strict=True))
-            for direction, found in table.items():
-                for strength, i in zip(quality.strengths, intervals(found), strict=True):
-                    if math.isfinite(i.mean):
-                        rows.append([entry.name, direction, f"{strength:g}", name, i.mean, i.low, i.high, i.n])
-    return csv_table(["entry", "direction", "strength", "measure", "mean", "low", "high", "edits"], rows)
-
-
-def matched_csv(quality: Quality) -> bytes:
-    """A row per entry, level of success and measure."""
-    rows: list[Sequence[Any]] = []
-    for level, found in quality.matched:
-        for entry in quality.entries:
-            for name, one in {"strength": found.strength[entry.name], **found.measures[entry.name]}.items():
-                i = one.interval
-                reached, common = found.reached[entry.name], " ".join(found.directions)
-                rows.append([entry.name, level, name, i.mean, i.low, i.high, reached, common])
-    return csv_table(["entry", "success", "measure", "mean", "low", "high", "reached", "directions"], rows)
-
-
-def differences_csv(quality: Quality) -> bytes:
-    """A row per level and measure: candidate - baseline."""
-    rows = []
-    for one in quality.differences:
-        i = one.found.interval
-        rows.append([one.where, one.measure, i.mean, i.low, i.high, " ".join(one.directions), verdict(one)])
-    return csv_table(["at", "measure", "difference", "low", "high", "directions", "verdict"], rows)
-
-
 def summary_text(quality: Quality) -> str:
     """The tables that the command prints."""
     lines = []
@@ -326,6 +290,7 @@ def summary_text(quality: Quality) -> str:
         cells = [f"{n} {interval_text(means(entry, n))}" for n in names if n in entry.arrays]
         aside = f"  ({missing(entry)})" if "face" in entry.arrays else ""
         lines.append(f"  {entry.label:22}  " + "  ".join(cells) + aside)
+    lines += [note] if (note := kid_note(quality)) else []
     return "\n".join(lines)
 
 

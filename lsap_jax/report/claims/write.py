@@ -60,7 +60,7 @@ def write_claim(out: Path, comparison: Comparison, quality: Quality | None) -> s
     rows = table(methods)
     ranks, chart = ranked(rows), frontier_chart(rows)
     files = {
-        "methods.csv": methods_csv(rows),
+        "methods.csv": methods_csv(methods),
         "methods.md": text.encode("utf-8"),
         "ranks.csv": ranks_csv(ranks, presets),
         "frontier.svg": chart.encode("utf-8") if chart else None,

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from lsap_jax.experiments.edit_quality.curves import Resampled, fewer_draws, intervals, strengths_until_peak
+from lsap_jax.experiments.edit_quality.files import csv_files
 from lsap_jax.experiments.edit_quality.quality import MEASURES
 from lsap_jax.experiments.edit_quality.tables import (
     LOWER_IS_BETTER,
     Entry,
     Quality,
     compared_texts,
-    csv_files,
+    kid_note,
     means,
     missing,
     read_all,
@@ -146,7 +147,7 @@ def _curves(quality: Quality) -> str:
         '<p class="lead">Means over images and directions with 95 % bootstrap intervals over images; the dashed line '
         f"is the mean of the generator’s own samples.{judge}</p>"
     )
-    return f'{lead}{_legend(quality)}<div class="tiles wide">{"".join(tiles)}</div>'
+    return f'{lead}{_kid(quality)}{_legend(quality)}<div class="tiles wide">{"".join(tiles)}</div>'
 
 
 def _matched(quality: Quality) -> str:
@@ -192,7 +193,12 @@ def _matched(quality: Quality) -> str:
         "directions. A direction counts where the curves of 97.5 % of the resampled sets of images reach it, too: else "
         f"there are too few images for an interval. For {lower} lower is better, for the others higher.</p>"
     )
-    return lead + "".join(parts)
+    return lead + _kid(quality) + "".join(parts)
+
+
+def _kid(quality: Quality) -> str:
+    note = kid_note(quality)
+    return f'<p class="lead caution">{escape(note)}.</p>' if note else ""
 
 
 def _published(quality: Quality) -> str:
