@@ -1,12 +1,14 @@
 """Pictures to faces in the position that generators were trained on: upright, centred, square, as in FFHQ.
 
-usage: lsap-jax align IMAGES ... --out DIR [--resolution 1024] [--face clear|largest|only]
+usage: lsap-jax align IMAGES ... --out DIR [--resolution 1024] [--face clear|largest|only|all]
 
 IMAGES are those of `lsap-jax invert`, which takes DIR afterwards; `lsap-jax invert --align` does both in one go. Faces
-are found by MTCNN. DIR gets ID.png per picture; alignment.jsonl says what was cut out and what is to be known about it,
-failures.jsonl which pictures were refused and why: no face, several, too small, cut off, from the side. Faces that lie
-on their sides or upside down are cut out upright. Run the same command again to finish an interrupted one; delete a PNG
-to have it done again. --shard and --engine are as of `lsap-jax invert`; the process that runs the command cuts out.
+are found by MTCNN. DIR gets ID.png per picture, and with --face=all ID_0.png, ID_1.png, … for the faces of each from
+left to right. alignment.jsonl says what was cut out and what is to be known about it, failures.jsonl which pictures
+were refused and why: no face, several, too small, cut off, from the side; with --face=all, faces for which this is so
+are left out, with a note beside the others. Faces that lie on their sides or upside down are cut out upright. Run the
+same command again to finish an interrupted one; delete a PNG to have it done again. --shard and --engine are as of
+`lsap-jax invert`; the process that runs the command cuts out.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C, 143 after SIGTERM.
 """
@@ -33,9 +35,10 @@ def flags() -> FlagValues:
     choice(
         values,
         "face",
-        ("clear", "largest", "only"),
+        ("clear", "largest", "only", "all"),
         "clear takes the largest face and refuses where another is more than half as large; largest takes it whatever "
-        "there is besides; only refuses where there is any other",
+        "there is besides; only refuses where there is any other; all takes every face, as ID_0, ID_1, … from left to "
+        "right",
         "clear",
     )
     real(values, "enlarge", "refuse faces that would have to be enlarged more times than this", 4.0)
@@ -53,12 +56,12 @@ def run(args: Arguments) -> int:
     out = Path(args.required("out"))
     from lsap_jax.cli.runs import opened
     from lsap_jax.faces.aligned_folder import aligned_ids
-    from lsap_jax.faces.choose import check_options
+    from lsap_jax.faces.choose import ALL, check_options
     from lsap_jax.faces.detect import check_search, load_detector
     from lsap_jax.runs.align_faces import align_faces
 
     settings: dict[str, Any] = {name: args.flags[name].value for name in DECIDING}
-    check_options(settings["face"], settings["enlarge"])
+    check_options("largest" if settings["face"] == ALL else settings["face"], settings["enlarge"])
     check_search(settings["min_face"])
     engine: dict[str, Any] = {**choose_engine(args), "shard": choose_shard(args)}
     detector = load_detector(args.flags.detector)
@@ -69,4 +72,8 @@ def run(args: Arguments) -> int:
 
 def outcome(summary: "Summary") -> str:
     """The outcome in one line."""
-    return f"{summary.done} pictures aligned in {summary.out}{beside_done(summary)}"
+    from lsap_jax.faces.aligned_folder import aligned_records
+
+    there = aligned_records(summary.out).values()
+    of = f"{len(there)} faces of " if any("picture" in record for record in there) else ""
+    return f"{of}{summary.done} pictures aligned in {summary.out}{beside_done(summary)}"

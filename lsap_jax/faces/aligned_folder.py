@@ -1,8 +1,9 @@
 """The folder of `lsap-jax align`: what it leaves on the disk, and how it is resumed.
 
 alignment.json    the settings; no times
-ID.png            the aligned pictures
-alignment.jsonl   a line per picture, written after its PNG, with the SHA-256 of both its input and of the PNG
+ID.png            the aligned pictures; with every face of a picture, ID_0.png, ID_1.png, …
+alignment.jsonl   a line per PNG, written after it, with the SHA-256 of both its input and of the PNG; with every face
+                  also the "picture", its id, and the number of its "faces": it is done when all of them are there
 failures.jsonl    a line per image that could not be done, and why
 alignment.PART.jsonl, failures.PART.jsonl   the same for one of several processes, until the parts are merged
 """
@@ -28,7 +29,7 @@ SETTINGS = ("resolution", "face", "enlarge", "profiles", "min_face", "detector_s
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A folder, or a part of it, under its lock; `done` and `failed` are records by id, of all parts."""
+    """A folder, or a part of it, under its lock; `done`, by PNG, and `failed`, by picture, are records of all parts."""
 
     path: Path
     run: Record
@@ -38,8 +39,9 @@ class Folder:
     mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def finished(self, *, ids: Collection[str]) -> dict[str, Record]:
-        """The records of those of these images that are done."""
-        return {id: self.done[id] for id in ids if id in self.done}
+        """A record of each of these pictures that is done."""
+        found = pictures(self.done)
+        return {id: found[id][0] for id in ids if id in found}
 
     def failures(self) -> dict[str, Record]:
         """The records of images that failed."""
@@ -47,7 +49,8 @@ class Folder:
 
     def forget(self, ids: Iterable[str]) -> None:
         """Has pictures aligned again that are done; what is there now must not stand in for one that then fails."""
-        for id in ids:
+        own = set(ids)
+        for id in [id for id, record in self.done.items() if picture_of(record) in own]:
             (self.path / f"{id}.png").unlink(missing_ok=True)
             del self.done[id]
 
@@ -61,7 +64,7 @@ class Folder:
         with self.mutex:
             self.done[id] = {**record, "sha256": atomic.sha256(png)}
             atomic.append_record(self._file(DONE), self.done[id])
-            self.failed.pop(id, None)
+            self.failed.pop(picture_of(record), None)
 
     def fail(self, id: str, reason: str, input: str) -> None:
         """Records that an image could not be done."""
@@ -108,17 +111,31 @@ def opened(path: Path, described: Mapping[str, Any], part: str = "") -> Iterator
         for name in (DONE, FAILED):
             atomic.read_records(path / (f"{name}.{part}.jsonl" if part else f"{name}.jsonl"), cut=True)
         done = {r["id"]: r for r in records(path, DONE, _problem) if _is_whole(path, r)}
-        failed = {r["id"]: r for r in records(path, FAILED) if r["id"] not in done}
+        there = pictures(done)
+        failed = {r["id"]: r for r in records(path, FAILED) if r["id"] not in there}
         yield Folder(path=path, run=kept, done=done, failed=failed, part=part)
 
 
+def picture_of(record: Mapping[str, Any]) -> str:
+    """The id of the picture that a PNG was cut out of: its own, where it is the picture's one face."""
+    return str(record.get("picture", record["id"]))
+
+
+def pictures(done: Mapping[str, Record]) -> dict[str, list[Record]]:
+    """The records of each picture of which every PNG is there, by PNG, as `Folder.done` has them."""
+    found: dict[str, list[Record]] = {}
+    for record in done.values():
+        found.setdefault(picture_of(record), []).append(record)
+    return {id: own for id, own in found.items() if len(own) >= own[-1].get("faces", 1)}
+
+
 def aligned_ids(path: Path) -> set[str]:
-    """Images that are aligned in a folder, by its lists."""
-    return {record["id"] for record in records(path, DONE, _problem)}
+    """Pictures that are aligned in a folder, by its lists."""
+    return set(pictures({record["id"]: record for record in records(path, DONE, _problem)}))
 
 
 def aligned_records(path: Path) -> dict[str, Record]:
-    """The records of all pictures that are aligned in a folder, by id.
+    """The records of all PNGs of a folder, by id.
 
     Raises:
         LsapError: it is not a folder of `lsap-jax align`, or a line of its list has changed.
@@ -134,8 +151,10 @@ def untouched(path: Path, ids: Iterable[str]) -> set[str]:
 
 
 def _problem(record: Record) -> str | None:
-    problem = id_problem(record.get("id"))
-    return f"the id {str(record.get('id'))[:200]!r} {problem}" if problem else None
+    for key in ("id", "picture"):
+        if problem := id_problem(record.get(key, record.get("id"))):
+            return f"the {key} {str(record.get(key))[:200]!r} {problem}"
+    return None if type(record.get("faces", 1)) is int else f"the number of faces of {record['id']!r} is none"
 
 
 def _is_whole(path: Path, record: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from lsap_jax.faces.align import crop_quad, quad_side
 from lsap_jax.faces.detect import Faces
 
 CHOICES = ("clear", "largest", "only")
+ALL = "all"  # is not a choice: `lsap_jax.faces.every`
 LEAST_SCORE = 0.9  # of what counts as a face; false alarms mostly score less
 RIVAL = 0.5  # share of the largest face's side from which another one is a rival
 ENLARGE = 4.0
@@ -66,21 +67,32 @@ def choose_face(
             f"{len(certain)} faces found, the second {share:.2f} times as large as the largest; crop the picture to "
             "the one that is meant (`lsap-jax align --face=largest` takes the largest)"
         )
-    if not ((faces.landmarks[chosen] >= 0) & (faces.landmarks[chosen] <= np.array(size)[None])).all():
+    check_face(faces.landmarks[chosen], size, resolution, enlarge=enlarge, profiles=profiles)
+    return chosen
+
+
+def check_face(
+    landmarks: np.ndarray, size: tuple[int, int], resolution: int, *, enlarge: float = ENLARGE, profiles: bool = False
+) -> None:
+    """Raises FaceError where a face is cut off, too small or seen from the side; arguments as of `choose_face`.
+
+    Args:
+        landmarks: [5, 2], of the face.
+    """
+    if not ((landmarks >= 0) & (landmarks <= np.array(size)[None])).all():
         raise FaceError("the face is cut off: an eye, the nose or a corner of the mouth lies outside of the picture")
-    side = quad_side(crop_quad(faces.landmarks[chosen]))
+    side = quad_side(crop_quad(landmarks))
     if resolution > enlarge * side:
-        eyes = np.hypot(*(faces.landmarks[chosen, 1] - faces.landmarks[chosen, 0]))
+        eyes = np.hypot(*(landmarks[1] - landmarks[0]))
         raise FaceError(
             f"the face is too small: its eyes are {eyes:.0f} px apart, its crop of {side:.0f} px would be enlarged "
             f"{resolution / side:.1f} times, at most {enlarge:g} are allowed (`lsap-jax align --enlarge`)"
         )
-    if not profiles and not nose_inside(faces.landmarks[chosen]):
+    if not profiles and not nose_inside(landmarks):
         raise FaceError(
             "the face is seen from the side, its nose lies outside of eyes and mouth (`lsap-jax align --profiles` "
             "takes it)"
         )
-    return chosen
 
 
 def check_options(face: str, enlarge: float) -> None:
@@ -93,10 +105,14 @@ def check_options(face: str, enlarge: float) -> None:
 
 def remarks(faces: Faces, chosen: int, size: tuple[int, int], resolution: int) -> list[str]:
     """Remarks about a face that was accepted, in words; usually none. Arguments as of `choose_face`."""
-    landmarks, notes = faces.landmarks[chosen], []
     others = int((faces.scores >= LEAST_SCORE).sum()) - 1
-    if others > 0:
-        notes.append(f"the largest of {others + 1} faces")
+    beside = [f"the largest of {others + 1} faces"] if others > 0 else []
+    return beside + remarks_of_face(faces.landmarks[chosen], size, resolution)
+
+
+def remarks_of_face(landmarks: np.ndarray, size: tuple[int, int], resolution: int) -> list[str]:
+    """The same of a face [5, 2] alone, whatever is beside it."""
+    notes = []
     if abs(roll(landmarks)) > MOST_ROLL:
         notes.append(f"turned by {roll(landmarks):.0f} degrees in the plane")
     if not nose_inside(landmarks):

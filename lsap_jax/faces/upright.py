@@ -117,11 +117,11 @@ def _looks(
         looks.append(_Look(Meant(whole, chosen), float("inf"), error))
     second = detect_small(detector, list(crops.values()), Search(), batch_size)
     for place, faces in zip(crops, second, strict=True):
-        looks[place] = looks[place]._replace(off=_off(faces))
+        looks[place] = looks[place]._replace(off=off_centre(faces))
     return looks
 
 
-def _off(faces: Faces) -> float:
+def off_centre(faces: Faces) -> float:
     """How far the crop of the nearest of these faces is from that of `LOOK` px which they were found in, in its sides;
     infinite without a face.
     """
