@@ -2,11 +2,12 @@
 
     python benchmarks/step.py [--batch 1 8] [--rounds 5] [--steps 3] [--allocator default|tuned] [--resolution 256]
                               [--variants NAME ...] [--no-torch] [--checkout PATH] [--ceilings]
+    python benchmarks/step.py --families stylegan2 stylegan1 --no-torch --variants jax
 
 All variants run in turns within one process, so that whatever else the machine does meets all of them. Random weights,
-the same on all sides; their losses are compared. `--checkout` adds NVIDIA's generator of a stylegan2-ada-pytorch or
-stylegan3 of yours. Target features are computed once. The allocator's settings decide the
-PyTorch side on CPUs: run both (see README.md here).
+the same on all sides; their losses are compared. `--families` measures StyleGAN1, of the same channels, beside
+StyleGAN2. `--checkout` adds NVIDIA's generator of a stylegan2-ada-pytorch or stylegan3 of yours. Target features are
+computed once. The allocator's settings decide the PyTorch side on CPUs: run both (see README.md here).
 """
 
 import argparse
@@ -40,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--channel-base", type=int, default=16384)
     parser.add_argument("--torch", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--families", nargs="+", default=["stylegan2"], choices=("stylegan2", "stylegan1"))
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS)[:4], choices=VARIANTS)
     parser.add_argument("--ceilings", action="store_true", help="measure what the device reaches, too")
     parser.add_argument("--checkout", default="", help="a checkout of the original PyTorch code, to be measured, too")
@@ -54,19 +56,18 @@ def allocate(kind: str) -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
 
 
-def networks(resolution: int, channel_base: int):
+def networks(resolution: int, channel_base: int, family: str = "stylegan2"):
     """(generator, LPIPS, its backbone's arrays, its lin arrays), random but of the scale of trained ones."""
     import jax
     import numpy as np
 
     from lsap_jax.models.generator import Generator
     from lsap_jax.models.perceptual import lpips
-    from lsap_jax.networks.families import initial_params
+    from lsap_jax.networks.families import FAMILIES, initial_params
     from lsap_jax.networks.perceptual import STACKS, Conv, tap_channels
-    from lsap_jax.networks.stylegan2 import GeneratorConfig
 
     channels = tuple(min(channel_base // (4 << i), 512) for i in range(resolution.bit_length() - 2))
-    config = GeneratorConfig(img_resolution=resolution, channels=channels)
+    config = FAMILIES[family].GeneratorConfig(img_resolution=resolution, channels=channels)
     G = Generator(config=config, params=jax.jit(initial_params, static_argnums=0)(config, jax.random.key(0)))
     rng, cin, backbone = np.random.default_rng(0), 3, {}
     for step in STACKS["vgg16"]:
@@ -178,8 +179,8 @@ def measure(runners: dict[str, Callable[[], object]], rounds: int, images: int) 
     import numpy as np
 
     losses = {name: np.asarray(run()) for name, run in runners.items()}
-    reference = next(iter(losses.values()))
     for name, found in losses.items():
+        reference = next(one for other, one in losses.items() if family_of(other) == family_of(name))
         off = np.abs(found / reference - 1).max()
         print(f"  {name}: loss {found.mean():.6f}, largest relative difference {off:.1e}")
     times: dict[str, list[float]] = {name: [] for name in runners}
@@ -191,6 +192,11 @@ def measure(runners: dict[str, Callable[[], object]], rounds: int, images: int) 
     return times
 
 
+def family_of(name: str) -> str:
+    """Of a variant, as "stylegan1: jax"; variants without one are of StyleGAN2."""
+    return name.partition(": ")[0] if ": " in name else "stylegan2"
+
+
 def main() -> None:
     args = arguments()
     allocate(args.allocator)
@@ -199,7 +205,9 @@ def main() -> None:
 
     from lsap_jax.spaces.sphere import retract
 
-    G, perceptual, backbone, lin = networks(args.resolution, args.channel_base)
+    made = {family: networks(args.resolution, args.channel_base, family) for family in args.families}
+    if "stylegan2" not in made and args.torch:
+        raise SystemExit("the PyTorch side is of StyleGAN2: add it to --families, or give --no-torch")
     versions = f"jax {jax.__version__} on {jax.devices()[0].device_kind}"
     if args.torch:
         try:
@@ -217,14 +225,18 @@ def main() -> None:
     for batch in args.batch:
         print(f"batch {batch}")
         rng = np.random.default_rng(1)
-        z = np.asarray(retract(rng.standard_normal((batch, G.num_ws, G.z_dim)).astype(np.float32)))
+        num_ws, z_dim = (getattr(made[args.families[0]][0], name) for name in ("num_ws", "z_dim"))
+        z = np.asarray(retract(rng.standard_normal((batch, num_ws, z_dim)).astype(np.float32)))
         targets = rng.uniform(-1, 1, (batch, args.resolution, args.resolution, 3)).astype(np.float32)
         runners = {}
-        for name in args.variants:
+        for family, name in ((family, name) for family in made for name in args.variants):
             if batch > 1 or "by image" not in name:
-                runners[name], facts = jax_runner(G, perceptual, z, targets, args.steps, name)
-                print(f"  {name}: " + ", ".join(f"{value:.3g} {unit}" for unit, value in facts.items()) + " (compiler)")
+                G, perceptual, _, _ = made[family]
+                own = name if len(made) == 1 else f"{family}: {name}"
+                runners[own], facts = jax_runner(G, perceptual, z, targets, args.steps, name)
+                print(f"  {own}: " + ", ".join(f"{value:.3g} {unit}" for unit, value in facts.items()) + " (compiler)")
         if args.torch:
+            G, perceptual, backbone, lin = made["stylegan2"]
             runners |= torch_runners(G, backbone, lin, z, targets, args.steps, args.checkout)
         times = measure(runners, args.rounds, batch * args.steps)
         best = min((np.median(t) for name, t in times.items() if name.startswith("torch")), default=float("nan"))

@@ -11,6 +11,7 @@ from lsap_jax import cli
 from lsap_jax.editing import finders, ganspace, interfacegan, named
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.direction_file import read_directions, save_directions
+from lsap_jax.editing.edit import edit
 from lsap_jax.editing.imported import load_directions
 from lsap_jax.editing.named import cached, find
 from lsap_jax.editing.random import random_direction
@@ -338,6 +339,22 @@ def test_interfacegan_on_the_command_line(G, home, run, monkeypatch):
     monkeypatch.setattr(finders, "attribute_scorer", lambda *_: (classifier, ["rare"], "other"))
     status, _, err = run("interfacegan", *common)
     assert status == 2 and "none of rare can be found in 600 samples" in err
+
+
+def test_interfacegan_of_stylegan1_on_the_command_line(home, monkeypatch, capsys):
+    """What it finds is of this generator, in every family of spaces, and edits move the attribute along it."""
+    G = tiny_generator(family="stylegan1", discriminator=False)
+    G.save(home / "g.safetensors")
+    monkeypatch.setattr(finders, "attribute_scorer", lambda *_: (Classifier(), ["red"], "digest"))
+    argv = ["--method=interfacegan", f"--generator={home}/g.safetensors", f"--out={home}/out.safetensors"]
+    argv += ["--space=z,w,s", "--samples=600", "--batch_size=100", "--nopicture"]
+    assert cli.guarded("lsap-jax find-directions", "find_directions", argv) == 0
+    assert "3 directions in" in capsys.readouterr().out
+    found = {one.space: one for one in read_directions(home / "out.safetensors")}
+    assert set(found) == set("zws") and all(one.generator == G.network_sha256 for one in found.values())
+    w = np.asarray(G.mapping(np.random.default_rng(1).standard_normal((8, 16), np.float32)))
+    less, more = edit(G, "w+", {"w": w}, found["w"], [-2, 2]).images.mean(axis=(2, 3))[..., 0]
+    assert (more > less).mean() > 0.8
 
 
 def load_directions_of_z(home, G) -> Direction:

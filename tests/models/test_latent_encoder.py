@@ -26,7 +26,7 @@ from lsap_jax.networks.latent_encoder import (
 )
 from lsap_jax.networks.parameters import count
 from lsap_jax.rendering.render import synthesise
-from lsap_jax.testing import tiny_images
+from lsap_jax.testing import tiny_generator, tiny_images
 from lsap_jax.training.latent_encoder import LatentLosses, train_latent_encoder
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -159,11 +159,17 @@ def test_training_improves_attaches_and_resumes_bit_for_bit(tmp_path, tiny):
 
 
 @pytest.mark.slow
-def test_the_loss_falls(tmp_path, tiny):
+@pytest.mark.parametrize("family", ["stylegan2", "stylegan1"])
+def test_the_loss_falls(tmp_path, tiny, family):
+    G = tiny if family == "stylegan2" else tiny_generator(family=family)
     config = training(total_images=192, snapshot_images=32, **{"train.lr": 0.01})
-    train_latent_encoder(config, tiny, tmp_path, log=lambda _: None)
+    path = train_latent_encoder(config, G, tmp_path, log=lambda _: None)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert log[-1]["loss"] < 0.8 * log[0]["loss"] and "latent_unseen" in log[-1]
+    made = load_generator(path)
+    assert made.without("encoder").sha256 == G.sha256
+    inv = lsap_jax.encode(made, None, tiny_images(2))
+    assert inv.space.name == "w+" and np.isfinite(inv.metrics["mse"]).all()
 
 
 def test_widths_have_to_suit_the_images(tmp_path, tiny):

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 MODULATED = ("styleres", "hfgi", "hyperstyle")
 FAST = {
     "pti": {"steps": 3, "lr": 0.01},
+    "sam": {"steps": 4, "maps": "measured", "map_steps": 3, "segments": "grid", "mvg": 0.0, "tau": 0.3},
     "dhr": {"steps": 3, "weight_steps": 2, "coarse_steps": 2, "lr_weights": 0.01, "segments": "grid", "count": 16},
 }
 
@@ -46,15 +47,19 @@ def test_networks_for_modulated_convolutions_are_refused(G, method):
 
 
 @pytest.mark.slow  # the methods are the same for every family; this one's params and places are others
-@pytest.mark.parametrize(("method", "space"), [("pti", "f/z+"), ("dhr", "w+")])
+@pytest.mark.parametrize(("method", "space"), [("pti", "f/z+"), ("dhr", "w+"), ("sam", "w+")])
 def test_refined_images_are_nearer_and_edits_of_strength_0_are_these(G, method, space):
     images = tiny_images(2)
     inv = lsap_jax.invert(G, images, space, steps=0)
     found = lsap_jax.refine(G, inv, images, method, **FAST[method])
     assert (found.metrics["mse"] < inv.metrics["mse"]).all()
     assert np.any(np.asarray(lsap_jax.render(G, space, inv.codes)) != found.images)
-    deltas = found.refinement.weights["synthesis.bias"]
-    assert np.any(np.asarray(deltas.delta))
+    if method == "sam":
+        assert np.any(np.asarray(found.codes["w"]) != inv.codes["w"])
+        assert all(np.any(np.asarray(one.shift)) for one in found.refinement.transforms.values())
+        assert found.refinement.transforms and not found.refinement.weights
+    else:
+        assert np.any(np.asarray(found.refinement.weights["synthesis.bias"].delta))
     edited = lsap_jax.edit(
         G, found.space, found.codes, "random:0", [0, 2], images=found.images, refinement=found.refinement
     )
