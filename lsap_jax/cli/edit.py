@@ -130,6 +130,7 @@ def run(args: Arguments) -> int:
     from lsap_jax.editing.edit_run import edit_run
     from lsap_jax.rendering.render import space_of
     from lsap_jax.report.edit_report import check_beside, write_edit_report
+    from lsap_jax.report.links import link_edits
     from lsap_jax.storage.results import read_failures, read_manifest, read_run
 
     args.no_config()
@@ -170,7 +171,12 @@ def run(args: Arguments) -> int:
         paste_back=None if values.paste_back is None else Path(values.paste_back),
         **engine,
     )
-    page = partial(write_edit_report, beside=values.beside, max_images=values.max_pictures)
+
+    def page(edits: Path) -> Path:
+        path = write_edit_report(edits, beside=values.beside, max_images=values.max_pictures)
+        link_edits(folder)
+        return path
+
     return computed(start, out, len(manifest), page=page, line=summary_line)
 
 

@@ -9,9 +9,12 @@ from lsap_jax.editing.edit_record import EDIT, read_edit
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison.plan import EDITS
 from lsap_jax.experiments.comparison.runs import LAYOUT, read_comparison
+from lsap_jax.report.fragments import facts_list
 from lsap_jax.report.page import escape
+from lsap_jax.storage.atomic import write_files
 
 PAGE = "report.html"
+_START, _END = "<!--edits-->", "<!--/edits-->"  # around the links to edits; escaped texts cannot hold them
 MOST_LOOKED_AT = 500  # entries of the folder that a run lies in
 
 
@@ -41,6 +44,26 @@ def edits_of(run: Path) -> Iterator[tuple[str, str]]:
                 continue
             if isinstance(way, str) and way and (folder / way).resolve() == here:
                 yield folder.name, address
+
+
+def edits_part(run: Path) -> str:
+    """HTML of the links to a run's edits, in the head of its page."""
+    links = ", ".join(link(address, name) for name, address in edits_of(run))
+    return f"{_START}{facts_list({}, {'edits': links})}{_END}"
+
+
+def link_edits(run: Path) -> None:
+    """Renews the links to edits in the page of a run, and nothing else of it. Without a page, or where it cannot be
+    written, the run stays as it is.
+    """
+    page = run / PAGE
+    try:
+        before, start, rest = page.read_text("utf-8").partition(_START)
+        _, end, after = rest.partition(_END)
+        if start and end:
+            write_files({page: f"{before}{edits_part(run)}{after}".encode()})
+    except (OSError, ValueError, LsapError):
+        return
 
 
 def comparison_of(run: Path) -> tuple[str, str] | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison.tables import HIGHER_IS_BETTER
-from lsap_jax.report.links import comparison_of, edits_of
+from lsap_jax.report.links import comparison_of, edits_part
 from lsap_jax.report.page import page
 from lsap_jax.report.pictures import LOSSLESS_SIDE, data_uri, difference
 from lsap_jax.report.sections import DIFFERENCE_FACTOR, Card, Contents, Row, body
@@ -71,7 +71,7 @@ def write_run_report(
         curve_images=curve_images,
         order=None if worst is None else (worst, worst in HIGHER_IS_BETTER),
         comparison=comparison_of(run_dir),
-        edits=list(edits_of(run_dir)),
+        edits=edits_part(run_dir),
     )
     path = run_dir / "report.html"
     write_files({path: page(f"{contents.name} – inversion report", body(contents)).encode("utf-8")})

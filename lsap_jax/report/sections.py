@@ -43,7 +43,8 @@ class Contents:
 
     Attributes:
         order: (metric, whether it rises) by which images stand at first; None is by id.
-        comparison, edits: (name, address) of pages beside this one.
+        comparison: (name, address) of the page of the comparison that the run is part of.
+        edits: HTML of links to the pages of its edits.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Contents:
     curve_images: int = 0
     order: tuple[str, bool] | None = None
     comparison: tuple[str, str] | None = None
-    edits: Sequence[tuple[str, str]] = ()
+    edits: str = ""
 
 
 def body(contents: Contents) -> str:
@@ -91,11 +92,8 @@ def _head(contents: Contents, links: str) -> str:
     for name in contents.metrics:
         values = _finite(contents.rows, name)
         facts[f"mean {name}"] = number(float(values.mean())) if len(values) else "–"
-    links_out = {
-        "comparison": "" if contents.comparison is None else link(contents.comparison[1], contents.comparison[0]),
-        "edits": ", ".join(link(address, name) for name, address in contents.edits),
-    }
-    listed = facts_list(facts, links_out)
+    above = "" if contents.comparison is None else link(contents.comparison[1], contents.comparison[0])
+    listed = facts_list(facts, {"comparison": above}) + contents.edits
     failed = f"{len(contents.failures):,} failed"
     if contents.failures:
         failed = f'<a class="failed" href="#failures">{failed}</a>'

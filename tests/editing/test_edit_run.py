@@ -28,6 +28,7 @@ from lsap_jax.errors import LsapError
 from lsap_jax.rendering import render as rendering
 from lsap_jax.rendering.render import space_of
 from lsap_jax.report.edit_report import write_edit_report
+from lsap_jax.report.run_report import write_run_report
 from lsap_jax.storage.atomic import LOCK, encode_record
 from lsap_jax.storage.results import read_arrays, read_code, read_failures, read_image, read_manifest, read_run
 from lsap_jax.storage.shards import Shard
@@ -368,6 +369,27 @@ def test_the_command_edits_two_runs_and_shows_them_side_by_side(work, capsys):
     assert "f/z+ beside f/w+" in text and text.count('<td class="still run">flat (f/w+)</td>') == COUNT
     assert text.count('<td class="still run">run (f/z+)</td>') == COUNT + 1 and "(f/z+): Strengths in steps" not in text
     assert "http:" not in text and "https:" not in text
+
+
+def test_the_page_of_the_run_leads_to_its_edits(work, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(work / "run", run)
+    shutil.copy(work / "g.safetensors", tmp_path)
+    write_run_report(run)
+    options = ("--direction=random:1", "--strengths=-1,0,1", "--batch_size=6")
+    assert "smiles" not in (run / "report.html").read_text()
+    for name in ("smiles", "more & more"):
+        assert command("edit", run, "--out", tmp_path / name, *options) == 0
+    text = (run / "report.html").read_text()
+    link = '<a href="../more%20%26%20more/report.html">more &amp; more</a>, <a href="../smiles/report.html">smiles</a>'
+    assert f"<dt>edits</dt><dd>{link}</dd>" in text
+    assert write_run_report(run).read_text() == text, "nothing else of the page has changed"
+    shutil.rmtree(tmp_path / "smiles")
+    (run / "report.html").write_bytes(b"\xff another page")
+    assert command("edit", run, "--out", tmp_path / "again", *options) == 0
+    assert (run / "report.html").read_bytes() == b"\xff another page"
+    (run / "report.html").unlink()
+    assert command("edit", run, "--out", tmp_path / "once", *options) == 0 and not (run / "report.html").exists()
 
 
 def test_edits_are_verified_and_their_page_is_written_anew(work, edited, capsys, tmp_path):
