@@ -82,7 +82,8 @@ def tree(folder):
 def test_invert_leaves_the_run_folder(work):
     assert set(read_manifest(work / "run")) == {"0", "1", "2", "sub/3"}
     assert len(tree(work / "run")) == 4 * COUNT + 1
-    assert (work / "run" / "report.html").read_text().count("sub/3") > 0
+    text = (work / "run" / "report.html").read_text()
+    assert text.count("sub/3") > 0 and f"<dt>preset</dt><dd>{read_run(work / 'run')['preset']}, " in text
     z = read_code(work / "run", "sub/3")["z"]
     np.testing.assert_allclose(np.linalg.norm(z, axis=-1), 4, rtol=1e-5)
 

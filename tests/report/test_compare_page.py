@@ -16,7 +16,9 @@ from lsap_jax.pixels import to_float
 from lsap_jax.report.comparison import charts, picture
 from lsap_jax.report.comparison.sections import differences
 from lsap_jax.report.comparison.write import write_comparison
+from lsap_jax.report.links import comparison_above
 from lsap_jax.report.page import escape
+from lsap_jax.report.run_report import write_run_report
 from lsap_jax.storage.checked_json import sealed
 from lsap_jax.storage.labelled_grid import scaled
 from lsap_jax.storage.metrics_table import metrics_csv, write_table
@@ -90,6 +92,20 @@ def test_means_and_tests_are_over_the_images_that_every_preset_finished(tmp_path
     assert len(rows(out / "per_image.csv")) == 8 * 3 - 2
     text = (out / "report.html").read_text()
     assert "<strong>6 images done</strong> by every preset" in text and "2 images left out" in text
+
+
+def test_pages_lead_to_the_runs_to_the_edits_and_back(tmp_path):
+    out = fake_comparison(tmp_path / "c & d", {"z": 0.3, "f/z+": 0.01}, edits="edit_quality")
+    write_comparison(out)
+    text = (out / "report.html").read_text()
+    assert '<dt>edits</dt><dd><a href="edits/report.html">their quality</a></dd>' in text
+    assert '<a href="run0/report.html">z</a>' in text
+    back = '<dt>comparison</dt><dd><a href="../report.html">c &amp; d</a></dd>'
+    assert back in write_run_report(out / "run0").read_text()
+    assert comparison_above(out / "edits") == ("c & d", "../report.html") and comparison_above(out / "run0") is None
+    assert comparison_above(tmp_path / "edits") is None
+    write_comparison(fake_comparison(tmp_path / "bare", {"z": 0.3}))
+    assert "their quality" not in (tmp_path / "bare" / "report.html").read_text()
 
 
 def test_a_preset_without_any_image_does_not_empty_the_others(tmp_path):
