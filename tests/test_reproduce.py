@@ -187,6 +187,10 @@ def test_what_was_not_measured_is_said(which, tmp_path):
     page = which.page(*which.read(folder(tmp_path, bare)))
     assert "no method has preserved at equal success" in page and "no method has bytes" not in page
     assert "| Little room to keep them | – | no method has MSE" in page
+    note = "KID of 50 images means nothing; it takes 100 or more"
+    noted = [{**row, "KID at equal success note": note} for row in TABLE]
+    page = which.page(*which.read(folder(tmp_path, noted)))
+    assert f"| Edits that look like real pictures | – | {note} | – | – |" in page, "no method is named by it"
     empty = which.page({}, "Nothing.")
     assert empty.count("| – |") == 2 * len(which.SITUATIONS)
 
