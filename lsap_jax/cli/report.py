@@ -4,8 +4,8 @@ usage: lsap-jax report RUN|COMPARISON|EDIT|QUALITY [--worst METRIC] [--max_pictu
 
 The page is self-contained: it opens offline and can be sent as one file. That of a run links to the comparison that it
 is part of, and to the edits that lie beside it, in the same folder as the run. With --worst=mse, or another metric of
-the run, the worst images come first, and their pictures are the ones embedded. Of a comparison all tables are written,
-with methods.md where it has a claim, and those of its edits; nothing is computed.
+the run, and of edits with --worst=identity, the worst images come first, and their pictures are the ones embedded. Of a
+comparison all tables are written, with methods.md where it has a claim, and those of its edits; nothing is computed.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from lsap_jax.errors import LsapError
 def flags() -> FlagValues:
     values = new_flags()
     number(values, "max_pictures", "most images whose pictures are embedded; 200 of a run, 60 of edits", lower=0)
-    text(values, "worst", "metric of a run by which the worst images come first")
+    text(values, "worst", "metric of a run, or identity of edits, by which the worst images come first")
     text(values, "beside", "folder of other edits, to be shown beside these")
     return values
 
@@ -40,10 +40,10 @@ def run(args: Arguments) -> int:
     edited = (folder / EDIT.file).is_file()
     if beside and not edited:
         raise LsapError(f"--beside={beside}: is for the page of edits; {folder} has no {EDIT.file}")
-    if worst is not None and not (folder / RUN.file).is_file():
-        raise LsapError(f"--worst={worst}: is for the page of a run; {folder} has no {RUN.file}")
+    if worst is not None and not edited and not (folder / RUN.file).is_file():
+        raise LsapError(f"--worst={worst}: is for the page of a run or of edits; {folder} has no {RUN.file}")
     if edited:
-        print(write_edit_report(folder, beside, MAX_IMAGES if most is None else most))
+        print(write_edit_report(folder, beside, MAX_IMAGES if most is None else most, worst=worst))
     elif (folder / LAYOUT.file).is_file():
         rewrite(folder)
         print(folder / "report.html")

@@ -30,6 +30,7 @@ def write_edit_report(
     beside: str | os.PathLike[str] | None = None,
     max_images: int = MAX_IMAGES,
     max_bytes: int = MAX_BYTES,
+    worst: str | None = None,
 ) -> Path:
     """Write ``report.html`` into an edit folder, from what lies there.
 
@@ -37,6 +38,7 @@ def write_edit_report(
         beside: another edit folder; its rows stand below those of the first, where image and direction are the same.
         max_images: most images whose pictures are embedded, evenly spread over the ids.
         max_bytes: most bytes of embedded pictures.
+        worst: "identity": images come in the order of their mean identity, the least first, where it is measured.
 
     Returns:
         The path of the page.
@@ -49,9 +51,10 @@ def write_edit_report(
     first = folders[0]
     if beside is not None:
         check_beside(path, first.manifest, beside)
-    shown = _shown(folders, max_images, max_bytes)
+    ids = sorted(first.manifest) if worst is None else from_worst(first, worst)
+    shown = _shown(folders, ids, max_images, max_bytes, spread=worst is None)
     name = first.name
-    body = _header(name, folders) + _main(folders, shown)
+    body = _header(name, folders) + _main(folders, shown, worst)
     out = first.path / "report.html"
     text = page(f"{name} – edits", body, style=("page.css", "edit.css"), script="edit.js")
     write_files({out: text.encode("utf-8")})
@@ -72,16 +75,36 @@ def _folder(path: Path) -> Folder:
     return Folder(path=path, edit=read_edit(path), manifest=read_manifest(path))
 
 
-def _shown(folders: Sequence[Folder], max_images: int, max_bytes: int) -> dict[str, Pictures]:
-    """Pictures by image, of as many images as there is room for, evenly spread."""
-    ids = sorted(folders[0].manifest)
-    if len(ids) > max_images:
-        ids = [ids[i] for i in np.linspace(0, len(ids) - 1, max_images).round().astype(int)] if max_images else []
+def from_worst(folder: Folder, metric: str) -> list[str]:
+    """Ids by how much of the identity all edits of the image keep, the least first; those without a face come last.
+
+    Raises:
+        LsapError: it is not measured, or another metric is asked for, which edits do not have.
+    """
+    if metric != "identity" or "identity" not in folder.edit:
+        has = "only identity" if "identity" in folder.edit else "no metric (`lsap-jax edit --identity` measures one)"
+        raise LsapError(f"--worst={metric}: the edits in {folder.path} have {has}")
+    kept = {
+        id: [value for name, value in record["metrics"].items() if name.startswith("identity/")]
+        for id, record in folder.manifest.items()
+    }
+    return sorted(kept, key=lambda id: (np.mean(kept[id]) if kept[id] else np.inf, id))
+
+
+def _shown(
+    folders: Sequence[Folder], ids: Sequence[str], max_images: int, max_bytes: int, spread: bool
+) -> dict[str, Pictures]:
+    """Pictures by image, of as many images as there is room for: evenly spread, or the first ones."""
+
+    def chosen(ids: Sequence[str], most: int) -> Sequence[str]:
+        if len(ids) <= most or not most or not spread:
+            return ids[:most]
+        return [ids[i] for i in np.linspace(0, len(ids) - 1, most).round().astype(int)]
+
+    ids = chosen(ids, max_images)
     first = {id: _pictures(folders, id) for id in ids[:1]}
     each = sum(len(address or "") for address in next(iter(first.values()), {}).values())
-    room = max(1, max_bytes // max(each, 1))
-    if len(ids) > room:
-        ids = [ids[i] for i in np.linspace(0, len(ids) - 1, room).round().astype(int)]
+    ids = chosen(ids, max(1, max_bytes // max(each, 1)))
     return {id: first[id] if id in first else _pictures(folders, id) for id in ids}
 
 
@@ -150,13 +173,14 @@ def _run_link(folder: Folder, page: Path) -> str:
     return link(address, str(run["name"]))
 
 
-def _main(folders: Sequence[Folder], shown: Mapping[str, Pictures]) -> str:
+def _main(folders: Sequence[Folder], shown: Mapping[str, Pictures], worst: str | None) -> str:
     first = folders[0]
     total = len(first.manifest)
     parts = []
     if len(shown) < total:
         parts.append(
-            f'<p class="lead spaced">Pictures of {len(shown):,} of the {total:,} images are embedded, evenly spread; '
+            f'<p class="lead spaced">Pictures of {len(shown):,} of the {total:,} images are embedded, '
+            f"{'evenly spread' if worst is None else f'the worst by {worst}'}; "
             "the folders images and strips hold all of them.</p>"
         )
     parts += [series_part(folders, shown, k, name) for k, name in enumerate(_names(first))]

@@ -27,9 +27,10 @@ from lsap_jax.editing.series import along, file_name, mixed, towards
 from lsap_jax.errors import LsapError
 from lsap_jax.rendering import render as rendering
 from lsap_jax.rendering.render import space_of
-from lsap_jax.report.edit_report import write_edit_report
+from lsap_jax.report.edit_report import _folder, from_worst, write_edit_report
 from lsap_jax.report.run_report import write_run_report
 from lsap_jax.storage.atomic import LOCK, encode_record
+from lsap_jax.storage.checked_json import sealed
 from lsap_jax.storage.results import read_arrays, read_code, read_failures, read_image, read_manifest, read_run
 from lsap_jax.storage.shards import Shard
 from lsap_jax.testing import tiny_generator
@@ -484,6 +485,25 @@ def test_rows_of_two_folders_of_one_space_are_told_apart(work, edited, tmp_path,
         assert command(*argv) == 2
         assert "has no edits of the images of" in capsys.readouterr().err
     assert not (tmp_path / "never").exists()
+
+
+def test_the_worst_by_identity_come_first_on_request(edited, tmp_path, capsys):
+    out = tmp_path / "copy"
+    shutil.copytree(edited[0], out)
+    assert command("report", out, "--worst=identity") == 2
+    assert "have no metric (`lsap-jax edit --identity` measures one)" in capsys.readouterr().err
+    meter = {"name": "dlib", "network": "dlib", "weights": "", "detector": ""}
+    (out / "edit.json").write_bytes(sealed({**read_edit(out), "identity": meter}))
+    records = read_manifest(out)
+    for id, values in (("0", (0.9, 0.5)), ("1", (0.3, 0.8)), ("sub/2", ())):
+        places = ("random-0/-2", "random-0/1.5")
+        records[id]["metrics"] = {f"identity/{place}": v for place, v in zip(places, values, strict=False)}
+    (out / "manifest.jsonl").write_bytes(b"".join(map(encode_record, records.values())))
+    assert from_worst(_folder(out), "identity") == ["1", "0", "sub/2"], "0.55 is less than 0.7; no face comes last"
+    text = write_edit_report(out, max_images=1, worst="identity").read_text()
+    assert "Pictures of 1 of the 3 images are embedded, the worst by identity" in text
+    assert '<th scope="rowgroup" rowspan="1">1<a' in text and 'rowspan="1">0' not in text
+    assert command("report", out, "--worst=mse") == 2 and "have only identity" in capsys.readouterr().err
 
 
 def test_a_name_of_a_direction_cannot_break_the_page(work, tmp_path):
