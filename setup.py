@@ -84,11 +84,13 @@ setup(
         "dev": [
             "build",
             "hypothesis>=6.100",
+            "imageio-ffmpeg>=0.5",
             "ipykernel",
             "ipywidgets>=8",  # the sliders of the quickstart
             "mypy>=1.15",
             "nbclient",
             "nbformat",
+            "pillow-heif>=1",
             "pytest>=8.3",
             "pytest-cov>=6",
             "pytest-xdist>=3.6",
