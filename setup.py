@@ -53,6 +53,7 @@ setup(
     package_dir={"lsap_jax.configs": "configs"},
     package_data={
         "lsap_jax.report": ["*.html", "*.css", "*.js"],
+        "lsap_jax.live": ["*.html", "*.css", "*.js"],
         "lsap_jax": ["assets/*", "assets/**/*"],
         "": ["py.typed"],
     },
@@ -77,11 +78,13 @@ setup(
         "tpu": ["jax[tpu]>=0.8"],
         "heic": ["pillow-heif>=1"],
         "ray": ["ray>=2.40"],
+        "studio": ["anywidget>=0.9", "starlette>=0.40", "uvicorn>=0.30"],
         "superpixels": ["scikit-image>=0.24"],
         "svm": ["scikit-learn>=1.5"],
         "tfds": ["array_record", "importlib_resources", "tensorflow-datasets"],
         "video": ["imageio-ffmpeg>=0.5"],
         "dev": [
+            "anywidget>=0.9",
             "build",
             "hypothesis>=6.100",
             "imageio-ffmpeg>=0.5",
@@ -99,6 +102,8 @@ setup(
             "scikit-image>=0.24",  # a photograph for the face detector
             "scikit-learn>=1.5",
             "selenium>=4.20",
+            "starlette>=0.40",
+            "uvicorn>=0.30",
             "setuptools>=77",  # the test of the wheel builds without a network
             "twine>=6.1",
         ],

@@ -23,7 +23,7 @@ LEVELS = [
     {"runs"},
     {"editing", "training"},
     {"experiments"},
-    {"report"},
+    {"report", "live"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -88,6 +88,7 @@ def test_metadata(metadata):
         "cuda",
         "tpu",
         "ray",
+        "studio",
         "superpixels",
         "svm",
         "tfds",

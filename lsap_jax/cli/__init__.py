@@ -30,6 +30,7 @@ COMMANDS = {
     "edit-quality": "how good the edits of runs are: success, preservation, realism, identity",
     "find-directions": "directions of a generator: GANSpace, SeFa, InterFaceGAN, random",
     "align": "photographs to the aligned faces that a generator of faces knows",
+    "studio": "a page in the browser: a photograph to codes, and sliders that edit it while you look",
     "compare": "several latent spaces on the same images: the papers' tables",
     "generate": "samples of a generator, by seed",
     "convert": "an official checkpoint to one file of this package",
