@@ -39,6 +39,7 @@ _EXPORTS = {
     "evaluate": "lsap_jax.runs.evaluation",
     "render": "lsap_jax.rendering.render",
     "edit": "lsap_jax.editing.edit",
+    "studio": "lsap_jax.live.widget",
     "Refinement": "lsap_jax.rendering.refinement",
     "Space": "lsap_jax.spaces",
     "parse_space": "lsap_jax.spaces",

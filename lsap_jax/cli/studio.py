@@ -5,9 +5,9 @@ usage: lsap-jax studio [RUN] [--generator G] [--host H] [--port P]
 For example: lsap-jax studio --generator toonhead64
 
 Then open the address that it prints. RUN is a run folder whose images may be edited; its generator is the one named
-there. Photographs are kept in memory and forgotten when the studio ends; "Save" in the page gives an archive of pictures
-and codes, with the command lines that do the same in batch. --direction offers further directions, of files, GANSpace or
-SeFa, beside those that are bundled with the generator and those that find-directions has found.
+there. Photographs are kept in memory and forgotten when the studio ends; "Save" in the page gives an archive of
+pictures and codes, with the command lines that do the same in batch. --direction offers further directions, of files,
+GANSpace or SeFa, beside those that are bundled with the generator and those that find-directions has found.
 
 The page is served to this machine alone. With --host, others may open it, too, by the address that is printed: it ends
 with a token, without which nothing is answered. Everything then passes the network in the clear.
@@ -18,6 +18,7 @@ Exit status: 0 after Ctrl-C, 2 unusable arguments.
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,10 +53,8 @@ def run(args: Arguments) -> int:
         raise LsapError(f"expected one RUN or none, got {' '.join(args.positional)}; see --help")
     check_installed()
     studio = opened(args)
-    try:
+    with suppress(KeyboardInterrupt):
         serve(studio, args.flags.host, args.flags.port, _tell)
-    except KeyboardInterrupt:
-        pass
     return OK
 
 
@@ -66,7 +65,6 @@ def opened(args: Arguments) -> "Studio":
     from lsap_jax.live.sliders import offered
     from lsap_jax.live.studio import make_studio
     from lsap_jax.models.generator_file import load_generator
-    from lsap_jax.rendering.render import space_of
     from lsap_jax.storage.results import read_run
 
     values, shown = args.flags, None
@@ -75,7 +73,7 @@ def opened(args: Arguments) -> "Studio":
         record = read_run(folder)
         G = generator_of(folder, record, values.generator, values.weights)
         name = values.generator or record["generator"]["name"]
-        shown = gallery(folder, space_of(record, G))
+        shown = gallery(folder, record, G)
     else:
         name = values.generator or DEFAULT
         G = load_generator(name)

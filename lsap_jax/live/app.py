@@ -7,8 +7,8 @@ alive, and find out when the tab is closed.
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
-from importlib import resources
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from starlette.applications import Starlette
@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lsap_jax.live import guard
+from lsap_jax.live import guard, page
 from lsap_jax.live.desk import Busy, Desk, Stopped
 from lsap_jax.live.messages import explained
 from lsap_jax.live.operations import OPERATIONS
@@ -26,11 +26,13 @@ from lsap_jax.live.studio import Studio
 
 CLIENT = "studio-client"  # the header of a session; pages of other sites cannot set it without being asked for
 FILES = {
-    "/": ("studio.html", "text/html"),
-    "/studio.js": ("studio.js", "text/javascript"),
-    "/studio.css": ("studio.css", "text/css"),
+    "/": (page.html, "text/html"),
+    "/studio.js": (page.script, "text/javascript"),
+    "/studio.css": (page.style, "text/css"),
 }
 ALIVE = 1.0  # seconds between two lines
+LARGE, AT_ONCE = 2**20, 4  # bytes of a request that shares the memory with so many others
+PATIENCE = 120.0  # seconds in which a request has to arrive
 
 
 class Guard:
@@ -66,7 +68,7 @@ def make_app(studio: Studio, token: str | None = None) -> ASGIApp:
     Args:
         token: that every request needs; None where the studio is bound to loopback.
     """
-    desk, sessions = Desk(studio), Sessions()
+    desk, sessions, large = Desk(studio), Sessions(), asyncio.Semaphore(AT_ONCE)
 
     async def operate(request: Request) -> Response:
         name = request.path_params["name"]
@@ -78,17 +80,25 @@ def make_app(studio: Studio, token: str | None = None) -> ASGIApp:
         if session is None and name != "begin":
             return _refused(410, "the session is no longer there; load the page again")
         try:
-            asked = await _asked(request, OPERATIONS[name].most)
+            async with large if OPERATIONS[name].most > LARGE else nullcontext():
+                asked = await asyncio.wait_for(_asked(request, OPERATIONS[name].most), PATIENCE)
         except ValueError as error:
             return _refused(413 if isinstance(error, TooLarge) else 400, str(error))
-        except ClientDisconnect:
-            return Response(status_code=400)
+        except (TimeoutError, ClientDisconnect):
+            return _refused(408, "the request did not arrive")
         if session is None:
             session = sessions.new()
         return StreamingResponse(_lines(desk, session, name, asked), media_type="application/x-ndjson")
 
     routes = [Route(path, _file(*file), methods=["GET"]) for path, file in FILES.items()]
-    return Guard(Starlette(routes=[*routes, Route("/api/{name}", operate, methods=["POST"])]), token)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        desk.close()
+
+    operations = Route("/api/{name}", operate, methods=["POST"])
+    return Guard(Starlette(routes=[*routes, operations], lifespan=lifespan), token)
 
 
 async def _lines(desk: Desk, session: Session, name: str, asked: Any) -> AsyncIterator[bytes]:
@@ -140,7 +150,7 @@ async def _asked(request: Request, most: int) -> dict[str, Any]:
         if len(data) > most:
             raise TooLarge(f"the request is larger than {most} bytes; scale the picture down")
     try:
-        asked = json.loads(bytes(data))
+        asked = await asyncio.to_thread(json.loads, bytes(data))
     except (ValueError, RecursionError):
         asked = None
     if not isinstance(asked, dict):
@@ -156,15 +166,10 @@ def _refused(status: int, why: str) -> Response:
     return JSONResponse({"error": why}, status)
 
 
-def _file(name: str, kind: str) -> Any:
-    data = page_file(name).encode()
+def _file(text: Callable[[], str], kind: str) -> Any:
+    data = text().encode()
 
     async def answer(request: Request) -> Response:
         return Response(data, media_type=kind)
 
     return answer
-
-
-def page_file(name: str) -> str:
-    """Text of a file of the page, also from inside a wheel."""
-    return resources.files("lsap_jax.live").joinpath(name).read_text("utf-8")

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from lsap_jax.editing.direction_file import save_directions
+from lsap_jax.live.commands import file_of
 from lsap_jax.live.session import Take
-from lsap_jax.live.sliders import TOGETHER, Slider, combined
+from lsap_jax.live.sliders import Slider, combined, is_known
 from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import to_arrays
 from lsap_jax.storage.file_bytes import npz_bytes, png_bytes
@@ -30,7 +32,7 @@ def archive(
     | ID-edited.png, .npz    | the picture shown, and its codes                                    |
     | ID-target.png          | what the codes were found for, if there is such a picture           |
     | ID-refined.npz         | the refinement, if there is one                                     |
-    | together.safetensors   | the direction that several sliders make                             |
+    | DIRECTION.safetensors  | the direction, if it has no name that every machine knows           |
     | commands.txt           | the command lines that do the same in batch                         |
     """
     files = {
@@ -45,9 +47,9 @@ def archive(
     if take.refinement is not None:
         files[f"{take.id}-refined.npz"] = npz_bytes(to_arrays(_single(take.refinement)))
     found = combined(G, take.space, sliders)
-    if found is not None and found[0].name == TOGETHER:
+    if found is not None and not is_known(G, found[0]):
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{TOGETHER}.safetensors"
+            path = Path(folder) / file_of(found[0])
             save_directions(path, [found[0]])
             files[path.name] = path.read_bytes()
     buffer = io.BytesIO()
@@ -59,6 +61,4 @@ def archive(
 
 def _single(tree: Any) -> Any:
     """The first image of a tree with leaves [1, ...]."""
-    import jax
-
     return jax.tree.map(lambda a: np.asarray(a)[0], tree)

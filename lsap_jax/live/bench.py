@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lsap_jax.editing.between import between
 from lsap_jax.editing.direction import Direction, family
 from lsap_jax.editing.moves import move
 from lsap_jax.models.generator import Generator
@@ -34,13 +35,16 @@ class Bench:
         return to_uint8(self._renderers[space](codes, refinement)[0])
 
     def warm(self, space: Space, codes: Codes, refinement: Refinement | None = None) -> None:
-        """Compiles all that sliders need for such codes: afterwards strengths, layers and directions are arguments."""
+        """Compiles all that sliders and ways between takes need for such codes: afterwards directions, layers and
+        strengths are arguments.
+        """
         shape = space.shape(self.G)
         alike, unlike = np.ones(shape[-1:], np.float32), np.ones(shape, np.float32)
         unlike[:1] = 2  # rows that differ are an argument of another shape
         for vector in [alike, unlike][: len(shape)]:
             way = Direction(name="any", space=family(space), vector=vector)
             move(self.G, space, codes, way, 1.0)
+        between(self.G, space, codes, codes, 0.5)
         self.picture(space, codes, refinement)
 
 

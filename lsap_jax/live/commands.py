@@ -3,8 +3,12 @@
 import shlex
 from collections.abc import Iterable, Sequence
 
+from lsap_jax.editing.direction import Direction
+from lsap_jax.editing.listing import layers_text
+from lsap_jax.editing.series import file_name
 from lsap_jax.live.session import Take
-from lsap_jax.live.sliders import TOGETHER, Slider
+from lsap_jax.live.sliders import Slider, combined, is_known
+from lsap_jax.models.generator import Generator
 
 RUN, EDITS = "run", "edits"
 GIVEN = ("w", "w+", "z", "z+")  # spaces whose codes `lsap-jax invert --init` takes from a file
@@ -27,24 +31,29 @@ def embedding(file: str, generator: str, method: str, options: Iterable[str], re
 
 def from_codes(take: Take, generator: str) -> Command:
     """`lsap-jax invert` of no steps, from the saved picture and codes of a take."""
-    start = ["--space", take.space.name, "--init", f"{take.id}.npz", "--steps", "0", "--config.keep=last"]
+    start = ["--space", take.space.name, "--init", f"{take.id}.npz", "--steps", "0"]
     return ("lsap-jax", "invert", f"{take.id}.png", "--generator", generator, *start, "--out", RUN)
 
 
-def editing(run: str, sliders: Sequence[Slider]) -> Command | None:
-    """`lsap-jax edit` of a run; None where all sliders are at 0."""
-    moving = [one for one in sliders if one.strength != 0]
-    if not moving:
-        return None
-    one, more = moving[0], len(moving) > 1
-    name, strength = (f"{TOGETHER}.safetensors", 1.0) if more else (one.direction.name, one.strength)
-    layers = [] if more or one.layers is None else ["--layers", str(one.layers)]
-    return ("lsap-jax", "edit", run, "--direction", name, f"--strengths={strength!r}", *layers, "--out", EDITS)
+def editing(G: Generator, run: str, move: tuple[Direction, float]) -> Command:
+    """`lsap-jax edit` of a run, along a direction by name or by the file of the archive."""
+    direction, strength = move
+    known = is_known(G, direction)
+    name = direction.name if known else file_of(direction)
+    layers = ["--layers", layers_text(direction)] if known and direction.layers is not None else []
+    strengths = f"--strengths={repr(strength).removesuffix('.0')}"
+    return ("lsap-jax", "edit", run, "--direction", name, *layers, strengths, "--out", EDITS)
 
 
-def written(take: Take, sliders: Sequence[Slider]) -> str:
+def file_of(direction: Direction) -> str:
+    """The file of a direction in the archive."""
+    return f"{file_name(direction.name)}.safetensors"
+
+
+def written(G: Generator, take: Take, sliders: Sequence[Slider]) -> str:
     """The commands that make what is shown, as lines for a shell."""
     if not take.run:
         return NONE
-    edit = editing(take.run, sliders)
-    return "\n".join(map(shlex.join, [*take.commands, *([] if edit is None else [edit])]))
+    move = combined(G, take.space, sliders)
+    edits = [] if move is None else [editing(G, take.run, move)]
+    return "\n".join(map(shlex.join, [*take.commands, *edits]))

@@ -1,8 +1,8 @@
 """Who is served when: quick operations at once, one after the other; long ones in threads that take turns.
 
-A long operation gives its turn away at each report of progress, so that two clients who invert at the same time both see
-their images converge; and quick ones, the sliders, never wait for a long one. A client whose tab is closed is told so at
-the next report, by `Stopped`.
+A long operation gives its turn away at each report of progress, so that two clients who invert at the same time both
+see their images converge; and quick ones, the sliders, never wait for a long one. The work of a tab that is closed ends
+at the next report, by `Stopped`.
 """
 
 import threading
@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 from lsap_jax.errors import LsapError
 from lsap_jax.live.fields import Fields
@@ -72,6 +71,7 @@ class Desk:
         self._long = ThreadPoolExecutor(LONG_AT_ONCE, "studio-long")
         self._turns, self._mutex = Turns(), threading.Lock()
         self._under_way: dict[tuple[str, bool], int] = {}
+        self._closed = False
 
     def ask(
         self, session: Session, name: str, asked: Fields, say: Callable[[Answer], None], stop: Callable[[], bool]
@@ -94,22 +94,23 @@ class Desk:
                 raise Busy("something of yours is under way; wait until it is done, or stop it")
             self._under_way[place] = self._under_way.get(place, 0) + 1
 
-        def heard(progress: Answer) -> None:
-            if stop():
+        def check() -> None:
+            if self._closed or stop():
                 raise Stopped
+
+        def heard(progress: Answer) -> None:
+            check()
             say(progress)
             if operation.long:
                 self._turns.pass_on()
-                if stop():
-                    raise Stopped
+            check()
 
         def work() -> Answer:
             try:
                 if not operation.long:
                     return operation.do(self.studio, session, asked, heard)
                 with self._turns.held():
-                    if stop():
-                        raise Stopped
+                    check()
                     return operation.do(self.studio, session, asked, heard)
             finally:
                 with self._mutex:
@@ -120,8 +121,7 @@ class Desk:
         return (self._long if operation.long else self._quick).submit(work)
 
     def close(self) -> None:
-        """Forgets what has not begun."""
+        """Forgets what has not begun, and stops the rest at its next report."""
+        self._closed = True
         self._quick.shutdown(wait=False, cancel_futures=True)
         self._long.shutdown(wait=False, cancel_futures=True)
-
-

@@ -13,21 +13,22 @@ from lsap_jax.live import commands
 from lsap_jax.live.bench import Bench
 from lsap_jax.live.session import Photo, Take
 from lsap_jax.models.generator import Generator
-from lsap_jax.refinement.methods import REFINERS, make_refiner
+from lsap_jax.refinement.methods import make_refiner
 from lsap_jax.runs.invert import Inversion, encode, invert
 from lsap_jax.runs.refine import refine
 
 ENCODE = "encode"
 # Space or preset of `lsap-jax invert` -> what it is called, in the order offered.
 WAYS = {
-    "f/z+:fast": "F/Z+ from the encoder",
+    "f/z+:fast": "F/Z+ fast",
     "f/z+": "F/Z+",
     "w+": "W+",
     "z+": "Z+",
     "w": "W",
     "s": "StyleSpace",
-    "idinvert": "W+ from the encoder (IDInvert)",
+    "idinvert": "IDInvert",
 }
+REFINING = ("styleres", "hfgi", "hyperstyle", "pti")  # those that nobody has to wait minutes for
 CROP = "crop"
 MOST_STEPS = 10_000
 
@@ -62,9 +63,9 @@ def ways(G: Generator) -> list[Way]:
 
 
 def refiners(G: Generator) -> list[str]:
-    """The methods of refinement whose networks come with a generator."""
+    """The quick methods of refinement, of networks those that come with a generator."""
     found = []
-    for name in REFINERS:
+    for name in REFINING:
         try:
             make_refiner(name, G)
         except LsapError:
@@ -102,14 +103,12 @@ def embed(bench: Bench, generator: str, photo: Photo, key: str, way: Way, steps:
     else:
         say({"phase": "inverting", "step": 0, "steps": steps})
         options += ["--steps", str(steps), f"--config.chunk={chunk(G)}"]
-        inv = invert(
-            G, images, way.name, steps, ids=ids, progress=_reporting(say), fit=fit(G), chunk=chunk(G)
-        )
-    codes, metrics, picture, refinement = inv.codes, inv.metrics, inv.images, None
+        inv = invert(G, images, way.name, steps, ids=ids, progress=_reporting(say), fit=fit(G), chunk=chunk(G))
+    codes, metrics, refinement = inv.codes, inv.metrics, None
     if refining:
         say({"phase": f"refining by {refining}"})
         refined = refine(G, inv, images, refining)
-        codes, metrics, picture, refinement = refined.codes, refined.metrics, refined.images, refined.refinement
+        codes, metrics, refinement = refined.codes, refined.metrics, refined.refinement
     say({"phase": "making the sliders ready"})
     bench.warm(inv.space, codes, refinement)
     return Take(

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lsap_jax.configuration import recorded
 from lsap_jax.errors import LsapError
 from lsap_jax.live.bench import Bench, Codes, as_batch
 from lsap_jax.live.session import Take
+from lsap_jax.models.generator import Generator
 from lsap_jax.rendering.refinement import read_refinement
+from lsap_jax.rendering.render import space_of
 from lsap_jax.spaces import Space
 from lsap_jax.storage.results import Record, read_code, read_image, read_manifest
 
@@ -22,11 +25,13 @@ class Gallery:
         folder: of the run.
         space: of its codes.
         manifest: of the folder.
+        aligned: whether its pictures were cut to their faces.
     """
 
     folder: Path
     space: Space
     manifest: Mapping[str, Record]
+    aligned: bool = False
 
     @property
     def name(self) -> str:
@@ -68,12 +73,17 @@ class Gallery:
         )
 
 
-def gallery(folder: Path, space: Space) -> Gallery:
+def gallery(folder: Path, run: Record, G: Generator) -> Gallery:
     """The finished images of a run.
 
+    Args:
+        run: the contents of its run.json.
+        G: its generator.
+
     Raises:
-        LsapError: there are none.
+        LsapError: there are none, or run.json is not one.
     """
     if not (manifest := read_manifest(folder)):
         raise LsapError(f"{folder}: has no finished image yet; run its command again")
-    return Gallery(folder=folder, space=space, manifest=manifest)
+    aligned = bool(recorded(run.get("config")).align)
+    return Gallery(folder=folder, space=space_of(run, G), manifest=manifest, aligned=aligned)

@@ -1,4 +1,4 @@
-"""Who may ask. On loopback nobody is asked for a token, so requests must come from a page of the studio itself: a Host of
+"""Who may ask. On loopback nobody is asked for a token, so requests must come from the studio's own page: a Host of
 another name is a page that was rebound to this machine, and an Origin that is not the Host is a page of another site.
 Beyond loopback, every request needs the token that the studio prints: once as `?token=`, from then on as a cookie.
 """

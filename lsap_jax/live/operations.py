@@ -56,6 +56,7 @@ def begin(studio: Studio, session: Session, asked: Fields, say: Say) -> Answer:
         "generator": {"name": studio.name, "resolution": G.img_resolution, "rows": G.num_ws},
         "ways": [{"name": one.name, "label": one.label, "steps": one.steps} for one in studio.ways],
         "refiners": list(studio.refiners),
+        "align": gallery is not None and gallery.aligned,
         "run": None if gallery is None else {"name": gallery.name, "count": len(gallery.manifest)},
         "directions": {
             name: [{"name": one.name, "layers": layers_text(one)} for one in known.values()]
@@ -180,7 +181,7 @@ def save(studio: Studio, session: Session, asked: Fields, say: Say) -> Answer:
     own = session.take(fields.text(asked, "take"))
     codes, sliders, _ = _codes(studio, session, own, asked)
     image = own.picture if codes is own.codes else studio.bench.picture(own.space, codes, own.refinement)
-    text = commands.written(own, sliders)
+    text = commands.written(studio.G, own, sliders)
     data = archive(studio.G, own, sliders, codes, image, text)
     return {"name": f"{own.id}.zip", "data": base64.b64encode(data).decode("ascii")}
 
@@ -189,7 +190,7 @@ def lines(studio: Studio, session: Session, asked: Fields, say: Say) -> Answer:
     """The command lines that do the same in batch."""
     own = session.take(fields.text(asked, "take"))
     _, sliders, _ = _codes(studio, session, own, asked)
-    return {"text": commands.written(own, sliders)}
+    return {"text": commands.written(studio.G, own, sliders)}
 
 
 def remove(studio: Studio, session: Session, asked: Fields, say: Say) -> Answer:

@@ -35,7 +35,9 @@ def bound(host: str, port: int) -> socket.socket:
         own.listen(128)
     except OSError as error:
         own.close()
-        raise LsapError(f"--host={host} --port={port}: cannot be listened at ({error.strerror}); try --port=0") from None
+        raise LsapError(
+            f"--host={host} --port={port}: cannot be listened at ({error.strerror}); try --port=0"
+        ) from None
     return own
 
 
@@ -58,7 +60,12 @@ def serve(studio: Studio, host: str = HOST, port: int = PORT, tell: Callable[[st
     own = bound(host, port)
     token = None if is_loopback(own.getsockname()[0]) else secrets.token_urlsafe(24)
     config = uvicorn.Config(
-        make_app(studio, token), log_level="warning", access_log=False, server_header=False, limit_concurrency=256
+        make_app(studio, token),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=256,
+        timeout_graceful_shutdown=1,
     )
     name = f"[{host}]" if ":" in host else host
     tell(f"http://{name}:{own.getsockname()[1]}/" + ("" if token is None else f"?token={token}"))

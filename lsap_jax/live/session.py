@@ -4,7 +4,7 @@ import itertools
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -149,6 +149,6 @@ class Sessions:
             return session
 
 
-def _check_room(kept: Mapping[str, object], most: int, what: str) -> None:
+def _check_room(kept: Sized, most: int, what: str) -> None:
     if len(kept) >= most:
         raise LsapError(f"there are {most} {what} already; remove one first")

@@ -16,6 +16,7 @@ from lsap_jax.spaces import Space
 from lsap_jax.spaces.statistics import Report
 
 NUMBERED = re.compile(r"(ganspace|sefa|random):(\d{1,9})")  # nothing that could be a file
+NAMED = re.compile(r"(ganspace|sefa|random)-\d+")  # what these are called
 TOGETHER = "together"  # name of the direction that several sliders make
 
 Codes = Mapping[str, np.ndarray]
@@ -122,6 +123,14 @@ def combined(G: Generator, space: Space, sliders: Sequence[Slider]) -> tuple[Dir
         generator=G.network_sha256,
     )
     return made, 1.0
+
+
+def is_known(G: Generator, direction: Direction) -> bool:
+    """Whether `lsap-jax edit` finds the same direction by its name alone, on any machine."""
+    if NAMED.fullmatch(direction.name):
+        return True
+    alike = (one for one in bundled_directions(G) if (one.name, one.space) == (direction.name, direction.space))
+    return any(np.array_equal(one.vector, direction.vector) and one.scale == direction.scale for one in alike)
 
 
 def moved(G: Generator, space: Space, codes: Codes, sliders: Sequence[Slider]) -> Codes:

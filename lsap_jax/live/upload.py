@@ -43,7 +43,9 @@ def received(data: bytes, name: str, resolution: int, channels: int, fit: str, a
     def read(index: int) -> bytes | np.ndarray:
         return data
 
-    source = Source(ids=(id,), inputs=(name,), resolution=resolution, channels=channels, fit=fit, read=read, align=align)
+    source = Source(
+        ids=(id,), inputs=(name,), resolution=resolution, channels=channels, fit=fit, read=read, align=align
+    )
     return source.load(0)
 
 
