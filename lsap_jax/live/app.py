@@ -31,6 +31,7 @@ FILES = {
     "/studio.css": (page.style, "text/css"),
 }
 ALIVE = 1.0  # seconds between two lines
+GRACE, STEP = 3.0, 0.1  # seconds that a client who is busy has to wait for a refusal, and between two tries
 LARGE, AT_ONCE = 2**20, 4  # bytes of a request that shares the memory with so many others
 PATIENCE = 120.0  # seconds in which a request has to arrive
 
@@ -115,11 +116,15 @@ async def _lines(desk: Desk, session: Session, name: str, asked: Any) -> AsyncIt
         put(*(("done", future.result()) if error is None else ("error", explained(error))))
 
     try:
-        try:
-            future = desk.ask(session, name, asked, lambda progress: put("progress", progress), gone.is_set)
-        except Busy as error:
-            yield _line({"error": str(error)})
-            return
+        for last in [False] * round(GRACE / STEP) + [True]:
+            try:
+                future = desk.ask(session, name, asked, lambda progress: put("progress", progress), gone.is_set)
+                break
+            except Busy as error:  # perhaps the one before was stopped, which is noticed within ALIVE
+                if last:
+                    yield _line({"error": str(error)})
+                    return
+                await asyncio.sleep(STEP)
         future.add_done_callback(ended)
         while True:
             try:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from lsap_jax.errors import LsapError
 from lsap_jax.live.fields import Fields
@@ -28,6 +29,14 @@ class Stopped(Exception):
 
 class Busy(LsapError):
     """Too much is under way."""
+
+
+class UnderWay(NamedTuple):
+    """An operation that has not ended; `stop` says whether it is to end."""
+
+    client: str
+    long: bool
+    stop: Callable[[], bool]
 
 
 class Turns:
@@ -70,7 +79,7 @@ class Desk:
         self._quick = ThreadPoolExecutor(1, "studio-quick")
         self._long = ThreadPoolExecutor(LONG_AT_ONCE, "studio-long")
         self._turns, self._mutex = Turns(), threading.Lock()
-        self._under_way: dict[tuple[str, bool], int] = {}
+        self._under_way: list[UnderWay] = []
         self._closed = False
 
     def ask(
@@ -87,12 +96,13 @@ class Desk:
             Busy: this client, or all of them together, have too much under way.
         """
         operation = OPERATIONS[name]
-        place = (session.client, operation.long)
+        own = UnderWay(session.client, operation.long, stop)
         with self._mutex:
-            long = sum(count for (_, long), count in self._under_way.items() if long)
-            if self._under_way.get(place, 0) >= OF_CLIENT[operation.long] or (operation.long and long >= MOST_WAITING):
+            alike = [one for one in self._under_way if one.long == own.long]
+            wanted = sum(one.client == own.client and not one.stop() for one in alike)
+            if wanted >= OF_CLIENT[own.long] or (own.long and len(alike) >= MOST_WAITING):
                 raise Busy("something of yours is under way; wait until it is done, or stop it")
-            self._under_way[place] = self._under_way.get(place, 0) + 1
+            self._under_way.append(own)
 
         def check() -> None:
             if self._closed or stop():
@@ -114,9 +124,7 @@ class Desk:
                     return operation.do(self.studio, session, asked, heard)
             finally:
                 with self._mutex:
-                    self._under_way[place] -= 1
-                    if not self._under_way[place]:
-                        del self._under_way[place]
+                    self._under_way.remove(own)
 
         return (self._long if operation.long else self._quick).submit(work)
 
