@@ -10,6 +10,7 @@ from lsap_jax.live.guard import is_loopback
 from lsap_jax.live.studio import Studio
 
 HOST, PORT = "127.0.0.1", 8008
+ANY = ("0.0.0.0", "::")  # all addresses of this machine
 
 
 def check_installed() -> None:
@@ -67,7 +68,7 @@ def serve(studio: Studio, host: str = HOST, port: int = PORT, tell: Callable[[st
         limit_concurrency=256,
         timeout_graceful_shutdown=1,
     )
-    name = f"[{host}]" if ":" in host else host
+    name = socket.gethostname() if own.getsockname()[0] in ANY else f"[{host}]" if ":" in host else host
     tell(f"http://{name}:{own.getsockname()[1]}/" + ("" if token is None else f"?token={token}"))
     try:
         uvicorn.Server(config).run(sockets=[own])

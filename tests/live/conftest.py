@@ -2,20 +2,12 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
-from served import Client, serving
+from served import Client, serving, tiny_directions
 
-from lsap_jax.editing.direction import Direction
 from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.live.studio import Studio, make_studio
 from lsap_jax.testing import colour_encoder, tiny_generator
-
-
-def tiny_directions(dim: int = 16) -> list[Direction]:
-    rng = np.random.default_rng(3)
-    names = [("smile", "w"), ("beard", "w"), ("smile", "z"), ("beard", "z"), ("pose", "z")]
-    return [Direction(name=n, space=s, vector=rng.standard_normal(dim, np.float32), scale=0.5) for n, s in names]
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 
+from lsap_jax.editing.direction import Direction
 from lsap_jax.live.studio import Studio
+
+
+def tiny_directions(dim: int = 16) -> list[Direction]:
+    """Directions of w and z for the tiny generator."""
+    rng = np.random.default_rng(3)
+    names = [("smile", "w"), ("beard", "w"), ("smile", "z"), ("beard", "z"), ("pose", "z")]
+    return [Direction(name=n, space=s, vector=rng.standard_normal(dim, np.float32), scale=0.5) for n, s in names]
 
 
 @dataclass

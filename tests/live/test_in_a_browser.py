@@ -10,30 +10,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from served import serving
+from served import tiny_directions
 
 import lsap_jax
-from lsap_jax.data.bundled import sample_images
-from lsap_jax.live.studio import make_studio
-from lsap_jax.models.generator_file import load_generator
 from lsap_jax.pixels import to_uint8
 from lsap_jax.storage.file_bytes import image_from_png
+from lsap_jax.storage.pictures import save_png
+from lsap_jax.testing import tiny_images
 
 pytestmark = pytest.mark.slow
-SAMPLES = sorted(Path(sample_images()).glob("*.png"))
 PREFIX = "data:image/png;base64,"
 QUIET = "disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
 
 
 @pytest.fixture(scope="module")
-def G():
-    return load_generator("toonhead64")
+def G(studio):
+    return studio.G
 
 
 @pytest.fixture(scope="module")
-def address(G, quick_compilation) -> Iterator[str]:
-    with serving(make_studio(G, "toonhead64")) as port:
-        yield f"http://127.0.0.1:{port}/"
+def address(port) -> str:
+    return f"http://127.0.0.1:{port}/"
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory) -> list[Path]:
+    """Pictures as files."""
+    folder = tmp_path_factory.mktemp("samples")
+    return [save_png(folder / f"k{i}.png", image) for i, image in enumerate(tiny_images(3, 16))]
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +65,8 @@ def new_browser(tmp_path_factory) -> Iterator[Callable]:
 
 
 @pytest.fixture(scope="module")
-def sample() -> tuple[str, np.ndarray]:
-    path = SAMPLES[0]
+def sample(samples) -> tuple[str, np.ndarray]:
+    path = samples[0]
     return str(path), image_from_png(path.read_bytes())
 
 
@@ -122,7 +126,8 @@ def edited(G, image: np.ndarray, **strengths: float) -> np.ndarray:
     """What the library makes of one slider."""
     inv = lsap_jax.encode(G, None, image[None])
     ((name, strength),) = strengths.items()
-    return to_uint8(lsap_jax.edit(G, inv.space, inv.codes, name, [strength]).images[0, 0])
+    direction = next(one for one in tiny_directions() if (one.name, one.space) == (name, "w"))
+    return to_uint8(lsap_jax.edit(G, inv.space, inv.codes, direction, [strength]).images[0, 0])
 
 
 def test_upload_to_saved_edit(new_browser, address, sample, G):
@@ -147,7 +152,7 @@ def test_upload_to_saved_edit(new_browser, address, sample, G):
         (name,) = [one for one in packed.namelist() if one.endswith("-edited.png")]
         np.testing.assert_array_equal(image_from_png(packed.read(name)), expected)
         commands = packed.read("commands.txt").decode()
-    assert "--direction smile --strengths=1.5" in commands and "lsap-jax encode" in commands
+    assert "--direction smile.safetensors --strengths=1.5" in commands and "lsap-jax encode" in commands
     assert wait(browser, "document.querySelector('pre code').textContent") == commands.strip()
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
@@ -165,8 +170,8 @@ def test_upload_to_saved_edit(new_browser, address, sample, G):
     np.testing.assert_array_equal(picture(browser), to_uint8(lsap_jax.encode(G, None, image[None]).images[0]))
 
 
-def test_two_clients_at_once(new_browser, address, G):
-    browsers, paths = [new_browser(), new_browser()], SAMPLES[1:3]
+def test_two_clients_at_once(new_browser, address, samples, G):
+    browsers, paths = [new_browser(), new_browser()], samples[1:]
     for browser, path in zip(browsers, paths, strict=True):
         opened(browser, address)
         encode(browser, str(path))

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from served import Client, serving
+from served import Client, serving, tiny_directions
 from small_runs import write_run
 
 import lsap_jax
@@ -133,8 +133,6 @@ def test_what_is_saved_comes_out_of_its_commands(tmp_path, monkeypatch, quick_co
     """The archive's command lines, run beside its files and the photograph, make the same pictures."""
     G = tiny_generator()
     G.save(tmp_path / "tiny.safetensors")
-    from conftest import tiny_directions
-
     sliders = [{"name": "smile", "strength": 1.5}, {"name": "beard", "strength": -2, "layers": "coarse"}]
     monkeypatch.chdir(tmp_path)
     Path("a.png").write_bytes(PNG)

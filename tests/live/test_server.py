@@ -1,0 +1,65 @@
+"""Where a studio listens, and what it tells."""
+
+import re
+
+import pytest
+from served import Client
+
+from lsap_jax import cli
+from lsap_jax.errors import LsapError
+from lsap_jax.live.server import bound, serve
+
+
+@pytest.fixture
+def served_apps(monkeypatch):
+    """The applications that would be served; nothing is."""
+    uvicorn = pytest.importorskip("uvicorn", reason="the extra `studio` is not installed")
+    apps = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: apps.append(self.config.app))
+    return apps
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_on_loopback_there_is_no_token(studio, served_apps, host):
+    told: list[str] = []
+    serve(studio, host, 0, told.append)
+    assert re.fullmatch(rf"http://{host}:\d+/", told[0])
+    assert served_apps[0].token is None
+
+
+def test_beyond_it_a_new_token_is_told_each_time(studio, served_apps):
+    told: list[str] = []
+    for _ in range(2):
+        serve(studio, "0.0.0.0", 0, told.append)
+    tokens = [re.fullmatch(r"http://[^/]+:\d+/\?token=([\w-]{32,})", line)[1] for line in told]
+    assert tokens == [app.token for app in served_apps] and tokens[0] != tokens[1]
+
+
+def test_what_cannot_be_listened_at_is_refused(studio):
+    with bound("127.0.0.1", 0) as own, pytest.raises(LsapError, match="--port=0"):
+        serve(studio, "127.0.0.1", own.getsockname()[1])
+    with pytest.raises(LsapError, match="--host="):
+        bound("no.such.host.invalid", 0)
+
+
+def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr("lsap_jax.live.server.find_spec", lambda name: None)
+    assert cli.main(["studio"]) == cli.UNUSABLE
+    assert "pip install 'lsap_jax[studio]'" in capsys.readouterr().err
+
+
+def test_the_command_opens_what_it_is_given(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("lsap_jax.live.server.serve", lambda studio, host, port, tell: tell(f"http://{host}:{port}/"))
+    assert cli.main(["studio", str(tmp_path / "none")]) == cli.UNUSABLE
+    assert "run.json" in capsys.readouterr().err
+    assert cli.main(["studio", "a", "b"]) == cli.UNUSABLE
+    assert cli.main(["studio", "--generator", "toonhead64", "--port", "1234"]) == cli.OK
+    assert "http://127.0.0.1:1234/" in capsys.readouterr().out
+
+
+def test_a_session_outlives_its_connection(port):
+    client = Client(port)
+    first = client.begin()["client"]
+    assert client.begin()["client"] == first
+    client.headers["studio-client"] = "another"
+    assert client.begin()["client"] not in (first, "another")
