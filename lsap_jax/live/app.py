@@ -8,7 +8,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,7 +22,6 @@ from lsap_jax.live.desk import Busy, Desk, Stopped
 from lsap_jax.live.messages import explained
 from lsap_jax.live.operations import OPERATIONS
 from lsap_jax.live.session import Session, Sessions
-from lsap_jax.live.studio import Studio
 
 CLIENT = "studio-client"  # the header of a session; pages of other sites cannot set it without being asked for
 FILES = {
@@ -63,13 +62,14 @@ class Guard:
         await answer(scope, receive, sent)
 
 
-def make_app(studio: Studio, token: str | None = None) -> ASGIApp:
+def make_app(desk: Desk, token: str | None = None) -> ASGIApp:
     """The ASGI application of a studio.
 
     Args:
+        desk: of the studio; answers end when it is closed.
         token: that every request needs; None where the studio is bound to loopback.
     """
-    desk, sessions, large = Desk(studio), Sessions(), asyncio.Semaphore(AT_ONCE)
+    sessions, large = Sessions(), asyncio.Semaphore(AT_ONCE)
 
     async def operate(request: Request) -> Response:
         name = request.path_params["name"]
@@ -92,14 +92,7 @@ def make_app(studio: Studio, token: str | None = None) -> ASGIApp:
         return StreamingResponse(_lines(desk, session, name, asked), media_type="application/x-ndjson")
 
     routes = [Route(path, _file(*file), methods=["GET"]) for path, file in FILES.items()]
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
-        desk.close()
-
-    operations = Route("/api/{name}", operate, methods=["POST"])
-    return Guard(Starlette(routes=[*routes, operations], lifespan=lifespan), token)
+    return Guard(Starlette(routes=[*routes, Route("/api/{name}", operate, methods=["POST"])]), token)
 
 
 async def _lines(desk: Desk, session: Session, name: str, asked: Any) -> AsyncIterator[bytes]:
@@ -126,7 +119,7 @@ async def _lines(desk: Desk, session: Session, name: str, asked: Any) -> AsyncIt
                     return
                 await asyncio.sleep(STEP)
         future.add_done_callback(ended)
-        while True:
+        while not desk.closed:
             try:
                 found = await asyncio.wait_for(queue.get(), ALIVE)
             except TimeoutError:

@@ -72,7 +72,7 @@ class Turns:
 
 
 class Desk:
-    """Does operations of a studio for any number of clients. `close` it at the end."""
+    """Does operations of a studio for any number of clients. `close` it at the end: then it is `closed`."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -80,7 +80,7 @@ class Desk:
         self._long = ThreadPoolExecutor(LONG_AT_ONCE, "studio-long")
         self._turns, self._mutex = Turns(), threading.Lock()
         self._under_way: list[UnderWay] = []
-        self._closed = False
+        self.closed = False
 
     def ask(
         self, session: Session, name: str, asked: Fields, say: Callable[[Answer], None], stop: Callable[[], bool]
@@ -105,7 +105,7 @@ class Desk:
             self._under_way.append(own)
 
         def check() -> None:
-            if self._closed or stop():
+            if self.closed or stop():
                 raise Stopped
 
         def heard(progress: Answer) -> None:
@@ -130,6 +130,6 @@ class Desk:
 
     def close(self) -> None:
         """Forgets what has not begun, and stops the rest at its next report."""
-        self._closed = True
+        self.closed = True
         self._quick.shutdown(wait=False, cancel_futures=True)
         self._long.shutdown(wait=False, cancel_futures=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from lsap_jax.errors import LsapError
+from lsap_jax.live.desk import Desk
 from lsap_jax.live.guard import is_loopback
 from lsap_jax.live.studio import Studio
 
@@ -58,19 +59,26 @@ def serve(studio: Studio, host: str = HOST, port: int = PORT, tell: Callable[[st
 
     from lsap_jax.live.app import make_app
 
-    own = bound(host, port)
+    own, desk = bound(host, port), Desk(studio)
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            desk.close()  # ends the answers that are waited for
+            await super().shutdown(sockets)
+
     token = None if is_loopback(own.getsockname()[0]) else secrets.token_urlsafe(24)
     config = uvicorn.Config(
-        make_app(studio, token),
+        make_app(desk, token),
         log_level="warning",
         access_log=False,
         server_header=False,
         limit_concurrency=256,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=5,
     )
     name = socket.gethostname() if own.getsockname()[0] in ANY else f"[{host}]" if ":" in host else host
     tell(f"http://{name}:{own.getsockname()[1]}/" + ("" if token is None else f"?token={token}"))
     try:
-        uvicorn.Server(config).run(sockets=[own])
+        Server(config).run(sockets=[own])
     finally:
+        desk.close()
         own.close()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lsap_jax.editing.direction import Direction
+from lsap_jax.live.desk import Desk
 from lsap_jax.live.studio import Studio
 
 
@@ -80,12 +81,14 @@ def serving(studio: Studio, token: str | None = None) -> Iterator[int]:
     from lsap_jax.live.app import make_app
     from lsap_jax.live.server import bound
 
+    desk = Desk(studio)
     with bound("127.0.0.1", 0) as own:
-        server = uvicorn.Server(uvicorn.Config(make_app(studio, token), log_level="error", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(uvicorn.Config(make_app(desk, token), log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [own]})
         thread.start()
         try:
             yield own.getsockname()[1]
         finally:
+            desk.close()
             server.should_exit = True
             thread.join()

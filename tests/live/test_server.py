@@ -1,6 +1,13 @@
 """Where a studio listens, and what it tells."""
 
+import http.client
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from served import Client
@@ -8,6 +15,10 @@ from served import Client
 from lsap_jax import cli
 from lsap_jax.errors import LsapError
 from lsap_jax.live.server import bound, serve
+from lsap_jax.storage.file_bytes import png_bytes
+from lsap_jax.testing import tiny_generator, tiny_images
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -63,3 +74,28 @@ def test_a_session_outlives_its_connection(port):
     assert client.begin()["client"] == first
     client.headers["studio-client"] = "another"
     assert client.begin()["client"] not in (first, "another")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_ctrl_c_ends_an_inversion_and_the_command(tmp_path):
+    tiny_generator().save(tmp_path / "tiny.safetensors")
+    command = [sys.executable, "-m", "lsap_jax", "studio", "--generator", "tiny.safetensors", "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        client = Client(int(re.search(r":(\d+)/", process.stdout.readline())[1]))
+        client.begin()
+        photo = client.photo(png_bytes(tiny_images(1, 16)[0]))["key"]
+        body = json.dumps({"photo": photo, "way": "w+", "steps": 10_000}).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=300)
+        connection.request("POST", "/api/take", body, {**client.headers, "content-type": "application/json"})
+        answer = connection.getresponse()
+        while b"loss" not in answer.readline():
+            continue
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == cli.OK
+        answer.close()
+        connection.close()
+        assert "Traceback" not in process.stderr.read()
