@@ -9,13 +9,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lsap_jax.editing.between import between, mix_styles
 from lsap_jax.editing.direction import family
 from lsap_jax.editing.listing import layers_text
 from lsap_jax.errors import LsapError
-from lsap_jax.live import commands, fields
+from lsap_jax.live import commands, fields, recipe
 from lsap_jax.live.archive import archive
-from lsap_jax.live.bench import Codes, data_url
+from lsap_jax.live.bench import data_url
 from lsap_jax.live.embedding import MOST_STEPS, Say, embed, fit
 from lsap_jax.live.fields import Fields
 from lsap_jax.live.gallery import SHOWN
@@ -25,8 +24,6 @@ from lsap_jax.live.studio import Studio
 from lsap_jax.live.upload import MOST_BYTES, plain_name, received
 from lsap_jax.spaces import parse_space
 
-MOST_SLIDERS = 64
-MOST_STRENGTH = 1000.0
 SAMPLED = "w+"
 Answer = dict[str, Any]
 
@@ -135,9 +132,9 @@ def picture(studio: Studio, session: Session, asked: Fields, say: Say) -> Answer
     pictures = []
     for one in fields.objects(asked, "takes", 8):
         own = session.take(fields.text(one, "take"))
-        codes, sliders, missing = _codes(studio, session, own, asked)
-        untouched = codes is own.codes
-        image = own.picture if untouched else studio.bench.picture(own.space, codes, own.refinement)
+        sliders, missing = recipe.sliders(studio, session, own, asked)
+        codes = moved(studio.G, own.space, recipe.blended(studio, session, own, asked), sliders)
+        image = own.picture if codes is own.codes else studio.bench.picture(own.space, codes, own.refinement)
         pictures.append({"take": own.key, "picture": data_url(image), "missing": missing})
     return {"pictures": pictures}
 
@@ -145,22 +142,9 @@ def picture(studio: Studio, session: Session, asked: Fields, say: Say) -> Answer
 def keep(studio: Studio, session: Session, asked: Fields, say: Say) -> Answer:
     """What is shown, as a new take."""
     session.check_room()
-    own = session.take(fields.text(asked, "take"))
-    codes, sliders, _ = _codes(studio, session, own, asked)
-    made = Take(
-        key=session.next_key("t"),
-        id=f"{own.id}-kept",
-        label=f"{own.label}, kept",
-        space=own.space,
-        codes=codes,
-        refinement=own.refinement,
-        picture=studio.bench.picture(own.space, codes, own.refinement),
-        target=own.target,
-        photo=own.photo,
-    )
-    if own.refinement is None and own.space.name in commands.GIVEN:
-        made = replace(made, run=commands.RUN, commands=(commands.from_codes(made, studio.name),))
-    return _kept(studio, session, made)
+    base, sliders = _recipe(studio, session, asked)
+    made = recipe.with_codes(studio, base, moved(studio.G, base.space, base.codes, sliders), "kept")
+    return _kept(studio, session, replace(made, key=session.next_key("t")))
 
 
 def direction(studio: Studio, session: Session, asked: Fields, say: Say) -> Answer:
@@ -178,19 +162,16 @@ def direction(studio: Studio, session: Session, asked: Fields, say: Say) -> Answ
 
 def save(studio: Studio, session: Session, asked: Fields, say: Say) -> Answer:
     """An archive of pictures, codes and command lines."""
-    own = session.take(fields.text(asked, "take"))
-    codes, sliders, _ = _codes(studio, session, own, asked)
-    image = own.picture if codes is own.codes else studio.bench.picture(own.space, codes, own.refinement)
-    text = commands.written(studio.G, own, sliders)
-    data = archive(studio.G, own, sliders, codes, image, text)
-    return {"name": f"{own.id}.zip", "data": base64.b64encode(data).decode("ascii")}
+    base, sliders = _recipe(studio, session, asked)
+    codes = moved(studio.G, base.space, base.codes, sliders)
+    image = studio.bench.picture(base.space, codes, base.refinement)
+    data = archive(studio.G, base, sliders, codes, image, commands.written(studio.G, base, sliders))
+    return {"name": f"{base.id}.zip", "data": base64.b64encode(data).decode("ascii")}
 
 
 def lines(studio: Studio, session: Session, asked: Fields, say: Say) -> Answer:
     """The command lines that do the same in batch."""
-    own = session.take(fields.text(asked, "take"))
-    _, sliders, _ = _codes(studio, session, own, asked)
-    return {"text": commands.written(studio.G, own, sliders)}
+    return {"text": commands.written(studio.G, *_recipe(studio, session, asked))}
 
 
 def remove(studio: Studio, session: Session, asked: Fields, say: Say) -> Answer:
@@ -217,37 +198,10 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 
 
-def _codes(studio: Studio, session: Session, own: Take, asked: Fields) -> tuple[Codes, list[Slider], list[str]]:
-    """Codes of a take with the blend and the sliders of a request, the sliders that its space has, and the names of
-    those that it has not.
-    """
-    codes, sliders, missing = _blended(studio, session, own, asked), [], []
-    for one in fields.objects(asked, "sliders", MOST_SLIDERS):
-        name, strength = fields.text(one, "name"), fields.number(one, "strength", -MOST_STRENGTH, MOST_STRENGTH)
-        layers = fields.text(one, "layers", "") or None
-        if (found := studio.direction(own.space, name) or session.direction(own.space, name)) is None:
-            missing.append(name)
-        else:
-            sliders.append(Slider(direction=found, strength=strength, layers=layers))
-    return moved(studio.G, own.space, codes, sliders), sliders, missing
-
-
-def _blended(studio: Studio, session: Session, own: Take, asked: Fields) -> Codes:
-    """Codes of a take with layers of another one, or on the way to it."""
-    blend = asked.get("blend")
-    if blend is None:
-        return own.codes
-    if not isinstance(blend, dict):
-        raise LsapError("blend: an object is needed")
-    other = session.take(fields.text(blend, "with"))
-    if other.space != own.space:
-        raise LsapError(f"{own.label} and {other.label} are of different spaces; only codes of one space blend")
-    if own.refinement is not None or other.refinement is not None:
-        raise LsapError("refined images do not blend: what refines one does not fit the codes of another")
-    if (t := fields.number(blend, "t", 0, 1, 0.0)) > 0:
-        return between(studio.G, own.space, own.codes, other.codes, t)
-    layers = fields.text(blend, "layers", "")
-    return mix_styles(studio.G, own.space, own.codes, other.codes, layers) if layers else own.codes
+def _recipe(studio: Studio, session: Session, asked: Fields) -> tuple[Take, list[Slider]]:
+    """What the sliders of a request move, and those that its space has."""
+    own = session.take(fields.text(asked, "take"))
+    return recipe.unedited(studio, session, own, asked), recipe.sliders(studio, session, own, asked)[0]
 
 
 def _gallery(studio: Studio) -> Any:

@@ -144,9 +144,13 @@ def test_what_is_saved_comes_out_of_its_commands(tmp_path, monkeypatch, quick_co
             client.ask("take", photo=photo["key"], way="z+", steps=3)["take"],
             client.ask("sample", seed=7, psi=0.5)["take"],
         ]
-        for folder, take in zip(("photo", "sample"), takes, strict=True):
+        other = {"with": client.ask("sample", seed=8)["take"]["key"], "t": 0.3}
+        for folder, take, blend in zip(
+            ("photo", "sample", "blend"), [*takes, takes[1]], (None, None, other), strict=True
+        ):
             Path(folder).mkdir()
-            answer = client.ask("save", take=take["key"], sliders=sliders)
+            answer = client.ask("save", take=take["key"], sliders=sliders, blend=blend)
+            (unedited,) = client.ask("picture", takes=[{"take": take["key"]}], blend=blend)["pictures"]
             with zipfile.ZipFile(io.BytesIO(base64.b64decode(answer["data"]))) as packed:
                 packed.extractall(folder)
             for file in ("tiny.safetensors", *(["a.png"] if folder == "photo" else [])):
@@ -157,7 +161,7 @@ def test_what_is_saved_comes_out_of_its_commands(tmp_path, monkeypatch, quick_co
                 assert program == "lsap-jax" and main(argv) == 0, line
             (own,) = Path("run/images").glob("*.png")
             id = own.stem
-            np.testing.assert_array_equal(image_from_png(own.read_bytes()), pixels(take["picture"]))
+            np.testing.assert_array_equal(image_from_png(own.read_bytes()), pixels(unedited["picture"]))
             edited = image_from_png(Path(f"edits/images/{id}/together/1.png").read_bytes())
             np.testing.assert_array_equal(edited, image_from_png(Path(f"{id}-edited.png").read_bytes()))
             assert (edited != pixels(take["picture"])).any()
