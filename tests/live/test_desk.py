@@ -110,6 +110,7 @@ def test_a_closed_tab_stops_its_work(client, counting):
     assert client.ask("count", steps=2) == {"steps": 2}
 
 
+@pytest.mark.slow  # the tests above hold its parts
 def test_two_clients_invert_at_once_while_a_third_moves_a_slider(port):
     clients = [Client(port) for _ in range(3)]
     [one.begin() for one in clients]
@@ -118,7 +119,7 @@ def test_two_clients_invert_at_once_while_a_third_moves_a_slider(port):
 
     def invert(index: int) -> None:
         own = clients[index]
-        done[index] = own.lines("take", photo=own.photo(PNG)["key"], way="w+", steps=400)
+        done[index] = own.lines("take", photo=own.photo(PNG)["key"], way="w+", steps=150)
 
     threads = [threading.Thread(target=invert, args=(index,)) for index in (0, 1)]
     [thread.start() for thread in threads]

@@ -64,7 +64,8 @@ def test_the_command_opens_what_it_is_given(monkeypatch, capsys, tmp_path):
     assert cli.main(["studio", str(tmp_path / "none")]) == cli.UNUSABLE
     assert "run.json" in capsys.readouterr().err
     assert cli.main(["studio", "a", "b"]) == cli.UNUSABLE
-    assert cli.main(["studio", "--generator", "toonhead64", "--port", "1234"]) == cli.OK
+    tiny_generator().save(tmp_path / "tiny.safetensors")
+    assert cli.main(["studio", "--generator", str(tmp_path / "tiny.safetensors"), "--port", "1234"]) == cli.OK
     assert "http://127.0.0.1:1234/" in capsys.readouterr().out
 
 
