@@ -112,6 +112,7 @@ def latencies(port: int, encoded: bool, sliders: int, requests: int, beside: boo
         inverting = threading.Thread(target=lambda: _until(ended, other, photo, way), daemon=True)
         inverting.start()
         time.sleep(20)  # until it is compiled
+        client.connection.close()  # the studio closed it meanwhile; the next request opens one
     found = []
     for k in range(requests + 10):
         strengths = [{"name": name, "strength": np.sin(k / 9 + i)} for i, name in enumerate(names)]

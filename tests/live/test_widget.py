@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,47 @@ def test_without_the_extra_the_message_says_what_to_install():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert "pip install 'lsap_jax[studio]'" in found.stdout, found.stderr
+
+
+@pytest.mark.slow
+def test_a_kernel_answers_the_messages_of_a_front_end(tmp_path, monkeypatch):
+    """In a real kernel, whose threads send the answers."""
+    manager = pytest.importorskip("jupyter_client.manager", reason="jupyter_client is not installed")
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+    pytest.importorskip("anywidget", reason="the extra `studio` is not installed")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with warnings.catch_warnings(action="ignore"):  # the client's own
+        kernel, client = manager.start_new_kernel(cwd=str(tmp_path))
+
+    def wait(found):
+        for _ in range(1000):
+            message = client.get_iopub_msg(timeout=60)
+            assert message["msg_type"] != "error", message["content"]
+            if (value := found(message)) is not None:
+                return value
+        raise AssertionError("the kernel sent other messages alone")
+
+    def opened(message):
+        content = message["content"]
+        is_widget = message["msg_type"] == "comm_open" and "_esm" in content["data"].get("state", {})
+        return content["comm_id"] if is_widget else None
+
+    def done(message):
+        content = message["content"].get("data", {}).get("content", {}) if message["msg_type"] == "comm_msg" else {}
+        return content.get("done")
+
+    def ask(call: int, name: str, **request):
+        data = {"method": "custom", "content": {"call": call, "name": name, "request": request}}
+        client.shell_channel.send(client.session.msg("comm_msg", {"comm_id": comm, "data": data}))
+        return wait(done)
+
+    try:
+        code = "import lsap_jax; from lsap_jax.testing import tiny_generator; w = lsap_jax.studio(tiny_generator())"
+        client.execute(code)
+        comm = wait(opened)
+        assert ask(1, "begin")["generator"]["resolution"] == 16
+        take = ask(2, "sample", seed=1)["take"]
+        assert ask(3, "picture", takes=[{"take": take["key"]}])["pictures"][0]["picture"] == take["picture"]
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
