@@ -9,6 +9,7 @@ from lsap_jax.editing.series import file_name
 from lsap_jax.live.session import Take
 from lsap_jax.live.sliders import Slider, combined, is_known
 from lsap_jax.models.generator import Generator
+from lsap_jax.spaces.space import NAMES
 
 RUN, EDITS = "run", "edits"
 GIVEN = ("w", "w+", "z", "z+")  # spaces whose codes `lsap-jax invert --init` takes from a file
@@ -20,11 +21,12 @@ def embedding(file: str, generator: str, method: str, options: Iterable[str], re
     """`lsap-jax encode` or `lsap-jax invert` of a photograph.
 
     Args:
-        method: "encode", or a space or preset of `lsap-jax invert`.
+        method: "encode", or a space, a preset of one, or a configuration of `lsap-jax invert`.
         options: further flags.
         refine: a method of refinement, or "".
     """
-    start = ["encode", f"./{file}"] if method == "encode" else ["invert", f"./{file}", "--space", method]
+    named = "--space" if method.partition(":")[0] in NAMES else "--config"
+    start = ["encode", f"./{file}"] if method == "encode" else ["invert", f"./{file}", named, method]
     refining = ["--refine", refine] if refine else []
     return ("lsap-jax", *start, "--generator", generator, *options, *refining, "--out", RUN)
 

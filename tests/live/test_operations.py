@@ -1,6 +1,7 @@
 """What a client can ask for: pictures that are those of the library, archives whose commands do the same, refusals."""
 
 import base64
+import importlib
 import io
 import shlex
 import zipfile
@@ -15,7 +16,11 @@ from small_runs import write_run
 
 import lsap_jax
 from lsap_jax.cli import main
+from lsap_jax.cli.arguments import parse
+from lsap_jax.configuration import load_config
 from lsap_jax.editing.direction import family
+from lsap_jax.live import commands
+from lsap_jax.live.embedding import WAYS
 from lsap_jax.live.gallery import gallery
 from lsap_jax.live.session import MOST_TAKES, Sessions
 from lsap_jax.live.sliders import Slider, combined
@@ -169,6 +174,15 @@ def test_what_is_saved_comes_out_of_its_commands(tmp_path, monkeypatch, quick_co
             for key, array in arrays_from_npz(Path(f"edits/codes/{id}/together/1.npz").read_bytes()).items():
                 np.testing.assert_array_equal(array, saved[key])
             monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_is_a_command_of_the_same_configuration(way):
+    flags = ["--align", "--steps", "7", "--config.chunk=3"]
+    _, name, *argv = commands.embedding("my face.png", "G", way, flags, "")
+    module = importlib.import_module(f"lsap_jax.cli.{name}")
+    found = module.choose_config(parse(module, argv))
+    assert found.to_dict() == load_config(way, {"align": True, "steps": 7, "chunk": 3}).to_dict()
 
 
 def test_a_run_is_open(tmp_path, studio, quick_compilation):
