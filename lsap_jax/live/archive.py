@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from lsap_jax.editing.direction_file import save_directions
-from lsap_jax.live.commands import file_of
+from lsap_jax.live.commands import UNEDITED, file_of
 from lsap_jax.live.session import Take
 from lsap_jax.live.sliders import Slider, combined, is_known
 from lsap_jax.models.generator import Generator
@@ -28,7 +28,7 @@ def archive(
 
     | file                   | contents                                                            |
     |------------------------|---------------------------------------------------------------------|
-    | ID.png, ID.npz         | the unedited picture and its codes, without the axis of images      |
+    | ID-unedited.png, .npz  | the unedited picture and its codes, without the axis of images      |
     | ID-edited.png, .npz    | the picture shown, and its codes                                    |
     | ID-target.png          | what the codes were found for, if there is such a picture           |
     | ID-refined.npz         | the refinement, if there is one                                     |
@@ -36,8 +36,8 @@ def archive(
     | commands.txt           | the command lines that do the same in batch                         |
     """
     files = {
-        f"{take.id}.png": png_bytes(take.picture),
-        f"{take.id}.npz": npz_bytes(_single(take.codes)),
+        f"{take.id}{UNEDITED}.png": png_bytes(take.picture),
+        f"{take.id}{UNEDITED}.npz": npz_bytes(_single(take.codes)),
         f"{take.id}-edited.png": png_bytes(picture),
         f"{take.id}-edited.npz": npz_bytes(_single(codes)),
         "commands.txt": f"{text}\n".encode(),

@@ -11,6 +11,7 @@ from lsap_jax.live.sliders import Slider, combined, is_known
 from lsap_jax.models.generator import Generator
 from lsap_jax.spaces.space import NAMES
 
+UNEDITED = "-unedited"  # files of the archive; ID alone may be the photograph's name
 RUN, EDITS = "run", "edits"
 GIVEN = ("w", "w+", "z", "z+")  # spaces whose codes `lsap-jax invert --init` takes from a file
 NONE = "# No command makes these codes: ID-edited.npz of the archive holds them, for lsap_jax.render."
@@ -33,8 +34,9 @@ def embedding(file: str, generator: str, method: str, options: Iterable[str], re
 
 def from_codes(take: Take, generator: str) -> Command:
     """`lsap-jax invert` of no steps, from the saved picture and codes of a take."""
-    start = ["--space", take.space.name, "--init", f"{take.id}.npz", "--steps", "0"]
-    return ("lsap-jax", "invert", f"{take.id}.png", "--generator", generator, *start, "--out", RUN)
+    name = f"./{take.id}{UNEDITED}"
+    start = ["--space", take.space.name, "--init", f"{name}.npz", "--steps", "0"]
+    return ("lsap-jax", "invert", f"{name}.png", "--generator", generator, *start, "--out", RUN)
 
 
 def editing(G: Generator, run: str, move: tuple[Direction, float]) -> Command:

@@ -156,10 +156,10 @@ def test_what_is_saved_comes_out_of_its_commands(tmp_path, monkeypatch, quick_co
             Path(folder).mkdir()
             answer = client.ask("save", take=take["key"], sliders=sliders, blend=blend)
             (unedited,) = client.ask("picture", takes=[{"take": take["key"]}], blend=blend)["pictures"]
-            with zipfile.ZipFile(io.BytesIO(base64.b64decode(answer["data"]))) as packed:
-                packed.extractall(folder)
             for file in ("tiny.safetensors", *(["a.png"] if folder == "photo" else [])):
                 Path(folder, file).write_bytes(Path(file).read_bytes())
+            with zipfile.ZipFile(io.BytesIO(base64.b64decode(answer["data"]))) as packed:
+                packed.extractall(folder)
             monkeypatch.chdir(tmp_path / folder)
             for line in Path("commands.txt").read_text().splitlines():
                 program, *argv = shlex.split(line)
@@ -168,9 +168,10 @@ def test_what_is_saved_comes_out_of_its_commands(tmp_path, monkeypatch, quick_co
             id = own.stem
             np.testing.assert_array_equal(image_from_png(own.read_bytes()), pixels(unedited["picture"]))
             edited = image_from_png(Path(f"edits/images/{id}/together/1.png").read_bytes())
-            np.testing.assert_array_equal(edited, image_from_png(Path(f"{id}-edited.png").read_bytes()))
+            name = id.removesuffix("-unedited")
+            np.testing.assert_array_equal(edited, image_from_png(Path(f"{name}-edited.png").read_bytes()))
             assert (edited != pixels(take["picture"])).any()
-            saved = arrays_from_npz(Path(f"{id}-edited.npz").read_bytes())
+            saved = arrays_from_npz(Path(f"{name}-edited.npz").read_bytes())
             for key, array in arrays_from_npz(Path(f"edits/codes/{id}/together/1.npz").read_bytes()).items():
                 np.testing.assert_array_equal(array, saved[key])
             monkeypatch.chdir(tmp_path)
