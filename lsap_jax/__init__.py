@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not look into the t
     from lsap_jax.cache import keep_compiled as keep_compiled
     from lsap_jax.editing.edit import edit as edit
     from lsap_jax.errors import LsapError as LsapError
+    from lsap_jax.live.widget import studio as studio
     from lsap_jax.models.generator import Generator as Generator
     from lsap_jax.models.generator_file import load_generator as load_generator
     from lsap_jax.models.network_file import load_encoder as load_encoder

@@ -16,6 +16,7 @@ EXAMPLES = {
     "verify": "lsap-jax verify runs/photos",
     "report": "lsap-jax report runs/photos",
     "export": "lsap-jax export runs/photos codes.npz",
+    "studio": "lsap-jax studio runs/photos",
     "models": "lsap-jax models --search e4e",
     "config": "lsap-jax config f/z+ --search lr",
     "doctor": "lsap-jax doctor",

@@ -12,7 +12,7 @@ GANSpace or SeFa, beside those that are bundled with the generator and those tha
 The page is served to this machine alone. With --host, others may open it, too, by the address that is printed: it ends
 with a token, without which nothing is answered. Everything then passes the network in the clear.
 
-Needs the extra `studio`: pip install 'lsap_jax[studio]'.
+Needs the extra `studio`: pip install '.[studio]' in lsap_jax's checkout.
 
 Exit status: 0 after Ctrl-C, 2 unusable arguments.
 """

@@ -17,7 +17,7 @@ ANY = ("0.0.0.0", "::")  # all addresses of this machine
 def check_installed() -> None:
     """Raises LsapError where the extra `studio` is not installed."""
     if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
-        raise LsapError(f"the studio needs {' and '.join(missing)}: pip install 'lsap_jax[studio]'")
+        raise LsapError(f"the studio needs {' and '.join(missing)}: pip install '.[studio]' in lsap_jax's checkout")
 
 
 def bound(host: str, port: int) -> socket.socket:

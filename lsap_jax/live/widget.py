@@ -51,7 +51,9 @@ def studio(
         import anywidget
         import traitlets
     except ImportError:
-        raise LsapError("the studio of notebooks needs anywidget: pip install 'lsap_jax[studio]'") from None
+        raise LsapError(
+            "the studio of notebooks needs anywidget: pip install '.[studio]' in lsap_jax's checkout"
+        ) from None
     bench = Bench(G=G)
     name = str(G.provenance.get("name") or G.source or "generator")
     opened = () if inv is None else _takes(bench, inv, images)

@@ -56,7 +56,7 @@ def test_what_cannot_be_listened_at_is_refused(studio):
 def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr("lsap_jax.live.server.find_spec", lambda name: None)
     assert cli.main(["studio"]) == cli.UNUSABLE
-    assert "pip install 'lsap_jax[studio]'" in capsys.readouterr().err
+    assert "pip install '.[studio]'" in capsys.readouterr().err
 
 
 def test_the_command_opens_what_it_is_given(monkeypatch, capsys, tmp_path):

@@ -99,7 +99,7 @@ def test_without_the_extra_the_message_says_what_to_install():
         "except lsap_jax.LsapError as error: print(error)\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert "pip install 'lsap_jax[studio]'" in found.stdout, found.stderr
+    assert "pip install '.[studio]'" in found.stdout, found.stderr
 
 
 @pytest.mark.slow
