@@ -9,6 +9,7 @@ Exit status: 0 no problem is known, 1 one is, and the last lines say what to do.
 
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -147,8 +148,8 @@ def installed(name: str) -> str | None:
 
 def numbers(text: str) -> tuple[int, ...]:
     """(0, 10, 2) of "0.10.2" and of "0.10.2.dev1"."""
-    parts = text.split(".")
-    return tuple(int(part) for part in parts if part.isdigit())
+    start = re.match(r"[\d.]*", text)
+    return tuple(int(part) for part in re.findall(r"\d+", start[0] if start else ""))
 
 
 def free(folder: Path) -> int:

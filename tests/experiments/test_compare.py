@@ -203,7 +203,7 @@ def test_unusable_arguments_are_one_line(work, tmp_path, capsys):
 
     images = work / "images"
     assert "no images" in fails()
-    assert "f/y: neither a configuration file" in fails(images, "--presets=z,f/y")
+    assert "f/y: did you mean f_z? it is neither a configuration file" in fails(images, "--presets=z,f/y")
     assert "this configuration belongs to another command" in fails(images, "--presets=toonhead64")
     assert "it has no 'presets'" in fails(images, "--config=f_zplus")
     assert "would share the folder 'zplus'" in fails(images, "--presets=z+,zplus")
