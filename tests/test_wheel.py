@@ -100,6 +100,7 @@ def test_metadata(metadata):
     assert not [line for line in required if "<" in line.split(";")[0]], "an upper bound would forbid the next jax"
 
 
+@pytest.mark.slow
 def test_an_index_accepts_it(wheel, tmp_path):
     """Wheel and source distribution; a description that an index cannot show is an error."""
     (source,) = wheel.parent.glob("*.tar.gz")
@@ -150,6 +151,7 @@ def test_configurations_are_found_by_name(installed, tmp_path):
 
 @pytest.mark.skipif(not GENERATOR.is_file(), reason="this checkout has no bundled generator (lsap_jax/assets)")
 @pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.slow
 def test_the_bundled_generator_runs_from_another_folder(installed, tmp_path):
     lsap_jax(installed, tmp_path, "generate", "--generator", "toonhead64", "--seeds", "0-3", "--out", "samples")
     assert len(list((tmp_path / "samples").glob("seed*.png"))) == 4
