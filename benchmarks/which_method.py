@@ -16,7 +16,7 @@ from pathlib import Path
 
 Row = Mapping[str, str]
 Rows = Mapping[str, Row]
-PRESERVED, KID = "preserved at equal success", "KID at equal success"
+PRESERVED, LOGIT = "preserved at equal success", "logit at equal success"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ SITUATIONS = (
         among=better_half,
         told=FAITHFUL,
     ),
-    Situation(need="Edits that look like real pictures", column=KID, among=better_half, told=FAITHFUL),
+    Situation(need="Edits that look like real pictures", column=LOGIT, higher=True, among=better_half, told=FAITHFUL),
     Situation(
         need="Little room to keep them",
         column="MSE",
@@ -131,9 +131,9 @@ The rule of each row:
 
 Not told apart are those that come into question and whose 95 % interval holds the best value. The ranks are those of
 reconstruction, editing and cost; seconds are those of both stages without compilation. Edits are compared where
-equally many succeed; KID is that of edits against real pictures that have the attribute, and means nothing where there
-are fewer than 100 of either. Another generator, other pictures or more steps may give another answer;
-`python benchmarks/which_method.py RUN`, which made this page, makes it of any run of
+equally many succeed; the logit is that of the generator's own discriminator, the higher the more like a real picture
+(KID means nothing with fewer than 100 pictures). Another generator, other pictures or more steps may give another
+answer; `python benchmarks/which_method.py RUN`, which made this page, makes it of any run of
 `lsap-jax compare --config all_methods`. [comparison.md](comparison.md) has all numbers.
 """
 
@@ -147,9 +147,6 @@ def page(rows: Rows, about: str) -> str:
             table.append((one.need, "–", f"no method has {one.column}", "–", "–"))
             continue
         best, others = found
-        if note := rows[best].get(f"{one.column} note"):
-            table.append((one.need, "–", note, "–", "–"))
-            continue
         number = f"{one.column} {value(rows[best], one.column):.3g}"
         listed = ", ".join(f"`{name}`" for name in others) or "–"
         table.append((one.need, f"`{best}`", number, listed, f"`{command(best, int(rows[best]['steps']))}`"))
