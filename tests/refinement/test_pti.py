@@ -72,9 +72,15 @@ def test_what_is_stored_is_rounded_before_it_is_shown(G, pivot, refined):
     """Rounded after it was shown, the stored change would make another picture."""
     space, codes, images = pivot
     exact = lsap_jax.refine(G, (space, codes), images, "pti", rank=2, dtype="float32", **FAST)
-    rounded = jax.tree.map(lambda a: np.asarray(a).astype(np.float16).astype(np.float32), exact.refinement)
-    jax.tree.map(np.testing.assert_array_equal, rounded, refined.refinement)
-    assert 1e-5 < np.abs(exact.images - refined.images).max() < 0.05
+
+    def rounded(tree):
+        return jax.tree.map(lambda a: np.asarray(a).astype(np.float16).astype(np.float32), tree)
+
+    jax.tree.map(np.testing.assert_array_equal, rounded(refined.refinement), refined.refinement)
+    shown = lsap_jax.render(G, space, codes, refinement=refined.refinement)
+    np.testing.assert_allclose(shown, refined.images, rtol=0, atol=1e-6)
+    coarse = lsap_jax.render(G, space, codes, refinement=rounded(exact.refinement))
+    assert 1e-5 < np.abs(exact.images - coarse).max() < 0.05, "rounding is seen"
 
 
 def test_changes_are_thin_where_that_is_smaller(G, refined):
