@@ -53,6 +53,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/edits.py
 	$(BIN)/python benchmarks/convolutions.py
 	$(BIN)/python benchmarks/gradients.py
+	$(BIN)/python benchmarks/weight_gradients.py
 	$(BIN)/python benchmarks/convert.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/independence.py
