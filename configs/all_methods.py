@@ -14,14 +14,7 @@ compared where equally many succeed, never at one strength, by whose choice thei
 
 from ml_collections import ConfigDict
 
-from lsap_jax.configs import compare, compare_table1, two_stage_ffhq
-
-EDITS_BETTER = ("equal fidelity", "editability")
-
-
-def claim(statement: str, candidate: str, baseline: str, parts: tuple[str, ...], **more: object) -> ConfigDict:
-    """What differs between claims; the rule is in lsap_jax/experiments/claims/verdict.py."""
-    return ConfigDict(dict(statement=statement, candidate=(candidate,), baseline=(baseline,), parts=parts, **more))
+from lsap_jax.configs import compare, compare_table1, two_stage, two_stage_ffhq
 
 
 def published(hyperstyle: str) -> ConfigDict:
@@ -80,16 +73,19 @@ def get_config() -> ConfigDict:
     config.claims = ConfigDict(
         dict(
             **{
-                f"styleres_{name.split()[-1]}": claim(
-                    f"StyleRes edits better than {told} at equal fidelity", "e4e then styleres", name, EDITS_BETTER
+                f"styleres_{name.split()[-1]}": two_stage.claim(
+                    f"StyleRes edits better than {told} at equal fidelity",
+                    "e4e then styleres",
+                    name,
+                    parts=two_stage.PRESERVING,
                 )
                 for name, told in (("e4e", "e4e"), ("e4e then hfgi", "HFGI"), ("e4e then hyperstyle", "HyperStyle"))
             },
-            fzplus=claim(
+            fzplus=two_stage.claim(
                 "F/Z+ keeps images real where F/W+ with P_N does not",
                 "f/z+",
                 "bdinvert",
-                ("perception", "editability"),
+                parts=("perception", "editability"),
                 measures=("logit",),
             ),
         )
