@@ -49,10 +49,11 @@ def main() -> None:
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        print(json.dumps(measured(CASES[args.child[args.child.index(":") + 1 :]], args.child.split(":")[0])))
+        folder, case = args.child.split(":", 1)
+        print(json.dumps(measured(CASES[case], folder) if case else prepare(Path(folder))))
         return
     with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder), any(name.startswith("256") for name in args.cases))
+        child(args, "", folder)
         found = {
             name: min((child(args, name, folder) for _ in range(args.rounds)), key=lambda f: f["first step"])
             for name in args.cases
@@ -75,30 +76,33 @@ def main() -> None:
             print(f"| {name} | {p['program']} | {p['operations']} | {p['instructions']} | {times} |")
 
 
-def prepare(folder: Path, large: bool) -> None:
-    """An image, and networks for 256 px, in files."""
+def prepare(folder: Path) -> None:
+    """An image, and networks for 256 px, in files of the tree whose code runs: other trees may not read them."""
     import numpy as np
     from PIL import Image
+    from step import networks
+
+    from lsap_jax.storage.weights_file import write_weights
 
     side = np.linspace(0, 255, 256)
     picture = np.stack(np.broadcast_arrays(side[:, None], side[None, :], 128.0), axis=-1).astype(np.uint8)
     Image.fromarray(picture).save(folder / "image.png")
-    if large:
-        from step import networks
-
-        from lsap_jax.storage.weights_file import write_weights
-
-        G, _, backbone, lin = networks(256, 16384)
-        G.save(folder / "large.safetensors")
-        write_weights(folder / "lpips.safetensors", "lpips", {**backbone, **lin}, {"name": "vgg16"}, {})
+    G, _, backbone, lin = networks(256, 16384)
+    G.save(folder / "large.safetensors")
+    write_weights(folder / "lpips.safetensors", "lpips", {**backbone, **lin}, {"name": "vgg16"}, {})
 
 
-def child(args: argparse.Namespace, name: str, folder: str) -> dict[str, Any]:
-    """What a process of its own measured."""
-    environment = os.environ | {"PYTHONPATH": args.checkout, "JAX_COMPILATION_CACHE_DIR": "", "JAX_PLATFORMS": "cpu"}
+def child(args: argparse.Namespace, name: str, folder: str) -> Any:
+    """What a process of its own measured in a case; without a name it makes the files of all cases."""
+    paths = (args.checkout, f"{args.checkout}/benchmarks")
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "JAX_COMPILATION_CACHE_DIR": "",
+        "JAX_PLATFORMS": "cpu",
+    }
     if args.flags:
         environment["XLA_FLAGS"] = args.flags
-    command = [sys.executable, __file__, f"--child={folder}:{name}"]
+    command = [sys.executable, "-P", __file__, f"--child={folder}:{name}"]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(f"{name}: the command failed")

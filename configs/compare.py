@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
             ),
             # ("key", value) pairs put into every preset: (("optimizer.lr", 0.05), ("loss.perceptual", 5.0)).
             overrides=(),
-            # A preset may name the file of an encoder that its codes start from, "e4e@e4e_0.safetensors", and goes by
+            # A preset may name the file of an encoder that its codes start from, "e4e@e4e_1.safetensors", and goes by
             # the file's name then; relative files are in this folder.
             encoders="",
             # Methods of refinement, each of which refines every run into a run of its own, PRESET_then_METHOD; "all" is

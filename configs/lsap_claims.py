@@ -9,23 +9,23 @@ Cost: encoders a second or so per image, their edits most of the time (3,600 pic
     optimisations 300 steps, as in `compare`.
 Command: lsap-jax compare IMAGES --config lsap_claims --generator G --config.encoders=encoders --out runs/lsap
 
-Encoders are those of `lsap-jax train-encoder`, all trained on the same images for as many steps; three seeds of e4e and
-of LSAP_E, and LSAP_E with other weights of the alignment (--config.loss.nscd=0.1 and 2).
+Encoders are those of `make encoders`, all trained on the same images for as many steps: three seeds of e4e and of
+LSAP_E, and LSAP_E with other weights of the alignment (--config.loss.nscd=0.1 and 2).
 """
 
 from ml_collections import ConfigDict
 
 from lsap_jax.configs import compare
 
-SEEDS = (0, 1, 2)
+SEEDS = ("", "_1", "_2")  # of the names of files
 
 
 def get_config() -> ConfigDict:
     config = compare.get_config()
     config.presets = (
         "psp@psp.safetensors",
-        *(f"e4e@e4e_{seed}.safetensors" for seed in SEEDS),
-        *(f"lsap_e@lsap_e_{seed}.safetensors" for seed in SEEDS),
+        *(f"e4e@e4e{seed}.safetensors" for seed in SEEDS),
+        *(f"lsap_e@lsap_e{seed}.safetensors" for seed in SEEDS),
         "lsap_e@lsap_e_w0.1.safetensors",
         "lsap_e@lsap_e_w2.safetensors",
         "restyle_e4e@restyle_e4e.safetensors",
@@ -38,14 +38,14 @@ def get_config() -> ConfigDict:
     config.most_steps = 300
     config.sets = True
     config.edits = "edit_quality"
-    config.test.candidate = "lsap_e_0"
-    config.test.baseline = "e4e_0"
+    config.test.candidate = "lsap_e"
+    config.test.baseline = "e4e"
     config.claim = ConfigDict(
         dict(
             statement="alignment improves perception and editability at equal fidelity",
             # Methods whose values are averaged image by image: seeds of one training. () for both judges nothing.
-            candidate=tuple(f"lsap_e_{seed}" for seed in SEEDS),
-            baseline=tuple(f"e4e_{seed}" for seed in SEEDS),
+            candidate=tuple(f"lsap_e{seed}" for seed in SEEDS),
+            baseline=tuple(f"e4e{seed}" for seed in SEEDS),
             # Equal fidelity: not worse by this part of the baseline's mean, at this level of each test.
             margin=0.05,
             level=0.05,
@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
             strength=3.0,
             success=0.5,
             # (weight of the term, method) of the chart.
-            weights=((0.1, "lsap_e_w0.1"), (0.5, "lsap_e_0"), (2.0, "lsap_e_w2")),
+            weights=((0.1, "lsap_e_w0.1"), (0.5, "lsap_e"), (2.0, "lsap_e_w2")),
         )
     )
     return config

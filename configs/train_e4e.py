@@ -25,6 +25,8 @@ def get_config() -> ConfigDict:
             heldout=200,
             # Besides encoder.safetensors write generator.safetensors, the generator with the encoder inside.
             generator_file=True,
+            # Write the trained encoder in float16: half the bytes.
+            float16=False,
             # heads: "pyramid", "last" (ReStyle) or "single" (one w). trunk: "irse50" and "resnet34" see 256 px, "small"
             # 64; "auto" goes by the generator's images. passes: above 1, of ReStyle. init: a file of ArcFace's
             # IR-SE50, whose trunk is taken, or of an encoder to go on with.

@@ -17,6 +17,7 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import save
 from lsap_jax.models.psp import PspEncoder
 from lsap_jax.networks.irse import adaptive_average
+from lsap_jax.networks.parameters import halved
 from lsap_jax.networks.view import viewed
 from lsap_jax.training.encoder import RESUMED_WITH, made_of, save_joined
 from lsap_jax.training.latent_discriminator import initial_critic
@@ -25,6 +26,8 @@ from lsap_jax.training.on_images import snapshot, train_on_images, training_imag
 from lsap_jax.training.psp_step import PspState, Task, optimizer, psp_step, settled
 from lsap_jax.training.psp_task import check_config, first_params, networks_for, task_for
 from lsap_jax.training.source import check_source
+
+WRITTEN = ("generator_file", "float16")  # what files are written and how, which a resumed run may change
 
 
 def train_psp(config: ConfigDict, generator: Generator, out: str | Path, log: Log = print) -> Path:
@@ -49,7 +52,7 @@ def train_psp(config: ConfigDict, generator: Generator, out: str | Path, log: Lo
     task = task_for(G, config, networks)
     networks = networks.replace(generator=networks.generator.bare("statistics"))
     images, heldout = training_images(task, config, networks)
-    check_source(out, config, G.sha256, free=(*RESUMED_WITH, "generator_file"))
+    check_source(out, config, G.sha256, free=(*RESUMED_WITH, *WRITTEN))
     state = initial_state(task, first_params(task.shape, config.encoder.init, config.seed), config.seed)
 
     def show(state: PspState, seen: int, means: dict[str, float]) -> None:
@@ -93,6 +96,8 @@ def finish(G: Generator, E: PspEncoder, config: ConfigDict, seen: int, out: Path
     """Write the encoder and, if the configuration wants it, the generator with it; returns the encoder's path."""
     path, bare = out / "encoder.safetensors", G.without(*(kind for kind, p in G.parts.items() if hasattr(p, "codes")))
     made = made_of(config, seen, bare)
+    if config.float16:
+        E = E.replace(params=halved(E.params))
     if config.generator_file:
         _, made = save_joined(with_encoder(bare, E), E.kind, config, seen, out)
     save(path, E, made)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from PIL import Image
+from safetensors.numpy import load_file
 
 import lsap_jax
 from lsap_jax.cli import main
@@ -108,6 +110,16 @@ def test_what_a_training_writes(trained, tiny):
     assert made["images_seen"] == 24 and made["config"]["train"]["batch_size"] == 4
     alone = lsap_jax.load_encoder(out / "encoder.safetensors")
     assert jax.tree.all(jax.tree.map(np.array_equal, alone.params, G.encoder.params))
+
+
+@pytest.mark.slow
+def test_a_finished_training_writes_its_encoder_as_float16(trained, tiny, pack, tmp_path):
+    whole, stages = trained
+    again = shutil.copytree(whole, tmp_path / "again")
+    train_psp(config(data=pack, float16=True, **stages), tiny, again, silent)
+    assert {array.dtype.name for array in load_file(again / "encoder.safetensors").values()} == {"float16"}
+    a, b = (lsap_jax.load_encoder(folder / "encoder.safetensors").params for folder in (whole, again))
+    jax.tree.map(lambda one, half: np.testing.assert_allclose(half, one, rtol=1e-3, atol=1e-7), a, b)
 
 
 @pytest.mark.slow

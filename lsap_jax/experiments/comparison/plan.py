@@ -97,7 +97,7 @@ def make_plans(config: ConfigDict) -> list[Plan]:
 
 def label(preset: str) -> str:
     """What tables call a preset: "f/z+" as it is, "configs/mine.py" is "mine", and a preset with an encoder,
-    "e4e@encoders/e4e_0.safetensors", goes by the encoder's file: "e4e_0".
+    "e4e@encoders/e4e_1.safetensors", goes by the encoder's file: "e4e_1".
     """
     own, _, encoder = preset.partition(AT)
     if encoder:
