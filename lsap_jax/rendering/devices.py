@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def padded_size(batch_size: int, devices: Sequence[jax.Device]) -> int:
@@ -25,9 +26,14 @@ def merge(tree: Any) -> Any:
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """A copy of every leaf on every device, with a leading device axis; done once per run."""
-    copies = jax.pmap(lambda _, t: t, in_axes=(0, None), devices=devices)
-    return copies(np.zeros(len(devices), np.float32), tree)
+    """A copy of every leaf on every device, with a leading device axis; done once per run, without a program."""
+    over = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec("devices"))
+
+    def copies(leaf: jax.Array | np.ndarray) -> jax.Array:
+        whole = np.asarray(leaf)
+        return jax.device_put(np.broadcast_to(whole, (len(devices), *whole.shape)), over)
+
+    return jax.tree.map(copies, tree)
 
 
 def over_devices(
