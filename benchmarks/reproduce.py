@@ -1,8 +1,8 @@
 """Remakes the tables and figures of docs/comparison.md, and docs/which_method.md, from a pack of images.
 
-    python benchmarks/reproduce.py --images avatars_64.npz --encoders encoders --out runs/reproduce
+    python benchmarks/reproduce.py --images near_main.npz --out runs/reproduce
 
-or `make reproduce DATA=avatars_64.npz`. A step is one command, and what is finished of it is not computed again, so
+or `make reproduce DATA=near_main.npz`. A step is one command, and what is finished of it is not computed again, so
 that this one goes on where it was stopped; hours.json adds up what each took. A step that is done puts its table
 between the marks of its name in comparison.md, and its pictures beside it. `--write` computes nothing, and writes what
 is done.
@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", help="pack of images, whose last 200 are in no training")
     parser.add_argument("--generator", default="toonhead64")
-    parser.add_argument("--encoders", default="encoders", help="folder of the encoders that lsap_claims names")
+    parser.add_argument("--encoders", default=str(HERE / "encoders"), help="folder of what `make encoders` trains")
     parser.add_argument("--out", default="runs/reproduce")
     parser.add_argument("--docs", default=str(HERE.parent / "docs"))
     parser.add_argument("--only", help=f"steps with commas between, of {', '.join(STEPS)}")
