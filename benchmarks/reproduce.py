@@ -17,8 +17,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from lsap_jax.storage.atomic import write_files
 
 HERE = Path(__file__).resolve().parent
 PAGE = "comparison.md"
@@ -125,14 +128,19 @@ def run(name: str, given: Mapping[str, str], out: Path) -> None:
         return
     mark.unlink(missing_ok=True)
     print(f"== {name}: {told} ==", flush=True)
-    started = time.monotonic()
-    with open(out / f"{name}.log", "w", encoding="utf-8") as log:
-        done = subprocess.run([sys.executable, *programs[first], *words], cwd=out, stdout=log, check=False)
-    hours = read_hours(out)
-    hours[name] = hours.get(name, 0.0) + (time.monotonic() - started) / 3600
-    (out / "hours.json").write_text(json.dumps(hours, indent=1), "utf-8")
-    if done.returncode:
-        raise SystemExit(f"{name}: the command ended with {done.returncode}; {out / name}.log has what it printed")
+    command, before, started = [sys.executable, *programs[first], *words], read_hours(out), time.monotonic()
+    with (
+        open(out / f"{name}.log", "w", encoding="utf-8") as log,
+        subprocess.Popen(command, cwd=out, stdout=log) as running,
+    ):
+        code = None
+        while code is None:  # a session that is killed loses a minute of its hours at most
+            with suppress(subprocess.TimeoutExpired):
+                code = running.wait(60)
+            hours = before.get(name, 0.0) + (time.monotonic() - started) / 3600
+            write_files({out / "hours.json": json.dumps({**before, name: hours}, indent=1).encode()})
+    if code:
+        raise SystemExit(f"{name}: the command ended with {code}; {out / name}.log has what it printed")
     mark.write_text(told, "utf-8")
 
 
