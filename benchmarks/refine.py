@@ -103,7 +103,8 @@ def speed(args: argparse.Namespace) -> None:
         ws = rng.standard_normal((batch, G.num_ws, G.w_dim)).astype(np.float32)
         targets = rng.uniform(-1, 1, (batch, args.resolution, args.resolution, 3)).astype(np.float32)
         runners = {
-            f"jax, rank {rank}": (jax_runner(G, perceptual, ws, targets, rank, args.steps), args.steps + 1)
+            # the thin matrices start at the first gradient, which is one more
+            f"jax, rank {rank}": (jax_runner(G, perceptual, ws, targets, rank, args.steps), args.steps + 1 + bool(rank))
             for rank in args.ranks
         }
         for name, convolution in other.FORMULATIONS.items() if args.torch else ():

@@ -16,6 +16,7 @@ from lsap_jax.models.classes import no_class
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.arithmetic import PRECISIONS
 from lsap_jax.networks.image_by_image import images_at_once
+from lsap_jax.networks.winograd import paying_channels
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.space import STARTS
 
@@ -92,10 +93,8 @@ def start_from_config(config: ConfigDict, G: Generator) -> Start:
 
 
 def winograd_channels(config: ConfigDict, devices: Sequence[jax.Device]) -> int:
-    """Least channels for Winograd's convolutions; -1 in the configuration chooses by measurements: only CPUs gain."""
-    if config.compute.winograd >= 0:
-        return config.compute.winograd
-    return 256 if devices[0].platform == "cpu" else 0
+    """Least channels for Winograd's convolutions; -1 in the configuration is `paying_channels`."""
+    return config.compute.winograd if config.compute.winograd >= 0 else paying_channels(devices)
 
 
 def images_together(config: ConfigDict, devices: Sequence[jax.Device]) -> int:

@@ -4,6 +4,8 @@ For CPUs, where wide layers are bound by products: about twice as fast from 256 
 errors are some 1e-5 of the largest value in float32.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +29,11 @@ _INPUT = np.array(
 )
 _WEIGHT = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], np.float64) / 24
 _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], np.float64)
+
+
+def paying_channels(devices: Sequence[jax.Device]) -> int:
+    """Least channels, in and out, of the convolutions that take this form in steps on these devices; 0 is none."""
+    return 256 if devices[0].platform == "cpu" else 0
 
 
 def transform_weight(weight: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ from flax.traverse_util import flatten_dict
 from lsap_jax.losses.judges import Judge
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.pixel_maps import area, weighted_mean
+from lsap_jax.networks.winograd import paying_channels
 from lsap_jax.refinement.domain import nearest
 from lsap_jax.refinement.pti import FACTOR, Changes, thin, trained
 from lsap_jax.refinement.refiner import Codes, Course
@@ -56,7 +57,7 @@ class Hybrid(struct.PyTreeNode, kw_only=True):
         self, G: Generator, space: Space, codes: Mapping[str, jax.Array], images: jax.Array, inside: jax.Array
     ) -> tuple[Refinement, Course]:
         """What refines codes [B, ...] to images [B, R, R, C], where `inside` [B, R, R] of 0 and 1 is the domain."""
-        frozen = self.replace(judge=self.judge.freeze(G.img_resolution))
+        frozen = self.replace(judge=self.judge.freeze(G.img_resolution, paying_channels(jax.local_devices())))
         names = trained(G, space.f_resolution(codes), (), False)
 
         def one(image: Image) -> tuple[Refinement, Course]:

@@ -24,6 +24,7 @@ from lsap_jax.losses.judges import Judge
 from lsap_jax.losses.pixel import mse
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.arithmetic import FULL, convolutions_in
+from lsap_jax.networks.winograd import paying_channels
 from lsap_jax.refinement.locality import Locality, locality, random_z
 from lsap_jax.refinement.refiner import Codes, Course
 from lsap_jax.rendering.refinement import Full, LowRank, Refinement, as_matrix, rounded
@@ -85,7 +86,8 @@ class Pti(struct.PyTreeNode, kw_only=True):
         """
         check_space(self, space)
         names = trained(G, space.f_resolution(codes), self.layers, self.mapping)
-        frozen = self.replace(judge=None if self.judge is None else self.judge.freeze(G.img_resolution))
+        winograd = paying_channels(jax.local_devices())
+        frozen = self.replace(judge=None if self.judge is None else self.judge.freeze(G.img_resolution, winograd))
 
         def one(image: Image) -> tuple[Changes, Course]:
             return tune(frozen, G, space, names, image)

@@ -29,6 +29,7 @@ from lsap_jax.models.invertibility import InvertibilityNetwork
 from lsap_jax.models.latent_statistics import LatentStatistics
 from lsap_jax.networks.arithmetic import convolutions_in
 from lsap_jax.networks.pixel_maps import area, lanczos
+from lsap_jax.networks.winograd import paying_channels
 from lsap_jax.pixels import to_uint8
 from lsap_jax.refinement.layer_choice import layer_masks, pixel_latents
 from lsap_jax.refinement.parsing import face_segments
@@ -157,7 +158,8 @@ class Sam(struct.PyTreeNode, kw_only=True):
         steps: int,
     ) -> tuple[Params, Course]:
         """The code and the offsets, by resolution as text, that reconstruct images under these masks."""
-        G, judge = G.freeze(), self.judge.freeze(G.img_resolution)
+        winograd = paying_channels(jax.local_devices())
+        G, judge = G.freeze(winograd), self.judge.freeze(G.img_resolution, winograd)
         side = self.resolution_of_loss(G)
         target = smaller(images, side)
         whole = target if target.shape[1] >= self.judge_side(G) else images

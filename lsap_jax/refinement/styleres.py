@@ -26,6 +26,7 @@ from lsap_jax.models.styleres import StyleRes
 from lsap_jax.networks.arithmetic import PRECISIONS, convolutions_in
 from lsap_jax.networks.irse import adaptive_average
 from lsap_jax.networks.view import viewed
+from lsap_jax.networks.winograd import paying_channels
 from lsap_jax.refinement.options import check_ranges, check_something_is_minimised, judge_of
 from lsap_jax.refinement.refiner import Codes, Course, networks_of
 from lsap_jax.refinement.steps import Params, descend
@@ -113,7 +114,9 @@ class StyleResRefiner(struct.PyTreeNode, kw_only=True):
         mask: jax.Array | None,
     ) -> tuple[Codes, Course]:
         """The codes that render to the images under a refinement, from given ones; those on the sphere stay on it."""
-        G, judge = G.freeze(), None if self.judge is None else self.judge.freeze(G.img_resolution)
+        winograd = paying_channels(jax.local_devices())
+        judge = None if self.judge is None else self.judge.freeze(G.img_resolution, winograd)
+        G = G.freeze(winograd)
         features = None if judge is None else judge.features(images)
 
         def loss(params: Params) -> jax.Array:
