@@ -4,7 +4,8 @@
     python benchmarks/refine.py quality --images avatars_64.npz [--generator toonhead64] [--count 8] [--ranks 0 16 4 1]
 
 `speed` takes random weights, the same on both sides, and turns about in one process. PyTorch tunes one image after the
-other, as the original does; its losses are compared. An hour is counted as whole tunings of 350 steps. `quality` takes
+other, as the original does; its losses are compared. Tunings of one step and of `--steps` give the time of a step and
+that of the rest; an hour is counted as whole tunings of 350 steps. `quality` takes
 held-out images of a training pack (the last 200) with W pivots, and says how much of the full changes' gain each rank
 loses; rank 0 is full.
 """
@@ -27,7 +28,7 @@ def arguments() -> argparse.Namespace:
     speed.add_argument("--channel-base", type=int, default=16384)
     speed.add_argument("--batch", type=int, nargs="+", default=[1, 4, 16])
     speed.add_argument("--ranks", type=int, nargs="+", default=[0, 4])
-    speed.add_argument("--steps", type=int, default=5, help="of each image and turn")
+    speed.add_argument("--steps", type=int, default=11, help="of the longer tuning of each image and turn")
     speed.add_argument("--rounds", type=int, default=3)
     speed.add_argument("--torch", action=argparse.BooleanOptionalAction, default=True)
     quality = kinds.add_parser("quality")
@@ -102,26 +103,26 @@ def speed(args: argparse.Namespace) -> None:
         rng = np.random.default_rng(1)
         ws = rng.standard_normal((batch, G.num_ws, G.w_dim)).astype(np.float32)
         targets = rng.uniform(-1, 1, (batch, args.resolution, args.resolution, 3)).astype(np.float32)
-        runners = {
-            # the thin matrices start at the first gradient, which is one more
-            f"jax, rank {rank}": (jax_runner(G, perceptual, ws, targets, rank, args.steps), args.steps + 1 + bool(rank))
-            for rank in args.ranks
-        }
+        makers = {f"jax, rank {rank}": partial(jax_runner, G, perceptual, ws, targets, rank) for rank in args.ranks}
         for name, convolution in other.FORMULATIONS.items() if args.torch else ():
-            one = torch_runner(G, backbone, lin, ws[:1], targets[:1], convolution, args.steps)
-            runners[f"torch {name}"] = (one, args.steps + 1)
-        losses = {name: run() for name, (run, _) in runners.items()}
-        print(f"batch {batch}: loss of the first image " + ", ".join(f"{n} {v[0]:.6f}" for n, v in losses.items()))
-        times = {name: [] for name in runners}
+            makers[f"torch {name}"] = partial(torch_runner, G, backbone, lin, ws[:1], targets[:1], convolution)
+        runners = {(name, steps): make(steps) for name, make in makers.items() for steps in (1, args.steps)}
+        losses = {key: run() for key, run in runners.items()}
+        last = ", ".join(f"{name} {losses[name, args.steps][0]:.6f}" for name in makers)
+        print(f"batch {batch}: loss of the first image {last}", flush=True)
+        times = {key: [] for key in runners}
         for _ in range(args.rounds):
-            for name, (run, gradients) in runners.items():
+            for key, run in runners.items():
                 started = time.perf_counter()
                 images = len(run())
-                times[name].append((time.perf_counter() - started) / images / gradients)
-        rows += [(batch, name, 3600 / (np.median(t) * STEPS), np.median(t)) for name, t in times.items()]
-    print("\n| batch | variant | images per hour | s per image-step, median |\n|---|---|---|---|")
-    for batch, name, rate, median in rows:
-        print(f"| {batch} | {name} | {rate:.1f} | {median:.3f} |")
+                times[key].append((time.perf_counter() - started) / images)
+        for name in makers:
+            short, long = (np.median(times[name, steps]) for steps in (1, args.steps))
+            step = (long - short) / (args.steps - 1)
+            rows.append((batch, name, 3600 / (short + step * (STEPS - 1)), step, short - step))
+    print("\n| batch | variant | images per hour | s per image-step | s per image besides |\n|---|---|---|---|---|")
+    for batch, name, rate, step, besides in rows:
+        print(f"| {batch} | {name} | {rate:.1f} | {step:.3f} | {besides:.1f} |")
 
 
 def quality(args: argparse.Namespace) -> None:
