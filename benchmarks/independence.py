@@ -1,10 +1,12 @@
 """Independence: an image's result under other batch sizes and device counts, against batch size 1 on one device.
 
     python benchmarks/independence.py [--generator toonhead64] [--images FOLDER] [--steps 30] [--spaces f/z+ z+]
+                                      [--methods pti sam dhr hfgi hyperstyle styleres]
                                       [--batch 1 3 8] [--devices 1 2 4] [--winograd 64] [--together 1]
 
 Promise: after 30 steps the MSE of each image agrees within 1e-3 relative, and 99.9 % of the code within 1e-3 of its
-largest value. Devices are faked on the processor, one process per count. Exit status 1 where the promise is broken.
+largest value. Methods refine the codes of the generator's encoder, and their images are held to the same. Devices are
+faked on the processor, one process per count. Exit status 1 where the promise is broken.
 """
 
 import argparse
@@ -25,7 +27,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--images", default="", help="a folder; the bundled samples by default")
     parser.add_argument("--count", type=int, default=8, help="images")
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--spaces", nargs="+", default=["f/z+", "z+"])
+    parser.add_argument("--spaces", nargs="*", default=["f/z+", "z+"])
+    parser.add_argument("--methods", nargs="*", default=[], help="of refinement")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 3, 8])
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--winograd", type=int, default=-1, help="compute.winograd of the configuration")
@@ -35,10 +38,11 @@ def arguments() -> argparse.Namespace:
 
 
 def work(args: argparse.Namespace) -> None:
-    """All spaces and batch sizes on the devices of this process; results go to one file."""
+    """All spaces, methods and batch sizes on the devices of this process; results go to one file."""
     import lsap_jax
     from lsap_jax.data import open_images
     from lsap_jax.data.bundled import sample_images
+    from lsap_jax.refinement.methods import find_method
 
     G = lsap_jax.load_generator(args.generator)
     source = open_images(args.images or sample_images(), resolution=G.img_resolution, channels=G.img_channels)
@@ -51,11 +55,17 @@ def work(args: argparse.Namespace) -> None:
             inv = lsap_jax.invert(G, images, space=space, steps=args.steps, ids=ids, batch_size=batch, **compute)
             found |= {f"{space}|{batch}|{name}": code for name, code in inv.codes.items()}
             found[f"{space}|{batch}|mse"] = inv.metrics["mse"]
+    start = lsap_jax.invert(G, images, "e4e", ids=ids) if args.methods else None
+    for method in args.methods:
+        options = {"steps": args.steps} if "steps" in find_method(method).options else {}
+        for batch in args.batch:
+            refined = lsap_jax.refine(G, start, images, method, batch_size=batch, **options)
+            found |= {f"{method}|{batch}|image": refined.images, f"{method}|{batch}|mse": refined.metrics["mse"]}
     np.savez(args.worker, **found)
 
 
 def results(args: argparse.Namespace, folder: Path) -> dict[int, dict[str, np.ndarray]]:
-    """Device count -> arrays by "space|batch|name"."""
+    """Device count -> arrays by "space|batch|name", or "method|batch|name"."""
     found = {}
     for devices in args.devices:
         target = folder / f"{devices}.npz"
@@ -68,28 +78,28 @@ def results(args: argparse.Namespace, folder: Path) -> dict[int, dict[str, np.nd
 
 
 def compare(args: argparse.Namespace, found: dict[int, dict[str, np.ndarray]]) -> bool:
-    """Prints a row per space, batch size and device count; returns whether all are within the promise."""
+    """Prints a row per space or method, batch size and device count; returns whether all are within the promise."""
     first = found[args.devices[0]]
     kept = True
-    print("| space | batch | devices | MSE, relative difference | code | share within 1e-3 | largest difference |")
+    print("| what | batch | devices | MSE, relative difference | array | share within 1e-3 | largest difference |")
     print("|---|---|---|---|---|---|---|")
-    for space in args.spaces:
-        base = f"{space}|{args.batch[0]}"
+    for what in (*args.spaces, *args.methods):
+        base = f"{what}|{args.batch[0]}"
         for devices, arrays in found.items():
             for batch in args.batch:
-                case = f"{space}|{batch}"
+                case = f"{what}|{batch}"
                 mse = float(np.max(np.abs(arrays[f"{case}|mse"] / first[f"{base}|mse"] - 1)))
-                for name in ("z", "f"):
+                for name in ("z", "f", "image"):
                     if f"{case}|{name}" not in arrays:
                         continue
                     share, largest = code_difference(arrays[f"{case}|{name}"], first[f"{base}|{name}"])
                     kept &= mse <= LIMIT and share >= SHARE
-                    print(f"| {space} | {batch} | {devices} | {mse:.1e} | {name} | {share:.4%} | {largest:.1e} |")
+                    print(f"| {what} | {batch} | {devices} | {mse:.1e} | {name} | {share:.4%} | {largest:.1e} |")
     return kept
 
 
 def code_difference(code: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """(least share of an image's code within 1e-3 of its maximum, largest difference by the maximum), over images."""
+    """(least share of an image's array within 1e-3 of its maximum, largest difference by the maximum), over images."""
     axes = tuple(range(1, code.ndim))
     difference = np.abs(code - reference) / np.abs(reference).max(axis=axes, keepdims=True)
     return float((difference <= LIMIT).mean(axis=axes).min()), float(difference.max())
