@@ -114,7 +114,7 @@ $(ENCODERS)/%.safetensors: | $(VENV)/.installed-dev
 	@test -n "$(DATA)" || { echo "give DATA=PACK.npz"; exit 2; }
 	$(ENCODER) $(TRAINED_$*) --generator toonhead64 --out runs/encoders/$*
 	mkdir -p $(ENCODERS)
-	cp runs/encoders/$*/encoder.safetensors $@
+	$(BIN)/python benchmarks/keep_encoder.py runs/encoders/$*/encoder.safetensors $@
 
 # What the machine does for hours, docs/comparison.md says; it goes on where it was stopped.
 REPRODUCED ?= runs/reproduce
