@@ -1,6 +1,8 @@
 """A trained encoder as it is kept in benchmarks/encoders: named files instead of the folders where its data were.
 
     python benchmarks/keep_encoder.py runs/encoders/e4e_1/encoder.safetensors benchmarks/encoders/e4e_1.safetensors
+
+`make encoders` does so with each of them.
 """
 
 import argparse
