@@ -19,6 +19,7 @@ from lsap_jax.cli import main
 from lsap_jax.configuration import load_config
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.jobs import Job
+from lsap_jax.networks.convolution import Kernel
 from lsap_jax.refinement import pti
 from lsap_jax.refinement.methods import make_refiner
 from lsap_jax.rendering.refinement import Full, LowRank, as_matrix, from_arrays, take
@@ -126,6 +127,29 @@ def test_no_image_sees_its_neighbours_or_the_devices(G, rank, local, devices):
                 for name, a in found.parts[part].items():
                     np.testing.assert_array_equal(a, reference[id].parts[part][name], err_msg=f"{id} {name}")
             np.testing.assert_array_equal(found.parts["images"], reference[id].parts["images"])
+
+
+def test_steps_take_winograds_convolutions_where_they_pay(monkeypatch, G, pivot):
+    """The judge of the steps is frozen with them."""
+    space, codes, images = pivot
+    refiner, _ = make_refiner("pti", G, None, {"rank": 0, "dtype": "float32", "steps": 1})
+    rng = jax.random.split(jax.random.key(0), 1)
+    targets = jnp.asarray(images[:1], jnp.float32) / 127.5 - 1
+
+    def winograd_kernels(channels):
+        monkeypatch.setattr(pti, "paying_channels", lambda devices: channels)
+        seen = []
+        tune = pti.tune
+        monkeypatch.setattr(pti, "tune", lambda how, *rest: (seen.append(how.judge), tune(how, *rest))[1])
+        jax.eval_shape(
+            lambda w: refiner(G, parse_space(space), {"w": w}, targets, rng, None)[1], jnp.asarray(codes["w"][:1])
+        )
+        monkeypatch.setattr(pti, "tune", tune)
+        kernels = jax.tree.leaves(seen[0].network, is_leaf=lambda leaf: isinstance(leaf, Kernel))
+        return sum(isinstance(kernel, Kernel) and kernel.wide is not None for kernel in kernels)
+
+    assert winograd_kernels(0) == 0
+    assert winograd_kernels(4) > 0
 
 
 @pytest.mark.slow
