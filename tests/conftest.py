@@ -23,6 +23,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from jax._src import cache_key  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=25)
@@ -102,13 +103,18 @@ def colour_rows() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory) -> None:
+def compiled_once(tmp_path_factory) -> Iterator[None]:
     """Equal programs are compiled once per test process and the processes it starts, not once per test."""
     # Every xdist worker has its own folder: jax writes there in place. LSAP_JAX_TEST_CACHE is for one process.
     folder = os.environ.get("LSAP_JAX_TEST_CACHE") or str(tmp_path_factory.getbasetemp() / "compiled")
     os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    # Devices run equal programs; jax keeps one for all only on GPUs.
+    of_options = cache_key._hash_serialized_compile_options
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache_key, of_options.__name__, lambda found, options, **_: of_options(found, options, True))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,16 @@
-"""The device axis: every function of a batch runs through `pmap` over the local devices. Images are independent, so
-no device waits for another.
+"""The device axis: every function of a batch runs over the local devices, through `pmap` on accelerators. Images are
+independent, so no device waits for another.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 
 def padded_size(batch_size: int, devices: Sequence[jax.Device]) -> int:
@@ -25,13 +28,18 @@ def merge(tree: Any) -> Any:
     return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:]), tree)
 
 
+def over(devices: Sequence[jax.Device]) -> NamedSharding:
+    """Arrays [devices, ...], one row per device."""
+    return NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec("devices"))
+
+
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """A copy of every leaf on every device, with a leading device axis; done once per run, without a program."""
-    over = NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec("devices"))
+    rows = over(devices)
 
     def copies(leaf: jax.Array | np.ndarray) -> jax.Array:
         whole = np.asarray(leaf)
-        return jax.device_put(np.broadcast_to(whole, (len(devices), *whole.shape)), over)
+        return jax.device_put(np.broadcast_to(whole, (len(devices), *whole.shape)), rows)
 
     return jax.tree.map(copies, tree)
 
@@ -42,4 +50,60 @@ def over_devices(
     """`function` of sharded and replicated arguments, run on all devices at once; buffers of the donated arguments
     are reused.
     """
+    over = on_processors if devices[0].platform == "cpu" else on_accelerators
+    return over(function, devices, donate)
+
+
+def on_accelerators(
+    function: Callable[..., Any], devices: Sequence[jax.Device], donate: tuple[int, ...] = ()
+) -> Callable[..., Any]:
+    """One program for all devices."""
     return jax.pmap(function, devices=devices, donate_argnums=donate)
+
+
+def on_processors(
+    function: Callable[..., Any], devices: Sequence[jax.Device], donate: tuple[int, ...] = ()
+) -> Callable[..., Any]:
+    """The program of one device, on each of them.
+
+    XLA simplifies a program for several devices in other passes than one for one. What it fuses differs then, and with
+    it the rounding, which steps amplify; so results would depend on the number of devices. Every device
+    compiles it for itself, as jax loads a program only where it was compiled.
+    """
+    rows = over(devices)
+    programs: dict[Any, list[jax.stages.Compiled]] = {}
+
+    def own(*arguments: Any) -> Any:
+        return jax.tree.map(lambda a: jnp.expand_dims(a, 0), function(*jax.tree.map(lambda a: a[0], arguments)))
+
+    def compiled(arguments: Any) -> list[jax.stages.Compiled]:
+        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), arguments)
+        leaves, tree = jax.tree.flatten(shapes)
+        key = tree, tuple(leaves)
+        if key not in programs:
+            first = compiled_for(devices[0], shapes)  # traced for all
+            with ThreadPoolExecutor(len(devices)) as threads:
+                others = list(threads.map(partial(compiled_for, shapes=shapes), devices[1:]))
+            programs[key] = [first, *others]
+        return programs[key]
+
+    def compiled_for(device: jax.Device, shapes: Any) -> jax.stages.Compiled:
+        place = SingleDeviceSharding(device)
+        jitted = jax.jit(own, donate_argnums=donate, in_shardings=place, out_shardings=place)
+        return jitted.lower(*shapes).compile()
+
+    def run(*arguments: Any) -> Any:
+        leaves, tree = jax.tree.flatten(jax.device_put(arguments, rows))
+        parts = [{shard.device: shard.data for shard in leaf.addressable_shards} for leaf in leaves]
+        found = [
+            program(*jax.tree.unflatten(tree, [part[device] for part in parts]))
+            for device, program in zip(devices, compiled(arguments), strict=True)
+        ]
+        return jax.tree.map(lambda *own: _joined(own, rows), *found)
+
+    return run
+
+
+def _joined(parts: Sequence[jax.Array], rows: NamedSharding) -> jax.Array:
+    """Parts [1, ...], one on each device, as one array [devices, ...]."""
+    return jax.make_array_from_single_device_arrays((len(parts), *parts[0].shape[1:]), rows, list(parts))

@@ -3,6 +3,7 @@ starts, presets.
 """
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from lsap_jax.inversion.jobs import Job
 from lsap_jax.losses.judges import Judged, perceptual
 from lsap_jax.models.generator import radius
 from lsap_jax.models.generator_file import load_generator
+from lsap_jax.rendering.devices import on_accelerators
 from lsap_jax.rendering.render import synthesise
 from lsap_jax.testing import tiny_generator, tiny_images
 
@@ -67,11 +69,10 @@ def run_on(G, images, ids, batch_size, devices, space):
 
 
 def same(a, b):
-    """Within promise 1: after 30 steps 1e-3 of the MSE, and 1e-3 of its maximum for 99.9 % of the code."""
-    assert abs(a.metrics["mse"] / b.metrics["mse"] - 1) < 1e-3
+    """Promise 1 on processors: bit for bit."""
+    assert a.metrics == b.metrics
     for key in a.codes:
-        close = np.abs(a.codes[key] - b.codes[key]) < 1e-3 * np.abs(a.codes[key]).max()
-        assert close.mean() >= 0.999
+        np.testing.assert_array_equal(a.codes[key], b.codes[key])
 
 
 def test_an_image_does_not_see_its_batch(full_compilation, G, images):
@@ -86,7 +87,14 @@ def test_an_image_does_not_see_its_batch(full_compilation, G, images):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "model,space", [("tiny", "f/z+"), ("stylegan1", "f/z+"), ("toonhead64", "f/z+"), ("toonhead64", "z")]
+    "model,space",
+    [
+        ("tiny", "f/z+"),
+        ("stylegan1", "f/z+"),
+        ("toonhead64", "f/z+"),
+        ("toonhead64", "z"),
+        ("toonhead64", "projector"),
+    ],
 )
 def test_an_image_sees_neither_its_batch_nor_its_devices(full_compilation, G, images, model, space):
     if model in ("tiny", "stylegan1"):
@@ -107,7 +115,8 @@ def test_an_image_sees_neither_its_batch_nor_its_devices(full_compilation, G, im
     for found in runs:
         for a, b in zip(reference, found, strict=True):
             same(a, b)
-    assert np.abs(reference[0].codes["z"] - reference[1].codes["z"]).max() > 0.1
+    key = next(iter(reference[0].codes))
+    assert np.abs(reference[0].codes[key] - reference[1].codes[key]).max() > 0.1
 
 
 def test_the_seed_and_the_id_decide_the_start(G, images):
@@ -239,7 +248,8 @@ def test_no_collective_and_no_grouped_convolution_in_the_step(G, images):
     jobs = [Job(id=str(i), image=images[i]) for i in range(2)]
     state, targets = inverter.begin(jobs)
     live, steps = np.ones((2, 1), bool), np.full(2, 6, np.int32)
-    text = inverter._programs.chunk.lower(inverter._networks, state, targets, steps, live).as_text()
+    chunk = on_accelerators(partial(batching.loop.chunk, inverter.problem, inverter.length), inverter.devices)
+    text = chunk.lower(inverter._networks, state, targets, steps, live).as_text()
     for word in ("all_reduce", "all_gather", "collective", "all_to_all"):
         assert word not in text
     assert "feature_group_count = 1" in text

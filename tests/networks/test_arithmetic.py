@@ -20,6 +20,7 @@ from lsap_jax.editing import between, ganspace, interfacegan, moves
 from lsap_jax.errors import LsapError
 from lsap_jax.faces.atlas import Search, atlas, level_sizes, pyramid
 from lsap_jax.faces.cascade import cascade
+from lsap_jax.inversion import inverter as batching
 from lsap_jax.inversion import start
 from lsap_jax.inversion.inverter import Inverter
 from lsap_jax.inversion.jobs import Job, in_slots
@@ -35,6 +36,7 @@ from lsap_jax.networks.idinvert import IdinvertNetwork
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig
 from lsap_jax.networks.perceptual import PerceptualConfig
 from lsap_jax.networks.psp import PspConfig, PspEncoder, param_shapes
+from lsap_jax.rendering import devices as device_axis
 from lsap_jax.rendering import render
 from lsap_jax.rendering.refinement import LowRank, Refinement
 from lsap_jax.rendering.transforms import ScaleShift
@@ -77,9 +79,12 @@ def assert_full(function, *inputs, convolutions: bool = True) -> None:
 def as_on_accelerators(monkeypatch) -> Iterator[None]:
     """Whole batches, as accelerators compute them."""
     monkeypatch.setattr(render, "images_at_once", lambda devices: 0)
-    render._compiled.cache_clear()
+    monkeypatch.setattr(device_axis, "on_processors", device_axis.on_accelerators)
+    for made in (render._compiled, batching.compiled):
+        made.cache_clear()
     yield
-    render._compiled.cache_clear()
+    for made in (render._compiled, batching.compiled):
+        made.cache_clear()
 
 
 def of(kind: str, config=None):

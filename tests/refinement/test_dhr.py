@@ -19,6 +19,8 @@ from small_runs import write_run
 import lsap_jax
 from lsap_jax.cli import main
 from lsap_jax.configuration import load_config
+from lsap_jax.data import open_images
+from lsap_jax.data.bundled import sample_images
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.jobs import Job
 from lsap_jax.refinement.dhr import OPTIONS, check_place, resolved
@@ -117,6 +119,21 @@ def test_no_image_sees_its_neighbours_or_the_devices(G, devices, segments):
             for name, a in found.parts["refined"].items():
                 np.testing.assert_array_equal(a, reference[id].parts["refined"][name], err_msg=f"{id} {name}")
             np.testing.assert_array_equal(found.parts["images"], reference[id].parts["images"])
+
+
+@pytest.mark.slow
+def test_a_trained_generator_has_the_same_domain_on_one_device_and_on_two(full_compilation):
+    """The steps to the coarse codes amplify whatever else is rounded differently."""
+    G = lsap_jax.load_generator("toonhead64")
+    source = open_images(sample_images(), resolution=64, channels=3)
+    images = np.stack([source.load(i).image for i in range(2)])
+    inverted = lsap_jax.invert(G, images, "e4e", ids=["0", "1"])
+    start = (inverted.space, inverted.codes, images)
+    options = {"steps": 2, "weight_steps": 2, "coarse_steps": 20, "segments": "grid"}
+    one, two = (outcomes(G, start, jax.local_devices()[:n], 2, range(2), **options) for n in (1, 2))
+    for id, found in one.items():
+        jax.tree.map(np.testing.assert_array_equal, found.parts["refined"], two[id].parts["refined"])
+        np.testing.assert_array_equal(found.parts["images"], two[id].parts["images"])
 
 
 @pytest.mark.slow

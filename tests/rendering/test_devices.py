@@ -1,27 +1,70 @@
 """The device axis."""
 
-import jax
-import numpy as np
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from lsap_jax.rendering.devices import merge, over_devices, replicate, shard
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lsap_jax.rendering.devices import merge, on_accelerators, on_processors, over_devices, replicate, shard
+
+
+@contextmanager
+def compilations() -> Iterator[list[str]]:
+    """One event for every program that is compiled meanwhile."""
+    made: list[str] = []
+
+    def listen(event, _, **__):
+        if "backend_compile" in event:
+            made.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield made
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_replicating_compiles_nothing():
     """A run copies its networks to the devices; a program for that would be compiled again by every call."""
     devices = jax.local_devices()[:2]
     tree = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3), "scale": jax.numpy.float32(2)}
-    made = []
-
-    def listen(event, _, **__):
-        made.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with compilations() as made:
         copies = replicate(tree, devices)
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    assert not [event for event in made if "backend_compile" in event]
+    assert not made
     assert copies["weight"].shape == (len(devices), 2, 3) and copies["weight"].sharding.device_set == set(devices)
     scaled = over_devices(lambda own, x: own["scale"] * x + own["weight"].sum(), devices)
     found = merge(scaled(copies, shard(np.arange(2.0, dtype=np.float32), len(devices))))
     np.testing.assert_array_equal(found, [15, 17])
+
+
+@pytest.mark.parametrize("mapped", [on_processors, on_accelerators])
+def test_every_device_computes_its_part(mapped):
+    """Trees, numbers, several shapes, and buffers that may be reused."""
+    devices = jax.local_devices()[:2]
+    compute = mapped(lambda own, x, n: {"y": own * x + n, "n": (n, x.sum())}, devices, donate=(1,))
+    own = replicate(np.float32(3), devices)
+    for width in (2, 5, 2):
+        x = np.arange(2.0 * width, dtype=np.float32).reshape(2, width)
+        given = replicate(np.zeros(width, np.float32), devices) + x
+        found = compute(own, given, np.array([1, 10], np.int32))
+        np.testing.assert_array_equal(found["y"], 3 * x + [[1], [10]])
+        np.testing.assert_array_equal(found["n"][0], [1, 10])
+        np.testing.assert_array_equal(found["n"][1], x.sum(1))
+        assert found["y"].sharding.device_set == set(devices)
+        assert given.is_deleted()
+
+
+def test_processors_run_the_program_of_one():
+    """A device has the bits that it has alone."""
+    both = jax.local_devices()[:2]
+
+    def function(x):
+        return jax.lax.fori_loop(0, 30, lambda _, x: jnp.sin(3 * x @ x.T) @ x / 7, x)
+
+    x = np.random.default_rng(0).standard_normal((2, 9, 9), np.float32)
+    together = np.asarray(on_processors(function, both)(x))
+    for i, device in enumerate(both):
+        np.testing.assert_array_equal(on_processors(function, [device])(x[i : i + 1])[0], together[i])
