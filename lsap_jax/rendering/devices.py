@@ -28,14 +28,14 @@ def merge(tree: Any) -> Any:
     return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:]), tree)
 
 
-def over(devices: Sequence[jax.Device]) -> NamedSharding:
-    """Arrays [devices, ...], one row per device."""
+def device_rows(devices: Sequence[jax.Device]) -> NamedSharding:
+    """The sharding of arrays [devices, ...], one row per device."""
     return NamedSharding(Mesh(np.array(devices), ("devices",)), PartitionSpec("devices"))
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """A copy of every leaf on every device, with a leading device axis; done once per run, without a program."""
-    rows = over(devices)
+    rows = device_rows(devices)
 
     def copies(leaf: jax.Array | np.ndarray) -> jax.Array:
         whole = np.asarray(leaf)
@@ -50,8 +50,8 @@ def over_devices(
     """`function` of sharded and replicated arguments, run on all devices at once; buffers of the donated arguments
     are reused.
     """
-    over = on_processors if devices[0].platform == "cpu" else on_accelerators
-    return over(function, devices, donate)
+    mapped = on_processors if devices[0].platform == "cpu" else on_accelerators
+    return mapped(function, devices, donate)
 
 
 def on_accelerators(
@@ -67,10 +67,10 @@ def on_processors(
     """The program of one device, on each of them.
 
     XLA simplifies a program for several devices in other passes than one for one. What it fuses differs then, and with
-    it the rounding, which steps amplify; so results would depend on the number of devices. Every device
-    compiles it for itself, as jax loads a program only where it was compiled.
+    it the rounding, which steps amplify; so results would depend on the number of devices. Every device compiles the
+    program for itself, as jax loads one only where it was compiled.
     """
-    rows = over(devices)
+    rows = device_rows(devices)
     programs: dict[Any, list[jax.stages.Compiled]] = {}
 
     def own(*arguments: Any) -> Any:
