@@ -58,13 +58,15 @@ def test_every_device_computes_its_part(mapped):
 
 
 def test_processors_run_the_program_of_one():
-    """A device has the bits that it has alone."""
+    """Each compiles its own, and has the bits that it has alone."""
     both = jax.local_devices()[:2]
 
     def function(x):
         return jax.lax.fori_loop(0, 30, lambda _, x: jnp.sin(3 * x @ x.T) @ x / 7, x)
 
     x = np.random.default_rng(0).standard_normal((2, 9, 9), np.float32)
-    together = np.asarray(on_processors(function, both)(x))
+    with compilations() as made:
+        together = np.asarray(on_processors(function, both)(x))
+    assert len(made) == len(both)
     for i, device in enumerate(both):
         np.testing.assert_array_equal(on_processors(function, [device])(x[i : i + 1])[0], together[i])
