@@ -3,8 +3,6 @@ independent, so no device waits for another.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import jax
@@ -71,33 +69,19 @@ def on_processors(
     program for itself, as jax loads one only where it was compiled.
     """
     rows = device_rows(devices)
-    programs: dict[Any, list[jax.stages.Compiled]] = {}
 
     def own(*arguments: Any) -> Any:
         return jax.tree.map(lambda a: jnp.expand_dims(a, 0), function(*jax.tree.map(lambda a: a[0], arguments)))
 
-    def compiled(arguments: Any) -> list[jax.stages.Compiled]:
-        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), arguments)
-        leaves, tree = jax.tree.flatten(shapes)
-        key = tree, tuple(leaves)
-        if key not in programs:
-            first = compiled_for(devices[0], shapes)  # traced for all
-            with ThreadPoolExecutor(len(devices)) as threads:
-                others = list(threads.map(partial(compiled_for, shapes=shapes), devices[1:]))
-            programs[key] = [first, *others]
-        return programs[key]
-
-    def compiled_for(device: jax.Device, shapes: Any) -> jax.stages.Compiled:
-        place = SingleDeviceSharding(device)
-        jitted = jax.jit(own, donate_argnums=donate, in_shardings=place, out_shardings=place)
-        return jitted.lower(*shapes).compile()
+    places = [SingleDeviceSharding(device) for device in devices]
+    programs = [jax.jit(own, donate_argnums=donate, in_shardings=at, out_shardings=at) for at in places]
 
     def run(*arguments: Any) -> Any:
         leaves, tree = jax.tree.flatten(jax.device_put(arguments, rows))
         parts = [{shard.device: shard.data for shard in leaf.addressable_shards} for leaf in leaves]
         found = [
             program(*jax.tree.unflatten(tree, [part[device] for part in parts]))
-            for device, program in zip(devices, compiled(arguments), strict=True)
+            for device, program in zip(devices, programs, strict=True)
         ]
         return jax.tree.map(lambda *own: _joined(own, rows), *found)
 

@@ -70,3 +70,15 @@ def test_processors_run_the_program_of_one():
     assert len(made) == len(both)
     for i, device in enumerate(both):
         np.testing.assert_array_equal(on_processors(function, [device])(x[i : i + 1])[0], together[i])
+
+
+def test_programs_go_when_jax_clears_its_caches():
+    """A process has room for so many programs: each takes mappings of memory, whose number the system limits."""
+    both = jax.local_devices()[:2]
+    compute, x = on_processors(lambda x: 2 * x, both), np.ones((2, 3), np.float32)
+    for cleared, count in ((False, 2), (False, 0), (True, 2)):
+        if cleared:
+            jax.clear_caches()
+        with compilations() as made:
+            compute(x)
+        assert len(made) == count
