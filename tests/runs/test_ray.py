@@ -90,30 +90,31 @@ def parent(pid):
     return next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))
 
 
-def kill_one(out, killed):
-    """Kills an actor in the middle of a batch as soon as something is saved."""
-    until = time.monotonic() + DEADLINE
-    while not killed and time.monotonic() < until:
+def kill_one(out, killed, over):
+    """Kills an actor in the middle of a batch as soon as something is saved, unless the run is over before."""
+    while not over.wait(0.01):
         if (out / "manifest.jsonl").exists():
             for pid in computing():
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
                 return
-        time.sleep(0.01)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found by /proc")
 def test_a_killed_actor_loses_nothing(cluster, problem, tmp_path):
     G, source, config, alone = problem
-    out, killed, heard = tmp_path / "run", [], []
-    killer = threading.Thread(target=kill_one, args=(out, killed))
+    out, killed, heard, over = tmp_path / "run", [], [], threading.Event()
+    killer = threading.Thread(target=kill_one, args=(out, killed, over))
     killer.start()
-    with pytest.warns(UserWarning, match="a Ray actor was lost; the batch of '.+' is computed again"):
-        summary = run(
-            G, source, config, out, generator_name="tiny", engine="ray", actors=2, progress=heard.append
-        )  # fmt: skip
-    killer.join()
+    try:
+        with pytest.warns(UserWarning, match="a Ray actor was lost; the batch of '.+' is computed again"):
+            summary = run(
+                G, source, config, out, generator_name="tiny", engine="ray", actors=2, progress=heard.append
+            )  # fmt: skip
+    finally:
+        over.set()
+        killer.join()
     assert killed and summary.done == COUNT and summary.failed == 0
     assert (out / "manifest.jsonl").read_bytes().count(b"\n") == len(read_manifest(out)) == COUNT
     assert tree(out) == tree(alone)
