@@ -94,11 +94,11 @@ models: $(VENV)/.installed-dev
 	  $(foreach method,$(REFINERS),--refiner $(MODELS)/$(method)/refiner.safetensors) --attributes $(MODELS)/attributes.safetensors \
 	  --directions $(MODELS)/directions.safetensors --data $(DATA) $(addprefix --extra ,$(EXTRA)) --out $(ASSETS) $(CARD)
 
-# What lsap_claims compares, in the same way. Rows of LSAP_E follow 20 times as fast. `make -j2 encoders` with NPROC=1 takes two processors best.
+# What lsap_claims compares besides the generator's own encoder, trained in the same way. Rows of LSAP_E follow 20 times as fast.
+# `make -j2 encoders` with NPROC=1 takes two processors best.
 ENCODERS ?= benchmarks/encoders
 LSAP_E := --config train_lsap_e --config.stages.every=20
 TRAINED_psp := --config train_psp
-TRAINED_e4e := --config train_e4e
 TRAINED_e4e_1 := --config train_e4e --config.seed=1
 TRAINED_e4e_2 := --config train_e4e --config.seed=2
 TRAINED_lsap_e := $(LSAP_E)

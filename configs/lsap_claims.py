@@ -10,7 +10,8 @@ Cost: encoders a second or so per image, their edits most of the time (3,600 pic
 Command: lsap-jax compare IMAGES --config lsap_claims --generator G --config.encoders=encoders --out runs/lsap
 
 Encoders are those of `make encoders`, all trained on the same images for as many steps: three seeds of e4e and of
-LSAP_E, and LSAP_E with other weights of the alignment (--config.loss.nscd=0.1 and 2).
+LSAP_E, and LSAP_E with other weights of the alignment (--config.loss.nscd=0.1 and 2). The first e4e is the encoder that
+comes with the generator (`make models` trains it in the same way).
 """
 
 from ml_collections import ConfigDict
@@ -24,7 +25,8 @@ def get_config() -> ConfigDict:
     config = compare.get_config()
     config.presets = (
         "psp@psp.safetensors",
-        *(f"e4e@e4e{seed}.safetensors" for seed in SEEDS),
+        "e4e",
+        *(f"e4e@e4e{seed}.safetensors" for seed in SEEDS[1:]),
         *(f"lsap_e@lsap_e{seed}.safetensors" for seed in SEEDS),
         "lsap_e@lsap_e_w0.1.safetensors",
         "lsap_e@lsap_e_w2.safetensors",
