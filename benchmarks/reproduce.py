@@ -102,7 +102,7 @@ STEPS: Mapping[str, Step] = {
         words=_compare("prior", "--presets", "bdinvert,bdinvert:floor,f/z+", "--steps", "300", "--count", "16"),
         text=presets_table("prior"),
     ),
-    "lsap_claims": _methods("lsap_claims"),
+    "lsap_claims": _methods("lsap_claims", **{"weights.svg": "lsap_claims/weights.svg"}),
     "two_stage": _methods("two_stage"),
     "starts": Step(
         words=(

@@ -38,7 +38,9 @@ def test_home_is_where_xdg_says_nothing(monkeypatch):
     assert cache.user_folder() == Path.home() / ".cache" / "lsap_jax"
 
 
-@pytest.mark.parametrize("where", ["default", "named", "off"])
+@pytest.mark.parametrize(
+    "where", ["default", *(pytest.param(name, marks=pytest.mark.slow) for name in ("named", "off"))]
+)
 def test_a_command_finds_what_an_earlier_one_compiled(tmp_path, where):
     tiny_generator(discriminator=False).save(tmp_path / "g.safetensors")
     # However fast this machine compiles, what it compiled is kept.

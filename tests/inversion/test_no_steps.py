@@ -76,7 +76,7 @@ def test_steps_in_w_are_taken_all_the_same(G, images):
     assert (begun.metrics["mse"] < still.metrics["mse"]).all()
 
 
-@pytest.mark.parametrize("space", ["w+", "f/z+"])
+@pytest.mark.parametrize("space", [pytest.param("w+", marks=pytest.mark.slow), "f/z+"])
 def test_the_first_of_several_steps_sees_the_same_losses(G, images, space):
     """Without a gradient the losses of the start are what they are with one, but for rounding."""
     still, moved = (lsap_jax.invert(G, images, space, **{**PLAIN, "steps": steps}) for steps in (0, 1))

@@ -123,6 +123,7 @@ def test_the_generator_is_exported_without_an_image(work, tmp_path, capsys):
     assert "3 images rendered again: all match" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # test_pti.py kills one of the other kind
 def test_a_killed_tuning_goes_on_byte_for_byte(work, tmp_path, capsys):
     words = argv(work / "run", tmp_path / "out")
     dead = subprocess.run([sys.executable, colour.__file__, "3", *words], capture_output=True)
