@@ -83,7 +83,7 @@ def on_processors(
             program(*jax.tree.unflatten(tree, [part[device] for part in parts]))
             for device, program in zip(devices, programs, strict=True)
         ]
-        return jax.tree.map(lambda *own: _joined(own, rows), *found)
+        return jax.tree.map(lambda *each: _joined(each, rows), *found)
 
     return run
 
