@@ -190,7 +190,7 @@ def idle(args: argparse.Namespace) -> None:
             Image.fromarray(levels).resize((args.side, args.side)).save(pictures / f"{k}.png")
         source = open_images(pictures, resolution=G.img_resolution, channels=3)
         named = runs.NamedEncoder("random", E)
-        runs.run(G, Watched(source, watch), config, Path(folder) / "run", encoder=named)
+        runs.run(G, Watched(source, watch), config, Path(folder) / "run", generator_name="random", encoder=named)
         shares = watch.shares()
     print(
         f"{args.images} PNG of {args.side} px, generator of {G.img_resolution} px, batches of {args.batch[0]}: "
