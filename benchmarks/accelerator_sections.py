@@ -281,9 +281,11 @@ def compiled_in_full() -> Iterator[None]:
     before = jax.config.read(name)
     jax.config.update(name, False)
     jax.clear_caches()
-    yield
-    jax.config.update(name, before)
-    jax.clear_caches()
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+        jax.clear_caches()
 
 
 def encode(args: argparse.Namespace) -> Iterator[Row]:
