@@ -1,5 +1,6 @@
 """The layers of a generator as a table, whatever its family: no other module builds or splits their names."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,7 +41,7 @@ class Layer:
     styles_features: bool = False
 
 
-class LayerTable:
+class LayerTable(ABC):
     """What the layers of a configuration say about it; a family's configuration has `layers` and `num_ws`."""
 
     channels: tuple[int, ...]
@@ -58,9 +59,9 @@ class LayerTable:
         return 2 * len(self.channels)
 
     @property
+    @abstractmethod
     def layers(self) -> tuple[Layer, ...]:
         """The layers that read a style, lowest resolution first: the order of StyleSpace."""
-        raise NotImplementedError
 
     @property
     def takes_base_code(self) -> bool:

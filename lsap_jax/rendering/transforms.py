@@ -3,6 +3,7 @@
 A new kind is a subclass of `Transform` and a row in `KINDS`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from lsap_jax.models.generator import Generator
 
 
-class Transform(struct.PyTreeNode, kw_only=True):
+class Transform(struct.PyTreeNode, ABC, kw_only=True):
     """The contract of a kind: a pytree of arrays whose first axis is the images, and a pure function of features.
 
     All fields are arrays: `refinement.to_arrays` saves them by name.
@@ -27,6 +28,7 @@ class Transform(struct.PyTreeNode, kw_only=True):
     starts: ClassVar[bool] = False
     parts: ClassVar[tuple[str, ...]] = ()
 
+    @abstractmethod
     def __call__(
         self, features: Any, *, G: "Generator", ws: jax.Array | None, styles: Mapping[str, jax.Array] | None
     ) -> jax.Array:
@@ -40,7 +42,6 @@ class Transform(struct.PyTreeNode, kw_only=True):
             ws: [B, num_ws, w_dim] of the codes being rendered, or None where the codes are styles.
             styles: layer name -> [B, C]; None where the synthesis is given ws alone.
         """
-        raise NotImplementedError
 
 
 class ScaleShift(Transform, kw_only=True):
