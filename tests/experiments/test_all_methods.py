@@ -23,6 +23,7 @@ from lsap_jax.configuration import load_config
 from lsap_jax.editing.direction import Direction
 from lsap_jax.editing.direction_file import save_directions
 from lsap_jax.errors import LsapError
+from lsap_jax.experiments.claims import columns
 from lsap_jax.experiments.claims.ranks import best, ranked
 from lsap_jax.experiments.claims.settings import check_claim, claims_of, edits_config
 from lsap_jax.experiments.comparison.cells import with_cells
@@ -174,6 +175,15 @@ def test_ranks_are_of_what_all_have_that_are_edited():
     assert not ranked({}).frontier and not ranked({"a": row(mse=1.0)}).frontier
 
 
+def test_columns_that_mean_nothing_rank_nothing(monkeypatch):
+    rows = {"a": row(mse=1.0, preserved=0.5), "b": row(mse=2.0)}
+    monkeypatch.setattr(columns, "NOTES", {"preserved at equal success": lambda _, name: f"too few of {name}"})
+    assert columns.notes(None, rows) == {"preserved at equal success": ["too few of a"]}
+    assert columns.deciding(None, rows) == {"a": row(mse=1.0), "b": row(mse=2.0)}
+    monkeypatch.setattr(columns, "NOTES", {"MSE": lambda *_: ""})
+    assert columns.deciding(None, rows) == rows
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
 def test_the_frontier_beats_all_others_and_nothing_beats_it(points):
     named = dict(enumerate(points))
@@ -260,7 +270,9 @@ def test_one_command_ranks_what_there_is(work):
     quality = json.loads((out / "edits" / "quality.json").read_text())
     assert quality["real"]["images"] == 4, "the images given, beyond --count too"
     text = (out / "methods.md").read_text()
-    assert "Ranks, 1 the best" in text and '" is not judged: psp is not among the methods.' in text
+    told = next(line for line in text.splitlines() if line.startswith("Ranks, 1 the best"))
+    assert "KID at equal success" in table["w"] and "KID" not in told, "of four images it means nothing"
+    assert '" is not judged: psp is not among the methods.' in text
     assert '"StyleRes edits better than HyperStyle at equal fidelity" is **not confirmed**' in text
 
 

@@ -15,6 +15,8 @@ from lsap_jax.experiments.edit_quality.tables import Entry, Matched, Quality, ma
 from lsap_jax.experiments.edit_quality.tables import kid_note as kid_note_of_edits
 from lsap_jax.metrics.significance import Interval
 
+Rows = Mapping[str, Mapping[str, Interval]]
+
 NORMAL = 1.96  # half the width of a 95 % interval in standard errors
 
 
@@ -169,7 +171,7 @@ COLUMNS: Mapping[str, Column] = {
 }
 
 
-# Head -> what is to be said beside a method's number; "" is nothing.
+# Head -> what makes a method's number mean nothing, to be said beside it; "" is nothing.
 NOTES: Mapping[str, Callable[[Methods, str], str]] = {
     "KID": lambda methods, preset: kid_note(methods.compared(preset)),
     "KID at equal success": lambda methods, _: "" if methods.quality is None else kid_note_of_edits(methods.quality),
@@ -188,3 +190,18 @@ def table(methods: Methods) -> dict[str, dict[str, Interval]]:
     }
     heads = [head for head in COLUMNS if any(head in row for row in rows.values())]
     return {preset: {head: row[head] for head in heads if head in row} for preset, row in rows.items()}
+
+
+def notes(methods: Methods, rows: Rows) -> dict[str, list[str]]:
+    """Head -> what is to be said beside its numbers, for those of which something is."""
+    found = {
+        head: dict.fromkeys(note for name, row in rows.items() if head in row and (note := note_of(methods, name)))
+        for head, note_of in NOTES.items()
+    }
+    return {head: list(own) for head, own in found.items() if own}
+
+
+def deciding(methods: Methods, rows: Rows) -> dict[str, dict[str, Interval]]:
+    """The rows without the columns that by their notes mean nothing, which must not rank a method."""
+    void = notes(methods, rows)
+    return {name: {head: value for head, value in row.items() if head not in void} for name, row in rows.items()}

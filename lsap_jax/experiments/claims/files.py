@@ -4,15 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lsap_jax.experiments.claims.columns import NOTES, Methods, table
+from lsap_jax.experiments.claims.columns import NOTES, Methods, Rows, deciding, notes, table
 from lsap_jax.experiments.claims.ranks import SIDES, Ranks, ranked
 from lsap_jax.experiments.claims.seeds import spread
 from lsap_jax.experiments.claims.verdict import Finding, Verdict
 from lsap_jax.experiments.comparison.tables import BYTES
 from lsap_jax.experiments.csv_table import csv_table
 from lsap_jax.metrics.significance import Interval
-
-Rows = Mapping[str, Mapping[str, Interval]]
 
 
 def methods_csv(methods: Methods) -> bytes:
@@ -72,7 +70,7 @@ def markdown(
     for name in ("candidate", "baseline"):
         if len(seeds := settings[name]) > 1 and all(seed in rows for seed in seeds):
             lines.append(_line([f"{name}: mean (least–greatest) of {len(seeds)} seeds", *_seeds(rows, seeds, heads)]))
-    parts = ["\n".join(lines), _about(methods, rows), _ranks(ranked(rows), list(rows))]
+    parts = ["\n".join(lines), _about(methods, rows), _ranks(ranked(deciding(methods, rows)), list(rows))]
     for verdict in verdicts:
         parts += [_told(verdict), _findings(verdict.findings)]
     return "\n\n".join(part for part in [*parts, *unjudged] if part) + "\n"
@@ -111,13 +109,8 @@ def _about(methods: Methods, rows: Rows) -> str:
         over = ", ".join(found.directions) or "no direction that all methods reach"
         text += f" Equal success is {methods.success:.0%}, over {over}; directions are those that reach it"
         text += ", and methods without any are not compared there." if 0 in found.reached.values() else "."
-    notes = [
-        f"{head}: {note}."
-        for head in NOTES
-        for name, row in rows.items()
-        if head in row and (note := NOTES[head](methods, name))
-    ]
-    return " ".join([text, *dict.fromkeys(notes)])
+    void = notes(methods, rows)
+    return " ".join([text, *(f"{head}: {note}." for head, own in void.items() for note in own)])
 
 
 def _told(verdict: Verdict) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lsap_jax.experiments.claims.columns import Methods, table
+from lsap_jax.experiments.claims.columns import Methods, deciding, table
 from lsap_jax.experiments.claims.files import claims_csv, markdown, methods_csv, ranks_csv, verdict_csv
 from lsap_jax.experiments.claims.ranks import ranked
 from lsap_jax.experiments.claims.settings import claims_of, weighed
@@ -57,8 +57,8 @@ def write_claim(out: Path, comparison: Comparison, quality: Quality | None) -> s
     verdicts, unjudged = _judged(methods, comparison)
     verdict = verdicts.pop("", None)
     text = markdown(methods, [*([verdict] if verdict else []), *verdicts.values()], settings, unjudged)
-    rows = table(methods)
-    ranks, chart = ranked(rows), frontier_chart(rows)
+    shown = deciding(methods, table(methods))
+    ranks, chart = ranked(shown), frontier_chart(shown)
     files = {
         "methods.csv": methods_csv(methods),
         "methods.md": text.encode("utf-8"),
