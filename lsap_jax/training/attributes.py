@@ -32,8 +32,8 @@ from lsap_jax.models.generator_file import load_generator
 from lsap_jax.networks.attributes import AttributesConfig, AttributesNetwork, initial_params
 from lsap_jax.networks.parameters import halved
 from lsap_jax.training.dataset import split_heldout
+from lsap_jax.training.loop import Log, say
 
-Log = Callable[[str], None]
 PREFIX = "label_"  # of the archive's arrays
 _REACH = 5  # pixels that a blur looks to each side
 _RANGES = {
@@ -214,7 +214,7 @@ def classifier_step(
     return optax.apply_updates(params, updates), state, value
 
 
-def train_attributes(config: ConfigDict, archive: str | Path, out: str | Path, log: Log = print) -> Attributes:
+def train_attributes(config: ConfigDict, archive: str | Path, out: str | Path, log: Log = say) -> Attributes:
     """Train on all but the last `config.heldout` images of an archive and write the classifier to one file.
 
     The file holds float16 weights, the held-out accuracy of each label (with these), and the generator whose images

@@ -20,7 +20,7 @@ from lsap_jax.models.network_file import attach, save
 from lsap_jax.networks.basecode import BasecodeConfig, BasecodeNetwork, initial_variables
 from lsap_jax.spaces.feature import check_resolution
 from lsap_jax.training.encoder import image_terms, networks_of, save_joined, task_from_config, train_encoder
-from lsap_jax.training.loop import Log, Logs
+from lsap_jax.training.loop import Log, Logs, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def encoder_config(G: Generator, config: ConfigDict) -> BasecodeConfig:
     )
 
 
-def train_basecode(config: ConfigDict, generator: Generator, out: str | Path, log: Log = print) -> Path:
+def train_basecode(config: ConfigDict, generator: Generator, out: str | Path, log: Log = say) -> Path:
     """Train until `config.total_images` samples were seen, or go on from the newest checkpoint in `out`.
 
     Args:

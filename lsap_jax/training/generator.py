@@ -22,7 +22,7 @@ from lsap_jax.networks.stylegan2 import discriminator
 from lsap_jax.pixels import to_uint8
 from lsap_jax.storage.pictures import grid, save_png
 from lsap_jax.training.dataset import batch, load_training_images
-from lsap_jax.training.loop import Log, Logs, note, resumable
+from lsap_jax.training.loop import Log, Logs, note, resumable, say
 from lsap_jax.training.source import check_source
 from lsap_jax.training.stylegan2 import (
     WHOLE,
@@ -112,7 +112,7 @@ def _check_trainable(g: GeneratorConfig, d: discriminator.DiscriminatorConfig) -
         raise LsapError(f"conditional generators (c_dim {g.c_dim or d.c_dim}) are not trained here; set c_dim to 0")
 
 
-def train_generator(config: ConfigDict, out: str | Path, log: Log = print, stop_after: float | None = None) -> Path:
+def train_generator(config: ConfigDict, out: str | Path, log: Log = say, stop_after: float | None = None) -> Path:
     """Train until `config.total_images` were seen, or go on from the newest checkpoint in `out`.
 
     Args:

@@ -21,7 +21,7 @@ from lsap_jax.models.network_file import attach
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig, LatentEncoderNetwork, initial_variables
 from lsap_jax.training.dataset import load_training_images
 from lsap_jax.training.encoder import image_terms, networks_of, save_joined, task_from_config, train_encoder
-from lsap_jax.training.loop import Log, Logs
+from lsap_jax.training.loop import Log, Logs, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def encoder_config(G: Generator, config: ConfigDict) -> LatentEncoderConfig:
     return shape
 
 
-def train_latent_encoder(config: ConfigDict, generator: Generator, out: str | Path, log: Log = print) -> Path:
+def train_latent_encoder(config: ConfigDict, generator: Generator, out: str | Path, log: Log = say) -> Path:
     """Train until `config.total_images` samples were seen, or go on from the newest checkpoint in `out`.
 
     Args:

@@ -20,6 +20,9 @@ Logs = dict[str, jax.Array]
 State = TypeVar("State")
 
 LOG = "log.jsonl"
+TOLD, KEPT = 60.0, 600.0  # seconds between lines of progress, and between checkpoints where snapshots are rarer
+
+say: Log = partial(print, flush=True)  # a training that is watched through a file or a pipe is seen to go on
 
 
 def resumable(
@@ -34,12 +37,13 @@ def resumable(
     """Steps until so many images were seen, or from the newest checkpoint in `out` on.
 
     Args:
-        out: gets `checkpoints/`; its log loses what was written after the newest checkpoint.
+        out: gets `checkpoints/`, at every snapshot and every ten minutes; its log loses what was written after the
+            newest checkpoint.
         state: before the first step, placed on its devices, to which a checkpoint is restored.
         advance: (state, number of the step from 0) to (state, logs); it may use up the state.
-        snapshot: called with (state, images seen, mean logs since the one before) before each checkpoint.
+        snapshot: called with (state, images seen, mean logs since the one before, or since the training went on).
         images: in all, between snapshots, and in a step.
-        log: takes a line of progress.
+        log: takes a line of progress, every minute.
         stop_after: seconds after which it ends with a checkpoint, however far it is.
 
     Returns:
@@ -55,9 +59,10 @@ def resumable(
             log(f"going on from {begun * size} images")
         forget(out, begun * size)
         seen = max(begun, steps)
-        for means, newest, step in run(advance, state, begun, steps, every, size, deadline):
+        for means, newest, step in run(advance, state, begun, steps, every, size, deadline, log):
             state, seen = newest, step
-            snapshot(state, step * size, means)
+            if means is not None:
+                snapshot(state, step * size, means)
             manager.save(step, args=ocp.args.StandardSave(state))
             manager.wait_until_finished()
     return state, seen * size
@@ -71,22 +76,41 @@ def run(
     every: int,
     size: int,
     deadline: float,
-) -> Iterator[tuple[dict[str, float], State, int]]:
-    """Steps from `step` to `total`, or to `deadline`; yields (mean logs, state, step) after `every` and at the end."""
+    log: Log,
+) -> Iterator[tuple[dict[str, float] | None, State, int]]:
+    """Steps from `step` to `total`, or to `deadline`; yields (mean logs, state, step) after `every` and at the end, and
+    (None, state, step) between them when a checkpoint is due.
+    """
     sums: Any = None
     started, since, late = time.monotonic(), step, False
+    told = kept = started
+    counted = step
     while step < total and not late:
         state, logs = advance(state, step)
         step += 1
         # Waits for the step before: the device is never idle, and the time is that of steps done, not only asked for.
         jax.block_until_ready(sums)
         sums = logs if sums is None else _added(sums, logs)
-        late = time.monotonic() > deadline
+        now = time.monotonic()
+        late = now > deadline
+        if now - told > TOLD and step < total:
+            log(progress(step * size, total * size, (step - counted) * size / (now - told)))
+            told, counted = now, step
         if step % every == 0 or step == total or late:
             means = {k: float(v) / (step - since) for k, v in sums.items()}
             means["images_per_second"] = (step - since) * size / (time.monotonic() - started)
             yield means, state, step
-            sums, started, since = None, time.monotonic(), step
+            sums, since = None, step
+            started = kept = time.monotonic()
+        elif now - kept > KEPT:
+            yield None, state, step
+            kept = time.monotonic()
+
+
+def progress(seen: int, total: int, rate: float) -> str:
+    """Where a training stands that sees so many images a second, and the time left without that of snapshots."""
+    minutes = max(round((total - seen) / rate / 60), 1)
+    return f"{seen:,} of {total:,} images, {rate:.3g} a second, {minutes} min left"
 
 
 # One call for all terms: small networks take little longer for a step than a device for a few calls.

@@ -21,7 +21,7 @@ from lsap_jax.networks.parameters import halved
 from lsap_jax.networks.view import viewed
 from lsap_jax.training.encoder import RESUMED_WITH, made_of, save_joined
 from lsap_jax.training.latent_discriminator import initial_critic
-from lsap_jax.training.loop import Log, Logs
+from lsap_jax.training.loop import Log, Logs, say
 from lsap_jax.training.on_images import snapshot, train_on_images, training_images
 from lsap_jax.training.psp_step import PspState, Task, optimizer, psp_step, settled
 from lsap_jax.training.psp_task import check_config, first_params, networks_for, task_for
@@ -30,7 +30,7 @@ from lsap_jax.training.source import check_source
 WRITTEN = ("generator_file", "float16")  # what files are written and how, which a resumed run may change
 
 
-def train_psp(config: ConfigDict, generator: Generator, out: str | Path, log: Log = print) -> Path:
+def train_psp(config: ConfigDict, generator: Generator, out: str | Path, log: Log = say) -> Path:
     """Train until `config.total_images` images were seen, or go on from the newest checkpoint in `out`.
 
     Args:

@@ -25,7 +25,7 @@ from lsap_jax.networks.parameters import halved
 from lsap_jax.refinement.methods import check_family
 from lsap_jax.training import hfgi, hyperstyle, sam, styleres, styleres_step
 from lsap_jax.training.encoder import RESUMED_WITH, judged, made_of, save_joined
-from lsap_jax.training.loop import Log, Logs
+from lsap_jax.training.loop import Log, Logs, say
 from lsap_jax.training.on_images import ImageTask, check_batches, snapshot, train_on_images, training_images
 from lsap_jax.training.source import check_source
 
@@ -102,7 +102,7 @@ TRAININGS: dict[str, Training] = {
 
 
 def train_refiner(
-    config: ConfigDict, generator: Generator, out: str | Path, log: Log = print, stop_after: float | None = None
+    config: ConfigDict, generator: Generator, out: str | Path, log: Log = say, stop_after: float | None = None
 ) -> Path:
     """Train until `config.total_images` images were seen, or go on from the newest checkpoint in `out`.
 
