@@ -25,6 +25,7 @@ class Method:
             generator, on its networks and on what is installed.
         normalised: why it is refused for generators that normalise the features which they style (StyleGAN1); "" if it
             is not.
+        moves: whether its steps, where it takes any, move the codes.
     """
 
     make: Callable[..., Refiner]
@@ -32,6 +33,7 @@ class Method:
     shared: Mapping[str, str] = field(default_factory=dict)
     resolve: Callable[..., dict[str, Any]] = lambda G, weights, options: dict(options)
     normalised: str = ""
+    moves: bool = False
 
 
 LOST = "what it adds to features of a convolution loses its mean and scale there"
@@ -39,7 +41,11 @@ LOST = "what it adds to features of a convolution loses its mean and scale there
 REFINERS: dict[str, Method] = {
     "pti": Method(make=pti_options.make, options=pti_options.OPTIONS, shared={"lpips": "perceptual.weights"}),
     "styleres": Method(
-        make=styleres.make, options=styleres.OPTIONS, shared={"lpips": "perceptual.weights"}, normalised=LOST
+        make=styleres.make,
+        options=styleres.OPTIONS,
+        shared={"lpips": "perceptual.weights"},
+        normalised=LOST,
+        moves=True,
     ),
     "hfgi": Method(make=hfgi.make, normalised=LOST),
     "hyperstyle": Method(
@@ -52,6 +58,7 @@ REFINERS: dict[str, Method] = {
         options=sam_options.OPTIONS,
         shared={"lpips": "perceptual.weights"},
         resolve=sam_options.resolved,
+        moves=True,
     ),
     "dhr": Method(make=dhr.make, options=dhr.OPTIONS, shared={"lpips": "perceptual.weights"}, resolve=dhr.resolved),
 }

@@ -86,6 +86,10 @@ def test_encoders_come_again_and_optimisations_where_it_is_asked_for(encoded):
     assert comes_again(optimised, w, 20) and not comes_again(optimised, w, 19)
     started = {"config": {**record["config"], "init": {**record["config"]["init"], "codes": "ab"}}}
     assert not comes_again(started, w, 0), "nobody has such a start for another picture"
+    for method, steps, least in (("sam", 30, 30), ("styleres", 60, 60), ("styleres", 0, 0), ("pti", 30, 0)):
+        refined = {**record, "refinement": {"method": method, "options": {"steps": steps}}}
+        assert comes_again(refined, w, least), method
+        assert least == 0 or not comes_again(refined, w, least - 1), "codes that moved, against codes that did not"
     other = {**record, "encoder": {**record["encoder"], "sha256": "0" * 64}}
     with pytest.raises(LsapError, match="is not the encoder of the run any more"):
         inverter_of(G, other, 4)

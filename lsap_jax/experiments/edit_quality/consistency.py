@@ -23,6 +23,7 @@ from lsap_jax.metrics.consistency import lec
 from lsap_jax.metrics.distortion import mse
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import load_encoder
+from lsap_jax.refinement.methods import find_method
 from lsap_jax.rendering.refinement import Refinement, by_signature, from_arrays
 from lsap_jax.rendering.render import per_batch, renderer
 from lsap_jax.runs.refining import RefiningWorker, refining
@@ -41,11 +42,12 @@ Refined = Callable[
 
 def comes_again(record: Record, space: Space, most_steps: int) -> bool:
     """Whether pictures are inverted again as in this run: by at most so many steps, from a start that every picture
-    has, in a space with ws.
+    has, in a space with ws. Codes that a refinement moved are compared with such that it has moved again, or not at all.
     """
     config = mapping(record.get("config"))
     started = mapping(config.get("init")).get("codes")
-    return space.has_ws and not started and recorded(config).steps <= most_steps
+    found = space.has_ws and not started and recorded(config).steps <= most_steps
+    return found and (refined_again(record, most_steps) or not _moved(record))
 
 
 def inverter_of(G: Generator, record: Record, batch_size: int, devices: Sequence[jax.Device] | None = None) -> Inverter:
@@ -90,6 +92,12 @@ def refined_again(record: Record, most_steps: int) -> bool:
     """
     own = mapping(record.get("refinement"))
     return not own.get("masked") and mapping(own.get("options")).get("steps", 0) <= most_steps
+
+
+def _moved(record: Record) -> bool:
+    """Whether the codes of this run are not those of its embedding any more."""
+    own = mapping(record.get("refinement"))
+    return bool(own) and find_method(own["method"]).moves and mapping(own.get("options")).get("steps", 0) > 0
 
 
 def refiner_of(
