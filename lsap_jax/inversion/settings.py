@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
+from lsap_jax.configuration import flat
 from lsap_jax.data.fitting import BARRED
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion import loop
@@ -19,6 +20,14 @@ from lsap_jax.networks.image_by_image import images_at_once
 from lsap_jax.networks.winograd import paying_channels
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.space import STARTS
+
+
+def minimised(config: ConfigDict) -> dict[str, float]:
+    """The weights of the loss that codes were found by, term -> weight; none where no step is taken. Codes that are
+    given (`init.codes`) may have been found by this loss.
+    """
+    steps = config.steps > 0 or config.init.w_steps > 0 or bool(config.init.codes)
+    return {name: weight for name, weight in flat(config.loss).items() if weight > 0} if steps else {}
 
 
 def check(config: ConfigDict) -> None:
@@ -77,7 +86,9 @@ def start_from_config(config: ConfigDict, G: Generator) -> Start:
     asking += [f"loss.{name}={weight}" for name, weight in weights.items() if weight > 0]
     if G.encoder is None and asking:
         raise LsapError(
-            f"{asking[0]} needs a latent encoder, this generator has none; train one with `lsap-jax train-encoder`"
+            f"{asking[0]} needs a latent encoder, and this generator comes without one: name one by --encoder (in "
+            "Python, the second argument of `lsap_jax.encode`), as `lsap-jax models` lists them, or train one with "
+            "`lsap-jax train-encoder`"
         )
     if detail == "near":
         detail = "w_avg" if G.encoder is None else "encoder"

@@ -183,7 +183,8 @@ def make(G: Generator, weights: str | None, **options: Any) -> Dhr:
             "refine.parsing=True: masks are label maps, and refine.parser makes such itself; give one of both"
         )
     judge = needed_judge("dhr", G, options)
-    first = needed_judge("dhr", G, {**options, "lpips": options["coarse_lpips"] or options["lpips"], "resolution": 0})
+    own = {"network": "lpips", "lpips": options["coarse_lpips"]} if options["coarse_lpips"] else {}
+    first = needed_judge("dhr", G, {**options, **own, "resolution": 0})
     fitted = {key: options[key] for key in OPTIONS if key in Hybrid.__dataclass_fields__}
     return Dhr(
         coarse=coarse.make(G, first, options["coarse_steps"], options["coarse_lr"]),

@@ -9,6 +9,9 @@ from lsap_jax.errors import LsapError
 from lsap_jax.losses.judges import Judge, perceptual
 from lsap_jax.models.generator import Generator
 
+# Features of VGG16 (`perceptual.network=vgg`) compare pictures blackened where a mask is, which refiners do not make.
+NETWORKS = ("auto", "lpips", "discriminator", "none")
+
 
 def check_ranges(
     options: Mapping[str, Any],
@@ -38,16 +41,25 @@ def check_ranges(
             raise LsapError(f"refine.{key}={options[key]!r}: choose one of {', '.join(known)}")
 
 
-def check_something_is_minimised(options: Mapping[str, Any]) -> None:
-    """Raises LsapError where neither pixels nor features count."""
+def check_something_is_minimised(options: Mapping[str, Any], judged: bool = True) -> None:
+    """Raises LsapError where neither pixels nor features, which need a judge, count."""
     if not options["mse"] + options["perceptual"] > 0:
         raise LsapError("refine.mse=0 and refine.perceptual=0: nothing is left to minimise; give one of them a weight")
+    if not options["mse"] > 0 and not judged:
+        raise LsapError(
+            f"refine.mse=0 and refine.network={options['network']}: there is no network to compare images by, and "
+            "nothing is left to minimise; name LPIPS by --config.refine.lpips, or give refine.mse a weight"
+        )
 
 
 def judge_of(G: Generator, options: Mapping[str, Any]) -> Judge | None:
     """The perceptual distance that options name: `network`, `lpips`, a file, and `resolution`, 0 being that of G's
     images; None where there is none.
+
+    Raises:
+        LsapError: no such network, or its weights are missing.
     """
+    check_ranges(options, choices={"network": NETWORKS})
     side = options["resolution"] or G.img_resolution
     asked = {"network": options["network"], "weights": options["lpips"], "resolution": side}
     return perceptual(ConfigDict({"perceptual": asked}), G).judge

@@ -48,8 +48,8 @@ def make(G: Generator, weights: str | None, **options: Any) -> Pti:
     if weights is not None:
         raise LsapError(f"--weights={weights}: pti has no networks of its own; name LPIPS by --config.refine.lpips")
     check_ranges(options, least=LEAST, positive=("lr",), choices=CHOICES)
-    check_something_is_minimised(options)
     judge = judge_of(G, options)
+    check_something_is_minimised(options, judge is not None)
     if options["shared"] and options["keep"] != "last":
         raise LsapError(f"refine.keep={options['keep']!r}: one generator for all images is that of the last step")
     if options["stop"] < 0:

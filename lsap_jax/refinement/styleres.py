@@ -173,7 +173,8 @@ def make(G: Generator, weights: str | None, **options: Any) -> StyleResRefiner:
         LsapError: networks or encoder came neither with the generator nor with the file, or an option is out of range.
     """
     check_ranges(options, least=LEAST, positive=("lr", "lr_z"), choices=CHOICES)
-    check_something_is_minimised(options)
+    judge = judge_of(G, options) if options["steps"] else None
+    check_something_is_minimised(options, judge is not None or not options["steps"])
     contents = None if weights is None else read(weights)
     if contents is not None and PspEncoder.kind in contents.parts:
         encoder = contents.build(PspEncoder.kind)
@@ -181,6 +182,6 @@ def make(G: Generator, weights: str | None, **options: Any) -> StyleResRefiner:
         encoder = G.parts.get(PspEncoder.kind)
     return StyleResRefiner(
         encoder=encoder_for(networks_of(G, StyleRes.kind), encoder),
-        judge=judge_of(G, options) if options["steps"] else None,
+        judge=judge,
         **{key: value for key, value in options.items() if key not in ("network", "lpips", "resolution")},
     )

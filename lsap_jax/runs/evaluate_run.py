@@ -22,6 +22,7 @@ from lsap_jax.configuration import recorded
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.inverter import StepReport, versions
 from lsap_jax.inversion.jobs import batches_of
+from lsap_jax.inversion.settings import minimised
 from lsap_jax.losses.judges import Judge, make_judges
 from lsap_jax.metrics.fid import inception_features_of
 from lsap_jax.metrics.identity import IdentityMeter
@@ -41,7 +42,7 @@ from lsap_jax.runs.work import Place, Summary, work
 from lsap_jax.runs.worker import Brief, Outcome, Result, Stop, never
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.statistics import with_statistics
-from lsap_jax.storage.atomic import InUse, lock_folder, sha256, write_files
+from lsap_jax.storage.atomic import InUse, held, lock_folder, sha256, write_files
 from lsap_jax.storage.checked_json import sealed
 from lsap_jax.storage.matching import Layout, Rule
 from lsap_jax.storage.metrics_table import metrics_csv, read_metrics_table, write_table
@@ -275,11 +276,6 @@ def _conclude(
     names = dict.fromkeys(name for id in ids for name in done[id]["metrics"])
     found = {name: np.array([done[id]["metrics"].get(name, np.nan) for id in ids], np.float32) for name in names}
     faces = {} if identity is None else describe_identities(identity)
-    earlier = read_metrics_table(folder)
-    kept = {id: {name: v for name, v in earlier.get(id, {}).items() if name not in faces} for id in manifest}
-    rows = {id: kept[id] | manifest[id]["metrics"] for id in manifest}
-    for id in ids:
-        rows[id] |= {name: v for name, v in done[id]["metrics"].items() if name not in manifest[id]["metrics"]}
     c = np.stack([read_code(folder, id, manifest=manifest)["c"] for id in ids]) if space.has_class else None
     compared: dict[str, Any] = {}
     if all("features" in done[id]["sha256"] for id in ids):
@@ -296,8 +292,14 @@ def _conclude(
         "metrics": _described(run, describe_metrics(G, space, judges, identity)),
         **({} if identity is None else {"identity": summarise_identities(identity, found)}),
     }
-    write_table(folder, metrics_csv(rows))
-    write_files({folder / EVALUATION: sealed(record)})
+    with held(folder):
+        earlier = read_metrics_table(folder)
+        kept = {id: {name: v for name, v in earlier.get(id, {}).items() if name not in faces} for id in manifest}
+        rows = {id: kept[id] | manifest[id]["metrics"] for id in manifest}
+        for id in ids:
+            rows[id] |= {name: v for name, v in done[id]["metrics"].items() if name not in manifest[id]["metrics"]}
+        write_table(folder, metrics_csv(rows))
+        write_files({folder / EVALUATION: sealed(record)})
 
 
 def _judge_of_length(distances: Sequence[Judge]) -> Judge:
@@ -312,5 +314,5 @@ def _judge_of_length(distances: Sequence[Judge]) -> Judge:
 def _described(run: Record, described: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The descriptions, with whether each metric was also the loss."""
     also = {name for name, record in mapping(run.get("metrics")).items() if mapping(record).get("also_loss")}
-    also |= {name for name in ("nscd",) if recorded(run["config"]).loss[name] > 0}
+    also |= {"nscd"} & minimised(recorded(run["config"])).keys()
     return {name: {**record, "also_loss": name in also} for name, record in described.items()}

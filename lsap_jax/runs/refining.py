@@ -18,7 +18,7 @@ from lsap_jax.inversion.jobs import Job, Layout, batches_of, code_shapes, even_s
 from lsap_jax.inversion.loop import measure
 from lsap_jax.inversion.prepare import image_rng
 from lsap_jax.inversion.settings import images_together
-from lsap_jax.losses.judges import Networks, make_judges
+from lsap_jax.losses.judges import Networks, column, make_judges
 from lsap_jax.losses.terms import Targets
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import read
@@ -35,6 +35,7 @@ from lsap_jax.runs.worker import Failed, Outcome, Result, Stop, Worker, never
 from lsap_jax.spaces import Space
 from lsap_jax.spaces.statistics import with_statistics
 from lsap_jax.storage.flight import Preempted
+from lsap_jax.storage.results import mapping
 
 NOT_ALONE = (
     "the images are refined together, and another one cannot be used: mend it, or delete its line of manifest.jsonl"
@@ -60,6 +61,15 @@ class Refining:
     def shared(self) -> bool:
         """Whether all images of a run are refined together."""
         return getattr(self.refiner, "shared", False)
+
+    @property
+    def minimised(self) -> set[str]:
+        """Columns of results that the method minimises, where it takes steps."""
+        options, judge = self.record["options"], getattr(self.refiner, "judge", None)
+        if not any(options.get(steps, 0) for steps in ("steps", "weight_steps")):
+            return set()
+        found = {"mse"} if options.get("mse", 0) > 0 else set()
+        return found | ({column(judge)} if judge is not None and options.get("perceptual", 0) > 0 else set())
 
     def batch_size(self, asked: int | None, usual: int, count: int) -> int:
         """Images of a batch, of `count` in all.
@@ -167,8 +177,13 @@ class RefiningWorker:
 
     def describe(self) -> dict[str, Any]:
         base = self.first.describe() if self.first is not None else self.described
+        metrics = {
+            name: {**about, "also_loss": bool(about.get("also_loss")) or name in self.how.minimised}
+            for name, about in mapping(base.get("metrics")).items()
+        }
         return {
             **base,
+            **({"metrics": metrics} if metrics else {}),
             "config": {**base.get("config", self.config.to_dict()), "batch_size": self.config.batch_size},
             "batch_size": self.batch_size,
             "devices": [str(device) for device in self.devices],

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lsap_jax.configuration import flat
 from lsap_jax.data import Item, Source
 from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.inversion.inverter import Inverter, StepReport, versions
 from lsap_jax.inversion.jobs import Inverted, Job, even_size
 from lsap_jax.inversion.memory import explained
+from lsap_jax.inversion.settings import minimised
 from lsap_jax.losses.judges import column
 from lsap_jax.metrics.distortion import METRICS
 from lsap_jax.models.classes import ByClass
@@ -196,9 +196,9 @@ def outcome(found: Inverted | None) -> Result | Failed:
 def describe(G: Generator, inverter: Inverter, generator_name: str, started: bool) -> dict[str, Any]:
     """run.json: everything that decides the results, and no times."""
     config = inverter.config
-    weights = flat(config.loss)
+    loss = minimised(config)
     metrics: dict[str, dict[str, Any]] = {
-        name: {**METRICS[name].description, "network": None, "also_loss": name == "mse" and weights["mse"] > 0}
+        name: {**METRICS[name].description, "network": None, "also_loss": name == "mse" and name in loss}
         for name in ("mse", "psnr", "ssim")
     }
     judges = {name: made.judge for name, made in inverter.judges.items() if made.judge is not None}
@@ -208,7 +208,7 @@ def describe(G: Generator, inverter: Inverter, generator_name: str, started: boo
             "quantisation": "none",
             "formula": judge.description,
             "network": judge.name,
-            "also_loss": weights.get(name, 0.0) > 0,
+            "also_loss": name in loss,
         }
     plain = config.to_dict()
     f_start = "encoder" if "basecode" in inverter.layout.seen_by else "w_avg"

@@ -207,6 +207,24 @@ def lock_folder(folder: Path, part: str = "") -> list[int]:
         raise
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """While a file of this folder is read, changed and written again, by a command that may not be the one that holds
+    the folder's lock: the next one waits.
+
+    Raises:
+        InUse: another process has taken it for a quarter of an hour.
+    """
+    descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+    try:
+        if descriptor is not None:
+            _take(descriptor, fcntl.LOCK_EX, folder, PATIENCE)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def _lock(folder: Path, name: str, shared: bool) -> int:
     try:
         descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
@@ -215,15 +233,23 @@ def _lock(folder: Path, name: str, shared: bool) -> int:
     if fcntl is None:
         return descriptor
     try:
-        _wait_for(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, folder, PATIENCE if shared else 0.0)
-    except BlockingIOError:
+        _take(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, folder, PATIENCE if shared else 0.0)
+    except InUse:
         os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _take(descriptor: int, kind: int, folder: Path, seconds: float) -> None:
+    """Takes a lock; raises InUse if another process still holds it after `seconds`."""
+    try:
+        _wait_for(descriptor, kind, folder, seconds)
+    except BlockingIOError:
         raise InUse(f"{folder}: another process is writing there; wait for it, or choose another folder") from None
     except OSError as error:  # some network file systems have no locks
         warnings.warn(
-            f"{folder}: cannot be locked ({error.strerror}); make sure that only one process writes there", stacklevel=2
+            f"{folder}: cannot be locked ({error.strerror}); make sure that only one process writes there", stacklevel=3
         )
-    return descriptor
 
 
 def _wait_for(descriptor: int, kind: int, folder: Path, seconds: float) -> None:
@@ -238,7 +264,7 @@ def _wait_for(descriptor: int, kind: int, folder: Path, seconds: float) -> None:
                 raise
             if waited >= SILENCE and not told:
                 told = True
-                warnings.warn(f"{folder}: waiting for another process to finish there", stacklevel=4)
+                warnings.warn(f"{folder}: waiting for another process to finish there", stacklevel=5)
             time.sleep(0.05)
 
 

@@ -113,6 +113,23 @@ def read_metrics_table(folder: Path, layout: Layout = RUN) -> dict[str, dict[str
     return found
 
 
+def with_added(
+    folder: Path, rows: Mapping[str, Mapping[str, float]], layout: Layout = RUN
+) -> dict[str, dict[str, float]]:
+    """The rows, with the columns that the folder's table has beside theirs: those of `evaluate`. A row of the table
+    that has other numbers than these is of another result and adds nothing, nor does a table that has changed.
+    """
+    try:
+        table = read_metrics_table(folder, layout)
+    except LsapError:
+        table = {}
+
+    def is_same(old: Mapping[str, float], own: Mapping[str, float]) -> bool:
+        return all(name in old and repr(old[name]) == repr(float(value)) for name, value in own.items())
+
+    return {id: {**old, **own} if is_same(old := table.get(id, {}), own) else dict(own) for id, own in rows.items()}
+
+
 def numbers(values: Mapping[Any, Any]) -> dict[str, float]:
     """The values that are numbers, by name."""
     found = {}

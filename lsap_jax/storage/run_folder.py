@@ -16,7 +16,7 @@ from lsap_jax.storage import atomic, matching
 from lsap_jax.storage.checked_json import encode_record
 from lsap_jax.storage.inside import inside
 from lsap_jax.storage.matching import Layout, Rule
-from lsap_jax.storage.metrics_table import metrics_csv, write_table
+from lsap_jax.storage.metrics_table import metrics_csv, with_added, write_table
 from lsap_jax.storage.parts import encoded, file_of
 from lsap_jax.storage.results import (
     RUN,
@@ -226,8 +226,8 @@ class RunFolder:
                 self._failures[id] = record
 
     def finish(self, conclude: Conclude | None = None) -> None:
-        """Writes metrics.csv with its digest, and failures.jsonl again: one line per id, without images that succeeded
-        later. Merges the files of all parts.
+        """Writes metrics.csv with its digest, in which columns that `evaluate` has added stay, and failures.jsonl
+        again: one line per id, without images that succeeded later. Merges the files of all parts.
 
         Args:
             conclude: called with the folder at the end, e.g. to write a report. It sees all results so far: a later
@@ -243,7 +243,8 @@ class RunFolder:
             parts = [file for name in self._lines for file in part_files(self.path, name)]
             files: dict[Path, bytes] = {}
             if self._kind is RUNS or any(rows.values()):
-                write_table(self.path, metrics_csv(rows))
+                with atomic.held(self.path):
+                    write_table(self.path, metrics_csv(with_added(self.path, rows, self._kind.layout)))
             if parts:
                 files[self._lines["manifest"]] = _encoded(as_json(self._manifest[text]) for text in self._manifest)
             if self._failures or parts or self._lines["failures"].exists():

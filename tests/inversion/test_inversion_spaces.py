@@ -190,7 +190,7 @@ def test_alignment_brings_codes_to_the_generators_own(tiny, images):
         ("w+", {"optimizer.schedule": "step"}, "optimizer.schedule='step': choose one of constant, ramp, cosine"),
         ("w+", {"optimizer.lr": 0.0}, "optimizer: lr has to be more than 0"),
         ("w+", {"init.detail": "zero"}, "init.detail='zero': choose one of auto, random, w_avg, encoder, near"),
-        ("w+", {"init.detail": "encoder"}, "init.detail='encoder' needs a latent encoder, this generator has none"),
+        ("w+", {"init.detail": "encoder"}, "init.detail='encoder' needs a latent encoder.*: name one by --enc"),
         ("w+", {"loss.domain": 2.0}, "loss.domain=2.0 needs a latent encoder, .* train one with `lsap-jax train-encod"),
         ("w+", {"init.w_steps": -1}, "init.w_steps=-1: needs to be 0 or more"),
         ("pn", {"eigenvalue_floor": 1.0}, "eigenvalue_floor=1.0: is a part of the largest variance"),

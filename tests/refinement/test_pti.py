@@ -268,6 +268,8 @@ def test_a_change_of_full_rank_is_a_full_change(seed, shape):
         ({"precision": "low"}, "refine.precision='low': choose one of"),
         ({"layers": "b64"}, "refine.layers: 'b64' is not a block or layer that reaches the image; the layers are b4"),
         ({"network": "lpips"}, "needs perceptual.weights"),
+        ({"network": "vgg"}, "refine.network='vgg': choose one of auto, lpips, discriminator, none"),
+        ({"network": "none", "mse": 0.0}, "no network to compare images by, and nothing is left to minimise"),
         ({"locality_interval": 0}, "refine.locality_interval=0: needs to be 1 or more"),
     ],
 )
@@ -312,6 +314,17 @@ def work(quick_compilation, tmp_path_factory):
     write_run(folder / "run", G, folder / "g.safetensors", "z+", IDS, tiny_images(len(IDS)))
     assert main(argv(folder, folder / "refined")) == 0
     return folder
+
+
+def test_what_is_minimised_is_marked(G):
+    both = {"mse", "discriminator_distance"}
+    for options, expected in (
+        ({}, both),
+        ({"mse": 0.0}, both - {"mse"}),
+        ({"network": "none"}, {"mse"}),
+        ({"steps": 0}, set()),
+    ):
+        assert refining(G, "pti", None, options).minimised == expected, options
 
 
 def test_a_tuned_run_is_verified_and_edited(work, tmp_path, capsys):

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from PIL import Image
 
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
+from lsap_jax.storage.atomic import held
 from lsap_jax.storage.file_bytes import npz_bytes
 from lsap_jax.storage.matching import Rule
+from lsap_jax.storage.metrics_table import metrics_csv, read_metrics_table, write_table
 from lsap_jax.storage.results import RUN as RUN_LAYOUT
 from lsap_jax.storage.results import read_arrays, read_code, read_failures, read_image, read_manifest, read_run
 from lsap_jax.storage.run_folder import Kind, RunFolder
@@ -164,6 +167,43 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     assert tree(tmp_path / "part") == tree(tmp_path / "whole")
     do_run(tmp_path / "part")
     assert tree(tmp_path / "part") == tree(tmp_path / "whole")
+
+
+def test_columns_that_evaluate_added_stay(tmp_path):
+    do_run(tmp_path)
+    table = read_metrics_table(tmp_path)
+    added = {id: {**row, "nscd": 0.25} for id, row in table.items()}
+    write_table(tmp_path, metrics_csv(added))
+    do_run(tmp_path)
+    assert read_metrics_table(tmp_path) == added
+    (first, *others), name = sorted(table), next(iter(table["a"]))
+    write_table(tmp_path, metrics_csv({**added, first: {**added[first], name: 9.0}}))  # the row of another result
+    do_run(tmp_path)
+    assert read_metrics_table(tmp_path) == {first: table[first], **{id: added[id] for id in others}}
+    (tmp_path / "metrics.csv").write_bytes(b"id,mse\na,1\n")
+    do_run(tmp_path)
+    assert read_metrics_table(tmp_path) == table, "a table that has changed adds nothing"
+
+
+def test_two_commands_change_the_table_one_after_the_other(tmp_path):
+    do_run(tmp_path)
+    order: list[str] = []
+
+    def add(name: str) -> None:
+        with held(tmp_path):
+            order.append(f"{name} begins")
+            rows = read_metrics_table(tmp_path)
+            time.sleep(0.05)
+            write_table(tmp_path, metrics_csv({id: {**row, name: 1.0} for id, row in rows.items()}))
+            order.append(f"{name} ends")
+
+    threads = [threading.Thread(target=add, args=(name,)) for name in "pqr"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all({"p", "q", "r"} <= row.keys() for row in read_metrics_table(tmp_path).values())
+    assert [a[0] for a in order[::2]] == [b[0] for b in order[1::2]]
 
 
 def test_another_batch_size_or_device_may_resume_and_run_json_stays(tmp_path):
