@@ -151,10 +151,10 @@ class Inverter:
         return batches_of(count, self.config.batch_size)
 
     def flight_of(self, run: Path, jobs: Sequence[Job | None]) -> Path:
-        """File of this batch in a run folder. Its name depends on the images and on the shapes of the arrays; the run
-        fixes the rest.
+        """File of this batch in a run folder. Its name depends on the images, their masks and the shapes of the arrays;
+        the run fixes the rest.
         """
-        images = [None if job is None else [job.id, hashlib.sha256(job.image.tobytes()).hexdigest()] for job in jobs]
+        images = [None if job is None else [job.id, *map(_digest, _seen(job))] for job in jobs]
         shapes = [self.batch_size, len(self.devices), self.chunks, self.config.steps]
         return flight_path(run, {"images": images, "shapes": shapes})
 
@@ -180,6 +180,15 @@ class Inverter:
     def _each(self, value: int) -> np.ndarray:
         """A number for every device."""
         return np.full(len(self.devices), value, np.int32)
+
+
+def _seen(job: Job) -> list[np.ndarray]:
+    """What the steps see of an image besides its start, which the run fixes."""
+    return [job.image] if job.mask is None else [job.image, job.mask]
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()
 
 
 class Programs(NamedTuple):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +85,9 @@ def test_a_stopped_batch_goes_on_with_the_same_bits(tmp_path, tiny, space):
         assert a.metrics == b.metrics
     other = [*jobs[:2], None]
     assert inverter.flight_of(tmp_path, other) != path
+    masks = [np.full(jobs[0].image.shape[:2], grey, np.uint8) for grey in (0, 255)]
+    masked = {inverter.flight_of(tmp_path, [replace(jobs[0], mask=mask), *jobs[1:]]) for mask in masks}
+    assert len(masked | {path}) == 3, "steps under another mask are another batch's"
 
 
 COUNT = 3
