@@ -85,6 +85,34 @@ def move(
     return {**{name: np.asarray(a) for name, a in codes.items()}, key: moved}
 
 
+def move_back(
+    G: Generator, space: Space, codes: Mapping[str, np.ndarray], direction: Direction, strengths: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Codes that steps of these strengths [N] move to those given: in flat spaces, and along trajectories, which have
+    no inverse, steps of the opposite strengths.
+
+    On the sphere a step and its opposite do not cancel. From y = √d · (z + v) / norm(z + v) follows z = λy - v, whose
+    norm is √d for two values of λ; the larger one is taken, that of the z nearer to y (the only positive one where v is
+    shorter than √d). Where no z leads to y, it is the one that leads nearest.
+
+    Raises:
+        LsapError: as `move` does.
+    """
+    if direction.trajectory is not None or not space.on_sphere:
+        return move(G, space, codes, direction, -strengths)
+    check_fits(G, space, direction)
+    code = checked(G, space, codes)
+    strengths = _strengths(strengths, len(code)).reshape(-1, *(1,) * (code.ndim - 1))
+    v = strengths.astype(np.float64) * fitted(G, space, direction) * direction.scale
+    y = np.asarray(space.detail.retract(jnp.asarray(code)), np.float64)
+    along, squared, d = np.sum(y * v, -1, keepdims=True), np.sum(v * v, -1, keepdims=True), y.shape[-1]
+    factor = (along + np.sqrt(np.maximum(along**2 - d * (squared - d), 0))) / d
+    z = np.asarray(space.detail.retract(jnp.asarray(factor * y - v, jnp.float32)))
+    mask = layer_mask(G, space, direction.layers, space.f_resolution(codes))
+    moved = np.where(mask & (strengths != 0), z, code)
+    return {**{name: np.asarray(a) for name, a in codes.items()}, space.key: moved}
+
+
 def coordinates(code: np.ndarray, direction: Direction) -> np.ndarray:
     """[N, rows] (rows 1 where there is one code per image): how far codes are along a direction [d] from its mean, in
     steps of strength 1.

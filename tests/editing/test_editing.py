@@ -1,5 +1,7 @@
 """Moves, layer ranges, random and SeFa directions, and `lsap_jax.edit` in every space."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 import lsap_jax
 from lsap_jax.editing.direction import Direction, family, fitted
 from lsap_jax.editing.layers import layer_mask, layer_rows
-from lsap_jax.editing.moves import move
+from lsap_jax.editing.moves import move, move_back
 from lsap_jax.editing.random import random_direction
 from lsap_jax.editing.sefa import affine_weights, sefa
 from lsap_jax.errors import LsapError
@@ -127,6 +129,29 @@ def test_a_step_is_a_sum_and_on_the_sphere_its_retraction(tiny, strength, seed):
             expected *= 4 / norms(expected)[..., None]
         found = move(tiny, space, codes, direction, strength)[key]
         np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@given(st.floats(-0.875, 0.875, width=32), seeds)
+def test_a_move_is_taken_back_in_every_space(tiny, part, seed):
+    """On the sphere by steps shorter than its radius; there longer ones lead from two codes to one."""
+    for name in ("w+", "z", "z+", "s"):
+        space = parse_space(name)
+        key, codes = space.detail.key, some_codes(tiny, space, seed)
+        direction = random_direction(tiny, space, seed)
+        strengths = np.float32([part, 0, -part]) * np.float32(4 / np.max(norms(direction.vector)))
+        there = move(tiny, space, codes, direction, strengths)
+        back = move_back(tiny, space, there, direction, strengths)[key]
+        np.testing.assert_allclose(back, codes[key], atol=5e-4 if key == "z" else 2e-5)
+        np.testing.assert_array_equal(back[1], codes[key][1])
+
+
+def test_a_long_step_is_taken_back_onto_the_sphere_and_within_its_layers(tiny):
+    space = parse_space("z+")
+    codes = some_codes(tiny, space)
+    direction = replace(random_direction(tiny, space, 1), layers="2-3", scale=50.0)
+    back = move_back(tiny, space, codes, direction, np.float32([1, -1, 1]))["z"]
+    np.testing.assert_allclose(norms(back), 4, rtol=1e-5)
+    assert (np.abs(back - codes["z"]).max(axis=(0, 2)) > 0).tolist() == [row in (2, 3) for row in range(tiny.num_ws)]
 
 
 @given(st.floats(-3, 3, width=32), seeds)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lsap_jax.configuration import load_config
 from lsap_jax.editing.direction import Direction
+from lsap_jax.editing.moves import move
 from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.edit_quality.consistency import again_by, comes_again, inverter_of, measurer
@@ -65,6 +66,11 @@ def test_codes_that_come_back_have_none(encoded):
         assert (
             still(codes, np.zeros((3, 16, 16, 3), np.uint8), np.arange(3), d, np.zeros(3, np.float32))["lec"] == 0
         ).all()
+        there = move(G, space, codes, d, 0.9)
+        came = measurer(G, space, lambda image, pictures, there=there: there, 4, ALONE["devices"])
+        assert (
+            came(codes, np.zeros((3, 16, 16, 3), np.uint8), np.arange(3), d, np.full(3, 0.9, np.float32))["lec"] < 1e-4
+        ).all(), "on the sphere, too, a move is taken back"
         moved = still(codes, np.zeros((3, 16, 16, 3), np.uint8), np.arange(3), d, np.ones(3, np.float32))["lec"]
         assert (moved > 0.1).all(), "the code did not move, and was moved back"
 

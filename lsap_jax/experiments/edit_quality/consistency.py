@@ -14,7 +14,7 @@ import numpy as np
 
 from lsap_jax.configuration import recorded
 from lsap_jax.editing.direction import Direction
-from lsap_jax.editing.moves import move
+from lsap_jax.editing.moves import move_back
 from lsap_jax.encoding.attach import with_encoder
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.inverter import Inverter
@@ -42,7 +42,7 @@ Refined = Callable[
 
 def comes_again(record: Record, space: Space, most_steps: int) -> bool:
     """Whether pictures are inverted again as in this run: by at most so many steps, from a start that every picture
-    has, in a space with ws. Codes that a refinement moved are compared with such that it has moved again, or not at all.
+    has, in a space with ws. Codes that a refinement moved are compared with such that it moved again, or not at all.
     """
     config = mapping(record.get("config"))
     started = mapping(config.get("init")).get("codes")
@@ -166,7 +166,7 @@ def measurer(
         refinements: list[Refinement | None] = [None] * len(image)
         if refined is not None:
             found, refinements = refined(image, pictures, found)
-        moved = move(G, space, found, direction, -strengths)
+        moved = move_back(G, space, found, direction, strengths)
         back = {key: moved[key] for key in space.keys}
         measures = {"lec": lec(ws(codes), ws(back))}
         if refined is not None and first is not None:
