@@ -17,6 +17,8 @@ from lsap_jax.storage.atomic import sha256
 from lsap_jax.storage.parts import decoded
 from lsap_jax.storage.results import Record, read_bytes
 
+OPTIONAL = ("refined",)  # parts that an image of a run may be without
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedItem:
@@ -59,7 +61,7 @@ class Finished(Masked):
     """The finished images of a run.
 
     Attributes:
-        parts: the files to load of each, where it has them.
+        parts: the files to load of each; those of `OPTIONAL` where it has them.
         deciding: the files whose SHA-256 make the image's own.
     """
 
@@ -77,6 +79,8 @@ class Finished(Masked):
         """
         id = self.ids[index]
         record = self.manifest[id]
+        if missing := [part for part in self.parts if part not in (*OPTIONAL, *record["sha256"])]:
+            raise ImageError(f"{self.folder}: {id} has no {missing[0]}; restore its manifest", self.inputs[index])
         try:
             present = [part for part in self.parts if part in record["sha256"]]
             files = {part: read_bytes(self.folder, id, part, manifest=self.manifest) for part in present}
@@ -154,8 +158,15 @@ def finished_images(
 
 
 def codes_of(jobs: Sequence[FinishedJob]) -> dict[str, np.ndarray]:
-    """The codes of some jobs by name, first axis the jobs."""
+    """The codes of some jobs by name, first axis the jobs.
+
+    Raises:
+        LsapError: they are not of one space and generator.
+    """
     starts = [job.start for job in jobs if job.start is not None]
+    shapes = [{key: array.shape for key, array in start.items()} for start in starts]
+    if other := next((job.id for job, own in zip(jobs, shapes, strict=False) if own != shapes[0]), None):
+        raise LsapError(f"{other}: its codes have other names or shapes than those before it; restore its file")
     return {key: np.stack([start[key] for start in starts]) for key in starts[0]}
 
 

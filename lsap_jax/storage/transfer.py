@@ -53,6 +53,7 @@ from lsap_jax.storage.store import (
 )
 
 THREADS = 4
+MOST_STEPS = 10**7  # that a curve has room for
 _ADDED = ("content", "curve_length")  # in a row's record in addition to the manifest's
 STORED = sorted((name for name, part in PARTS.items() if part.stored), key=lambda name: PARTS[name].arrays)
 
@@ -155,7 +156,7 @@ def _plan(folder: Path, run: Record, ids: Sequence[str], manifest: Mapping[str, 
     arrays = {name: {"dtype": array.dtype.name, "shape": list(array.shape)} for name, array in first.items()}
     for name, about in arrays.items():
         if is_ragged(name):  # others may have taken more steps than the first
-            about["shape"] = [max(about["shape"][0], int(run.get("steps", 0)) + 1)]
+            about["shape"] = [max(about["shape"][0], _steps(folder, run) + 1)]
     lines = hashlib.sha256()
     for id in ids:
         lines.update(encode_record(as_json(manifest[id])))
@@ -171,6 +172,14 @@ def _plan(folder: Path, run: Record, ids: Sequence[str], manifest: Mapping[str, 
     if problem := problem_of({**plan, "sha256": {}}):
         raise LsapError(f"{folder}: does not fit into a store: {problem}")
     return plan
+
+
+def _steps(folder: Path, run: Record) -> int:
+    """Steps of a run; LsapError where they cannot be of this package, as the run may be from elsewhere."""
+    steps = run.get("steps", 0)
+    if not (isinstance(steps, int) and 0 <= steps <= MOST_STEPS):
+        raise LsapError(f"{folder}: its run.json has {str(steps)[:80]!r} steps; restore the file")
+    return steps
 
 
 def _begin(place: Any, name: str, plan: Record) -> bool:

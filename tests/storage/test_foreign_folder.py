@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from test_results import IDS, RUN, do_run, result
 
+from lsap_jax.data import ImageError
 from lsap_jax.editing.edit_record import EDIT, read_edit
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison.runs import read_comparison
 from lsap_jax.faces import aligned_folder
 from lsap_jax.report.run_report import write_run_report
+from lsap_jax.runs.finished import FinishedJob, codes_of, finished_images
 from lsap_jax.storage.atomic import sha256
 from lsap_jax.storage.checked_json import encode_record, parse_record, sealed, unsealed
 from lsap_jax.storage.inside import inside, read_inside
@@ -68,6 +70,32 @@ def refused(run: Path, tmp_path: Path, match: str) -> None:
         with pytest.raises(LsapError, match=match) as caught:
             read(run)
         assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["targets", "images", "codes"])
+def test_images_without_a_part_are_refused_by_what_needs_it(tiny, run, part):
+    rewrite(run, lambda record: record["sha256"].pop(part))
+    manifest = read_manifest(run)
+    source = finished_images(run, manifest, tiny, parts=("codes", "targets", "images", "refined"))
+    with pytest.raises(ImageError, match=f"a has no {part}"):
+        source.load(sorted(manifest).index("a"))
+
+
+def test_codes_of_other_shapes_do_not_come_together():
+    jobs = [
+        FinishedJob(id=id, image=np.zeros((2, 2, 3), np.uint8), start={"w": np.zeros(d)})
+        for id, d in (("a", 3), ("b", 4))
+    ]
+    with pytest.raises(LsapError, match="^b: its codes have other names or shapes"):
+        codes_of(jobs)
+
+
+@pytest.mark.parametrize("steps", ["many", -1, 10**9, [1], None])
+def test_a_store_has_no_room_for_impossible_steps(run, tmp_path, steps):
+    record, _ = unsealed((run / "run.json").read_bytes())
+    (run / "run.json").write_bytes(sealed({**record, "steps": steps}))
+    with pytest.raises(LsapError, match=r"run\.json has .* steps; restore the file"):
+        write_store(run, str(tmp_path / "store"))
 
 
 @pytest.mark.parametrize("id", OUTSIDE)

@@ -295,7 +295,8 @@ def _faces(run: Run, ids: Sequence[str], judges: Judges) -> np.ndarray | None:
 
 def _same_target(a: Run, b: Run, id: str) -> bool:
     """Whether an id's targets have the same pixels; equal ones may be compressed otherwise."""
-    if a.manifest[id]["sha256"]["targets"] == b.manifest[id]["sha256"]["targets"]:
+    digest, other_digest = (run.manifest[id]["sha256"].get("targets") for run in (a, b))
+    if digest is not None and digest == other_digest:
         return True
     one, other = (read_image(run.folder, id, "targets", manifest=run.manifest) for run in (a, b))
     return np.array_equal(one, other)
