@@ -146,6 +146,16 @@ def test_the_table_comes_without_a_verdict_too(work, done, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_comparison_is_reported_before_its_candidate_has_begun(done, tmp_path):
+    out = Path(shutil.copytree(done, tmp_path / "out"))
+    shutil.rmtree(out / "a_0")
+    assert main(["report", str(out)]) == 0
+    text = (out / "methods.md").read_text()
+    assert "is not judged: a_0 is not among the methods" in text and "`w`" in text
+    assert not (out / "claim.csv").exists() and not (out / "weights.svg").exists()
+
+
+@pytest.mark.slow
 def test_another_encoder_under_the_same_name_is_refused(work, done, capsys):
     path = work / "encoders" / "a_0.safetensors"
     kept = path.read_bytes()

@@ -19,9 +19,10 @@ from lsap_jax.configuration import load_config
 from lsap_jax.errors import LsapError
 from lsap_jax.experiments.comparison import runs
 from lsap_jax.experiments.comparison.plan import Plan, label, make_plans
-from lsap_jax.experiments.comparison.tables import HIGHER_IS_BETTER, _distance
+from lsap_jax.experiments.comparison.tables import HIGHER_IS_BETTER, _distance, read_all
 from lsap_jax.runs.saving import Progress
 from lsap_jax.storage.checked_json import sealed
+from lsap_jax.storage.metrics_table import metrics_csv, read_metrics_table, write_table
 from lsap_jax.storage.results import read_manifest
 from lsap_jax.testing import tiny_generator, tiny_images
 
@@ -142,6 +143,22 @@ def test_what_evaluate_measures_joins_the_tables_once(work, tmp_path):
     evaluation = (out / "z" / "evaluation.json").stat().st_mtime_ns
     assert compare(work, out, "--presets=z", "--config.evaluate=true") == 1
     assert (out / "z" / "evaluation.json").stat().st_mtime_ns == evaluation
+
+
+def test_a_metric_is_averaged_over_images_that_all_have(work, tmp_path):
+    out = copied(work, tmp_path)
+    for folder, values in (("z", (0.9, 0.1, 0.2)), ("f_z+", (0.5, None, None))):
+        run = next(one for one in out.iterdir() if one.name in (folder, "f_zplus"))
+        table = read_metrics_table(run)
+        for id, value in zip(GOOD, values, strict=True):
+            table[id] |= {} if value is None else {"identity_dlib_resnet": value}
+        write_table(run, metrics_csv(table))
+    found = read_all(out).intervals
+    assert {key[0]: one.mean for key, one in found.items() if key[1] == "identity_dlib_resnet"} == {
+        "z": 0.9,
+        "f/z+": 0.5,
+    }
+    assert found["z", "mse"].n == 3
 
 
 def test_the_printed_table_names_the_best(work, tmp_path, capsys):

@@ -90,7 +90,7 @@ class Comparison:
         entries: in the order of the presets.
         ids: of all images, in order.
         common: ids that every preset finished (presets without a single image left aside); every mean and every test is
-            over these.
+            over these, as far as all presets that have the metric have it of them.
         metrics: names, in order.
         distance: the metric that is a perceptual distance, if there is one.
         intervals: by preset and metric.
@@ -132,11 +132,13 @@ def read_all(out: Path, begun: bool = False) -> Comparison:
     _refuse_other_inputs(out, some, common)
     metrics = _metric_names(some)
     intervals = {}
-    for entry in some:
-        for metric in metrics:
-            values = _values(entry, metric, common)
-            if len(values):
-                intervals[entry.preset, metric] = bootstrap_interval(values)
+    for metric in metrics:
+        having = [entry for entry in some if any(metric in entry.metrics[id] for id in common)]
+        # Identity needs a face in the picture: a method that loses the hard faces must not be averaged over the others.
+        shared = [id for id in common if all(metric in entry.metrics[id] for entry in having)]
+        for entry in having if shared else ():
+            values = np.array([entry.metrics[id][metric] for id in shared])
+            intervals[entry.preset, metric] = bootstrap_interval(values)
     tests, untested = _tests(record["config"]["test"], entries, common, metrics)
     return Comparison(
         record=record,
@@ -224,11 +226,6 @@ def _stored(out: Path, entry: Entry) -> dict[str, float]:
     return {BYTES: sum(file.stat().st_size for file in files) / len(entry.manifest)} if files else {}
 
 
-def _values(entry: Entry, metric: str, ids: Sequence[str]) -> np.ndarray:
-    """The metric [N] of those images that have it."""
-    return np.array([v for id in ids if (v := entry.metrics[id].get(metric)) is not None])
-
-
 def _refuse_other_inputs(out: Path, entries: Sequence[Entry], ids: Sequence[str]) -> None:
     for entry in entries:
         for id in ids:
@@ -245,7 +242,7 @@ def _same_picture(a: Entry, b: Entry, id: str) -> bool:
     """
     one, other = a.manifest[id], b.manifest[id]
     if "refinement" in {**a.run, **b.run}:
-        return bool(one["sha256"]["targets"] == other["sha256"]["targets"])
+        return bool(one["sha256"].get("targets") == other["sha256"].get("targets"))
     return bool(one["input_sha256"] == other["input_sha256"])
 
 

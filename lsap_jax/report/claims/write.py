@@ -49,7 +49,7 @@ def write_claim(out: Path, comparison: Comparison, quality: Quality | None) -> s
     """Writes the tables of a comparison in `out` that has a claim; returns methods.md.
 
     Raises:
-        LsapError: the claim names what was not compared, or a strength that was not measured.
+        LsapError: a strength that was not measured.
     """
     settings = comparison.record["config"]["claim"]
     presets = [entry.preset for entry in comparison.entries if entry.manifest]
@@ -59,6 +59,7 @@ def write_claim(out: Path, comparison: Comparison, quality: Quality | None) -> s
     text = markdown(methods, [*([verdict] if verdict else []), *verdicts.values()], settings, unjudged)
     shown = deciding(methods, table(methods))
     ranks, chart = ranked(shown), frontier_chart(shown)
+    charted = verdict is not None and settings["weights"] and all(name in presets for _, name in weighed(settings))
     files = {
         "methods.csv": methods_csv(methods),
         "methods.md": text.encode("utf-8"),
@@ -66,9 +67,7 @@ def write_claim(out: Path, comparison: Comparison, quality: Quality | None) -> s
         "frontier.svg": chart.encode("utf-8") if chart else None,
         "claim.csv": None if verdict is None else verdict_csv(verdict),
         "claims.csv": claims_csv(verdicts) if verdicts else None,
-        "weights.svg": _weights(comparison, quality, settings).encode("utf-8")
-        if verdict and settings["weights"]
-        else None,
+        "weights.svg": _weights(comparison, quality, settings).encode("utf-8") if charted else None,
     }
     for name in (name for name, data in files.items() if data is None):
         (out / name).unlink(missing_ok=True)
@@ -77,12 +76,14 @@ def write_claim(out: Path, comparison: Comparison, quality: Quality | None) -> s
 
 
 def _judged(methods: Methods, comparison: Comparison) -> tuple[dict[str, Verdict], list[str]]:
-    """The verdicts by the claims' names, and a line about each claim on methods that were left out."""
+    """The verdicts by the claims' names, and a line about each claim on methods that were left out, or of which no
+    image is finished.
+    """
     config = comparison.record["config"]
     verdicts, unjudged = {}, []
     for name, one in claims_of(config).items():
         absent = [preset for preset in (*one["candidate"], *one["baseline"]) if preset not in methods.presets]
-        if absent and config.get("leave_out"):
+        if absent:
             unjudged.append(f'"{one["statement"]}" is not judged: {absent[0]} is not among the methods.')
         else:
             verdicts[name] = judge(methods, one)
