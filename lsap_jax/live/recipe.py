@@ -21,7 +21,7 @@ def sliders(studio: Studio, session: Session, own: Take, asked: Fields) -> tuple
     for one in fields.objects(asked, "sliders", MOST_SLIDERS):
         name, strength = fields.text(one, "name"), fields.number(one, "strength", -MOST_STRENGTH, MOST_STRENGTH)
         layers = fields.text(one, "layers", "") or None
-        if (known := studio.direction(own.space, name) or session.direction(own.space, name)) is None:
+        if (known := session.direction(own.space, name) or studio.direction(own.space, name)) is None:
             missing.append(name)
         else:
             found.append(Slider(direction=known, strength=strength, layers=layers))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from lsap_jax.spaces import Space
 from lsap_jax.spaces.statistics import Report
 
 NUMBERED = re.compile(r"(ganspace|sefa|random):(\d{1,9})")  # nothing that could be a file
-NAMED = re.compile(r"(ganspace|sefa|random)-\d+")  # what these are called
+NAMED = re.compile(r"(sefa|random)-(\d{1,9})")  # what those are called that are found again at once
 TOGETHER = "together"  # name of the direction that several sliders make
 
 Codes = Mapping[str, np.ndarray]
@@ -126,11 +127,18 @@ def combined(G: Generator, space: Space, sliders: Sequence[Slider]) -> tuple[Dir
 
 
 def is_known(G: Generator, direction: Direction) -> bool:
-    """Whether `lsap-jax edit` finds the same direction by its name alone, on any machine."""
-    if NAMED.fullmatch(direction.name):
-        return True
-    alike = (one for one in bundled_directions(G) if (one.name, one.space) == (direction.name, direction.space))
-    return any(np.array_equal(one.vector, direction.vector) and one.scale == direction.scale for one in alike)
+    """Whether `lsap-jax edit` finds the same direction by its name alone, on any machine. One of a file may have the
+    name of another, and GANSpace's depend on the samples.
+    """
+    alike = [one for one in bundled_directions(G) if (one.name, one.space) == (direction.name, direction.space)]
+    if match := NAMED.fullmatch(direction.name):
+        with suppress(LsapError):
+            alike += METHODS[match[1]].find(G, direction.space, match[2], None)
+    return any(_does_the_same(one, direction) for one in alike)
+
+
+def _does_the_same(a: Direction, b: Direction) -> bool:
+    return np.array_equal(a.vector, b.vector) and a.scale == b.scale
 
 
 def moved(G: Generator, space: Space, codes: Codes, sliders: Sequence[Slider]) -> Codes:

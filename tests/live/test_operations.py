@@ -5,6 +5,7 @@ import importlib
 import io
 import shlex
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -19,11 +20,12 @@ from lsap_jax.cli import main
 from lsap_jax.cli.arguments import parse
 from lsap_jax.configuration import load_config
 from lsap_jax.editing.direction import family
+from lsap_jax.editing.named import METHODS
 from lsap_jax.live import commands
 from lsap_jax.live.embedding import WAYS
 from lsap_jax.live.gallery import gallery
 from lsap_jax.live.session import MOST_TAKES, Sessions
-from lsap_jax.live.sliders import Slider, combined
+from lsap_jax.live.sliders import Slider, combined, is_known
 from lsap_jax.live.studio import make_studio
 from lsap_jax.live.upload import MOST_BYTES, MOST_PIXELS, plain_name
 from lsap_jax.pixels import to_uint8
@@ -280,6 +282,15 @@ def test_sliders_that_make_no_sense_are_explained(client):
     assert (shown(client, take["key"], {"name": found, "strength": 2}) != pixels(take["picture"])).any()
     (one,) = client.ask("picture", takes=[{"take": take["key"]}], sliders=[{"name": "pose", "strength": 1}])["pictures"]
     assert one["missing"] == ["pose"]
+
+
+def test_a_name_stands_for_a_direction_that_is_found_by_it(tiny):
+    (own,) = METHODS["sefa"].find(tiny, "w", "1", None)
+    assert own.name == "sefa-1" and is_known(tiny, own) and not is_known(tiny, replace(own, vector=-own.vector))
+    (seventh,) = METHODS["random"].find(tiny, "z", "7", None)
+    assert is_known(tiny, seventh) and not is_known(tiny, replace(seventh, scale=2.0))
+    assert not is_known(tiny, replace(own, name="ganspace-1")), "it is of some samples, or of a file"
+    assert not is_known(tiny, replace(own, name="sefa-999"))
 
 
 def test_sessions_are_apart_and_bounded(port, client):
