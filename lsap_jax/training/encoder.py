@@ -97,11 +97,16 @@ def task_from_config(config: ConfigDict, network: nn.Module, losses: Losses) -> 
     return Task(network=network, losses=losses, train=train, truncation_psi=psi, truncation_cutoff=cutoff)
 
 
+def weight_of(config: ConfigDict, term: str) -> float:
+    """The weight of a term of the loss, or of the same term after a cycle (StyleRes), the larger one."""
+    return max(float(config.loss.get(name, 0)) for name in (term, f"cycle_{term}"))
+
+
 def networks_of(G: Generator, config: ConfigDict, log: Log) -> Networks:
     """G with what an encoder is judged by: LPIPS where `config.perceptual.weights` names a converted file, else the
     discriminator's features, else nothing.
     """
-    if not config.loss.perceptual:
+    if not weight_of(config, "perceptual"):
         return Networks(generator=G)
     if config.perceptual.weights:
         lpips = replace(load(config.perceptual.weights, "lpips"), resolution=config.perceptual.resolution)
@@ -117,7 +122,7 @@ def judged(G: Generator, config: ConfigDict, log: Log) -> Networks:
     networks = networks_of(G, config, log)
     judges = dict(networks.judges)
     for term, kind in LIKENESS.items():
-        weight = config.loss.get(term, 0)
+        weight = weight_of(config, term)
         if weight and not config[term].weights:
             log(f"warning: no {term} term, as {term}.weights names no file")
         elif weight:

@@ -117,9 +117,9 @@ def task_for(config: ConfigDict, G: Generator) -> HfgiTask:
     )  # fmt: skip
 
 
-def first_state(task: HfgiTask, networks: Networks, seed: int) -> HfgiState:
-    """State before the first step."""
-    params = first_params(task.shape, seed)
+def first_state(task: HfgiTask, networks: Networks, seed: int, params: Any = None) -> HfgiState:
+    """State before the first step, of these params, or of drawn ones."""
+    params = first_params(task.shape, seed) if params is None else params
     return HfgiState(params=params, optimizer=optimizer(task.train).init(params))
 
 

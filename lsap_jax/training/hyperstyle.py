@@ -135,9 +135,9 @@ def changed(task: HyperStyleTask, G: Generator) -> tuple[str, ...]:
     return HyperStyle(config=task.shape, params={}).parameters(G.config)
 
 
-def first_state(task: HyperStyleTask, networks: Networks, seed: int) -> HyperStyleState:
-    """State before the first step."""
-    params = first_params(task.shape, seed)
+def first_state(task: HyperStyleTask, networks: Networks, seed: int, params: Any = None) -> HyperStyleState:
+    """State before the first step, of these params, or of drawn ones."""
+    params = first_params(task.shape, seed) if params is None else params
     return HyperStyleState(params=params, optimizer=optimizer(task.train).init(params))
 
 

@@ -5,6 +5,7 @@ from the start; a batch is gathered, computed on all devices, and averaged insid
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,6 +21,7 @@ from lsap_jax.losses.judges import Networks
 from lsap_jax.metrics.distortion import mse, psnr
 from lsap_jax.models.generator import Generator
 from lsap_jax.networks.arithmetic import convolutions_in
+from lsap_jax.networks.bounds import checked
 from lsap_jax.networks.irse import adaptive_average
 from lsap_jax.pixels import to_float, to_uint8
 from lsap_jax.rendering.refinement import Refinement
@@ -28,7 +30,7 @@ from lsap_jax.spaces.decoded import Decoded
 from lsap_jax.storage import atomic
 from lsap_jax.storage.pictures import grid, save_png
 from lsap_jax.training.dataset import load_training_images
-from lsap_jax.training.encoder import VALIDATION
+from lsap_jax.training.encoder import VALIDATION, weight_of
 from lsap_jax.training.loop import Log, Logs, lines, note, resumable
 
 TABLE, HELDOUT = "validation.csv", "heldout_"
@@ -56,6 +58,10 @@ class ImageTask(Hashable, Protocol):
     """What is learned; hashable, compiled in."""
 
     @property
+    def shape(self) -> Any:
+        """Configuration of the networks."""
+
+    @property
     def side(self) -> int:
         """Pixels a side of the images that a step is given."""
 
@@ -71,8 +77,17 @@ def side_for(config: ConfigDict, G: Generator) -> int:
     """Pixels a side at which images are compared: 256 at most, but those of the generator where its discriminator
     compares, which takes no others.
     """
-    discriminates = config.loss.perceptual and not config.perceptual.weights and G.discriminator is not None
+    discriminates = weight_of(config, "perceptual") and not config.perceptual.weights and G.discriminator is not None
     return G.img_resolution if discriminates else min(LARGE, G.img_resolution)  # type: ignore[no-any-return]
+
+
+def check_judge(config: ConfigDict, G: Generator, side: int) -> None:
+    """Raises LsapError where a training at `side` px is judged by a discriminator of larger images."""
+    if (wanted := side_for(config, G)) > side:
+        raise LsapError(
+            f"the generator's discriminator compares images of {wanted} px, this training has {side} px: name LPIPS by "
+            "--config.perceptual.weights, which compares them at any size"
+        )
 
 
 def compared(
@@ -87,6 +102,14 @@ def compared(
     for name, judge in networks.judges.items():
         found[name] = judge.distance(judge.features(jnp.clip(refined, -1, 1)), judge.features(x))
     return found, (plain, refined)
+
+
+def check_shape(shape: Any) -> None:
+    """Raises LsapError where a file of networks of this shape, a configuration, could not be read."""
+    try:
+        checked(type(shape), asdict(shape))
+    except (TypeError, ValueError) as error:
+        raise LsapError(f"networks of this shape cannot be read from a file: {error}") from None
 
 
 def check_batches(config: ConfigDict) -> None:

@@ -22,7 +22,7 @@ from lsap_jax.networks.view import viewed
 from lsap_jax.training.encoder import RESUMED_WITH, made_of, save_joined
 from lsap_jax.training.latent_discriminator import initial_critic
 from lsap_jax.training.loop import Log, Logs, say
-from lsap_jax.training.on_images import snapshot, train_on_images, training_images
+from lsap_jax.training.on_images import check_shape, snapshot, train_on_images, training_images
 from lsap_jax.training.psp_step import PspState, Task, optimizer, psp_step, settled
 from lsap_jax.training.psp_task import check_config, first_params, networks_for, task_for
 from lsap_jax.training.source import check_source
@@ -50,6 +50,7 @@ def train_psp(config: ConfigDict, generator: Generator, out: str | Path, log: Lo
     check_config(G, config)
     networks = networks_for(G.bare("discriminator"), config, log)
     task = task_for(G, config, networks)
+    check_shape(task.shape)
     networks = networks.replace(generator=networks.generator.bare("statistics"))
     images, heldout = training_images(task, config, networks)
     check_source(out, config, G.sha256, free=(*RESUMED_WITH, *WRITTEN))

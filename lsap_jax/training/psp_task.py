@@ -61,7 +61,7 @@ def shape_for(G: Generator, options: ConfigDict) -> PspConfig:
             num_ws=G.num_ws, w_dim=G.w_dim, heads=options.heads, progressive=options.progressive,
             passes=options.passes, in_channels=G.img_channels * (2 if options.passes > 1 else 1),
             input_resolution=min(side, G.img_resolution), head_width=0 if width == G.w_dim else width,
-            filter="bilinear", **own,
+            filter="lanczos", **own,  # as images of a training are resized
         )  # fmt: skip
     except ValueError as error:
         raise LsapError(f"encoder.trunk={name}, encoder.heads={options.heads}: {error}") from error

@@ -26,7 +26,14 @@ from lsap_jax.refinement.methods import check_family
 from lsap_jax.training import hfgi, hyperstyle, sam, styleres, styleres_step
 from lsap_jax.training.encoder import RESUMED_WITH, judged, made_of, save_joined
 from lsap_jax.training.loop import Log, Logs, say
-from lsap_jax.training.on_images import ImageTask, check_batches, snapshot, train_on_images, training_images
+from lsap_jax.training.on_images import (
+    ImageTask,
+    check_batches,
+    check_shape,
+    snapshot,
+    train_on_images,
+    training_images,
+)
 from lsap_jax.training.source import check_source
 
 
@@ -37,8 +44,8 @@ class Training:
     Attributes:
         terms: names of the terms that `loss` of its configurations weights.
         task: (configuration, generator with its parts) to what is learned (`ImageTask`), which is compiled in.
-        first: (task, networks, seed), and the maps of `prepare` where there is one, to the state before the first
-            step: a pytree, saved whole.
+        first: (task, networks, seed), the maps of `prepare` where there is one, and as `params` those of networks in a
+            file, to the state before the first step: a pytree, saved whole.
         step: (task, networks, state, images [B, side, side, C] in [-1, 1], number from 0, rng) to (state, logs).
         part: (task, state) to the trained networks as a companion of the generator, its arrays on the host.
         judge: (task, networks, part, held-out images) to (metrics [B] by name, pictures [B, side, side, C] that stand
@@ -127,15 +134,17 @@ def train_refiner(
     if G.encoder is None:
         raise LsapError(f"{config.generator}: the generator comes without an encoder; name one with --encoder")
     task: ImageTask = how.task(config, G)
+    check_shape(task.shape)
     networks = judged(G.bare("discriminator", *how.reads), config, log)
     images, heldout = training_images(task, config, networks)
     check_source(out, config, G.sha256, free=(*RESUMED_WITH, "encoder", "generator_file"))
     maps = heldout_maps = None
     if how.prepare is not None:
         images, maps, heldout_maps = how.prepare(task, networks, images, heldout, config, out, log)
-    state = how.first(task, networks, config.seed, *(() if maps is None else (maps,)))
-    if config.init:
-        state = state.replace(params=first_networks(config.init, how.part(task, state)).params)
+    first = partial(how.first, task, networks, config.seed, *(() if maps is None else (maps,)))
+    state = first()
+    if config.init:  # optimisers may hold a copy of the params
+        state = first(params=first_networks(config.init, how.part(task, state)).params)
     networks = networks.replace(generator=networks.generator.bare(*how.reads))
     judge = jax.jit(how.judge, static_argnums=0)
 

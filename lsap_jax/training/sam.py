@@ -38,7 +38,7 @@ from lsap_jax.spaces.statistics import with_statistics
 from lsap_jax.storage import atomic
 from lsap_jax.training.initial import initial_params
 from lsap_jax.training.loop import Log, Logs
-from lsap_jax.training.on_images import samples
+from lsap_jax.training.on_images import check_judge, samples
 from lsap_jax.training.psp_step import STATISTICS, moved_statistics
 
 TERMS = ("mse", "perceptual", "mvg", "delta", "offset")  # of the fits
@@ -123,6 +123,9 @@ def task_for(config: ConfigDict, G: Generator) -> SamTask:
     if not config.loss.perceptual:
         raise LsapError("loss.perceptual=0: SAM's network predicts perceptual distances; give it a weight")
     side = min(LARGE, G.img_resolution)
+    check_judge(config, G, side)
+    if config.perceptual.weights and config.perceptual.resolution > side:
+        raise LsapError(f"perceptual.resolution={config.perceptual.resolution}: the maps are of {side} px, take these")
     shape = InvertibilityConfig(
         in_channels=G.img_channels, resolutions=resolutions_of(G, config.network.layers or layers_for(G, "original")),
         input_resolution=side, **SIZES[size],
@@ -220,17 +223,23 @@ def optimizer(task: SamTask) -> optax.GradientTransformation:
     return optax.multi_transform(rates, kinds)
 
 
-def first_state(task: SamTask, networks: Networks, seed: int, maps: np.ndarray) -> SamState:
-    """State before the first step, with params as torch draws them, but for the last layer of each head: a head that
-    is below 0 everywhere has no gradient, so each begins at the mean of its maps [N, side, side, latents], everywhere.
+def first_state(task: SamTask, networks: Networks, seed: int, maps: np.ndarray, params: Any = None) -> SamState:
+    """State before the first step, of these params, or of those that `first_params` draws."""
+    params = first_params(task.shape, seed, maps) if params is None else params
+    return SamState(params=params, optimizer=optimizer(task).init(params))
+
+
+def first_params(shape: InvertibilityConfig, seed: int, maps: np.ndarray) -> dict[str, Any]:
+    """Params as torch draws them, but for the last layer of each head: a head that is below 0 everywhere has no
+    gradient, so each begins at the mean of its maps [N, side, side, latents], everywhere.
     """
-    params = initial_params(param_shapes(task.shape), seed)
-    for name, level in zip(task.shape.latents, maps.mean((0, 1, 2)), strict=True):
+    params = initial_params(param_shapes(shape), seed)
+    for name, level in zip(shape.latents, maps.mean((0, 1, 2)), strict=True):
         last = params["heads"][name]["m"]["3"]
         params["heads"][name]["m"]["3"] = {
             "weight": jnp.zeros_like(last["weight"]), "bias": jnp.full_like(last["bias"], level)
         }  # fmt: skip
-    return SamState(params=params, optimizer=optimizer(task).init(params))
+    return params
 
 
 def sam_step(

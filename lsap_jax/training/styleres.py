@@ -21,6 +21,7 @@ from lsap_jax.networks.stylegan2.discriminator import DiscriminatorConfig
 from lsap_jax.networks.styleres import StyleResConfig, param_shapes
 from lsap_jax.training.initial import initial_params
 from lsap_jax.training.loop import Logs
+from lsap_jax.training.on_images import check_judge
 from lsap_jax.training.styleres_step import (
     Edits,
     Seen,
@@ -48,6 +49,7 @@ def task_for(config: ConfigDict, G: Generator) -> Task:
         )
     if config.train.noise_mode not in ("const", "none"):
         raise LsapError(f"train.noise_mode={config.train.noise_mode!r}: choose const or none")
+    check_judge(config, G, side)
     edits = Edits(**config.edits)
     if not (0 <= edits.probability <= 1 and edits.low <= edits.high):
         raise LsapError(f"edits={config.edits.to_dict()}: the probability is in [0, 1], and low is not above high")
@@ -115,9 +117,10 @@ def critic_of(G: Generator, side: int, file: str, seed: int = 0) -> Discriminato
     return Discriminator(config=shape, params=drawn)
 
 
-def first_state(task: Task, networks: Networks, seed: int) -> StyleResState:
-    """State before the first step."""
-    params, tx = initial_params(param_shapes(task.shape), seed), optimizer(task.train)
+def first_state(task: Task, networks: Networks, seed: int, params: Any = None) -> StyleResState:
+    """State before the first step, of these params, or of drawn ones."""
+    params = initial_params(param_shapes(task.shape), seed) if params is None else params
+    tx = optimizer(task.train)
     if task.critic is None:
         return StyleResState(params=params, optimizer=tx.init(params))
     critic = dict(critic_of(networks.generator, task.side, task.critic_file, seed).params)

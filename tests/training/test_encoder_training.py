@@ -218,6 +218,7 @@ def test_what_cannot_be_trained_is_refused(tiny, tmp_path, pack):
         ({"train.noise_mode": "some"}, "train.noise_mode='some': choose const, random, none"),
         ({"heldout": 0}, "train.batch_size=4, heldout=0: both are numbers of images, from 1 on"),
         ({"loss.style": 1.0}, "loss.style: no such term; there are mse, perceptual"),
+        ({"encoder.heads": "pyramyd"}, "cannot be read from a file: heads is 'pyramyd', it can be one of"),
         ({"data": pack, "train.batch_size": 16}, "12 training images do not fill a batch of 16"),
     ):
         with pytest.raises(LsapError, match=message):

@@ -3,10 +3,12 @@
 import csv
 import json
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from ml_collections import ConfigDict
 
@@ -20,8 +22,10 @@ from lsap_jax.networks.irse import adaptive_average
 from lsap_jax.networks.psp import PspConfig, param_shapes
 from lsap_jax.refinement.methods import REFINERS, Method
 from lsap_jax.testing import tiny_generator, tiny_images
-from lsap_jax.training import refiner
+from lsap_jax.training import hfgi, hyperstyle, refiner
+from lsap_jax.training.encoder import judged
 from lsap_jax.training.initial import initial_params
+from lsap_jax.training.on_images import check_judge, side_for
 from lsap_jax.training.psp_step import PspTraining
 from lsap_jax.training.refiner import Training, train_refiner
 
@@ -33,11 +37,13 @@ class Task:
     """Moves the mean w of the encoder that comes with the generator, which is its own companion of kind "psp"."""
 
     side: int
+    shape: PspConfig
     train: PspTraining = field(default_factory=PspTraining)
 
 
-def first(task, networks, seed):
-    return networks.generator.parts["psp"]
+def first(task, networks, seed, params=None):
+    E = networks.generator.parts["psp"]
+    return E if params is None else E.replace(params=params)
 
 
 def judge(task, networks, E, x):
@@ -56,7 +62,7 @@ def step(task, networks, E, x, number, rng):
 
 ROW = Training(
     terms=("mse", "perceptual"),
-    task=lambda config, G: Task(side=G.img_resolution, train=PspTraining(**config.train)),
+    task=lambda config, G: Task(side=G.img_resolution, shape=G.parts["psp"].config, train=PspTraining(**config.train)),
     first=first,
     step=step,
     part=lambda task, E: jax.tree.map(lambda a: jnp.asarray(np.asarray(a)), E),
@@ -138,6 +144,35 @@ def test_it_goes_on_with_the_networks_of_a_file(G, tmp_path):
     assert (before.params["w_avg"] != np.asarray(G.parts["psp"].params["w_avg"])).any()
     with pytest.raises(LsapError, match="init=.*: holds networks of another shape, .*this training's are"):
         refiner.first_networks(init, G.parts["psp"].replace(config=replace(before.config, num_ws=7)))
+
+
+@pytest.mark.parametrize("method", [hfgi, hyperstyle])
+def test_the_optimiser_too_begins_at_the_networks_of_a_file(method):
+    """Ranger holds a copy, towards which it moves every sixth step."""
+    params, task = {"a": jnp.full(3, 2.0)}, SimpleNamespace(shape=None, train=PspTraining(lr=0.0))
+    state = method.first_state(task, None, 0, params)
+    params, held = state.params, state.optimizer
+    for _ in range(7):
+        changes, held = method.optimizer(task.train).update({"a": jnp.ones(3)}, held, params)
+        params = optax.apply_updates(params, changes)
+    np.testing.assert_array_equal(params["a"], 2.0)
+
+
+def test_a_discriminator_judges_images_of_its_size_alone(G, tiny):
+    with_critic = G.with_part("discriminator", tiny.discriminator)
+    judges = {"perceptual": 1.0, "cycle_perceptual": 1.0}
+    for term in judges:
+        asked = config()
+        asked.loss = {"mse": 1.0, **dict.fromkeys(judges, 0.0), term: 0.5}
+        asked.perceptual = {"weights": "", "resolution": 256}
+        assert side_for(asked, with_critic) == 16 and "perceptual" in judged(with_critic, asked, silent).judges
+        check_judge(asked, with_critic, 16)
+        with pytest.raises(LsapError, match="compares images of 16 px, this training has 8 px: name LPIPS"):
+            check_judge(asked, with_critic, 8)
+        asked.perceptual.weights = "lpips.safetensors"
+        check_judge(asked, with_critic, 8)
+    asked.loss = dict.fromkeys(judges, 0.0)
+    assert not judged(with_critic, asked, silent).judges
 
 
 def test_what_cannot_be_trained_is_refused(G, tmp_path, capsys):
