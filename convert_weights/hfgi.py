@@ -12,7 +12,7 @@ from convert_weights.checkpoint import Part, Unfit
 from convert_weights.match import Rule, fill, match
 from convert_weights.stylegan2 import count, dim
 from convert_weights.tensors import Tensor
-from convert_weights.trunks import LEAF, Shapes, input_layer, ir_unit
+from convert_weights.trunks import FILTER, LEAF, Shapes, input_layer, ir_unit
 
 KIND = "hfgi"
 NETWORKS = ("residue", "grid_align")
@@ -72,6 +72,7 @@ def config_of(shapes: Shapes, what: str) -> dict[str, Any]:
         "head_width": dim(shapes, f"{heads}.0.weight", 0),
         "aligner_stem": dim(shapes, f"grid_align.{first}", 0),
         "aligner_stages": stages("grid_align"),
+        "filter": FILTER,
         "rises": [widths(f"grid_align.dconv_layer{k + 1}") for k in range(layers("grid_align", "dconv_layer"))],
     }
 

@@ -12,7 +12,7 @@ from convert_weights.checkpoint import Part, Unfit
 from convert_weights.match import Rule, fill, match
 from convert_weights.stylegan2 import count, dim
 from convert_weights.tensors import Tensor
-from convert_weights.trunks import LEAF, Shapes, resnet
+from convert_weights.trunks import FILTER, LEAF, Shapes, resnet
 
 KIND = "hyperstyle"
 SIDE = 256
@@ -95,6 +95,7 @@ def config_of(shapes: Shapes, channels: Collection[int], what: str) -> dict[str,
         "shared_code": code,
         "shared_convs": convs(with_head, 1),
         "convs": convs(others, 2),
+        "filter": FILTER,
     }
 
 

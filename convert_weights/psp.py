@@ -11,7 +11,7 @@ from convert_weights.checkpoint import Unfit, shown
 from convert_weights.match import Matched, Rule, match
 from convert_weights.stylegan2 import count, dim
 from convert_weights.tensors import Tensor
-from convert_weights.trunks import LEAF, Shapes, ir_se, resnet
+from convert_weights.trunks import FILTER, LEAF, Shapes, ir_se, resnet
 
 RULES: list[Rule] = [
     (r".*\.num_batches_tracked", None, "a counter of training steps"),
@@ -22,7 +22,6 @@ PYRAMID = ((0, 4), (3, 5), (7, 6))
 ROWS, UNITS = range(2, 65), range(1, 65)  # as many as lsap_jax's encoders can have
 SIDE = 256  # px a side of the images that all of them were trained with, by torchvision's Resize
 CARS = 192  # px of height of those of cars, which are as wide
-FILTER = "bilinear"  # of that Resize, with antialiasing
 PASSES = 5  # of ReStyle, in training and inference, where the file does not tell
 
 

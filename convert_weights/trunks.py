@@ -5,6 +5,7 @@ from collections.abc import Sequence
 STATISTICS = ("weight", "bias", "running_mean", "running_var")
 LEAF = rf"\.({'|'.join(STATISTICS)})"  # the last word of a name, in a pattern
 SQUEEZE = 16  # of IR-SE's excitation
+FILTER = "bilinear"  # of torchvision's Resize, with antialiasing, by which all of these tools reduce pictures
 IR_SE50 = (64,) * 3 + (128,) * 4 + (256,) * 14 + (512,) * 3  # widths of its units
 
 Shapes = dict[str, tuple[int, ...]]

@@ -11,7 +11,7 @@ References: Wang et al., High-Fidelity GAN Inversion for Image Attribute Editing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -40,6 +40,7 @@ class HfgiConfig:
         stem, stages: widths of the consultation encoder, whose heads have a layer of `head_width` channels.
         aligner_stem, aligner_stages: those of the aligner on its way down; `rises` are the widths of its units on the
             way up, where the features of each stage before are put beside.
+        filter: by which targets are resized. The originals' is "bilinear"; files that do not say it have "lanczos".
     """
 
     resolution: Side = 64
@@ -52,6 +53,7 @@ class HfgiConfig:
     aligner_stem: Channels = 16
     aligner_stages: Stages = ((32, 2, 3), (48, 2, 3), (64, 2, 3))
     rises: Annotated[tuple[Rise, ...], length(1, 8)] = ((64, 32, 32), (32, 16, 16), (16, 3, 3))
+    filter: Literal["lanczos", "bilinear"] = "lanczos"
 
     def __post_init__(self) -> None:
         if len(self.rises) != len(self.aligner_stages):

@@ -9,7 +9,7 @@ Reference: Alaluf et al., HyperStyle (arXiv 2111.15666), section 3.2 and appendi
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -41,6 +41,7 @@ class HyperConfig:
         shared_code: numbers that the shared head reads, which are also the width of its own layer.
         shared_convs, convs: (width, stride) of the convolutions of blocks with the shared head, and of the others.
         passes: number of passes, each from what the one before renders to.
+        filter: by which targets are resized. The originals' is "bilinear"; files that do not say it have "lanczos".
     """
 
     slots: Annotated[tuple[Slot, ...], length(1, 64)]
@@ -53,6 +54,7 @@ class HyperConfig:
     shared_convs: Widths = ((128, 1), (128, 2), (128, 2), (128, 2), (512, 2))
     convs: Widths = ((256, 2), (256, 2), (512, 2))
     passes: Annotated[int, between(1, 64)] = 5
+    filter: Literal["lanczos", "bilinear"] = "lanczos"
 
     def is_shared(self, slot: tuple[int, int, int]) -> bool:
         """Whether a layer uses the shared head."""

@@ -14,7 +14,8 @@ from flax import struct
 from lsap_jax.errors import LsapError
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.hfgi import Hfgi
-from lsap_jax.networks.pixel_maps import bilinear, lanczos
+from lsap_jax.networks.pixel_maps import bilinear
+from lsap_jax.networks.view import square, viewed
 from lsap_jax.refinement.refiner import networks_of
 from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.rendering.render import synthesise
@@ -48,7 +49,7 @@ class HfgiRefiner(struct.PyTreeNode):
         networks: Hfgi = networks_of(G, Hfgi.kind)
         side = networks.config.input_resolution
         plain = synthesise(G, space.decode(G, dict(codes)))
-        details = lanczos(images, side) - networks.seen(plain)
+        details = viewed(images, square(side, networks.config.filter)) - networks.seen(plain)
         if mask is not None:
             details = details * bilinear(mask[..., None], (side, side))
         return dict(codes), Refinement(transforms={networks.layer(G.config).name: Details(details=details)})

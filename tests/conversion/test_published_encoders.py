@@ -126,7 +126,7 @@ def test_published_networks_of_hfgi(published):
     config = hfgi.config_of({name: one.shape for name, one in found.items()}, "HFGI")
     assert hfgi.network_shapes(config, "HFGI") == {name: one.shape for name, one in found.items()}
     assert found.keys() | ignored.keys() == own.keys() and all("tracked" in name for name in ignored)
-    default = json.loads(json.dumps(dataclasses.asdict(HfgiConfig())))
+    default = json.loads(json.dumps(dataclasses.asdict(HfgiConfig(filter="bilinear"))))
     assert config == default
 
 
@@ -139,7 +139,7 @@ def test_published_hypernetwork(published):
     config = hyperstyle.config_of(shapes, channels, "hypernetwork")
     assert hyperstyle.network_shapes(config) == shapes and len(found) + len(ignored) == len(own)
     slots = tuple(map(tuple, config["slots"]))
-    default = json.loads(json.dumps(dataclasses.asdict(HyperConfig(slots=slots))))
+    default = json.loads(json.dumps(dataclasses.asdict(HyperConfig(slots=slots, filter="bilinear"))))
     assert config | {"passes": 5} == default and len(slots) == 17
     with pytest.raises(ConversionError, match="block 14 does not fit that layer of the generator beside it"):
         hyperstyle.config_of(shapes, (512,) * 9, "hypernetwork")
