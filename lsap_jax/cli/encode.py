@@ -5,9 +5,10 @@ usage: lsap-jax encode IMAGES ... --generator G --out DIR [--encoder FILE] [--re
 
 IMAGES and G are as in `lsap-jax invert`, and DIR becomes a run folder as there. The encoder is the one that comes with
 G, or the one in FILE, which holds it alone or inside a generator: a file of `lsap-jax train-encoder` or `convert`, or
-the original one of pSp, e4e, LSAP, ReStyle, HyperStyle, IDInvert. No step is taken; `lsap-jax invert --init
-DIR`, or `--encoder`, goes on from the codes. --refine adds what the codes cannot represent; --masks and
---config.refine.KEY=value are as of `lsap-jax refine`. Run the same command again to finish an interrupted one.
+the original one of pSp, e4e, LSAP, ReStyle, HyperStyle, IDInvert. No step is taken, and a configuration with steps is
+refused; `lsap-jax invert --init DIR`, or `--encoder`, goes on from the codes. --refine adds what the codes cannot
+represent; --masks and --config.refine.KEY=value are as of `lsap-jax refine`. Run the same command again to finish an
+interrupted one.
 
 Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C, 143
 after SIGTERM.
@@ -21,6 +22,7 @@ from lsap_jax.cli.arguments import Arguments, configuration, literal, new_flags,
 from lsap_jax.cli.classes import EACH, class_flag
 from lsap_jax.cli.computing import AUTO, choose_method, engine_flags, refine_flag, second_stage, without_method
 from lsap_jax.cli.invert import embed, named_encoder
+from lsap_jax.errors import LsapError
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -66,6 +68,12 @@ def choose_config(args: Arguments, encoder: "NamedEncoder | None") -> "ConfigDic
         },
         key="space",
     )
+    if config.steps or config.init.detail != "encoder":
+        takes = f"takes {config.steps} steps" if config.steps else f"begins at init.detail={config.init.detail!r}"
+        raise LsapError(
+            f"configuration {args.flags.config or 'encode'}: {takes}, and encode takes the codes of an encoder as they "
+            "are; use `lsap-jax invert`, with --encoder to begin at such codes"
+        )
     if encoder is not None and args.flags.config is None and "space" not in args.config:
         config.space = encoder.encoder.codes
     return config

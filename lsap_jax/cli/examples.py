@@ -2,7 +2,7 @@
 
 EXAMPLES = {
     "demo": "lsap-jax demo --out demo-out",
-    "invert": "lsap-jax invert photos/ --generator ffhq.safetensors --space f/z+ --out runs/photos",
+    "invert": "lsap-jax invert photos/ --align --generator ffhq.safetensors --space w+ --out runs/photos",
     "encode": "lsap-jax encode photos/ --generator toonhead64 --out runs/encoded",
     "refine": "lsap-jax refine runs/photos --method pti --config.refine.steps=350 --out runs/tuned",
     "edit": "lsap-jax edit runs/photos --direction smile,random:0 --strengths=-3,0,3 --out runs/edits",

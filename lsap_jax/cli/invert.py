@@ -137,6 +137,7 @@ def embed(
     source = images_of(args, G, config.fit, config.align)
     classes = chosen_classes(args, G, source.ids)
     G = prepared(attached(used_for(G, classes), config.init), config)
+    tell_of_base(G, config, name)
     how = None if method is None else refining(G, method.method, None, method.options, config.seed, config)
     if args.flags.batch_size == AUTO:
         count = -(-len(source) // (shard.count if shard else 1))
@@ -152,6 +153,20 @@ def embed(
         source = on_context(source, masks, context) if context else with_masks(source, masks, done)
         options |= {"masked": True, "recheck": method is None}
     return invert(G, source, config, out, **options)
+
+
+def tell_of_base(G: "Generator", config: "ConfigDict", name: str) -> None:
+    """Says on stderr that f will not begin at the image, where no encoder of this base code has come with G."""
+    from lsap_jax.spaces import space_from_config
+    from lsap_jax.spaces.feature import uses_encoder
+
+    space = space_from_config(config, G)
+    if space.has_base and config.init.f == "auto" and not uses_encoder(G, space.base_resolution, "auto"):
+        print(
+            f"{name} has no encoder of base codes of {space.base_resolution} px: f begins at the features of the mean "
+            "w; name an encoder with --basecode, or put it into the file with `lsap-jax convert --add_basecode`",
+            file=sys.stderr,
+        )
 
 
 def invert(G: "Generator", source: "Source", config: "ConfigDict", out: Path, **options: Any) -> int:

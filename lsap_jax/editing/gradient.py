@@ -30,6 +30,7 @@ from lsap_jax.spaces import Space
 STEPS = 10
 MOST_STEPS = 1000
 TEXT = "gradient:ATTRIBUTE"
+OTHER = "name a classifier for it as gradient:FILE:ATTRIBUTE"
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -127,4 +128,4 @@ def gradient_of(G: Generator, space: str, text: str) -> Direction:
             f"gradient:{text}: there is no file {path}; write {TEXT}, gradient:FILE:ATTRIBUTE, or either "
             "with :STEPS behind it"
         )
-    return gradient_direction(load_attributes(path if colon else None, G), name, space, steps)
+    return gradient_direction(load_attributes(path if colon else None, G, OTHER), name, space, steps)

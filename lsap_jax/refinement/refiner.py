@@ -83,6 +83,7 @@ def networks_of(G: Generator, method: str) -> Any:
     if found is None:
         raise LsapError(
             f"method {method!r}: neither this generator nor a file of weights has its networks; name a converted "
-            f"checkpoint with --weights, or train them with `lsap-jax train-refiner --config train_{method}`"
+            "checkpoint with --weights (weights= in Python), or train them with `lsap-jax train-refiner --config "
+            f"train_{method}`"
         )
     return found

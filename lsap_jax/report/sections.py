@@ -84,6 +84,7 @@ def _head(contents: Contents, links: str) -> str:
         "preset": preset_of(run),
         "space": run.get("space"),
         "steps": run.get("steps"),
+        "f starts at": run.get("f_start"),
         "generator": model + (f", {resolution}×{resolution}" if resolution else ""),
         "perceptual": mapping(run.get("perceptual")).get("network") or run.get("perceptual"),
         "refinement": mapping(run.get("refinement")).get("method"),

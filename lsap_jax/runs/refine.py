@@ -11,6 +11,7 @@ import numpy as np
 from lsap_jax.configuration import filled, load_config, recorded
 from lsap_jax.data import from_arrays
 from lsap_jax.data.masks import masks_from_arrays
+from lsap_jax.encoding.attach import fit_of
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.jobs import Job
 from lsap_jax.models.generator import Generator
@@ -64,6 +65,7 @@ def refine(
     ids: Sequence[str] | None = None,
     batch_size: int | None = None,
     masks: np.ndarray | None = None,
+    fit: str = "",
     **overrides: Any,
 ) -> Refined:
     """Refines images beyond what their codes can represent, by a method of result refinement.
@@ -78,6 +80,8 @@ def refine(
         ids: unique names; those of the inversion by default, else the index as text.
         batch_size: the most images at once, over all local devices; batches are even, and padded to the devices.
         masks: [N, H, W] in [0, 1], the pixels that count.
+        fit: how images that are not square were fitted to the generator when they were inverted: crop, pad or bars; by
+            default as `encode` does with the encoder that comes with G.
         overrides: options of the method.
 
     Returns:
@@ -91,7 +95,8 @@ def refine(
     if ids is None and isinstance(inv, Inversion):
         ids = inv.ids
     config = load_config("encode")
-    source = from_arrays(np.asarray(images), ids, resolution=G.img_resolution, channels=G.img_channels, fit=config.fit)
+    fit = fit or fit_of(G.encoder, config.fit)
+    source = from_arrays(np.asarray(images), ids, resolution=G.img_resolution, channels=G.img_channels, fit=fit)
     count = len(next(iter(codes.values())))
     if count != len(source):
         raise LsapError(f"codes of {count} images and {len(source)} targets: one code per target is needed")
@@ -99,7 +104,7 @@ def refine(
     how = refining(G, method, weights, overrides, seed)
     config.batch_size = how.batch_size(batch_size, config.batch_size, len(source))
     worker = RefiningWorker(G, space, config, how, masked=masks is not None)
-    mask_of = masks_from_arrays(masks, np.shape(images), G.img_resolution, config.fit)
+    mask_of = masks_from_arrays(masks, np.shape(images), G.img_resolution, fit)
     found: list[Result] = []
     for batch in worker.batches(len(source)):
         jobs = [
@@ -155,6 +160,8 @@ def refine_run(
     """
     folder = Path(folder)
     run, manifest = read_run(folder), read_manifest(folder)
+    if Path(out).resolve() == folder.resolve():
+        raise LsapError(f"{folder}: is the run that is refined; name another folder for the refinement by --out")
     if not manifest:
         raise LsapError(f"{folder}: has no finished image yet; run its `lsap-jax invert` command again")
     if "refinement" in run:

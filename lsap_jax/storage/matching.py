@@ -47,6 +47,7 @@ class Rule(NamedTuple):
 
 
 ALL = Rule()
+MOST_TOLD = 5  # settings that differ, in a message
 
 
 def read_record(path: str | os.PathLike[str], layout: Layout) -> Record:
@@ -149,8 +150,8 @@ def begin(
         the settings of the folder's first start, including the format.
 
     Raises:
-        LsapError: a deciding setting differs (each is named with both values), the folder is of an earlier format, or
-            see `read_record`.
+        LsapError: a deciding setting differs (the first ones are named with both values), the folder is of an earlier
+            format, or see `read_record`.
     """
     head = {"format": layout.format} if layout.format else {}
     wanted: Record = json.loads(json.dumps({**head, **settings}, allow_nan=False))
@@ -193,7 +194,9 @@ def _refuse_differing(folder: Path, kept: Record, wanted: Record, rule: Rule) ->
         and there.get(key) != here.get(key)
     ]
     if keys:
-        listed = "; ".join(f"{key} was {there.get(key, 'absent')!r}, is {here.get(key, 'absent')!r}" for key in keys)
+        told = [f"{key} was {there.get(key, 'absent')!r}, is {here.get(key, 'absent')!r}" for key in keys[:MOST_TOLD]]
+        told += [f"and {len(keys) - MOST_TOLD} more"] * (len(keys) > MOST_TOLD)
+        listed = "; ".join(told)
         raise LsapError(f"{folder}: was started with other settings ({listed}): repeat them, or choose another folder")
 
 

@@ -5,6 +5,8 @@ import jax
 import numpy as np
 import pytest
 
+from lsap_jax.cli.invert import tell_of_base
+from lsap_jax.configuration import load_config
 from lsap_jax.errors import LsapError
 from lsap_jax.inversion.start import read_start, starting_codes
 from lsap_jax.spaces import parse_space
@@ -170,3 +172,14 @@ def test_codes_of_another_generator_are_refused(G):
         starting_codes(G, parse_space("z+"), "w", {"a": {"w": rows(6, 32)}})
     with pytest.raises(LsapError, match="finite"):
         starting_codes(G, parse_space("z+"), "z", {"a": {"z": rows(6, 16) * np.nan}})
+
+
+def test_it_is_said_where_f_does_not_begin_at_the_image(capsys):
+    bare, own = tiny_generator(), tiny_generator(basecode=True)
+    tell_of_base(bare, load_config("f/z+"), "g.safetensors")
+    told = capsys.readouterr().err
+    assert "g.safetensors has no encoder of base codes of 4 px: f begins at the features of the mean w" in told
+    tell_of_base(own, load_config("f/z+"), "")
+    tell_of_base(bare, load_config("f/z+", {"init.f": "w_avg"}), "")
+    tell_of_base(bare, load_config("w+"), "")
+    assert not capsys.readouterr().err

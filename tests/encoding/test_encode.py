@@ -117,6 +117,7 @@ def test_an_encoded_run_is_a_run(work, capsys):
     assert run["steps"] == 0 and run["space"] == "w+" and len(manifest) == COUNT
     E = load_encoder(work / "e.safetensors")
     assert run["encoder"] == {"name": str(work / "e.safetensors"), "sha256": sha256_of(E)}
+    assert not any(about["also_loss"] for about in run["metrics"].values()), "nothing was minimised"
     assert run["generator"]["sha256"] == lsap_jax.load_generator(work / "g.safetensors").sha256
     inv = lsap_jax.encode(lsap_jax.load_generator(work / "g.safetensors"), E, tiny_images(COUNT))
     for i in range(COUNT):
@@ -158,6 +159,16 @@ def test_another_encoder_is_another_run(work, tmp_path, capsys):
     words[words.index("--encoder") + 1] = str(tmp_path / "other.safetensors")
     assert main(words) == 2
     assert "was started with other settings (encoder.sha256 was" in capsys.readouterr().err
+
+
+def test_configurations_with_steps_or_another_start_are_refused(work, tmp_path, capsys):
+    for words, reason in (
+        (("--config=w+", "--config.steps=3"), "configuration w+: takes 3 steps"),
+        (("--config=encode", "--config.init.detail=w_avg"), "configuration encode: begins at init.detail='w_avg'"),
+    ):
+        assert main(argv(work, tmp_path / "run", *words)) == 2
+        assert f"{reason}, and encode takes the codes of an encoder as they are" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_inversion_starts_from_an_encoder(work, tmp_path):

@@ -200,7 +200,7 @@ def test_broken_files_are_refused(tmp_path, classifier):
         path.write_bytes(damaged)
         with pytest.raises((LsapError, ConversionError), match=f"a.safetensors: .*{message}"):
             load_attributes(path)
-    with pytest.raises(LsapError, match=r"nowhere: no such file; give a classifier's file with --attributes"):
+    with pytest.raises(LsapError, match=r"nowhere: no such file; give its own classifier with --attributes"):
         load_attributes(tmp_path / "nowhere")
     with pytest.raises(LsapError, match="holds 'generator' weights, not an attribute classifier"):
         load_attributes(ASSETS / "toonhead64.safetensors")

@@ -115,6 +115,16 @@ def test_masks_and_options_reach_the_method(G, inv, refined):
     assert half.method["options"] == {"share": 0.5} and refined.method["options"] == {"share": 1.0}
 
 
+def test_targets_are_fitted_as_they_were_when_they_were_inverted(G, inv):
+    wide = tiny_images(COUNT)[:, 2:14]
+    barred = np.pad(wide, ((0, 0), (2, 2), (0, 0), (0, 0)))
+    asked = lsap_jax.refine(G, inv, wide, "colour", fit="bars")
+    np.testing.assert_array_equal(asked.images, lsap_jax.refine(G, inv, barred, "colour").images)
+    assert (asked.images != lsap_jax.refine(G, inv, wide, "colour").images).any()
+    with pytest.raises(LsapError, match="fit 'bar' is unknown"):
+        lsap_jax.refine(G, inv, wide, "colour", fit="bar")
+
+
 def test_an_f_space_by_name_has_the_base_resolution_of_its_codes(G, inv):
     codes = {"w": inv.codes["w"], "f": np.zeros((COUNT, 8, 8, 8), np.float32)}
     found = lsap_jax.refine(G, ("f/w+", codes), tiny_images(COUNT), "colour")
@@ -276,6 +286,9 @@ def test_other_refinements_and_codes_are_refused(work, tmp_path, capsys):
     )
     assert "is refined already, by 'colour'" in refused(
         "refine", work / "refined", "--method=colour", "--out", tmp_path / "twice"
+    )
+    assert "is the run that is refined; name another folder" in refused(
+        "refine", work / "run", "--method=colour", "--out", work / "run"
     )
     assert "method 'dip': this version of lsap_jax does not have it" in refused(
         "refine", work / "run", "--method=dip", "--out", tmp_path

@@ -15,6 +15,7 @@ from lsap_jax.models.generator import Generator
 from lsap_jax.models.network_file import load
 
 NONE = "none"
+OTHER = f"give its own classifier with --attributes, or {NONE} to measure without one"
 
 
 def choose_judges(
@@ -33,7 +34,7 @@ def choose_judges(
     Raises:
         LsapError: a file is not what it should be, or belongs to another generator.
     """
-    attributes = None if config.attributes == NONE else load_attributes(config.attributes or None, G)
+    attributes = None if config.attributes == NONE else load_attributes(config.attributes or None, G, OTHER)
     identity = load_meter(config.identity, config.detect, tell) if config.identity else None
     detector = None if identity is None else identity.detector
     described: dict[str, Any] = {
