@@ -26,7 +26,7 @@ def minimised(config: ConfigDict) -> dict[str, float]:
     """The weights of the loss that codes were found by, term -> weight; none where no step is taken. Codes that are
     given (`init.codes`) may have been found by this loss.
     """
-    steps = config.steps > 0 or config.init.w_steps > 0 or bool(config.init.codes)
+    steps = config.steps > 0 or config.init.w_steps > 0 or bool(config.init.get("codes"))
     return {name: weight for name, weight in flat(config.loss).items() if weight > 0} if steps else {}
 
 

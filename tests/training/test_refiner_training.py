@@ -169,8 +169,6 @@ def test_a_discriminator_judges_images_of_its_size_alone(G, tiny):
         check_judge(asked, with_critic, 16)
         with pytest.raises(LsapError, match="compares images of 16 px, this training has 8 px: name LPIPS"):
             check_judge(asked, with_critic, 8)
-        asked.perceptual.weights = "lpips.safetensors"
-        check_judge(asked, with_critic, 8)
     asked.loss = dict.fromkeys(judges, 0.0)
     assert not judged(with_critic, asked, silent).judges
 
