@@ -82,7 +82,7 @@ def test_an_encoder_of_another_generator_is_refused():
     other = tiny_generator(img_resolution=32)
     with pytest.raises(LsapError, match=r"makes ws of .rows, width. \(8, 16\), this generator takes \(6, 16\)"):
         with_encoder(tiny_generator(), colour_encoder(other))
-    with pytest.raises(LsapError, match="this generator has none"):
+    with pytest.raises(LsapError, match="this generator comes without one"):
         lsap_jax.encode(tiny_generator(), None, tiny_images(1))
 
 
