@@ -181,8 +181,8 @@ def cached(
 
 
 def cache_folder(G: Generator) -> Path:
-    """Where the directions of a generator are kept; it may not exist yet."""
-    return user_folder() / "directions" / G.network_sha256[:16]
+    """Where the directions of a generator, used for its class, are kept; it may not exist yet."""
+    return user_folder() / "directions" / f"{G.network_sha256[:16]}{class_suffix(G)}"
 
 
 def bundled_directions(G: Generator) -> list[Direction]:

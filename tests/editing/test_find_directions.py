@@ -103,6 +103,15 @@ def test_ganspace_of_other_settings_or_weights_is_another_file(G, home):
     assert named.cache_folder(G.replace(source="elsewhere")) == named.cache_folder(G)
 
 
+def test_directions_of_a_class_are_that_classs(home):
+    G = tiny_generator(classes=3, discriminator=False)
+    first, second = (G.for_classes(np.eye(3, dtype=np.float32)[k : k + 1]) for k in (0, 1))
+    save_directions(named.cache_folder(first) / "a.safetensors", [made("smile", "w")])
+    assert find(first, "w", "smile")[0].name == "smile"
+    with pytest.raises(LsapError, match="no direction 'smile' for space w"):
+        find(second, "w", "smile")
+
+
 def test_a_damaged_cache_is_found_again_and_replaced(G, home):
     calls = []
 
