@@ -223,7 +223,8 @@ def _save(
     """Saves all edits of an image."""
     files: Bytes = {}
     shown: list[tuple[Series, list[np.ndarray], bytes | None]] = []
-    share = None if item.mask is None else feathered(item.mask, feather)
+    # The pictures are laid over the target by the mask already; where it is, they replace the photograph.
+    share = None if item.mask is None else (feathered(item.mask, feather) > 0).astype(np.float32)
     for s in series:
         if s.name in result.parts["edits"] and s.only in (None, item.id):
             own, pictures = _files_of(s, result.parts["edits"][s.name], item.files, save_codes)

@@ -21,6 +21,7 @@ from lsap_jax.editing.series import along
 from lsap_jax.errors import LsapError
 from lsap_jax.faces.align import cut_out
 from lsap_jax.faces.aligned_folder import SETTINGS, opened
+from lsap_jax.faces.paste import paste
 from lsap_jax.pixels import to_float
 from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.rendering.transforms import ScaleShift
@@ -161,6 +162,16 @@ def test_in_the_photograph_nothing_changes_outside_of_the_mask(work):
     assert changed[10:40, 34:46].mean() > 0.9 and not changed[:, :29].any()  # the square's left half ends at 30
     unlimited = pixels(work / "pasted" / "pasted" / "sub" / "b" / EDIT) != pixels(work / "b.png")
     assert unlimited.any(-1)[10:40, 14:28].mean() > 0.9
+
+
+def test_a_soft_mask_counts_once_in_the_photograph(work):
+    (work / "soft").mkdir()
+    Image.fromarray(levels(half(0.5))[..., 0]).save(work / "soft" / "a.png")
+    assert edit(work, "softly", "--masks", work / "soft", "--paste-back", work / "faces") == 0
+    photograph, found = pixels(work / "a.png"), pixels(work / "softly" / "pasted" / "a" / EDIT)
+    whole = paste(photograph, pixels(work / "softly" / "images" / "a" / EDIT), np.array(QUAD))
+    np.testing.assert_array_equal(found[12:38, 36:44], whole[12:38, 36:44])
+    assert (found != photograph)[12:38, 36:44].any()
 
 
 def test_what_cannot_be_a_mask_fails_its_image_alone(work, tmp_path, capsys):
