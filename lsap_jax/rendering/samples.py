@@ -1,5 +1,7 @@
 """Samples of a generator, by seed."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,16 +26,16 @@ def draw(
     Raises:
         LsapError: the generator is conditional, and there are no labels.
     """
-
-    @jax.jit
-    def render(G: Generator, z: jax.Array, c: jax.Array | None) -> jax.Array:
-        return G.synthesis(G.mapping(z, c, truncation_psi=truncation_psi))
-
     images = []
     for start in range(0, len(seeds), batch_size):
         some = seeds[start : start + batch_size]
         padded = some + some[-1:] * (batch_size - len(some))
         z = np.stack([np.random.RandomState(seed).randn(G.z_dim) for seed in padded]).astype(np.float32)
         own = None if c is None else jnp.asarray(np.resize(c[start : start + batch_size], (batch_size, G.c_dim)))
-        images.append(to_uint8(np.asarray(render(G, jnp.asarray(z), own)))[: len(some)])
+        images.append(to_uint8(np.asarray(_images(G, jnp.asarray(z), own, truncation_psi)))[: len(some)])
     return np.concatenate(images)
+
+
+@partial(jax.jit, static_argnums=3)
+def _images(G: Generator, z: jax.Array, c: jax.Array | None, truncation_psi: float) -> jax.Array:
+    return G.synthesis(G.mapping(z, c, truncation_psi=truncation_psi))
