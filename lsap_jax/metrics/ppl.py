@@ -48,8 +48,8 @@ def _lengths(
         if space == "z":
             ws = G.mapping(slerp(z[:, 0], z[:, 1], t[:, None]))
         else:
-            a, b = G.map_w(z[:, 0]), G.map_w(z[:, 1])
-            ws = G.repeat_w(a + t[:, None] * (b - a))
+            a, b = (G.map_ws(z[:, k]) for k in (0, 1))
+            ws = a + t[:, None, None] * (b - a)
         images = G.synthesis(ws)
         if crop:
             unit = G.img_resolution // 8

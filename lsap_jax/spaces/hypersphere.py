@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.spaces.family import reached_rows
-from lsap_jax.spaces.mapping_inverse import fit_rows
+from lsap_jax.spaces.mapping_inverse import fit_one, fit_rows
 from lsap_jax.spaces.sphere import retract, slerp
 
 if TYPE_CHECKING:
@@ -49,13 +49,15 @@ class Hypersphere:
         shape = self.shape(G)
         if source == "random":
             return retract(jax.vmap(lambda key: jax.random.normal(key, shape))(rng))
-        z = fit_rows(G, G.mean_w[:, None])
-        return jnp.broadcast_to(z if self.per_layer else z[:, 0], (len(rng), *shape))
+        if G.config.repeat_w:
+            z = fit_rows(G, G.mean_w[:, None])
+            return jnp.broadcast_to(z if self.per_layer else z[:, 0], (len(rng), *shape))
+        ws = jnp.broadcast_to(G.mean_w[:, None], (len(G.mean_w), G.num_ws, G.w_dim))
+        return jnp.broadcast_to(self.from_ws(G, ws), (len(rng), *shape))
 
     def from_ws(self, G: "Generator", ws: jax.Array) -> jax.Array:
-        """Codes whose ws come near to ws [B, num_ws, w_dim] (`fit_rows`); Z fits the mean row, the nearest to all."""
-        z = fit_rows(G, ws if self.per_layer else jnp.mean(ws, 1, keepdims=True))
-        return z if self.per_layer else z[:, 0]
+        """Codes whose ws come near to ws [B, num_ws, w_dim] (`fit_rows`, `fit_one`)."""
+        return fit_rows(G, ws) if self.per_layer else fit_one(G, ws)
 
     def decode(self, G: "Generator", z: jax.Array) -> dict[str, Any]:
         """Codes [B, z_dim] or [B, num_ws, z_dim] to {"ws": [B, num_ws, w_dim]}, without truncation."""

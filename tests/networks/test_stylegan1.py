@@ -147,6 +147,15 @@ def test_a_mapping_that_makes_each_row_by_itself(of_rows):
         G.map_w(jnp.asarray(z[:, 0]))
     with pytest.raises(LsapError, match="makes a w for each row"):
         ganspace_w(G, 2, samples=100)
+    for name in ("z+", "z"):  # the z whose ws come nearest
+        space = parse_space(name)
+        found = space.detail.from_ws(G, own)
+        assert found.shape == (3, *space.detail.shape(G))
+        np.testing.assert_allclose(np.linalg.norm(found, axis=-1), np.sqrt(5), rtol=1e-5)
+    near = G.map_rows(parse_space("z+").detail.from_ws(G, own))
+    assert float(jnp.abs(near - own).max()) < 0.02 * float(jnp.abs(own).max())
+    start = parse_space("z+").detail.init(G, jax.random.split(jax.random.key(0), 2), "w_avg")
+    assert start.shape == (2, 6, 5)
     codes = {"z": np.asarray(parse_space("z+").retract({"z": jnp.asarray(z)})["z"])}
     expected = np.clip(G.synthesis(G.map_rows(jnp.asarray(codes["z"]))), -1, 1)
     np.testing.assert_allclose(lsap_jax.render(G, "z+", codes), expected, atol=1e-5)
