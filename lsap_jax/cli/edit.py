@@ -189,7 +189,7 @@ def chosen(
         LsapError: there are none, or a direction or image does not exist or does not fit this space or generator.
     """
     from lsap_jax.editing.direction import found_elsewhere
-    from lsap_jax.editing.layers import RANGES
+    from lsap_jax.editing.layers import RANGES, ranges_of
     from lsap_jax.editing.named import find
     from lsap_jax.editing.series import along, mixed, towards
     from lsap_jax.storage.results import read_code
@@ -211,10 +211,8 @@ def chosen(
     for pair in values.interpolate:
         a, b = pair_of(pair, folder, manifest)
         series.append(towards(G, space, a, b, code[b], points))
-    named = [name for name, (first, _) in RANGES.items() if first < G.num_ws]
-    if space.has_base:
-        named.remove("coarse")  # f replaces these layers
-    ranges = values.ranges.split(",") if values.ranges else named
+    alive = ranges_of(G, space, space.base_resolution, RANGES) or list(RANGES)  # without one, `mixed` says why
+    ranges = values.ranges.split(",") if values.ranges else alive
     for pair in values.mix:
         a, b = pair_of(pair, folder, manifest)
         series.append(mixed(G, space, a, b, code[b], ranges))

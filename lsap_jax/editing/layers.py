@@ -73,3 +73,15 @@ def layer_mask(G: Generator, space: Space, layers: Layers, f_resolution: int = 0
             f"in {space.name}+"
         )
     return found
+
+
+def ranges_of(G: Generator, space: Space, f_resolution: int = 0, among: Iterable[str] = ("all", *RANGES)) -> list[str]:
+    """The ranges of layers that codes of a space can be moved in; one code for all layers has "all" alone."""
+    found = []
+    for layers in among:
+        try:
+            layer_mask(G, space, layers, f_resolution)
+            found.append(layers)
+        except LsapError:
+            continue
+    return found

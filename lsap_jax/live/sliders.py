@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lsap_jax.editing.direction import FAMILIES, Direction, family, fitted
-from lsap_jax.editing.layers import RANGES, Layers, layer_mask, layer_rows
+from lsap_jax.editing.layers import Layers, layer_mask, layer_rows
 from lsap_jax.editing.moves import move
 from lsap_jax.editing.named import METHODS, bundled_directions, cached_directions, find, suited
 from lsap_jax.errors import LsapError
@@ -78,18 +78,6 @@ def numbered(G: Generator, space: Space, text: str, report: Report | None = None
     if not (match := NUMBERED.fullmatch(text)):
         raise LsapError(f"direction {text!r}: write ganspace:K, sefa:K or random:SEED, or a name of the list")
     return METHODS[match[1]].find(G, family(space), match[2], report)[0]
-
-
-def ranges(G: Generator, space: Space, f_resolution: int = 0) -> list[str]:
-    """The ranges of layers that codes of a space can be moved in; one code for all layers has "all" alone."""
-    found = []
-    for layers in ("all", *RANGES):
-        try:
-            layer_mask(G, space, layers, f_resolution)
-            found.append(layers)
-        except LsapError:
-            continue
-    return found
 
 
 def combined(G: Generator, space: Space, sliders: Sequence[Slider]) -> tuple[Direction, float] | None:

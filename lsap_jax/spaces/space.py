@@ -99,7 +99,8 @@ class Space:
 
     def in_w(self) -> "Space":
         """W (F/W for an F space) with the base code and the noise of this space."""
-        kept = {name: getattr(self, name) for name in ("base_resolution", "has_noise", "noise_sides", "has_class")}
+        names = ("base_resolution", "has_noise", "noise_sides", "noise_mode", "has_class")
+        kept = {name: getattr(self, name) for name in names}
         return replace(parse_space("f/w" if self.has_base else "w"), **kept)
 
     def init(self, G: "Generator", rng: jax.Array, f0: jax.Array | None = None, source: str = "auto") -> Codes:
