@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsap_jax.editing.direction import family
+from lsap_jax.editing.layers import ranges_of
 from lsap_jax.editing.listing import layers_text
 from lsap_jax.errors import LsapError
 from lsap_jax.live import commands, fields, recipe
@@ -19,7 +20,7 @@ from lsap_jax.live.embedding import MOST_STEPS, Say, embed, fit
 from lsap_jax.live.fields import Fields
 from lsap_jax.live.gallery import SHOWN
 from lsap_jax.live.session import Photo, Session, Take
-from lsap_jax.live.sliders import Slider, moved, numbered, ranges
+from lsap_jax.live.sliders import Slider, moved, numbered
 from lsap_jax.live.studio import Studio
 from lsap_jax.live.upload import MOST_BYTES, plain_name, received
 from lsap_jax.spaces import parse_space
@@ -59,8 +60,9 @@ def begin(studio: Studio, session: Session, asked: Fields, say: Say) -> Answer:
             name: [{"name": one.name, "layers": layers_text(one)} for one in known.values()]
             for name, known in studio.directions.items()
         },
-        "photos": [_photo(one) for one in session.photos.values()],
-        "takes": [_take(studio, one) for one in session.takes.values()],
+        # Copies: a long operation of this session may add to them meanwhile.
+        "photos": [_photo(one) for one in list(session.photos.values())],
+        "takes": [_take(studio, one) for one in list(session.takes.values())],
     }
 
 
@@ -216,7 +218,7 @@ def _kept(studio: Studio, session: Session, made: Take) -> Answer:
 
 
 def _photo(one: Photo) -> Answer:
-    return {"key": one.key, "name": one.file, "picture": data_url(one.image), "notes": list(one.notes)}
+    return {"key": one.key, "name": one.file, "picture": one.url, "notes": list(one.notes)}
 
 
 def _take(studio: Studio, one: Take) -> Answer:
@@ -228,8 +230,8 @@ def _take(studio: Studio, one: Take) -> Answer:
         "family": family(one.space),
         "photo": one.photo,
         "refined": one.refinement is not None,
-        "ranges": ranges(studio.G, one.space, one.space.f_resolution(one.codes)),
+        "ranges": ranges_of(studio.G, one.space, one.space.f_resolution(one.codes)),
         "metrics": dict(one.metrics),
-        "picture": data_url(one.picture),
-        "target": None if one.target is None else data_url(one.target),
+        "picture": one.url,
+        "target": one.target_url,
     }

@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from lsap_jax.editing.direction import Direction, family
 from lsap_jax.errors import LsapError
+from lsap_jax.live.bench import data_url
 from lsap_jax.rendering.refinement import Refinement
 from lsap_jax.spaces import Space
 
@@ -39,6 +41,11 @@ class Photo:
     image: np.ndarray
     aligned: bool
     notes: tuple[str, ...]
+
+    @cached_property
+    def url(self) -> str:
+        """The picture as an address, made once: a page that is loaded again must not hold up sliders."""
+        return data_url(self.image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +79,16 @@ class Take:
     metrics: Mapping[str, float] = field(default_factory=dict)
     run: str = ""
     commands: tuple[tuple[str, ...], ...] = ()
+
+    @cached_property
+    def url(self) -> str:
+        """The picture as an address, made once."""
+        return data_url(self.picture)
+
+    @cached_property
+    def target_url(self) -> str | None:
+        """The target as an address, made once; None where there is none."""
+        return None if self.target is None else data_url(self.target)
 
 
 @dataclass(kw_only=True)
