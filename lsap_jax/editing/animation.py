@@ -99,9 +99,12 @@ def animated(frames: Sequence[np.ndarray], animation: Animation) -> tuple[str, b
 
 def _by_pillow(name: str, frames: Sequence[Image.Image], fps: int, **options: Any) -> bytes:
     first, *others = frames
+    # GIF has hundredths of a second: single frames are shown longer or shorter, so that all of them take their time.
+    ends = [10 * round(100 * k / fps) for k in range(len(frames) + 1)]
+    delays = [end - start for start, end in zip(ends, ends[1:], strict=False)]
     buffer = io.BytesIO()
     try:
-        first.save(buffer, name, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, **options)
+        first.save(buffer, name, save_all=True, append_images=others, duration=delays, loop=0, **options)
     except (KeyError, OSError) as error:
         raise LsapError(f"animated {name}: this Pillow cannot write it ({error}); install one that can") from error
     return buffer.getvalue()

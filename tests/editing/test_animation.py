@@ -70,6 +70,13 @@ def test_a_film_goes_to_and_fro_without_end(name):
         assert frame.shape == (16, 16, 3) and np.abs(frame.astype(int) - 12 * k).max() <= 3
 
 
+@pytest.mark.parametrize("fps", [7, 30, 45])
+def test_a_gif_takes_its_time_as_a_whole(fps):
+    """Single frames last whole hundredths of a second."""
+    _, times = frames_of(animated(FRAMES, Animation(format="gif", fps=fps))[1])
+    assert all(time % 10 == 0 for time in times) and abs(sum(times) - 8000 / fps) <= 5
+
+
 def test_mp4_is_the_same_frames(tmp_path):
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg, the extra `video`, is not installed")
     (part, data), again = (animated(FRAMES, Animation(format="mp4", fps=20)) for _ in range(2))
