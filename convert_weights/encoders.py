@@ -146,9 +146,16 @@ def _styleres(s: Structure, place: str, what: str, generator: Part | None) -> Co
 
 
 def _hyperstyle(s: Structure, place: str, what: str, generator: Part | None) -> Companion:
-    passes = _passes(_opts(s, place), what)
-    part, ignored = hyperstyle.network(inside(s.everything, place), generator, passes, what)
+    opts = _opts(s, place)
+    part, ignored = hyperstyle.network(inside(s.everything, place), generator, _passes(opts, what), what)
+    part.config["input_height"] = _height(opts)
     return Companion(part, [place], ignored={place + name: reason for name, reason in ignored.items()})
+
+
+def _height(opts: Mapping[str, Any]) -> int:
+    """Px of height of the images that a network sees; 0 is that of squares."""
+    trained_on = opts.get("dataset_type")  # of any type: it may be a list that is endless as text
+    return psp.CARS if isinstance(trained_on, str) and "cars" in trained_on else 0
 
 
 def _idinvert(s: Structure, place: str, what: str, generator: Part | None) -> Companion:
@@ -166,8 +173,7 @@ def _encoder(s: Structure, place: str, what: str, generator: Part | None) -> Com
     if "num_ws" not in config:
         config["num_ws"] = _rows(opts, values, generator, what)
     _check_fits(config, sees_result, generator, what)
-    trained_on = opts.get("dataset_type")  # of any type: it may be a list that is endless as text
-    config["input_height"] = psp.CARS if isinstance(trained_on, str) and "cars" in trained_on else 0
+    config["input_height"] = _height(opts)
     added = sees_result or bool(opts.get("start_from_latent_avg", True))
     matched["w_avg"], notes = _mean(config, (mean, values) if added else None, generator, what)
     arrays = fill(matched, psp.encoder_shapes(config) | {"w_avg": matched["w_avg"].shape}, what)

@@ -10,7 +10,7 @@ from flax import struct
 from lsap_jax.errors import LsapError
 from lsap_jax.networks import hyperstyle
 from lsap_jax.networks.families import GeneratorConfig
-from lsap_jax.networks.irse import adaptive_average
+from lsap_jax.networks.psp import pooled
 
 
 class HyperStyle(struct.PyTreeNode, kw_only=True):
@@ -22,13 +22,13 @@ class HyperStyle(struct.PyTreeNode, kw_only=True):
 
     def seen(self, images: jax.Array) -> jax.Array:
         """Images [B, R, R, C] of the generator as the network sees them."""
-        return adaptive_average(images, self.config.input_resolution)
+        return pooled(images, self.config.view)
 
     def changes(self, images: jax.Array, shown: jax.Array, generator: GeneratorConfig) -> dict[str, jax.Array]:
         """By how much each weight grows: parameter -> [B, k, k, in, out], k = 1 or 3.
 
         Args:
-            images: targets [B, r, r, C] in [-1, 1], r = `config.input_resolution`.
+            images: targets [B, h, w, C] in [-1, 1], as `config.view` has them.
             shown: what their codes render to now, as of `seen`.
         """
         beside = jnp.concatenate([images, shown], axis=-1)

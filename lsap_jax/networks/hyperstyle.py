@@ -21,6 +21,7 @@ from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.irse import Norm, Prelu, Unit
 from lsap_jax.networks.layers import FullyConnected
 from lsap_jax.networks.psp import RESNET34, SLOPE, BasicBody, BiasedConv
+from lsap_jax.networks.view import View
 
 Slot = tuple[Annotated[int, between(0, 63)], Channels, Channels]  # (index of a layer, features that it reads, makes)
 Stride = Annotated[int, between(1, 2)]
@@ -34,7 +35,8 @@ class HyperConfig:
     Attributes:
         slots: the layers that are changed, by their index among those of the generator, torgb layers counted.
         in_channels: of an image and what its codes render to together.
-        input_resolution: px a side of both.
+        input_resolution: px a side of both, or of their width.
+        input_height: their height in px; 0 is that of squares. Cars are seen without the bars above and below them.
         stem: width of the trunk's first convolution, of stride 2.
         units: (width, stride) of its residual units.
         shared: layers that read and make so many features use the shared head; 0 is none.
@@ -55,6 +57,12 @@ class HyperConfig:
     convs: Widths = ((256, 2), (256, 2), (512, 2))
     passes: Annotated[int, between(1, 64)] = 5
     filter: Literal["lanczos", "bilinear"] = "lanczos"
+    input_height: Annotated[int, between(0, 2**13)] = 0
+
+    @property
+    def view(self) -> View:
+        """Size and filter of the images that it takes."""
+        return View(self.input_height or self.input_resolution, self.input_resolution, self.filter)
 
     def is_shared(self, slot: tuple[int, int, int]) -> bool:
         """Whether a layer uses the shared head."""
@@ -152,6 +160,5 @@ class HyperNetwork(nn.Module):
 @cache
 def param_shapes(config: HyperConfig) -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs."""
-    side = config.input_resolution
-    images = jax.ShapeDtypeStruct((1, side, side, config.in_channels), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *config.view[:2], config.in_channels), jnp.float32)
     return jax.eval_shape(HyperNetwork(config).init, jax.random.key(0), images)["params"]

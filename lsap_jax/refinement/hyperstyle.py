@@ -16,7 +16,7 @@ from flax import struct
 
 from lsap_jax.models.generator import Generator
 from lsap_jax.models.hyperstyle import HyperStyle
-from lsap_jax.networks.view import square, viewed
+from lsap_jax.networks.view import viewed
 from lsap_jax.refinement.options import check_ranges
 from lsap_jax.refinement.refiner import networks_of
 from lsap_jax.rendering.refinement import Refinement, Relative, rounded
@@ -60,7 +60,7 @@ class HyperStyleRefiner(struct.PyTreeNode, kw_only=True):
     def deltas(self, G: Generator, space: Space, codes: Mapping[str, jax.Array], images: jax.Array) -> Changes:
         """Changes after all passes: parameter -> [B, k, k, in, out], in float32."""
         decoded, network = space.decode(G, dict(codes)), self.network
-        target = viewed(images, square(network.config.input_resolution, network.config.filter))
+        target = viewed(images, network.config.view)
         first = network.changes(target, network.seen(synthesise(G, decoded)), G.config)
 
         def once(changes: Changes, _: None) -> tuple[Changes, None]:

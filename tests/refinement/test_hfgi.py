@@ -36,7 +36,7 @@ def test_the_pipeline_of_a_converted_checkpoint(seeded, tmp_path):
     root = {"state_dict": dialects.state_dict(weights("pSp")), "latent_avg": files.T(file["latent_avg"])}
     (tmp_path / "hfgi.pt").write_bytes(files.torch_zip(root))
     G = load_generator(tmp_path / "hfgi.pt")
-    assert G.parts.keys() == {"hfgi"} and G.parts["hfgi"].config == HfgiConfig()
+    assert G.parts.keys() == {"hfgi"} and G.parts["hfgi"].config == HfgiConfig(filter="bilinear")
     x = nhwc(file["x_u8"]).astype(np.float32) / 127.5 - 1
     ws = file["encoder_out"] + file["latent_avg"][None]
     refiner, space = HfgiRefiner(), parse_space("w+")

@@ -16,6 +16,7 @@ from lsap_jax.models.generator_file import load_generator
 from lsap_jax.models.hyperstyle import HyperStyle
 from lsap_jax.models.network_file import attach
 from lsap_jax.networks.hyperstyle import HyperConfig, param_shapes
+from lsap_jax.networks.view import viewed
 from lsap_jax.refinement.hyperstyle import HyperStyleRefiner, weights_of
 from lsap_jax.rendering.refinement import from_arrays, take, to_arrays
 from lsap_jax.rendering.render import synthesise
@@ -45,7 +46,10 @@ def test_three_passes_and_an_edit(seeded, tmp_path):
     network: HyperStyle = G.parts["hyperstyle"]
     sizes = json.loads(bytes(file["meta_json"]))["PARAMETERS"]
     slots = tuple((int(k), inputs, outputs) for k, (kernel, inputs, outputs) in sizes.items() if kernel == 3)
-    assert network.config == HyperConfig(slots=slots, shared=24)
+    assert network.config == HyperConfig(slots=slots, shared=24, filter="bilinear")
+    root["opts"] = {"dataset_type": "cars_hypernet"}
+    (tmp_path / "cars.pt").write_bytes(files.torch_zip(root))
+    assert load_generator(tmp_path / "cars.pt").parts["hyperstyle"].config.view == (192, 256, "bilinear")
     network = network.replace(config=replace(network.config, input_resolution=64))
     space, codes = parse_space("w+"), {"w": file["codes"]}
     x = nhwc(file["x_u8"]).astype(np.float32) / 127.5 - 1
@@ -67,6 +71,16 @@ def test_three_passes_and_an_edit(seeded, tmp_path):
         assert_parity("hyperstyle", f"iter{k}/image", image, file[f"iter{k}/image"])
     edited = shown(file["codes"] + file["edit"], changes)
     assert_parity("hyperstyle", "edit", np.moveaxis(edited, -1, 1), file["edit_image_32"])
+
+
+def test_cars_are_seen_without_their_bars():
+    config = replace(TINY, input_height=12)
+    network = HyperStyle(config=config, params=initial_params(param_shapes(config), 0))
+    images = np.linspace(-1, 1, 32, dtype=np.float32).reshape(1, 32, 1, 1) * np.ones((1, 1, 32, 3), np.float32)
+    seen = network.seen(images)
+    assert seen.shape == (1, 12, 16, 3)
+    np.testing.assert_allclose(seen[0, :, 0, 0], images[0, 4:28, 0, 0].reshape(12, 2).mean(1), atol=1e-6)
+    assert viewed(images, config.view).shape == (1, 12, 16, 3)
 
 
 @pytest.fixture(scope="module")
