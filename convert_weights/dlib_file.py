@@ -60,7 +60,10 @@ class _Bytes:
     def real(self) -> float:
         """A float: mantissa and exponent of 2."""
         mantissa, exponent = self.wholes(2)
-        return math.ldexp(mantissa, exponent) if abs(exponent) < 2000 else math.nan
+        try:
+            return math.ldexp(mantissa, exponent)
+        except OverflowError:
+            return math.nan
 
     def text(self) -> str:
         size = self.whole()
@@ -104,6 +107,8 @@ def _convolution(file: _Bytes) -> tuple[tuple[int, ...], tuple[np.ndarray, ...]]
     filters, biases = _alias(file), _alias(file)
     [file.real() for _ in range(4)]  # factors of learning rate and weight decay
     weight, bias = _parted(params, filters, biases)
+    if (filters[0], *filters[2:]) != settings[:3]:
+        raise ConversionError(f"has filters of shape {filters} for settings {settings}; it is damaged, fetch it again")
     return settings, (weight.reshape(filters), bias)
 
 
@@ -173,7 +178,7 @@ def face_network(data: memoryview) -> Checkpoint:
     if found != INPUT:
         raise ConversionError(f"is a network of dlib with {shown(found)} as input, loss {shown(loss)}; {_ONLY}")
     mean, size = [file.real() for _ in range(3)], file.wholes(2)
-    if size != (150, 150) or max(abs(a - b) for a, b in zip(mean, MEAN, strict=True)) > 1e-3:
+    if size != (150, 150) or not all(abs(a - b) <= 1e-3 for a, b in zip(mean, MEAN, strict=True)):
         raise ConversionError(f"takes pictures of {size} px less a mean of {mean}; {_ONLY}")
     arrays: dict[str, np.ndarray] = {}
     convolutions = -1
@@ -184,6 +189,8 @@ def face_network(data: memoryview) -> Checkpoint:
         own, values = read(file)
         if own != settings:
             raise ConversionError(f"has settings {own} for layer {index} ({name}), expected {settings}; {_ONLY}")
+        if not all(np.isfinite(value).all() for value in values):
+            raise ConversionError(f"has numbers in layer {index} ({name}) that are not finite; fetch it again")
         convolutions += name == "con_4"
         prefix = "fc" if name == "fc_2" else f"layer{convolutions}"
         arrays |= {f"{prefix}.{key}": np.asarray(value, np.float32) for key, value in zip(names, values, strict=True)}

@@ -195,8 +195,10 @@ def _folders(place: str) -> list[str]:
 def _row(tensor: Tensor) -> Tensor | None:
     """A mean w as [w_dim]; pSp and e4e repeat it per layer. None where the rows differ."""
     values = as_float32(tensor)
-    rows = values.reshape(-1, values.shape[-1]) if values.ndim and values.size else values
-    if rows.ndim != 2 or not np.array_equal(rows, np.broadcast_to(rows[:1], rows.shape), equal_nan=True):
+    if values.ndim not in (1, 2) or not values.size:
+        raise Unfit(f"its mean w has shape {list(values.shape)}, not [w_dim] or [rows, w_dim]; the file is damaged")
+    rows = values.reshape(-1, values.shape[-1])
+    if not np.array_equal(rows, np.broadcast_to(rows[:1], rows.shape), equal_nan=True):
         return None
     return from_numpy(np.array(rows[0]))
 

@@ -97,9 +97,21 @@ def _has(tensors: Mapping[str, Tensor], pattern: str) -> bool:
     return any(re.fullmatch(pattern, name) for name in tensors)
 
 
+def lod_of(tensor: Tensor) -> float:
+    """How far a network had still to grow.
+
+    Raises:
+        Unfit: it is not one number.
+    """
+    values = as_float32(tensor)
+    if values.size != 1:
+        raise Unfit(f"its lod has shape {list(values.shape)}, not []; the file is damaged")
+    return float(values.reshape(-1)[0])
+
+
 def _check_grown(tensors: Mapping[str, Tensor], what: str) -> None:
     """Refuses networks that were saved while they grew: their image is that of a lower resolution."""
-    lod = float(as_float32(tensors["synthesis.lod"]).reshape(-1)[0]) if "synthesis.lod" in tensors else 0.0
+    lod = lod_of(tensors["synthesis.lod"]) if "synthesis.lod" in tensors else 0.0
     if lod != 0:
         raise Unfit(f"{what}: synthesis.lod is {shown(lod)}: the network was still growing; use a later snapshot")
 

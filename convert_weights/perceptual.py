@@ -3,7 +3,10 @@
 Sources: torchvision.models, PerceptualSimilarity v0.1 (Zhang et al., arXiv 1801.03924).
 """
 
+import hashlib
 from collections.abc import Mapping
+
+import numpy as np
 
 from convert_weights.checkpoint import Checkpoint, ConversionError, Part, together
 from convert_weights.match import Rule, fill, match
@@ -51,6 +54,11 @@ BACKBONE_RULES: list[Rule] = [
     (r"classifier\..*", None, "the classifier is not part of LPIPS"),
     (r"features\.\d{1,3}(\.(squeeze|expand1x1|expand3x3))?\.(weight|bias)", lambda m: m[0], ""),
 ]
+# First digits of the SHA-256 of all weights of the files of lpips: vgg, alex, squeeze.
+PUBLISHED = {
+    **dict.fromkeys(("e60d8ee2c0926a5b", "8a9f071221953c58", "1a1c8db5a561a681"), "v0.0"),
+    **dict.fromkeys(("9153a2043dccf3b5", "718a8b40b0d22f96", "68f1b1752260e033"), "v0.1"),
+}
 LINEAR_RULES: list[Rule] = [
     (r"lin(\d{1,2})\.model\.1\.weight", lambda m: f"lin{int(m[1])}.weight", lambda x: x[0, :, 0, 0])
 ]
@@ -99,13 +107,26 @@ def linear(tensors: Mapping[str, Tensor]) -> Checkpoint:
             "vgg.pth, alex.pth or squeeze.pth of lpips v0.1"
         )
     arrays = fill(found, {f"lin{k}.weight": (c,) for k, c in enumerate(widths)}, "LPIPS")
+    version = _version(arrays)
+    if version == "v0.0":
+        raise ConversionError(
+            "has the linear layers of LPIPS v0.0, which are for images that are not scaled; use the file of the same "
+            "name in weights/v0.1"
+        )
     part = Part(kind="lpips_lin", config={"name": LINEAR[widths]}, arrays=arrays)
     return Checkpoint(
         format="LPIPS v0.1 linear layers",
         parts=together(part),
+        notes=() if version else ("these are not the published weights of v0.1",),
         ignored=ignored,
         licence="BSD-2-Clause (Zhang et al., PerceptualSimilarity)",
     )
+
+
+def _version(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Which published linear layers these are: those of both versions have the same names and shapes."""
+    weights = b"".join(np.ascontiguousarray(arrays[f"lin{k}.weight"], "<f4").tobytes() for k in range(len(arrays)))
+    return PUBLISHED.get(hashlib.sha256(weights).hexdigest()[:16])
 
 
 def lpips(backbone: Checkpoint, lin: Checkpoint) -> Checkpoint:

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 
 from convert_weights import stylegan1
 from convert_weights.checkpoint import Checkpoint, ConversionError, Part, Unfit, shown, together
-from convert_weights.genforce_stylegan1 import GROWING, unfused
+from convert_weights.genforce_stylegan1 import GROWING, lod_of, unfused
 from convert_weights.keywords import unknown
 from convert_weights.match import Rule, match
 from convert_weights.nvlabs import merged
 from convert_weights.rosinality import N, first, first_two
 from convert_weights.stylegan1 import FUSED, layer
 from convert_weights.tensorflow import AGREEING, HARMLESS, is_networks, kwargs_of, number, oihw, out_in, variables_of
-from convert_weights.tensors import Tensor, as_float32
+from convert_weights.tensors import Tensor
 
 VERSION = 3  # of dnnlib's pickles; StyleGAN2 has 4 and later
 LICENCE = "CC BY-NC 4.0 where the weights are NVIDIA's own"
@@ -101,7 +101,7 @@ def rules(fused_from: int) -> list[Rule]:
 def _check_grown(variables: Mapping[str, Tensor]) -> None:
     """Refuses networks that were saved while they grew; the value of Gs is assigned to its synthesis network."""
     found = next((variables[name] for name in ("lod", "synthesis/lod") if name in variables), None)
-    if found is not None and (lod := float(as_float32(found).reshape(-1)[0])) != 0:
+    if found is not None and (lod := lod_of(found)) != 0:
         raise ConversionError(f"Gs has lod {shown(lod)}: the network was still growing; use a later snapshot")
 
 

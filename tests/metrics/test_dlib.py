@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from foreign_dlib import other_weights, tensor, whole, written
+from foreign_dlib import alias, other_weights, real, tensor, whole, written
 from parity import assert_parity
 from PIL import Image
 from skimage import data as photographs
@@ -131,6 +131,15 @@ def test_other_and_damaged_files_are_refused(arrays):
     )
     with pytest.raises(ConversionError, match="ends in the middle"):
         dlib_file.face_network(memoryview(huge))
+    nan = {**arrays, "layer0.conv.weight": np.full_like(arrays["layer0.conv.weight"], np.nan)}
+    with pytest.raises(ConversionError, match="has numbers in layer 0 .con_4. that are not finite"):
+        dlib_file.face_network(memoryview(written(nan)))
+    for shape in ((3, 32, 7, 7), (-32, -3, 7, 7)):
+        with pytest.raises(ConversionError, match="has filters of shape"):
+            dlib_file.face_network(memoryview(data.replace(alias(32, 3, 7, 7), alias(*shape), 1)))
+    with pytest.raises(ConversionError, match=r"less a mean of \[nan"):
+        exponent = real(dlib_resnet.MEAN[0])
+        dlib_file.face_network(memoryview(data.replace(exponent, whole(1) + whole(2**40), 1)))
 
 
 def test_flipped_bits_are_refused_or_change_numbers_only(arrays):

@@ -1,5 +1,6 @@
 """LPIPS against the original's values and gradients, its files, masks, and the discriminator's stand-in."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -11,8 +12,10 @@ from parity import assert_parity
 
 from convert_weights import Checkpoint, ConversionError, Part
 from convert_weights import convert as conversion
+from convert_weights import perceptual as perceptual_files
 from convert_weights.checkpoint import together
 from convert_weights.perceptual import lpips as joined
+from convert_weights.tensors import from_numpy
 from lsap_jax.errors import LsapError
 from lsap_jax.models.discriminator import Discriminator, discriminator_shapes
 from lsap_jax.models.generator import Generator
@@ -251,6 +254,23 @@ def test_one_file_holds_lpips(tmp_path):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(LsapError, match="damaged or truncated"):
         load(path, "lpips")
+
+
+def test_linear_layers_of_the_version_before_are_refused(monkeypatch):
+    lins = {
+        f"lin{k}.model.1.weight": np.full((1, c, 1, 1), 0.5, np.float32) for k, c in enumerate(tap_channels("alexnet"))
+    }
+    tensors = {name: from_numpy(array) for name, array in lins.items()}
+    found = perceptual_files.linear(tensors)
+    assert found.notes == ("these are not the published weights of v0.1",)
+    own = b"".join(array.tobytes() for array in lins.values())
+    for version in ("v0.1", "v0.0"):
+        monkeypatch.setattr(perceptual_files, "PUBLISHED", {hashlib.sha256(own).hexdigest()[:16]: version})
+        if version == "v0.1":
+            assert not perceptual_files.linear(tensors).notes
+            continue
+        with pytest.raises(ConversionError, match="layers of LPIPS v0.0.*of the same name in weights/v0.1"):
+            perceptual_files.linear(tensors)
 
 
 def test_pairs_that_do_not_belong_together_are_refused():
