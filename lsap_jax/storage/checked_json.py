@@ -6,6 +6,7 @@ from elsewhere is parsed by `parsed` alone, which takes no more than JSON is.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -20,7 +21,7 @@ def parsed(data: bytes) -> Any:
         ValueError: not JSON, or nested too deeply; NaN and Infinity, which Python writes and reads, are no JSON.
     """
     try:
-        value = json.loads(data, parse_constant=_refused)
+        value = json.loads(data, parse_constant=_refused, parse_float=_finite)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     except ValueError:
@@ -87,6 +88,12 @@ def parse_record(line: bytes) -> Record:
 
 def _entries(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value
+
+
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text} is larger than any number here")
+    return value
 
 
 def _refused(name: str) -> NoReturn:

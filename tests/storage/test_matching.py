@@ -6,6 +6,7 @@ import pytest
 
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
+from lsap_jax.storage.checked_json import parsed
 from lsap_jax.storage.matching import Layout, Rule, begin, claimed, read_record
 
 ALBUM = Layout("album.json", "album 1", "album")
@@ -20,6 +21,13 @@ def test_the_settings_are_recorded_once(tmp_path):
     before = (tmp_path / "album.json").stat()
     assert begin(tmp_path, ALBUM, SETTINGS) == kept
     assert (tmp_path / "album.json").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_numbers_beyond_all_are_no_json():
+    assert parsed(b'{"a": 1e300, "b": 2.5}') == {"a": 1e300, "b": 2.5}
+    for text in (b"1e999", b"[-1e999]", b"NaN", b"Infinity"):
+        with pytest.raises(ValueError, match="is not JSON"):
+            parsed(text)
 
 
 @pytest.mark.parametrize(
