@@ -65,7 +65,7 @@ class Refining:
     @property
     def minimised(self) -> set[str]:
         """Columns of results that the method minimises, where it takes steps."""
-        options, judge = self.record["options"], getattr(self.refiner, "judge", None)
+        options, judge = mapping(self.record.get("options")), getattr(self.refiner, "judge", None)
         if not any(options.get(steps, 0) for steps in ("steps", "weight_steps")):
             return set()
         found = {"mse"} if options.get("mse", 0) > 0 else set()
