@@ -218,6 +218,15 @@ def test_old_rosinality_file_without_noise_and_kernels(read):
     assert any("noise" in note for note in checkpoint.notes)
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (0,), ()])
+def test_a_mean_that_is_none_is_refused(read, shape):
+    root = {"g_ema": dialects.state_dict(dialects.rosinality(G)), "latent_avg": files.T(np.zeros(shape, np.float32))}
+    with pytest.raises(
+        convert_weights.ConversionError, match=r"its mean w has shape .*, not \[w_dim\] or \[rows, w_dim\]"
+    ):
+        read(files.torch_zip(root))
+
+
 def test_decoder_of_psp_and_e4e(read):
     state = {f"decoder.{n}": a for n, a in dialects.rosinality(G).items()}
     state["encoder.input_layer.0.weight"] = np.ones((2, 3, 3, 3), np.float32)

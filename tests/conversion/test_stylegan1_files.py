@@ -173,6 +173,7 @@ def test_files_may_say_which_layers_are_fused(read, fused, turned):
         (lambda s: s.update({"synthesis.layer3.bias": np.ones(4, np.float32)}), r"layer3\.bias is \[4\], not \[5\]"),
         (lambda s: s.update({"synthesis.layer3.bias": np.full(5, np.nan, np.float32)}), r"layer3\.bias holds values"),
         (lambda s: s.update({"synthesis.lod": np.float32([1.5])}), "still growing; use a later snapshot"),
+        (lambda s: s.update({"synthesis.lod": np.zeros(0, np.float32)}), r"its lod has shape \[0\], not \[\]"),
         (lambda s: s.update({"synthesis.layer2.blur.kernel": s["synthesis.layer2.blur.kernel"] * 2}), "not the blur"),
         (lambda s: s.update({"mapping.dense0.weight": s["mapping.dense0.weight"].astype(np.int64)}), "type int64"),
         (lambda s: s.update({"synthesis.output2.weight": s["synthesis.output2.weight"][:2]}), "grey with alpha"),

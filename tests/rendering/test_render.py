@@ -21,6 +21,7 @@ from lsap_jax.rendering import render as rendering
 from lsap_jax.rendering import transforms
 from lsap_jax.rendering.refinement import Full, LowRank, Refinement, from_arrays, merged, take, to_arrays
 from lsap_jax.rendering.render import render, renderer, space_of, synthesise
+from lsap_jax.rendering.samples import _images, draw
 from lsap_jax.rendering.transforms import ScaleShift, Transform
 from lsap_jax.spaces import parse_space
 from lsap_jax.spaces.feature import own_feature
@@ -350,3 +351,9 @@ def test_an_export_drops_no_refinement(tmp_path, capsys, ways, message):
     with np.load(tmp_path / "codes.npz") as arrays:
         assert set(arrays) == {"ids", "w"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["codes.npz", "g.safetensors", "run"]
+
+
+def test_samples_of_any_number_take_one_program(tiny):
+    first, known = draw(tiny, [0, 1, 2], batch_size=2), _images._cache_size()
+    np.testing.assert_array_equal(draw(tiny, [2, 0, 1, 5, 6], batch_size=2)[:3], first[[2, 0, 1]])
+    assert _images._cache_size() == known

@@ -36,6 +36,7 @@ def test_what_a_space_says_of_itself(tiny, name):
     easy = space.in_w()
     assert easy.name == ("f/w" if space.has_base else "w") and easy.keys[1:] == space.keys[1:]
     assert (easy.base_resolution, easy.noise_sides) == (space.base_resolution, (4, 8))
+    assert parse_space(name, base_resolution=8, noise_mode="none").in_w().noise_mode == "none"
 
 
 def test_who_shares_codes():
