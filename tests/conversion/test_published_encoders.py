@@ -140,7 +140,7 @@ def test_published_hypernetwork(published):
     assert hyperstyle.network_shapes(config) == shapes and len(found) + len(ignored) == len(own)
     slots = tuple(map(tuple, config["slots"]))
     default = json.loads(json.dumps(dataclasses.asdict(HyperConfig(slots=slots, filter="bilinear"))))
-    assert config | {"passes": 5} == default and len(slots) == 17
+    assert config | {"passes": 5, "input_height": 0} == default and len(slots) == 17
     with pytest.raises(ConversionError, match="block 14 does not fit that layer of the generator beside it"):
         hyperstyle.config_of(shapes, (512,) * 9, "hypernetwork")
 
