@@ -124,7 +124,7 @@ def task_for(config: ConfigDict, G: Generator) -> SamTask:
         raise LsapError("loss.perceptual=0: SAM's network predicts perceptual distances; give it a weight")
     side = min(LARGE, G.img_resolution)
     check_judge(config, G, side)
-    if config.perceptual.weights and config.perceptual.resolution > side:
+    if config.perceptual.weights and min(config.perceptual.resolution, G.img_resolution) > side:
         raise LsapError(f"perceptual.resolution={config.perceptual.resolution}: the maps are of {side} px, take these")
     shape = InvertibilityConfig(
         in_channels=G.img_channels, resolutions=resolutions_of(G, config.network.layers or layers_for(G, "original")),
