@@ -65,6 +65,10 @@ def test_networks_for_a_generator(G):
     assert small.resolutions == (16, 32) and small.input_resolution == 64
     assert 2 * count(sam.param_shapes(small)) < 0.5e6  # bytes in float16
     assert shape(16).resolutions == (8,) and shape(64, **{"network.layers": "8,16"}).resolutions == (8, 16)
+    lpips = {"perceptual.weights": "lpips.safetensors"}
+    assert shape(64, **lpips) == small and shape(512, **lpips).input_resolution == 256
+    with pytest.raises(LsapError, match="perceptual.resolution=512: maps are of 256 px; set it to 256"):
+        shape(512, **lpips, **{"perceptual.resolution": 512})
     for wrong, message in (
         ({"network.size": "huge"}, "network.size='huge': choose auto, public, small"),
         ({"network.layers": "64"}, "64 is not the resolution of a block"),
