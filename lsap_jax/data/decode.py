@@ -1,8 +1,8 @@
 """The bytes of one image file, or one array, as a picture in grey or RGB with eight bits per channel.
 
 All common kinds of pictures are decoded as they are meant to look: transparent ones are laid on white, sixteen bits are
-scaled (x / 257) and not cut off (but for colours of PNG, of which Pillow reads the high bytes), the camera's rotation is
-applied. Embedded colour profiles are not applied.
+scaled (x / 257) and not cut off (but for colours of PNG, of which Pillow reads the high bytes), the camera's rotation
+is applied. Embedded colour profiles are not applied.
 """
 
 import io

@@ -125,7 +125,9 @@ def task_for(config: ConfigDict, G: Generator) -> SamTask:
     side = min(LARGE, G.img_resolution)
     check_judge(config, G, side)
     if config.perceptual.weights and min(config.perceptual.resolution, G.img_resolution) > side:
-        raise LsapError(f"perceptual.resolution={config.perceptual.resolution}: maps are of {side} px; set it to {side}")
+        raise LsapError(
+            f"perceptual.resolution={config.perceptual.resolution}: maps are of {side} px; set it to {side}"
+        )
     shape = InvertibilityConfig(
         in_channels=G.img_channels, resolutions=resolutions_of(G, config.network.layers or layers_for(G, "original")),
         input_resolution=side, **SIZES[size],
