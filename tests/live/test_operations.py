@@ -136,6 +136,7 @@ def test_samples_mixes_and_ways_are_those_of_the_library(studio, client):
     np.testing.assert_array_equal(pixels(kept["picture"]), found)
 
 
+@pytest.mark.slow
 def test_what_is_saved_comes_out_of_its_commands(tmp_path, monkeypatch, quick_compilation):
     """The archive's command lines, run beside its files and the photograph, make the same pictures."""
     G = tiny_generator()

@@ -68,6 +68,7 @@ def test_a_descriptor_does_not_depend_on_the_other_faces(reference):
         np.testing.assert_array_equal(embed(embedder(), chips[k : k + 1], batch_size=7)[0], whole[k])
 
 
+@pytest.mark.slow
 def test_faces_are_cut_out_as_dlib_does(reference):
     _, descriptors = reference
     pictures = transformed(Image.fromarray(photographs.astronaut()))

@@ -168,6 +168,7 @@ def test_on_accelerators_a_batch_is_tuned_at_once(G, pivot, refined):
     np.testing.assert_allclose(found_mse, refined.metrics["mse"], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_an_image_stops_at_its_own_distance(G, pivot):
     space, codes, images = pivot
     before = lsap_jax.evaluate(G, space, codes, images)["discriminator_distance"]

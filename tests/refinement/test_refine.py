@@ -234,6 +234,7 @@ def test_a_refine_that_has_to_stop_saves_the_images_that_are_done(work, tmp_path
     assert tree(out) == tree(work / "refined")
 
 
+@pytest.mark.slow
 def test_what_is_done_with_a_run_is_done_with_a_refined_one(work, tmp_path, capsys):
     folder = str(work / "refined")
     assert main(["verify", folder]) == 0

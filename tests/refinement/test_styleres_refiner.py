@@ -161,6 +161,7 @@ def test_strength_0_gives_the_refined_image_in_every_space(G, space):
     assert np.abs(edited.images[1] - found.images).max() > 0.01
 
 
+@pytest.mark.slow
 def test_steps_move_the_codes_and_leave_the_residuals(G, codes, refined):
     """Beyond the paper; each image takes its own steps."""
     found = lsap_jax.refine(G, ("w+", codes), tiny_images(COUNT), "styleres", batch_size=8, steps=8)

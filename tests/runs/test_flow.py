@@ -48,6 +48,7 @@ def test_a_flow_of_many_batches_is_those_batches(tiny, together):
         assert_same(result, together[id])
 
 
+@pytest.mark.slow
 def test_early_leavers_end_where_they_would_alone(tiny, together):
     """Curves are beginnings of the whole ones, codes those of the best step on them, whoever was beside them."""
     patient = make(tiny, 4, **{"converge.patience": 5, "converge.tolerance": 0.1})

@@ -105,7 +105,7 @@ def test_networks_for_a_generator():
         hyperstyle.task_for(config(**{"train.noise_mode": "random"}), tiny_generator())
 
 
-@pytest.mark.parametrize("size", ["tiny", "apart"])
+@pytest.mark.parametrize("size", [pytest.param("tiny", marks=pytest.mark.slow), "apart"])
 def test_a_step_adds_the_gradients_of_its_passes(G, size, monkeypatch):
     """Against a loop over the passes, on the original weights: the step is given frozen ones."""
     task = hyperstyle.task_for(config(**{"network.size": size, "loss.perceptual": 0.0}), G)

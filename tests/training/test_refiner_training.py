@@ -108,6 +108,7 @@ def log_of(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_as_an_uninterrupted_one(G, tmp_path):
     np.savez(tmp_path / "pack.npz", images=tiny_images(18))
     data, lines = {"data": str(tmp_path / "pack.npz")}, []

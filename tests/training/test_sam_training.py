@@ -90,7 +90,7 @@ def test_blur_keeps_means_and_leaves_some_images():
     assert np.var(np.diff(found[~same], axis=1)) < 0.7 * np.var(np.diff(np.asarray(x)[~same], axis=1))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.slow), "adam"])
 def test_a_step_fits_maps_and_moves_everything(G, optimizer):
     task = sam.task_for(config(total_images=4000, **{"train.blur": 0.0, "train.optimizer": optimizer}), G)
     x = jnp.asarray(tiny_images(4) / 127.5 - 1, jnp.float32)
