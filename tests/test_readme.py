@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from lsap_jax import cli
-from lsap_jax.testing import tiny_images
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "quick_whitening")
 
@@ -50,17 +49,20 @@ def shortened(words: list[str]) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """What a reader has: photographs, and an official checkpoint."""
+    """What a reader has: photographs, an official checkpoint, and a direction for it."""
     folder = tmp_path / "reader"
     folder.mkdir()
     (folder / "photos").mkdir()
-    # As many as a batch holds: fewer, and `compare` compiles for its smaller batch what `demo` has compiled already.
-    for i, image in enumerate(tiny_images(16, 64)):
-        Image.fromarray(image).save(folder / "photos" / f"{i}.jpg")
+    # A face, for --align. As many as a batch holds: fewer, and `compare` compiles for its smaller batch what `demo` has
+    # compiled already.
+    astronaut = Image.fromarray(pytest.importorskip("skimage").data.astronaut())
+    for i in range(16):
+        astronaut.crop((96 - i, 0, 352 - i, 256)).save(folder / "photos" / f"{i}.jpg")
     facts = files.generator_facts(z_dim=4, c_dim=0, w_dim=4, img_resolution=16, img_channels=3)
     G = files.nvlabs(dialects.random_generator((6, 5, 4)), "Generator", facts)
     D = files.nvlabs_discriminator(dialects.random_discriminator((6, 5, 4)))
     (folder / "ffhq.pkl").write_bytes(files.plain({"G": G, "D": D, "G_ema": G}))
+    (folder / "smile.pt").write_bytes(files.torch_zip(files.T(np.eye(1, 4, dtype=np.float32))))
     return folder
 
 
