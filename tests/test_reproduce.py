@@ -151,10 +151,7 @@ RANKS = {"e4e": (4, 1, 1), "e4e then styleres": (3, 3, 2), "w then pti": (2, 4, 
 
 def folder(tmp_path: Path, table=TABLE) -> Path:
     write(tmp_path / "methods.csv", list(table))
-    ranks = [
-        {"method": n, "reconstruction": a, "editing": b, "cost": c, "frontier": "no" if n == "z+" else "yes"}
-        for n, (a, b, c) in RANKS.items()
-    ]
+    ranks = [{"method": n, "reconstruction": a, "editing": b, "cost": c} for n, (a, b, c) in RANKS.items()]
     write(tmp_path / "ranks.csv", ranks)
     steps = {name: 0 if name.startswith("e4e") else 300 for name in RANKS}
     write(tmp_path / "comparison.csv", [{"preset": n, "steps": s, "images": 50} for n, s in steps.items()])
