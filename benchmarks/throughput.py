@@ -123,7 +123,9 @@ def measured(args: argparse.Namespace, index: int, count: int) -> dict[str, floa
     source = open_images(args.images, resolution=G.img_resolution, channels=G.img_channels)
     share = source.select([i for i in range(len(source)) if i // args.batch_size % count == index])
     with tempfile.TemporaryDirectory() as folder:
-        run(G, share.select(range(1)), config, Path(folder) / "warm", generator_name=args.generator)
+        # a batch is no larger than what there is to do, so one image would compile another program
+        first = share.select(range(min(len(share), args.batch_size)))
+        run(G, first, config, Path(folder) / "warm", generator_name=args.generator)
         spent.update(dict.fromkeys(spent, 0.0))
         started = time.perf_counter()
         run(G, share, config, Path(folder) / "run", generator_name=args.generator)

@@ -82,3 +82,31 @@ def test_programs_go_when_jax_clears_its_caches():
         with compilations() as made:
             compute(x)
         assert len(made) == count
+
+
+def test_arrays_are_taken_apart_once():
+    """The weights and what a call returned keep their rows for the next one, and nothing longer than they live."""
+    both = jax.local_devices()[:2]
+    compute = on_processors(lambda own, x: own + x, both, donate=(1,))
+    own, x = replicate(np.float32(3), both), shard(np.arange(4, dtype=np.float32), 2)
+    taken = []
+    rows = type(own).addressable_shards
+
+    def counted(array):
+        taken.append(array)
+        return rows.fget(array)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(own), "addressable_shards", property(counted))
+        for _ in range(3):
+            x = compute(own, x)
+    assert len(taken) == 2  # the weights, and the first x
+    np.testing.assert_array_equal(x, [[9, 10], [11, 12]])
+    again = compute(own, x)
+    with pytest.raises((RuntimeError, ValueError), match="deleted|donated"):
+        compute(own, x)
+    np.testing.assert_array_equal(again, [[12, 13], [14, 15]])
+    taken.clear()
+    before = len(jax.live_arrays())
+    del own, x, again
+    assert len(jax.live_arrays()) <= before - 2
