@@ -21,6 +21,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from PIL import Image
+
 from lsap_jax.storage.atomic import write_files
 
 HERE = Path(__file__).resolve().parent
@@ -34,6 +36,7 @@ COLUMNS = {
     "NSCD": "nscd_mean",
     "s per image": "seconds_per_image_stepping",
 }
+SHOWN = ("0", "24", "96", "300")  # steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,17 @@ def presets_table(folder: str) -> Callable[[Path], str]:
 def whole(file: str) -> Callable[[Path], str]:
     """The text of a file, with an empty line behind a table."""
     return lambda out: re.sub(r"(?m)^(\|.*)\n(?=[^|\n])", r"\1\n\n", (out / file).read_text("utf-8").strip())
+
+
+def few_steps(file: str, column: int = 2) -> Callable[[Path], str]:
+    """A table over the steps without most of its rows, since a picture has all of them."""
+
+    def text(out: Path) -> str:
+        lines = whole(file)(out).splitlines()
+        cells = [line.split("|")[column].strip() if line.startswith("|") else "" for line in lines]
+        return "\n".join(line for line, cell in zip(lines, cells, strict=True) if not cell.isdigit() or cell in SHOWN)
+
+    return text
 
 
 def _cell(row: Mapping[str, str], column: str) -> str:
@@ -109,7 +123,7 @@ STEPS: Mapping[str, Step] = {
             *("python", "{here}/starts.py", "--images", "{images}", "--count", "8"),
             *("--generator", "{generator}", "--plot", "starts.svg"),
         ),
-        text=whole("starts.log"),
+        text=few_steps("starts.log"),
         pictures={"starts.svg": "starts.svg"},
     ),
 }  # fmt: skip
@@ -128,7 +142,11 @@ def run(name: str, given: Mapping[str, str], out: Path) -> None:
         return
     mark.unlink(missing_ok=True)
     print(f"== {name}: {told} ==", flush=True)
-    command, before, started = [sys.executable, *programs[first], *words], read_hours(out), time.monotonic()
+    command, before, started = (
+        [sys.executable, *programs[first], *words],
+        read_hours(out).get(name, 0.0),
+        time.monotonic(),
+    )
     with (
         open(out / f"{name}.log", "w", encoding="utf-8") as log,
         subprocess.Popen(command, cwd=out, stdout=log) as running,
@@ -137,8 +155,8 @@ def run(name: str, given: Mapping[str, str], out: Path) -> None:
         while code is None:  # a session that is killed loses a minute of its hours at most
             with suppress(subprocess.TimeoutExpired):
                 code = running.wait(60)
-            hours = before.get(name, 0.0) + (time.monotonic() - started) / 3600
-            write_files({out / "hours.json": json.dumps({**before, name: hours}, indent=1).encode()})
+            hours = {**read_hours(out), name: before + (time.monotonic() - started) / 3600}  # another step may run, too
+            write_files({out / "hours.json": json.dumps(hours, indent=1).encode()})
     if code:
         raise SystemExit(f"{name}: the command ended with {code}; {out / name}.log has what it printed")
     mark.write_text(told, "utf-8")
@@ -179,7 +197,11 @@ def write(out: Path, docs: Path) -> list[str]:
     for name in done:
         pictures = {target: out / source for target, source in STEPS[name].pictures.items() if (out / source).is_file()}
         for target, source in pictures.items():
-            shutil.copyfile(source, docs / target)
+            if target.endswith(".png"):  # 256 colours take a third of the room
+                with Image.open(source) as picture:
+                    picture.quantize(256, dither=Image.Dither.NONE).save(docs / target, optimize=True)
+            else:
+                shutil.copyfile(source, docs / target)
         if (make := STEPS[name].text) is not None:
             text = marked(text, name, "")
             own = [f"![{name}]({target})" for target in pictures if f"]({target})" not in text]

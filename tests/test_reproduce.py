@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lsap_jax.configuration import find_config
 
@@ -68,12 +69,13 @@ def test_steps_are_run_once_and_put_into_the_docs(reproduce, tmp_path, monkeypat
         "import pathlib, sys\n"
         "print('| a |\\n|---|\\n| 1 |\\nthree images')\n"
         "pathlib.Path('p.svg').write_text('<svg/>')\n"
+        "pathlib.Path('p.png').write_bytes(pathlib.Path('../p.png').read_bytes())\n"
         "with open('calls', 'a') as file: file.write('x')\n"
         "sys.exit(int(sys.argv[1] == 'fail'))\n"
     )
-    step = reproduce.Step(
-        words=("python", str(program), "{images}"), text=reproduce.whole("x.log"), pictures={"q.svg": "p.svg"}
-    )
+    pictures = {"q.svg": "p.svg", "q.png": "p.png"}
+    Image.new("RGB", (4, 3), (9, 99, 200)).save(tmp_path / "p.png")
+    step = reproduce.Step(words=("python", str(program), "{images}"), text=reproduce.whole("x.log"), pictures=pictures)
     monkeypatch.setattr(reproduce, "STEPS", {"x": step})
     docs, out = tmp_path / "docs", tmp_path / "out"
     docs.mkdir()
@@ -85,7 +87,10 @@ def test_steps_are_run_once_and_put_into_the_docs(reproduce, tmp_path, monkeypat
         reproduce.main([*words, "--images", "pack.npz"])
     assert (out / "calls").read_text() == "x", "done is done"
     text = (docs / "comparison.md").read_text()
-    assert "| 1 |\n\nthree images\n\n![x](q.svg)\n" in text and (docs / "q.svg").read_text() == "<svg/>"
+    assert "| 1 |\n\nthree images\n\n![x](q.svg)\n\n![x](q.png)\n" in text
+    assert (docs / "q.svg").read_text() == "<svg/>"
+    with Image.open(docs / "q.png") as picture:
+        assert picture.mode == "P" and picture.convert("RGB").getpixel((0, 0)) == (9, 99, 200)
     assert "| all | " in text and json.loads((out / "hours.json").read_text())["x"] > 0
     before = text
     reproduce.main([*words, "--write"])
@@ -98,6 +103,18 @@ def test_steps_are_run_once_and_put_into_the_docs(reproduce, tmp_path, monkeypat
     with pytest.raises(SystemExit):
         reproduce.main([*words, "--images", "pack.npz", "--only", "y"])
     capsys.readouterr()
+
+
+def test_a_table_over_the_steps_is_short(reproduce, tmp_path):
+    rows = "".join(f"| w | {steps} | 0.1 |\n" for steps in (0, 24, 48, 96, 120, 300))
+    (tmp_path / "x.log").write_text(f"| start | steps | MSE |\n|---|---|---|\n{rows}8 images\n")
+    assert reproduce.few_steps("x.log")(tmp_path).splitlines() == [
+        "| start | steps | MSE |",
+        "|---|---|---|",
+        *(f"| w | {steps} | 0.1 |" for steps in (0, 24, 96, 300)),
+        "",
+        "8 images",
+    ]
 
 
 def test_tables_of_presets_have_the_worst_first(reproduce, tmp_path):
