@@ -64,7 +64,7 @@ KEYS = {
     "converge.patience": "steps after which an image that got no better is done; 0 is never",
     "converge.tolerance": "part of its least loss that counts as better",
     "keep": "best or last step of each image",
-    "fit": "images that are not square: crop the centre or pad with white",
+    "fit": "images that are not square: crop the centre, pad with white, or bars for cars",
     "align": "cut every picture to its face first",
     "compute.winograd": "3x3 convolutions of so many channels in Winograd's form; 0 never, -1 what was measured",
     "compute.together": "images that a device computes at once; 0 all, -1 what was measured",

@@ -53,26 +53,29 @@ def keys_of(name: str) -> list[tuple[str, ...]]:
     """(key, default, type, line) of a configuration, then of the options of the method that it, or the name, names.
 
     Raises:
-        LsapError: there is no such configuration.
+        LsapError: there is no such configuration, or it is a method without options.
     """
     from lsap_jax.configuration import config_names, explained, flat, load_config, preset_name
 
     values: dict[str, Any] = {}
-    if preset_name(name) in config_names() or not (options := options_of(name)):
+    options = options_of(name)
+    if options is None or preset_name(name) in config_names():
         values = flat(load_config(name))
-        options = options_of(values.get("refine.method"))
+        options = options_of(values.get("refine.method")) or {}
+    elif not options:
+        raise LsapError(f"{name}: this method of refinement has no options")
     values |= {key: value for key, value in options.items() if key not in values}
     kinds = {key: "any" if value is None else type(value).__name__ for key, value in values.items()}
     return [(key, repr(value), kinds[key], explained(key)) for key, value in values.items()]
 
 
-def options_of(method: str | None) -> dict[str, Any]:
-    """Options of a method of refinement as keys; none where there is no such method."""
-    if method is None:
-        return {}
+def options_of(method: str | None) -> dict[str, Any] | None:
+    """Options of a method of refinement as keys; None where there is no such method."""
     from lsap_jax.refinement.methods import REFINERS
 
-    return {f"refine.{key}": value for key, value in REFINERS[method].options.items()} if method in REFINERS else {}
+    if method not in REFINERS:
+        return None
+    return {f"refine.{key}": value for key, value in REFINERS[method].options.items()}
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> list[str]:

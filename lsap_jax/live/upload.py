@@ -59,4 +59,4 @@ def _check_pixels(data: bytes, name: str) -> None:
     except Exception:  # the decoder says why
         return
     if pixels > MOST_PIXELS:
-        raise ImageError(f"more than {MOST_PIXELS // 2**20} million pixels; scale it down first", name)
+        raise ImageError(f"more than {MOST_PIXELS // 10**6} million pixels; scale it down first", name)

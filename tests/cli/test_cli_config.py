@@ -47,6 +47,11 @@ def test_options_of_methods_are_keys(capsys):
     }
 
 
+def test_a_method_without_options_says_so(capsys):
+    assert not REFINERS["hfgi"].options and main(["config", "hfgi"]) == 2
+    assert capsys.readouterr().err == "lsap-jax config: hfgi: this method of refinement has no options\n"
+
+
 def test_search_and_the_list_of_configurations(capsys):
     keys = [line.split()[0] for line in printed(capsys, "config", "z+", "--search", "LR").splitlines()]
     assert keys == ["optimizer.lr", "optimizer.lr_f"]
