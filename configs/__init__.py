@@ -1,1 +1,1 @@
-"""One file per experiment; each header names paper, expected result, cost and the exact command."""
+"""One file per experiment; each header gives the paper, the expected result, the cost and the exact command."""

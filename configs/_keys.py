@@ -1,7 +1,7 @@
-"""What each key of a configuration is, in one line: the text of `lsap-jax config NAME`.
+"""What each key of a configuration means, in one line: the text of `lsap-jax config NAME`.
 
-A key with `*` stands for all that match. Keys of one name mean the same in every configuration; those of a method of
-refinement are under `refine`. The comments of a configuration say more where a line is not enough.
+A key with `*` stands for all that match. Keys with the same name mean the same in every configuration; options of a
+method of refinement are under `refine`. Where a line is not enough, the comments of a configuration say more.
 """
 
 KEYS = {

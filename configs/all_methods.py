@@ -1,15 +1,16 @@
 """all_methods: every method there is on the same images, ranked by reconstruction, editing and cost.
 
-Paper: those of the methods; StyleRes (arXiv 2212.14359) and F/Z+ (2307.08995) claim what is judged below the table.
-Expected: a row per method in methods.md, ranks below it, and in frontier.svg editing over reconstruction: codes that
-    are edited well are not those that reconstruct well, and refinements of an encoder's codes lie between.
-Cost: encoders and StyleRes, HFGI, HyperStyle about a second per image; optimisations 300 steps as in `compare`, PTI 350
-    more, SAM 1001, DHR 140; edits 3,600 pictures per row. docs/comparison.md has the hours.
+Paper: those of the methods; the claims judged below the table are from StyleRes (arXiv 2212.14359) and F/Z+
+    (2307.08995).
+Expected: a row per method in methods.md, ranks below it, and editing against reconstruction in frontier.svg: the codes
+    that can be edited best are not those that reconstruct best, and refinements of an encoder's codes lie between.
+Cost: encoders, StyleRes, HFGI and HyperStyle take about a second per image; optimisations 300 steps as in `compare`,
+    PTI 350 more, SAM 1001, DHR 140; edits 3,600 pictures per row. docs/comparison.md has the hours.
 Command: lsap-jax compare IMAGES --config all_methods --generator G --config.encoders=encoders --out runs/all_methods
 
-Every cell is a run folder: the command goes on where it was killed. e4e is the encoder that comes with the generator;
-what it has no networks for, and whose file is not in the folder of encoders, is left out with a line. Edits are
-compared where equally many succeed, never at one strength, by whose choice their realism can be made what one likes.
+Every cell is a run folder: a killed command goes on when it is run again. e4e is the encoder that comes with the
+generator. Methods without networks for it, and encoders without a file in the folder, are left out, with a line each.
+Edits are compared where equally many succeed, never at one strength, whose choice could give any realism.
 """
 
 from ml_collections import ConfigDict

@@ -1,16 +1,16 @@
 """all_methods of the FFHQ generator with public encoders, beside the tables of F/Z+ and of LSAP's authors.
 
 Paper: as all_methods; numbers of arXiv 2307.08995, Table 1, and of caopulan/GANInverter, README.
-Expected: by MSE dhr, pti, sam, hfgi, hyperstyle before what they refine. Never run on CelebA-HQ here.
-Cost: 1024 px: a matter of an accelerator. Optimisations take 1,200 steps per image, PTI 350 more.
+Expected: dhr, pti, sam, hfgi, hyperstyle have lower MSE than what they refine. Never run on CelebA-HQ here.
+Cost: 1024 px needs an accelerator. Optimisations take 1,200 steps per image, PTI 350 more.
 Command: lsap-jax compare CELEBA_HQ --config all_methods_ffhq --generator ffhq.safetensors --perceptual
     lpips_alex.safetensors --basecode encoder.safetensors --config.encoders=encoders --out runs/all_methods_ffhq
 
-ffhq.safetensors has the networks of the methods inside; or else their files lie in the folder encoders, and
+ffhq.safetensors contains the networks of the methods; or their files are in the folder encoders, and
 --config.refine_weights="(('styleres', 'styleres.safetensors'),)" names them. That folder has e4e.safetensors,
-psp.safetensors, lsap_e.safetensors, restyle_e4e.safetensors and HyperStyle's w_encoder.safetensors, all of them made by
-`lsap-jax convert`. Without a classifier of attributes no edit is known to have succeeded: edits stand as curves over
-strength in edits/, and in the table at one of them; `--config.edit_overrides` names a classifier.
+psp.safetensors, lsap_e.safetensors, restyle_e4e.safetensors and HyperStyle's w_encoder.safetensors, all made by
+`lsap-jax convert`. Without a classifier of attributes, the success of edits is unknown: edits/ shows them as curves
+over strength, the table at one strength; `--config.edit_overrides` names a classifier.
 """
 
 from ml_collections import ConfigDict

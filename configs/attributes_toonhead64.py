@@ -1,6 +1,6 @@
 """attributes_toonhead64: attribute classifier of the bundled generator.
 
-Paper: none; it measures whether an edit changed what it was to change and left the rest.
+Paper: none; it measures whether an edit changed what it should and left the rest as it was.
 Code: this package's own.
 Data: ToonHead avatars with their exact labels (an archive with `images` and `label_*`); the last 300 are held out.
 Expected: see the model card beside the weights.

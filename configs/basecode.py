@@ -2,7 +2,7 @@
 
 Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995) §3.2; schedule, widths
 and truncation are those of BDInvert's code (10,000 steps of 16 samples, Adam 1e-3 divided by 10 every 2,000 steps).
-Expected: start of f for F/Z+ at 1024 px; 12.4 M parameters.
+Expected: gives the start of f for F/Z+ at 1024 px; 12.4 M parameters.
 Cost: hours on one GPU.
 Command: lsap-jax train-basecode --config basecode --config.generator=ffhq.safetensors --out runs/basecode
 """

@@ -1,7 +1,7 @@
 """basecode_toonhead64: base-code encoder E of the bundled generator.
 
-Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995) §3.2; loss as BDInvert.
-Data: samples of the generator itself, nothing else.
+Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995) §3.2; BDInvert's loss.
+Data: only samples of the generator itself.
 Expected: see the model card beside the weights.
 Cost: 6-8 minutes on 2 CPU cores.
 Command: lsap-jax train-basecode --config basecode_toonhead64 --out runs/basecode_toonhead64

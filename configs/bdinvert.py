@@ -1,8 +1,8 @@
 """BDInvert: F/W+ inversion with the P_N prior.
 
 Paper: Kang et al., GAN Inversion for Out-of-Range Images with Geometric Transformations (ICCV 2021); settings of the
-    authors' code: mean squares, 10 for LPIPS and the base code, 0.01 for P_N, last iterate.
-Expected: on FFHQ 1024 px and 50 CelebA-HQ images MSE 0.0174, SSIM 0.815 (Table 1 of 2307.08995).
+    authors' code: mean squares, weights 10 for LPIPS and the base code, 0.01 for P_N, last iterate.
+Expected: MSE 0.0174, SSIM 0.815 for FFHQ at 1024 px on 50 CelebA-HQ images (Table 1 of 2307.08995).
 Cost: as `f_zplus`.
 Command: lsap-jax invert IMAGES --generator G --config bdinvert --out runs/bdinvert
 """

@@ -1,7 +1,7 @@
-"""BDInvert with the best iterate kept, as `f_zplus` keeps it: neither of the two has an advantage by its choice.
+"""BDInvert that keeps the best iterate, as `f_zplus` does, so that this choice favours neither of the two.
 
 Paper: as `bdinvert`, whose authors keep the last iterate.
-Expected: a little ahead of `bdinvert`; docs/comparison.md has both rows.
+Expected: a little better than `bdinvert`; docs/comparison.md has both rows.
 Cost: as `f_zplus`.
 Command: lsap-jax invert IMAGES --generator G --config bdinvert_best --out runs/bdinvert_best
 """

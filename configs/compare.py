@@ -2,8 +2,8 @@
 
 Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995), Table 1 and Fig. 2;
     spaces of 2306.00241, P_N of 2012.09036, F/W+ with P_N of BDInvert (ICCV 2021).
-Expected: by MSE the spaces with f come first and z last; which of f/w+, f/s and f/z+ leads is a matter of images and
-    generator.
+Expected: the spaces with f have the lowest MSE, z the highest; which of f/w+, f/s and f/z+ is best depends on images
+    and generator.
 Cost: the sum of its presets: 15 times 300 steps; 0.02 s per image-step for the bundled 64-px generator on 2 CPU cores,
     so about 90 s per image in all, and 5-20 s of compilation per preset.
 Command: lsap-jax compare IMAGES --generator G --out runs/compare

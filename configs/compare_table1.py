@@ -1,16 +1,16 @@
-"""Table 1 and Fig. 2 of the F/Z+ paper, for whoever has the FFHQ generator, LPIPS, a base-code encoder and the images.
+"""Table 1 and Fig. 2 of the F/Z+ paper, if you have the FFHQ generator, LPIPS, a base-code encoder and the images.
 
 Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995), Table 1 and Fig. 2.
-Expected: on FFHQ 1024 px and 50 CelebA-HQ images MSE 0.0174 and SSIM 0.815 for f/z+, not inferior to bdinvert
-    (F/W+ with P_N); all published numbers stand below and beside ours in the report.
-Cost: 9 presets of 1200 steps, at 1024 px a matter of an accelerator.
+Expected: for FFHQ at 1024 px on 50 CelebA-HQ images MSE 0.0174 and SSIM 0.815 for f/z+, not inferior to bdinvert
+    (F/W+ with P_N); the report shows all published numbers below and beside ours.
+Cost: 9 presets of 1200 steps; 1024 px needs an accelerator.
 Command: lsap-jax compare IMAGES --config compare_table1 --generator ffhq.safetensors --perceptual lpips.safetensors
     --basecode encoder.safetensors --out runs/table1
 
-The published SSIM is on intensities from 0 to 255, so it stands beside our `ssim01`; our `ssim`, on [-1, 1], is lower
-for the same pictures and no match. The paper names neither its 50 images nor the resolution of its metrics. Its F/S
-comes from an encoder: that row is for the record. A generator with a latent encoder (`lsap-jax train-encoder`) can take
-`idinvert` among the presets, whose published numbers are of StyleGAN1 at 256 px.
+The published SSIM is on intensities from 0 to 255, so compare it with our `ssim01`; our `ssim`, on [-1, 1], is lower
+for the same pictures. The paper names neither its 50 images nor the resolution of its metrics. Its F/S comes from an
+encoder: that row is only for reference. With a latent encoder in the generator (`lsap-jax train-encoder`), `idinvert`
+can be one of the presets; its published numbers are of StyleGAN1 at 256 px.
 """
 
 from ml_collections import ConfigDict

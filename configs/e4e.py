@@ -1,11 +1,11 @@
-"""e4e: codes of W+ by one pass of e4e's encoder.
+"""e4e: W+ codes by one pass of e4e's encoder.
 
 Paper: Tov et al., Designing an Encoder for StyleGAN Image Manipulation (arXiv 2102.02766).
 Expected: LPIPS (Alex) 0.197, MSE 0.047 for FFHQ at 1024 px on CelebA-HQ (GANInverter's table).
-Cost: a pass of the encoder.
+Cost: one pass of the encoder.
 Command: lsap-jax encode IMAGES --config e4e --generator G --encoder FILE --out runs/e4e
 
-The encoder is that of the file, or the one that comes with G; `train_e4e` makes one. It starts an optimisation:
+The encoder is the one in FILE, else the one that comes with G; `train_e4e` trains one. To optimise from its codes:
 lsap-jax invert IMAGES --config e4e --steps 100 --generator G --encoder FILE --out runs/e4e_100
 """
 

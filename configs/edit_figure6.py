@@ -2,11 +2,11 @@
 
 Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995), §4.3: 50 CelebA-HQ
     images, 5 directions, 11 strengths from -2 to 2, InceptionResnetV1 (VGGFace2) on MTCNN crops.
-Code: raven38/hypershpere-gan-inversion. Its scripts edit W+ otherwise than Z+: codes are truncated at edit time, which
-    the inversion did not do, and moves end at an absolute coordinate; the variant "published" does that, too.
-Expected: the paper reports 0.373 for F/Z+ and 0.327 for what its text calls F/W+, where its Fig. 6 has F/W+ (P_N).
+Code: raven38/hypershpere-gan-inversion. Its scripts do not edit W+ as they edit Z+: they truncate codes at edit time,
+    which the inversion did not do, and move to an absolute coordinate; the variant "published" does so, too.
+Expected: the paper reports 0.373 for F/Z+, and 0.327 for what its text calls F/W+ and its Fig. 6 F/W+ (P_N).
     Never run on CelebA-HQ here.
-Cost: 2,750 edits per run and variant; on an accelerator at 1024 px minutes.
+Cost: 2,750 edits per run and variant; minutes on an accelerator at 1024 px.
 Command: lsap-jax edit-quality RUN RUN --config edit_figure6 --identity facenet.safetensors --out runs/figure6
 """
 

@@ -1,10 +1,10 @@
 """How well the attributes of the bundled generator can be edited in each space: success, preservation, realism.
 
-Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995), Fig. 6, with
-    attributes whose truth is known in place of an identity network. Strengths are standard deviations of synthetic
-    codes along InterFaceGAN's directions, towards the other side of the attribute: who smiles stops smiling.
-Expected: success rises and realism falls with the strength in every space; how the spaces compare at equal success is
-    what is measured.
+Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995), Fig. 6, but with
+    attributes whose truth is known instead of an identity network. Strengths are standard deviations of synthetic
+    codes along InterFaceGAN's directions, towards the other side of the attribute: a smiling face stops smiling.
+Expected: in every space, success rises and realism falls with the strength; the measurement compares the spaces at
+    equal success.
 Cost: 50 images, 8 directions and 9 strengths are 3,600 edits per space: about a minute at 64 px on 2 CPU cores.
 Command: lsap-jax edit-quality RUN RUN --out runs/edit_quality
 """

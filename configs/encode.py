@@ -1,8 +1,8 @@
-"""Embedding by an encoder alone: one pass per image, no step. What `lsap-jax encode` takes.
+"""Embedding by an encoder alone: one pass per image, no steps; the default of `lsap-jax encode`.
 
-Code: of this package; the encoders' papers are those of their kinds (IDInvert, 2004.00049, for the bundled one).
+Code: this package's own; each kind of encoder has its paper (e4e, 2102.02766, for the bundled one).
 Expected: the encoder's own quality; `invert --config idinvert` and `--space f/z+:fast` go on from there.
-Cost: a pass of the encoder, and one evaluation of the losses, which the report shows.
+Cost: one pass of the encoder, and one evaluation of the losses, which the report shows.
 Command: lsap-jax encode IMAGES --generator G --out runs/encoded
 """
 

@@ -1,7 +1,7 @@
 """encoder: latent encoder for a large generator, in IDInvert's size.
 
 Paper: Zhu et al., In-Domain GAN Inversion for Real Image Editing (ECCV 2020); architecture of the authors' code at
-256 px. The adversarial term is left out, samples with known ws stand for it.
+256 px. Samples with known ws replace the adversarial term.
 Expected: start of W+ codes for the preset `idinvert`, or of any other space (`init.detail=encoder`).
 Cost: a day on one GPU for a 1024-px generator.
 Command: lsap-jax train-encoder --generator ffhq.safetensors --config.data=ffhq --out runs/encoder

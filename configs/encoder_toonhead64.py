@@ -1,8 +1,8 @@
 """encoder_toonhead64: latent encoder of the bundled generator.
 
 Paper: Zhu et al., In-Domain GAN Inversion for Real Image Editing (ECCV 2020), smaller.
-Data: samples of the generator itself, and the images that it was trained on (see `toonhead64`).
-Expected: `toonhead64` brings the encoder of e4e, which `make models` trains; this one is for comparison with it.
+Data: samples of the generator, and the images that it was trained on (see `toonhead64`).
+Expected: `toonhead64` comes with an e4e encoder, which `make models` trains; this one is for comparison.
 Cost: half an hour on 2 CPU cores, minutes on one GPU.
 Command: lsap-jax train-encoder --generator toonhead64 --config.loss.mse=0 --config.loss.perceptual=0
     --config.train.decay_images=0 --config.total_images=48000 --out runs/encoder_latent

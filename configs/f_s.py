@@ -2,7 +2,7 @@
 
 Paper: Yao et al., Feature-Style Encoder (ECCV 2022), for the space; losses of
     Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995).
-Expected: no published figure for an optimisation; 2307.08995 compares with the encoder, LPIPS 0.07 to 0.43 (Fig. 2).
+Expected: no published numbers for an optimisation; 2307.08995 compares with the encoder, LPIPS 0.07 to 0.43 (Fig. 2).
 Cost: as `f_zplus`.
 Command: lsap-jax invert IMAGES --generator G --space f/s --out runs/f_s
 """

@@ -2,7 +2,7 @@
 
 Paper: Kang et al., GAN Inversion for Out-of-Range Images (BDInvert, ICCV 2021); compared in
     Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995).
-Expected: close to `bdinvert` in reconstruction, which adds the P_N prior.
+Expected: reconstruction close to `bdinvert`, which adds the P_N prior.
 Cost: as `f_zplus`.
 Command: lsap-jax invert IMAGES --generator G --space f/w+ --out runs/f_wplus
 """

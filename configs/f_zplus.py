@@ -2,12 +2,12 @@
 
 Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995), eq. 1-5; also
     2306.00241.
-Expected: on FFHQ 1024 px and 50 CelebA-HQ images MSE 0.0174, SSIM 0.815 (Table 1).
+Expected: MSE 0.0174, SSIM 0.815 for FFHQ at 1024 px on 50 CelebA-HQ images (Table 1).
 Cost: 1200 steps; 0.02 s per image-step for the bundled 64-px generator on 2 CPU cores.
 Command: lsap-jax invert IMAGES --generator G --space f/z+ --out runs/f_zplus
 
-Losses are means, as in the authors' code: with sums the weight 10 of the base code would have no meaning (the paper
-writes squared norms).
+Losses are means, as in the authors' code: with the sums of the paper (squared norms), the base code's weight of 10
+would have no meaning.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""F/Z+ inversion as the authors' released code does it, where it differs from the paper.
+"""F/Z+ inversion as in the authors' released code, where it differs from the paper.
 
 Code: invert_zp.py of the F/Z+ repository. Normalisation inside the graph instead of a retraction after the step,
     truncation psi 0.7 of the first 8 rows inside the loop, last iterate kept.

@@ -2,7 +2,7 @@
 
 Paper: Wang et al., High-Fidelity GAN Inversion for Image Attribute Editing (arXiv 2109.06590).
 Expected: 31.3 dB on 64 held-out images (validation.csv), 25.2 by their codes alone.
-Cost: two minutes of one H100, 1,000 images a second, besides compilation; `--stop_after SECONDS` ends it earlier, with
+Cost: two minutes on one H100, at 1,000 images a second, plus compilation; `--stop_after SECONDS` ends it earlier, with
     all files written.
 Command: lsap-jax train-refiner --config hfgi_toonhead64 --generator toonhead64 --config.data=PACK.npz --out runs/hfgi
 """

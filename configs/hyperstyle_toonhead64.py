@@ -2,7 +2,7 @@
 
 Paper: Alaluf et al., HyperStyle (arXiv 2111.15666), with codes of the generator's own encoder.
 Expected: 30.5 dB on 64 held-out images (validation.csv), 25.2 by their codes alone.
-Cost: four minutes of one H100, 170 images a second; `--stop_after SECONDS` ends it earlier, with all files written.
+Cost: four minutes on one H100, 170 images a second; `--stop_after SECONDS` ends it earlier, with all files written.
 Command: lsap-jax train-refiner --config hyperstyle_toonhead64 --config.data=PACK.npz --out runs/hyperstyle
 """
 

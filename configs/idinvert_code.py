@@ -1,4 +1,4 @@
-"""IDInvert as its authors' code has it: `idinvert` with the features of VGG16 in place of LPIPS.
+"""IDInvert as in its authors' code: `idinvert` with the features of VGG16 instead of LPIPS.
 
 Paper: Zhu et al., In-Domain GAN Inversion for Real Image Editing (ECCV 2020), eq. 6; code: genforce/idinvert_pytorch,
     100 steps of Adam 0.01, MSE 1, relu4_3 of VGG16 5e-5, domain 2, last iterate, from the encoder's code.
@@ -7,8 +7,8 @@ Cost: 100 steps at 256 px, each with two passes of VGG16 up to relu4_3 and one o
 Command: lsap-jax invert IMAGES --generator styleganinv.safetensors --config idinvert_code \
     --config.perceptual.weights=lpips_vgg.safetensors --out runs/idinvert
 
-The generator and its encoder are IDInvert's own, in one file (docs/converting.md). Their VGG16 is Caffe's; that of
-LPIPS is torchvision's.
+The generator and its encoder are IDInvert's own, in one file (docs/converting.md). The authors use Caffe's VGG16, LPIPS
+torchvision's.
 """
 
 from ml_collections import ConfigDict

@@ -1,15 +1,15 @@
 """What LSAP claims, tested: encoders with and without alignment, and optimisations, on the same images and edits.
 
 Paper: Cao et al., LSAP: Rethinking Inversion Fidelity, Perception and Editability in GAN Latent Space (arXiv
-    2209.12746): alignment improves perception and editability at equal fidelity, in both stages. The tables of the
-    paper are not repeated here; the rule by which the claim is judged is in lsap_jax/experiments/claims/verdict.py.
+    2209.12746): alignment improves perception and editability at equal fidelity, in both stages. The paper's tables
+    are not reproduced here; lsap_jax/experiments/claims/verdict.py has the rule that judges the claim.
 Expected: a row per method in methods.md, and below it whether the claim is confirmed; weights.svg has the encoders of
-    three weights of the term. docs/alignment.md has the figures of the bundled generator.
-Cost: encoders a second or so per image, their edits most of the time (3,600 pictures each, inverted again for LEC);
-    optimisations 300 steps, as in `compare`.
+    three weights of the term. docs/alignment.md has the numbers for the bundled generator.
+Cost: encoders take about a second per image; their edits take most of the time (3,600 pictures each, inverted again
+    for LEC); optimisations 300 steps, as in `compare`.
 Command: lsap-jax compare IMAGES --config lsap_claims --generator G --config.encoders=encoders --out runs/lsap
 
-Encoders are those of `make encoders`, all trained on the same images for as many steps: three seeds of e4e and of
+The encoders are those of `make encoders`, all trained on the same images for as many steps: three seeds of e4e and of
 LSAP_E, and LSAP_E with other weights of the alignment (--config.loss.nscd=0.1 and 2). The first e4e is the encoder that
 comes with the generator (`make models` trains it in the same way).
 """

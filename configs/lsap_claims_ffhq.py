@@ -1,16 +1,16 @@
 """What LSAP claims, tested with the public encoders of FFHQ, beside the table of the authors' repository.
 
 Paper: LSAP (arXiv 2209.12746); numbers of caopulan/GANInverter, README, on the 2,824 test images of CelebA-HQ. That
-    README says itself that they may differ from the paper's.
-Expected: of the encoders about what the repository has, on its images. Never run on CelebA-HQ here.
-Cost: 1024 px: a matter of an accelerator. The encoders take seconds, the optimisations 1,200 steps per image.
+    README itself says that they may differ from the paper's.
+Expected: for the encoders, about the repository's numbers on its images. Never run on CelebA-HQ here.
+Cost: 1024 px needs an accelerator. The encoders take seconds, the optimisations 1,200 steps per image.
 Command: lsap-jax compare CELEBA_HQ --config lsap_claims_ffhq --generator ffhq.safetensors --perceptual
     lpips_alex.safetensors --config.encoders=encoders --count 2824 --out runs/lsap_ffhq
 
-The folder encoders has psp.safetensors, e4e.safetensors, lsap_e.safetensors and restyle_e4e.safetensors, which
-`lsap-jax convert` makes of the repository's release v0.1 (psp_ffhq_r50_wp_official.pt and so on), and images are
-aligned as FFHQ's. The released encoders were not trained for equally many steps, so the claim is judged of these files,
-not of the term. Without a classifier of attributes edits have no success: they are compared at the same strength.
+The folder encoders has psp.safetensors, e4e.safetensors, lsap_e.safetensors and restyle_e4e.safetensors, made by
+`lsap-jax convert` from the repository's release v0.1 (psp_ffhq_r50_wp_official.pt and so on). Images are aligned as in
+FFHQ. The released encoders were not trained for equally many steps, so the verdict is on these files, not on the term.
+Without a classifier of attributes, the success of edits is unknown: they are compared at the same strength.
 """
 
 import math

@@ -1,8 +1,8 @@
 """LSAP_O: the projector's optimisation in W+ with the alignment term NSCD.
 
-Paper: Zhao et al., LSAP: Rethinking Inversion Fidelity, Perception and Editability in GAN Latent Space (arXiv
-    2209.12746). No settings of LSAP_O are published: its figure gives the objective (image + alignment), the encoder's
-    code the weight 0.5 of the sum over layers, the authors' repository this optimiser.
+Paper: Cao et al., LSAP: Rethinking Inversion Fidelity, Perception and Editability in GAN Latent Space (arXiv
+    2209.12746). No settings of LSAP_O are published: the objective (image + alignment) is from its figure, the weight
+    0.5 of the sum over layers from the encoder's code, the optimiser from the authors' repository.
 Expected: codes nearer to the generator's own (NSCD) than `wplus` at some cost in MSE; see docs/alignment.md.
 Cost: 1000 steps, each as in `projector`.
 Command: lsap-jax invert IMAGES --generator G --config lsap_o --out runs/lsap_o

@@ -1,7 +1,7 @@
-"""P inversion: one p = LeakyReLU_5(w) per image, from that of the mean w.
+"""P inversion: one p = LeakyReLU_5(w) per image, starting at the mean w.
 
 Paper: Zhu et al., Improved StyleGAN Embedding: Where are the Good Latents? (arXiv 2012.09036).
-Expected: no published figure with these losses; close to `w`.
+Expected: no published numbers with these losses; close to `w`.
 Cost: as `f_zplus`.
 Command: lsap-jax invert IMAGES --generator G --space p --out runs/p
 """

@@ -1,7 +1,7 @@
-"""P_N+ inversion: one whitened p per layer, from that of the mean w.
+"""P_N+ inversion: one whitened p per layer, starting at the mean w.
 
 Paper: Zhu et al., Improved StyleGAN Embedding: Where are the Good Latents? (arXiv 2012.09036).
-Expected: no published figure with these losses. Its axes are of very different effect: see --config.eigenvalue_floor.
+Expected: no published numbers with these losses. Its axes differ greatly in effect: see --config.eigenvalue_floor.
 Cost: as `f_zplus`.
 Command: lsap-jax invert IMAGES --generator G --space pn+ --out runs/pnplus
 """

@@ -2,9 +2,9 @@
 
 Paper: Karras et al., Analyzing and Improving the Image Quality of StyleGAN (CVPR 2020), appendix D; settings of the
     stylegan2-ada-pytorch projector.
-Expected: a genuine image of the generator is reproduced closely, a photograph only roughly; LPIPS where it is given,
-    else the discriminator's features, each in place of the original's VGG16 distance.
-Cost: 1000 steps, about 10 % more than `w` each for the noise maps.
+Expected: samples of the generator are reproduced closely, photographs only roughly. LPIPS if it is given, else the
+    discriminator's features, replaces the original's VGG16 distance.
+Cost: 1000 steps, each about 10 % more than `w` for the noise maps.
 Command: lsap-jax invert IMAGES --generator G --config projector --out runs/projector
 """
 

@@ -1,8 +1,8 @@
-"""S inversion: the styles of all layers (StyleSpace), from those of the mean w.
+"""S inversion: the styles of all layers (StyleSpace), starting at those of the mean w.
 
 Paper: Wu et al., StyleSpace Analysis (CVPR 2021), for the space; losses of
     Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995).
-Expected: no published figure for an optimisation in S with these losses.
+Expected: no published numbers for an optimisation in S with these losses.
 Cost: as `f_zplus`.
 Command: lsap-jax invert IMAGES --generator G --space s --out runs/s
 """

@@ -5,7 +5,7 @@ Paper: Karras et al., Analyzing and Improving the Image Quality of StyleGAN (CVP
 Data: "ToonHead" by Johan Melin (CC BY 4.0) rendered with DiceBear 9.4.3 (assets/LICENSE.md says how), packed as
     `images`, `ids` and `label_*` in near_main.npz; the last 200 images of `data` are held out.
 Expected: clean faces, hair, eyes and mouths; see the model card beside the weights.
-Cost: 20-40 images per second on 2 CPU cores; in batches of 32 on an H200 2,300 (3,100 without windows), where
+Cost: 20-40 images per second on 2 CPU cores; 2,300 on an H200 in batches of 32 (3,100 without windows), where
     --stop_after=400 ends after seven minutes.
 Command: lsap-jax train-generator --config toonhead64 --config.data=near_main.npz --out runs/toonhead64
     The weights that are bundled come from an H200, by the command in the model card beside them.

@@ -1,8 +1,8 @@
 """train_e4e: the encoder of e4e, for any StyleGAN2.
 
 Paper: Tov et al., Designing an Encoder for StyleGAN Image Manipulation (arXiv 2102.02766); settings of the authors'
-    code for faces, images counted instead of steps of 8.
-Expected: LPIPS (Alex) 0.20, MSE 0.047 on CelebA-HQ for FFHQ at 1024 px (GANInverter's table).
+    code for faces, in images instead of steps of 8 images.
+Expected: LPIPS (Alex) 0.20, MSE 0.047 for FFHQ at 1024 px on CelebA-HQ (GANInverter's table).
 Cost: 1.6 million images; days on one GPU at 1024 px. Images of 64 px and less get a small trunk.
 Command: lsap-jax train-encoder --config train_e4e --generator ffhq.safetensors --config.data=ffhq --out runs/e4e
     --config.perceptual.weights=lpips_alex.safetensors --config.identity.weights=arcface.safetensors

@@ -1,8 +1,8 @@
 """train_hfgi: HFGI's networks for a generator and its encoder.
 
 Paper: Wang et al., High-Fidelity GAN Inversion for Image Attribute Editing (arXiv 2109.06590), section 3; settings of
-    the authors' code for faces, images counted instead of steps of 8. Its loss has no adversarial term.
-Expected: MSE 0.0210, LPIPS 0.117, identity 0.68 on CelebA-HQ for FFHQ at 1024 px and e4e (GANInverter's table).
+    the authors' code for faces, in images instead of steps of 8 images. Its loss has no adversarial term.
+Expected: MSE 0.0210, LPIPS 0.117, identity 0.68 for FFHQ at 1024 px and e4e on CelebA-HQ (GANInverter's table).
 Cost: 800,000 images; two days on one GPU at 1024 px.
 Command: lsap-jax train-refiner --config train_hfgi --generator ffhq.safetensors --encoder e4e.safetensors
     --config.data=ffhq --config.perceptual.weights=lpips_alex.safetensors

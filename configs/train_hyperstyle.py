@@ -1,9 +1,9 @@
 """train_hyperstyle: HyperStyle's hypernetwork for a generator and its encoder.
 
-Paper: Alaluf et al., HyperStyle (arXiv 2111.15666), section 3; settings of the authors' code for faces, images counted
-    instead of steps of 8. Its codes are those of a W encoder (`train-encoder --config train_e4e
-    --config.encoder.heads=single`); any other encoder's do.
-Expected: MSE 0.0219, LPIPS 0.099, identity 0.74 on CelebA-HQ for FFHQ at 1024 px and the W encoder (GANInverter's
+Paper: Alaluf et al., HyperStyle (arXiv 2111.15666), section 3; settings of the authors' code for faces, in images
+    instead of steps of 8 images. Its codes come from a W encoder (`train-encoder --config train_e4e
+    --config.encoder.heads=single`), but any encoder's will do.
+Expected: MSE 0.0219, LPIPS 0.099, identity 0.74 for FFHQ at 1024 px and the W encoder on CelebA-HQ (GANInverter's
     table).
 Cost: 4,000,000 images at most, each through five passes; `--stop_after SECONDS` ends it earlier, with all files
     written.

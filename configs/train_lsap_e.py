@@ -1,9 +1,9 @@
 """train_lsap_e: LSAP_E, the encoder of e4e with LSAP's alignment in place of the latent discriminator.
 
 Paper: Cao et al., LSAP: Rethinking Inversion Fidelity, Perception and Editability in GAN Latent Space (arXiv
-    2209.12746); settings of the authors' code: alignment 0.5, summed over the rows that are active and negative as
-    there, and rows that follow each other 20 times as fast as e4e's.
-Expected: LPIPS (Alex) 0.18, MSE 0.039 on CelebA-HQ for FFHQ at 1024 px (GANInverter's table).
+    2209.12746); settings of the authors' code: alignment with weight 0.5, summed over the active rows and negative as
+    there; rows are activated 20 times as fast as e4e's.
+Expected: LPIPS (Alex) 0.18, MSE 0.039 for FFHQ at 1024 px on CelebA-HQ (GANInverter's table).
 Cost: 4 million images; days on one GPU at 1024 px.
 Command: lsap-jax train-encoder --config train_lsap_e --generator ffhq.safetensors --config.data=ffhq --out runs/lsap_e
     and the files of weights, see train_e4e

@@ -2,7 +2,7 @@
 
 Paper: Richardson et al., Encoding in Style: a StyleGAN Encoder for Image-to-Image Translation (arXiv 2008.00951);
     settings of the authors' code for inversion.
-Expected: LPIPS (Alex) 0.16, MSE 0.035 on CelebA-HQ for FFHQ at 1024 px (GANInverter's table).
+Expected: LPIPS (Alex) 0.16, MSE 0.035 for FFHQ at 1024 px on CelebA-HQ (GANInverter's table).
 Cost: 4 million images; days on one GPU at 1024 px.
 Command: lsap-jax train-encoder --config train_psp --generator ffhq.safetensors --config.data=ffhq --out runs/psp
     and the files of weights, see train_e4e

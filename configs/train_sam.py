@@ -1,8 +1,8 @@
 """train_sam: SAM's invertibility network for a generator and its encoder.
 
 Paper: Parmar et al., Spatially-Adaptive Multilayer Selection for GAN Inversion and Editing (arXiv 2206.08357), section
-    3.1; settings of the authors' code, images counted instead of 100 epochs.
-Expected: validation.csv has the error of the predicted maps of held-out images, beside how much measured ones spread.
+    3.1; settings of the authors' code, in images instead of 100 epochs.
+Expected: validation.csv has the error of the predicted maps of held-out images, and how much the measured maps vary.
 Cost: fits of `map_steps` steps for the codes and for each layer of every image, 2500 a picture at 1024 px, and 160,000
     images of 256 px through a ResNet-101.
 Command: lsap-jax train-refiner --config train_sam --generator ffhq.safetensors --encoder e4e.safetensors

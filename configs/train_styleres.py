@@ -1,9 +1,9 @@
-"""train_styleres: the residual networks of StyleRes, for any StyleGAN2 and an encoder of it.
+"""train_styleres: the residual networks of StyleRes, for any StyleGAN2 and its encoder.
 
 Paper: Pehlivan, Dalva, Dundar, StyleRes: Transforming the Residuals for Real Image Editing with StyleGAN (arXiv
     2212.14359), section 3; settings of the authors' code, with LPIPS in place of the MSE of VGG's relu4_3.
-Expected: not measured for faces at 1024 px; it needs FFHQ and days of a GPU.
-Cost: twice the generator, forwards and backwards, and twice the encoder for each image; up to 12 million images.
+Expected: not measured for faces at 1024 px; that needs FFHQ and days on a GPU.
+Cost: up to 12 million images, each twice through the generator, forwards and backwards, and twice through the encoder.
 Command: lsap-jax train-refiner --config train_styleres --generator ffhq.safetensors --encoder e4e.safetensors
     --config.data=ffhq --config.perceptual.weights=lpips_vgg.safetensors --config.identity.weights=arcface.safetensors
     --config.discriminator.weights=ffhq256.safetensors --out runs/styleres

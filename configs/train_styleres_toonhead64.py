@@ -1,10 +1,10 @@
-"""train_styleres_toonhead64: StyleRes' networks for the bundled generator, 64 px, in a few minutes of a GPU.
+"""train_styleres_toonhead64: StyleRes' networks for the bundled generator, 64 px, in a few minutes on a GPU.
 
-Paper: Pehlivan, Dalva, Dundar, StyleRes (arXiv 2212.14359), section 3, at 16 px of features, with networks of 72
+Paper: Pehlivan, Dalva, Dundar, StyleRes (arXiv 2212.14359), section 3, with features of 16 px and networks of 72
     channels: 3.5 MB in float16.
 Expected: 30.4 dB on 64 held-out images (validation.csv), 25.2 by their codes alone; 19.7 edited, encoded and edited
-    back. With a rate of 1e-3 it diverged.
-Cost: 7 images a second on two cores, half an hour.
+    back. With a learning rate of 1e-3 it diverged.
+Cost: half an hour on two cores, at 7 images a second.
 Command: lsap-jax train-refiner --config train_styleres_toonhead64 --config.data=pack.npz --out runs/styleres_toonhead64
 """
 

@@ -1,16 +1,17 @@
-"""two_stage: embeddings and methods of refinement, each with each, on the same images and edits.
+"""two_stage: every embedding with every method of refinement, on the same images and edits.
 
 Paper: Cao et al., LSAP (arXiv 2209.12746), whose second stage is SAM or DHR; PTI and SAM with Z+ pivots are those of
     2307.08995, Figures 9 to 11.
-Expected: a row per embedding and per method after it in methods.md, with MSE, perceptual distance, SSIM, NSCD, KID,
-    seconds, bytes and edits; below them what the papers claim, by the rule of lsap_jax/experiments/claims/verdict.py:
-    that an aligned start makes a better refinement, and that Z+ costs no reconstruction and helps edits.
-Cost: embeddings as in `compare`; PTI 350 steps for each image and embedding; edits most of the time, 3,600 pictures
-    for each of the rows.
+Expected: a row per embedding, and per method after it, in methods.md, with MSE, perceptual distance, SSIM, NSCD, KID,
+    seconds, bytes and edits. Below them verdicts, by the rule of lsap_jax/experiments/claims/verdict.py, on what the
+    papers claim: that an aligned start makes a better refinement, and that Z+ costs no reconstruction and helps edits.
+Cost: embeddings as in `compare`; PTI 350 steps for each image and embedding; edits take most of the time, 3,600
+    pictures per row.
 Command: lsap-jax compare IMAGES --config two_stage --generator G --config.encoders=encoders --out runs/two_stage
 
-Every cell is a run folder: the command goes on where it was killed. e4e is the encoder that comes with the generator.
-Methods without networks for the generator, and spaces that a method does not refine, are left out, with a line each.
+Every cell is a run folder: a killed command goes on when it is run again. e4e is the encoder that comes with the
+generator. Methods without networks for the generator, and spaces that a method cannot refine, are left out, with a
+line each.
 """
 
 from ml_collections import ConfigDict

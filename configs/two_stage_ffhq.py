@@ -1,14 +1,13 @@
 """two_stage of the FFHQ generator with public encoders, beside the table of LSAP's authors.
 
 Paper: as two_stage; numbers of caopulan/GANInverter, README, as in lsap_claims_ffhq.
-Expected: by MSE dhr, pti, sam, hfgi, hyperstyle in this order, as far as these methods are there. Never run on
-    CelebA-HQ here.
-Cost: 1024 px: a matter of an accelerator. Optimisations take 1,200 steps per image, PTI 350 more for each embedding.
+Expected: from the lowest MSE up: dhr, pti, sam, hfgi, hyperstyle, if they are available. Never run on CelebA-HQ here.
+Cost: 1024 px needs an accelerator. Optimisations take 1,200 steps per image, PTI 350 more for each embedding.
 Command: lsap-jax compare CELEBA_HQ --config two_stage_ffhq --generator ffhq.safetensors --perceptual
     lpips_alex.safetensors --config.encoders=encoders --count 2824 --out runs/two_stage_ffhq
 
-ffhq.safetensors has the networks of the methods inside; the folder encoders has e4e.safetensors, lsap_e.safetensors and
-w_encoder.safetensors, HyperStyle's, all of them made by `lsap-jax convert`.
+ffhq.safetensors contains the networks of the methods; the folder encoders has e4e.safetensors, lsap_e.safetensors and
+HyperStyle's w_encoder.safetensors, all made by `lsap-jax convert`.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
-"""W inversion: one w per image, from the mean w.
+"""W inversion: one w per image, starting at the mean w.
 
 Paper: Karras et al., Analyzing and Improving the Image Quality of StyleGAN (CVPR 2020); compared in
     Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995).
-Expected: LPIPS 0.23 to 0.48 on the five images of Fig. 2 of 2307.08995; no entry in its Table 1. The authors' code
+Expected: LPIPS 0.23 to 0.48 on the five images of Fig. 2 of 2307.08995; its Table 1 has no entry. The authors' code
     truncates w inside the loop (--config.truncation.psi=0.7 --config.truncation.cutoff=8), which the paper does not
     mention.
 Cost: as `f_zplus`.

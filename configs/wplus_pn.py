@@ -2,7 +2,7 @@
 
 Paper: Revisiting Latent Space of GAN Inversion for Robust Real Image Editing (arXiv 2307.08995), Table 1;
     prior of Zhu et al. (arXiv 2012.09036), weight of the authors' code.
-Expected: on FFHQ 1024 px and 50 CelebA-HQ images MSE 0.120, SSIM 0.682 (Table 1).
+Expected: MSE 0.120, SSIM 0.682 for FFHQ at 1024 px on 50 CelebA-HQ images (Table 1).
 Cost: as `f_zplus`.
 Command: lsap-jax invert IMAGES --generator G --config wplus_pn --out runs/wplus_pn
 """

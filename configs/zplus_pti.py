@@ -7,8 +7,8 @@ Expected: on the five images of Figure 9 LPIPS 0.063 to 0.302 and MSE 0.0047 to 
 Cost: 1200 steps in Z+ and at most 350 of the generator's weights.
 Command: lsap-jax invert IMAGES --generator G --config zplus_pti --perceptual LPIPS --out runs/zplus_pti
 
-The mapping network stays as it is, so that directions found with it go on to fit; the authors' code for 3D generators
-tunes it, too: --config.refine.mapping=true.
+The mapping network does not change, so directions found with it still fit. The authors' code for 3D generators tunes
+it, too: --config.refine.mapping=true.
 """
 
 from ml_collections import ConfigDict

@@ -1,14 +1,14 @@
-"""Pictures to faces in the position that generators were trained on: upright, centred, square, as in FFHQ.
+"""Pictures to aligned faces, in the position that generators were trained on: upright, centred, square, as in FFHQ.
 
 usage: lsap-jax align IMAGES ... --out DIR [--resolution 1024] [--face clear|largest|only|all]
 
-IMAGES are those of `lsap-jax invert`, which takes DIR afterwards; `lsap-jax invert --align` does both in one go. Faces
-are found by MTCNN. DIR gets ID.png per picture, and with --face=all ID_0.png, ID_1.png, … for the faces of each from
-left to right. alignment.jsonl says what was cut out and what is to be known about it, failures.jsonl which pictures
-were refused and why: no face, several, too small, cut off, from the side; with --face=all, faces for which this is so
-are left out, with a note beside the others. Faces that lie on their sides or upside down are cut out upright. Run the
-same command again to finish an interrupted one; delete a PNG to have it done again. --shard and --engine are as of
-`lsap-jax invert`; the process that runs the command cuts out.
+IMAGES are as for `lsap-jax invert`, which takes DIR afterwards; `lsap-jax invert --align` does both in one go. MTCNN
+finds the faces. DIR gets ID.png per picture, and with --face=all ID_0.png, ID_1.png, … for its faces from left to
+right. alignment.jsonl records what was cut out, with remarks; failures.jsonl records which pictures were refused and
+why: no face, several faces, or one that is too small, cut off or seen from the side. With --face=all such faces are
+left out, with a note beside the others. Faces that lie on their sides or are upside down are cut out upright. Run the
+same command again to finish what was interrupted; to redo a picture, delete its PNG first. --shard and --engine are as
+for `lsap-jax invert`; the cutting out is always done by the process that runs the command.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C, 143 after SIGTERM.
 """
@@ -36,16 +36,15 @@ def flags() -> FlagValues:
         values,
         "face",
         ("clear", "largest", "only", "all"),
-        "clear takes the largest face and refuses where another is more than half as large; largest takes it whatever "
-        "there is besides; only refuses where there is any other; all takes every face, as ID_0, ID_1, … from left to "
-        "right",
+        "clear takes the largest face, and refuses if another is more than half as large; largest always takes it; "
+        "only refuses if there is any other; all takes every face, as ID_0, ID_1, … from left to right",
         "clear",
     )
-    real(values, "enlarge", "refuse faces that would have to be enlarged more times than this", 4.0)
-    switch(values, "profiles", "take faces that are seen from the side too")
-    real(values, "min_face", "side of the smallest face to look for, in pixels of a picture of at most 1024", 20.0)
-    text(values, "detector", "MTCNN weights that `lsap-jax convert` wrote (default: those of the package)")
-    number(values, "batch_size", "pictures at a time (default: 8, on a CPU 1)", lower=1)
+    real(values, "enlarge", "refuse faces that would have to be enlarged more than this many times", 4.0)
+    switch(values, "profiles", "also take faces that are seen from the side")
+    real(values, "min_face", "side of the smallest face to look for, in pixels after reduction to at most 1024", 20.0)
+    text(values, "detector", "MTCNN weights that `lsap-jax convert` wrote (default: the bundled ones)")
+    number(values, "batch_size", "pictures at a time (default: 8; 1 on a CPU)", lower=1)
     engine_flags(values)
     return values
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from lsap_jax.models.generator import Generator
 
-EACH = "the class of a conditional generator, a number from 0, or FILE.csv of id,class with one for each {}"
-ONE = "the class of a conditional generator, a number from 0"
+EACH = "class of a conditional generator: a number from 0, or FILE.csv of id,class with a line for each {}"
+ONE = "class of a conditional generator: a number from 0"
 
 
 def class_flag(values: FlagValues, what: str) -> None:

@@ -3,14 +3,14 @@
 usage: lsap-jax compare IMAGES ... --generator G --out DIR [--config NAME|FILE] [--presets z,f/z+]
                         [--count N] [--class K|FILE.csv]
 
-IMAGES and G are those of `lsap-jax invert`; a preset is one of its spaces or configurations, or one with the file of an
-encoder that it starts from, e4e@FILE. With --config.refine="('pti', 'hfgi')" every run is refined by these methods,
-too, in folders of their own; the configuration two_stage takes every method there is. DIR gets a run folder per preset,
-comparison.csv (means with 95 % intervals, seconds per image), per_image.csv, tests.csv (is one preset not inferior to
-another), grid.png and report.html. The configurations lsap_claims, two_stage and all_methods add edits of all runs, in
-DIR/edits, and methods.csv, methods.md, ranks.csv, frontier.svg, claim.csv and weights.svg: one table of reconstructions
-and edits, and a verdict; all_methods leaves out, with a line, what has no file or networks. Run the same command again
-to finish an interrupted comparison, or with more presets to extend it: what is finished is not computed again.
+IMAGES and G are as for `lsap-jax invert`. A preset is one of its spaces or configurations; e4e@FILE starts a preset
+from the encoder in FILE. With --config.refine="('pti', 'hfgi')" these methods refine every run, too, into folders of
+their own; the configuration two_stage takes every method there is. DIR gets a run folder per preset, comparison.csv
+(means with 95 % intervals, seconds per image), per_image.csv, tests.csv (is one preset not inferior to another),
+grid.png and report.html. The configurations lsap_claims, two_stage and all_methods add edits of all runs, in DIR/edits,
+and combine reconstructions, edits and a verdict in methods.csv, methods.md, ranks.csv, frontier.svg, claim.csv and
+weights.svg; all_methods leaves out, with a line, what has no file or networks. Run the same command again to finish an
+interrupted comparison, or with more presets to extend it: nothing that is finished is computed again.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C.
 """
@@ -40,9 +40,9 @@ def flags() -> FlagValues:
     text(values, "generator", "a bundled name, a converted file or an official checkpoint")
     text(values, "out", "folder of the comparison")
     text(values, "config", "name or file of a comparison's configuration", "compare")
-    text(values, "presets", "short for --config.presets: names, spaces or files, with commas between")
+    text(values, "presets", "short for --config.presets: names, spaces or files, separated by commas")
     number(values, "steps", "short for --config.steps; 0 leaves each preset its own")
-    number(values, "count", "short for --config.count: the first so many images; 0 is all")
+    number(values, "count", "short for --config.count: how many images, from the first on; 0 is all")
     number(values, "batch_size", "short for --config.batch_size, over all devices")
     number(values, "seed", "short for --config.seed")
     text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote, for every preset")

@@ -45,17 +45,17 @@ def engine_flags(values: FlagValues) -> None:
         values,
         "engine",
         ("local", "ray"),
-        "local computes on the devices of this process; ray on those of a cluster (RAY_ADDRESS, or the one that this "
-        "machine runs, else one of its own), every batch by an actor; this process then needs no accelerator",
+        "local computes on this process's devices; ray on those of a cluster (RAY_ADDRESS, else one that runs on this "
+        "machine, else a new one), each batch in an actor; this process then needs no accelerator",
         "local",
     )
-    number(values, "actors", "of --engine ray (default: one per GPU of the cluster, without GPUs one per node)")
+    number(values, "actors", "actors of --engine ray (default: one per GPU of the cluster; without GPUs, one per node)")
 
 
 def refine_flag(values: FlagValues) -> None:
     """Defines `--refine`, of `choose_method`, and `--masks`."""
-    text(values, "refine", "refine the codes by this method, too; `lsap-jax refine` refines a run that is finished")
-    text(values, "masks", "folder of masks, ID.png, as of `lsap-jax refine`: for --refine, else for the loss")
+    text(values, "refine", "also refine the codes by this method; `lsap-jax refine` refines a finished run")
+    text(values, "masks", "folder of masks, ID.png, as for `lsap-jax refine`: for --refine, else for the loss")
 
 
 class Chosen(NamedTuple):

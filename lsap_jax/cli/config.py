@@ -1,10 +1,10 @@
-"""The keys of a configuration: what `--config.KEY=value` can set, its default, its type, and what it is.
+"""The keys of a configuration, which `--config.KEY=value` sets: default, type and meaning of each.
 
 usage: lsap-jax config [NAME|FILE] [--search WORD]
 
-NAME is one of `--config`, a space or a preset, as z+ or f/z+:code, or a method of refinement, whose options are keys
-under `refine`. Without NAME the configurations are listed. --search leaves the keys whose name or line has the word.
-A FILE is Python and is executed: use only files you trust.
+NAME is a value of `--config`, a space or preset such as z+ or f/z+:code, or a method of refinement, whose options are
+keys under `refine`. Without NAME, the configurations are listed. --search lists only keys whose name or line contains
+the word. A FILE is Python and is executed: use only files you trust.
 """
 
 import ast
@@ -22,7 +22,7 @@ WIDTH, WIDEST = 120, 34  # of the table, and of a column
 
 def flags() -> FlagValues:
     values = new_flags()
-    text(values, "search", "only keys, or configurations, whose name or line has this word")
+    text(values, "search", "list only keys, or configurations, whose name or line contains this word")
     return values
 
 

@@ -13,11 +13,11 @@ usage: lsap-jax convert SRC DST                         StyleGAN2 (NVlabs, PTI, 
                                                         encoder and mean latent, for `lsap-jax encode --generator DST`
        lsap-jax convert SRC DST --only encoder          one part alone: generator, encoder, latent_discriminator, ...
 
-SRC is a file or an https:// address, and is recognised by its content, under any key and prefix; docs/converting.md
-lists the formats, `lsap-jax models` public checkpoints.
+SRC is a file or an https:// address. Its content is recognised under any key and prefix; docs/converting.md lists the
+formats, `lsap-jax models` public checkpoints.
 DST is one safetensors file with configuration, provenance and digest in its header.
-DST.samples.png beside it shows samples of seeds 0, 1, ... at truncation 0.7 (16; 4 above 256 px): look at them, they
-show a wrong conversion at once.
+DST.samples.png beside it shows samples of seeds 0, 1, ... at truncation 0.7 (16; 4 above 256 px): look at them, as a
+wrong conversion shows at once.
 """
 
 import json
@@ -41,14 +41,14 @@ GRID_PSI = 0.7
 
 def flags() -> FlagValues:
     values = new_flags()
-    text(values, "lin", "lin weights of LPIPS that belong to a backbone SRC")
-    text(values, "generator", "generator that an encoder SRC, of base codes or of ws, is joined to")
-    text(values, "add_basecode", "encoder, of base codes or of ws, to join to the generator SRC")
+    text(values, "lin", "lin weights of LPIPS for a backbone SRC")
+    text(values, "generator", "generator to join SRC to, an encoder of base codes or of ws")
+    text(values, "add_basecode", "encoder of base codes or of ws to join to the generator SRC")
     number(
-        values, "base_resolution", "resolution of f of a BDInvert encoder, which its file does not record", 16, lower=4
+        values, "base_resolution", "resolution of f for a BDInvert encoder, whose file does not record it", 16, lower=4
     )
-    text(values, "only", "the one part of SRC to convert: generator, encoder, latent_discriminator or discriminator")
-    switch(values, "half", "store the weights in half precision; not of generators", False)
+    text(values, "only", "convert only this part of SRC: generator, encoder, latent_discriminator or discriminator")
+    switch(values, "half", "store the weights in half precision; not for generators", False)
     switch(values, "grid", "render samples beside DST", True)
     return values
 

@@ -1,12 +1,11 @@
-"""The bundled generator and sample images, end to end: inversion in f/z+ and z+ and by StyleRes, verification, edits,
-and their pages.
+"""The bundled generator and sample images, end to end: f/z+, z+ and StyleRes, verification, edits, and their pages.
 
 usage: lsap-jax demo --out DIR [--steps N]
 
-DIR/index.html shows what came of it and leads to every page. DIR is the run folder of f/z+, with its report; DIR/zplus
-is the run folder of z+, for comparison, and DIR/styleres that of the encoder's codes with StyleRes' residuals, which
-take no steps. DIR/edits has edits of the first, DIR/edits_zplus and DIR/edits_styleres those of the others; pages show
-two of them side by side. The same command again finishes what is missing.
+DIR/index.html shows the results and links to every page. DIR is the run folder of f/z+, with its report; for
+comparison, DIR/zplus is that of z+, and DIR/styleres that of the encoder's codes with StyleRes' residuals, which take
+no steps. DIR/edits has edits of the first, DIR/edits_zplus and DIR/edits_styleres those of the others; pages show two
+of them side by side. Run the same command again to finish what is missing.
 """
 
 from collections.abc import Mapping
@@ -40,10 +39,10 @@ MOST_SHOWN = 16
 def flags() -> FlagValues:
     values = new_flags()
     text(values, "out", "folder for the runs")
-    number(values, "steps", "of each optimisation", STEPS, lower=1)
-    text(values, "generator", "another generator than the bundled one", GENERATOR)
-    text(values, "images", "other images than the bundled ones")
-    choice(values, "spaces", ("both", "f/z+", "z+"), "which spaces; both are followed by StyleRes", "both")
+    number(values, "steps", "steps of each optimisation", STEPS, lower=1)
+    text(values, "generator", "generator to use instead of the bundled one", GENERATOR)
+    text(values, "images", "images to use instead of the bundled ones")
+    choice(values, "spaces", ("both", "f/z+", "z+"), "which spaces; both also runs StyleRes", "both")
     return values
 
 

@@ -1,10 +1,10 @@
-"""What a report of a fault should say of a machine: versions, devices, cache, free disk, known problems.
+"""What a bug report should say about the machine: versions, devices, cache, free disk space, known problems.
 
 usage: lsap-jax doctor
 
-Paste the text into the report. It names no user: paths in the home folder begin with ~. Nothing is sent anywhere.
+Paste the text into the report. It does not name the user: paths in the home folder begin with ~. Nothing is sent.
 
-Exit status: 0 no problem is known, 1 one is, and the last lines say what to do.
+Exit status: 0 no known problem, 1 a known problem, and the last lines say what to do.
 """
 
 import os

@@ -5,37 +5,37 @@ usage: lsap-jax edit RUN --direction NAME|FILE|random:SEED --strengths=-3,-1.5,0
        lsap-jax edit RUN --mix A:B --ranges coarse,middle,fine --out DIR  A with layers of B
 
 A direction is a NAME that belongs to this generator (`lsap-jax find-directions`), a FILE of directions or one of them
-as FILE:NAME, `ganspace:K`, `sefa:K`, `random:SEED` or `gradient:ATTRIBUTE`; several are separated by commas, or
---direction is given again.
-Strengths are steps along the direction, z is put back onto its sphere after each; with --unit angle they are radians
-on the great circle through z and the direction. Strength 0 is the run's own code and picture, byte for byte.
+as FILE:NAME, `ganspace:K`, `sefa:K`, `random:SEED` or `gradient:ATTRIBUTE`. For several directions, separate them by
+commas or repeat --direction.
+Strengths are steps along the direction; each puts z back onto its sphere. With --unit angle they are radians on the
+great circle through z and the direction. Strength 0 is the run's own code and picture, byte for byte.
 
 DIR gets images/ID/DIRECTION/STRENGTH.png, codes/ID/DIRECTION/STRENGTH.npz, strips/ID.png, targets/ID.png and
-report.html. The same command again finishes an interrupted edit. --beside names the folder of another edit of the same
-images, say of a run in another space; the page then shows both.
-Images that are refined go along directions alone: what refines one does not fit the codes of another.
+report.html. Run the same command again to finish an interrupted edit. --beside names the folder of another edit of the
+same images, for example of a run in another space; the page then shows both.
+Refined images can be edited only along directions: what refines one image does not fit the codes of another.
 
---animate writes a film of every image and direction, to and fro: animations/ID/DIRECTION.webp; with --animate=gif
-gifs/ID/DIRECTION.gif; with --animate=mp4, which needs the extra `video`, videos/ID/DIRECTION.mp4. It goes in --frames
-pictures, at --fps of them per second, evenly from the least strength to the greatest and back; ranges of --mix have
-nothing between them, and stay for half a second each.
+--animate writes a film of every image and direction, forwards and back: animations/ID/DIRECTION.webp; with
+--animate=gif gifs/ID/DIRECTION.gif; with --animate=mp4, which needs the extra `video`, videos/ID/DIRECTION.mp4. It
+moves evenly from the least strength to the greatest in --frames pictures, at --fps of them per second. The ranges of
+--mix have nothing between them, so each stays for half a second.
 
-For photographs of faces, --identity compares each edit with the reconstruction by dlib's ResNet (bundled, 128
-dimensions, CC0) or by a face network in a file: on the page, and in DIR/metrics.csv as identity/DIRECTION/STRENGTH.
-Pictures without a face are counted and left out of the means.
+For photographs of faces, --identity compares each edit with the reconstruction, by dlib's ResNet (bundled, 128
+dimensions, CC0) or by a face network in a file. The page shows the result, and DIR/metrics.csv has it as
+identity/DIRECTION/STRENGTH. Pictures without a face are counted and left out of the means.
 
-For faces that `lsap-jax align` cut out, --paste-back names its folder; for those that `invert --align` or `encode
---align` did, RUN. DIR/pasted/ID/DIRECTION/STRENGTH.png then is the photograph, at its own resolution, with the edited
-face back in its place, fading in from the edge. Photographs are looked for where they were aligned, relative paths from
-the current folder.
+--paste-back puts edited faces back into their photographs. For faces that `lsap-jax align` cut out, it names its
+folder; for those that `invert --align` or `encode --align` did, RUN. DIR/pasted/ID/DIRECTION/STRENGTH.png is then the
+photograph, at its own resolution, with the edited face fading in from the edge. Photographs are looked for where they
+were aligned, relative paths from the current folder.
 
---masks limits edits to where FOLDER/ID.png is white: there the picture is the edited one, elsewhere the original, RUN's
-target, pixel for pixel. The edit fades in from the mask's edge inwards, over --feather of the picture's side. A mask is
-a grey square picture of any size, as of `lsap-jax refine`; images without one are edited as a whole. Strength 0 is the
-run's own picture as ever. DIR/masks/ID.png keeps the mask. With --paste-back, the photograph changes where the mask is,
-and nowhere else.
+--masks limits edits to where FOLDER/ID.png is white: there the picture is the edited one, elsewhere the original
+(RUN's target), pixel for pixel. From the mask's edge inwards, the edit fades in over --feather of the picture's side. A
+mask is a grey square picture of any size, as for `lsap-jax refine`; images without one are edited as a whole. Strength
+0 is still the run's own picture. DIR/masks/ID.png keeps the mask. With --paste-back, the photograph changes only where
+the mask is.
 
---shard and --engine are as of `lsap-jax invert`.
+--shard and --engine are as for `lsap-jax invert`.
 
 Exit status: 0 all done, 1 some images failed, 2 unusable arguments, 130 after Ctrl-C, 143 after SIGTERM.
 """
@@ -96,30 +96,36 @@ def flags() -> FlagValues:
     texts(
         values,
         "direction",
-        "NAME, FILE, FILE:NAME, ganspace:K, sefa:K, random:SEED, gradient:NAME; or several",
+        "NAME, FILE, FILE:NAME, ganspace:K, sefa:K, random:SEED or gradient:NAME; or several, separated by commas",
     )
-    text(values, "strengths", "numbers with commas between", STRENGTHS)
-    choice(values, "unit", ("step", "angle"), "what a strength is; an angle, in radians, in z spaces only", "step")
-    text(values, "layers", "coarse, middle, fine, rows as 4-7, all; each direction's own by default")
-    choice(values, "absolute", ("own", "first"), "strengths are coordinates to reach (GANSpace; flat spaces)")
-    texts(values, "interpolate", "A:B, ids of two images; may be given again")
+    text(values, "strengths", "numbers separated by commas", STRENGTHS)
+    choice(values, "unit", ("step", "angle"), "what a strength is: a step, or in z spaces an angle in radians", "step")
+    text(values, "layers", "coarse, middle, fine, rows such as 4-7, or all (default: each direction's own)")
+    choice(values, "absolute", ("own", "first"), "take strengths as coordinates to reach (GANSpace; flat spaces)")
+    texts(values, "interpolate", "A:B, ids of two images; may be repeated")
     number(values, "points", "pictures from A to B, both included", POINTS, lower=2)
-    texts(values, "mix", "A:B, ids of two images; may be given again")
-    text(values, "ranges", "layers of B for A, one picture per range; by default the generator's named ranges")
+    texts(values, "mix", "A:B, ids of two images; may be repeated")
+    text(values, "ranges", "layers that A gets from B, one picture per range (default: the generator's named ranges)")
     text(values, "generator", "file of the generator, if it is not where run.json says")
     weights_flag(values)
     identity_flag(values)
     number(values, "batch_size", "pictures rendered at once, over all devices", 16, lower=1)
-    text(values, "masks", "folder of masks, ID.png: edits are limited to where they are white")
-    real(values, "feather", "width over which edits fade in from a mask's edge, in sides of the picture", 0.02)
-    text(values, "paste_back", "folder of `lsap-jax align` that RUN inverted, or RUN of --align: edits in photographs")
+    text(values, "masks", "folder of masks, ID.png: limit edits to where they are white")
+    real(values, "feather", "width over which edits fade in from a mask's edge, as a part of the picture's side", 0.02)
+    text(
+        values,
+        "paste_back",
+        "put edits into the photographs: folder of `lsap-jax align` that RUN inverted, or RUN of --align",
+    )
     engine_flags(values)
-    switch(values, "codes", "write the edited codes, too", True)
-    choice_or_bare(values, "animate", ("webp", "gif", "mp4"), "write a film per image and direction; webp if bare")
-    number(values, "frames", "of a film, from the least strength to the greatest; 2 to 1000", 49)
+    switch(values, "codes", "also write the edited codes", True)
+    choice_or_bare(
+        values, "animate", ("webp", "gif", "mp4"), "write a film per image and direction; webp if no format is given"
+    )
+    number(values, "frames", "frames of a film from the least strength to the greatest; 2 to 1000", 49)
     number(values, "fps", "frames per second of a film; 1 to 50", 25)
-    text(values, "beside", "folder of another edit, for the page")
-    number(values, "max_pictures", "most images whose pictures the page embeds", 60, lower=0)
+    text(values, "beside", "folder of another edit to show beside this one")
+    number(values, "max_pictures", "the page embeds the pictures of at most this many images", 60, lower=0)
     return values
 
 

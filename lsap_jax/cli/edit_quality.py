@@ -1,17 +1,17 @@
-"""How good the edits of runs are: did the attribute change, did the others stay, is the image still a natural one.
+"""How good the edits of runs are: did the attribute change, did the others stay, is the image still natural.
 
 usage: lsap-jax edit-quality RUN [RUN ...] --out DIR [--config edit_quality|edit_figure6|FILE] [--config.key=value ...]
 
-RUN is a run folder or a folder of `lsap-jax compare`, which stands for all of its runs. The codes of every image that
+RUN is a run folder, or a folder of `lsap-jax compare`, which stands for all of its runs. The codes of every image that
 all runs have are moved along every direction by every strength, and every picture is measured: by the classifier of
 attributes (the bundled generator has one; `lsap-jax train-attributes`), by the discriminator, by NSCD, with
 --identity=dlib or =FILE by a face network, with --config.real=IMAGES by the distance from real images that have the
-attribute (KID, and FID with --config.inception), and of encoders by e4e's latent editing consistency (LEC). DIR gets
+attribute (KID, and FID with --config.inception), and for encoders by e4e's latent editing consistency (LEC). DIR gets
 quality.json, curves.csv, matched.csv (the measures where equally many edits have succeeded), differences.csv (with
 --config.candidate=NAME --config.baseline=NAME) and report.html.
 
-The same command again goes on where it was interrupted. Measurements are kept if runs, levels or pictures are added or
-changed; with other strengths, directions, judges or common images everything is measured again.
+Run the same command again to finish what was interrupted. If you add or change runs, levels or pictures, measurements
+are kept; with other strengths, directions, judges or common images, everything is measured again.
 
 Exit status: 0 all done, 2 unusable arguments, 130 after Ctrl-C.
 """
@@ -46,7 +46,7 @@ def flags() -> FlagValues:
         "identity",
         "short for --config.identity: dlib (bundled), or a face network that `lsap-jax convert` wrote",
     )
-    text(values, "generator", "where the generator is, if not where run.json says")
+    text(values, "generator", "file of the generator, if it is not where run.json says")
     return values
 
 

@@ -3,12 +3,12 @@
 usage: lsap-jax encode IMAGES ... --generator G --out DIR [--encoder FILE] [--refine METHOD] [--align]
                        [--class K|FILE.csv]
 
-IMAGES and G are as in `lsap-jax invert`, and DIR becomes a run folder as there. The encoder is the one that comes with
+IMAGES and G are as for `lsap-jax invert`, and DIR becomes a run folder as there. The encoder is the one that comes with
 G, or the one in FILE, which holds it alone or inside a generator: a file of `lsap-jax train-encoder` or `convert`, or
-the original one of pSp, e4e, LSAP, ReStyle, HyperStyle, IDInvert. No step is taken, and a configuration with steps is
-refused; `lsap-jax invert --init DIR`, or `--encoder`, goes on from the codes. --refine adds what the codes cannot
-represent; --masks and --config.refine.KEY=value are as of `lsap-jax refine`. Run the same command again to finish an
-interrupted one.
+the original file of pSp, e4e, LSAP, ReStyle, HyperStyle, IDInvert. There are no optimisation steps, and a configuration
+with steps is refused; to continue from the codes, use `lsap-jax invert --init DIR`, or `--encoder`. --refine adds what
+the codes cannot represent; --masks and --config.refine.KEY=value are as for `lsap-jax refine`. Run the same command
+again to finish an interrupted run.
 
 Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C, 143
 after SIGTERM.
@@ -37,7 +37,7 @@ def flags() -> FlagValues:
     refine_flag(values)
     text(values, "out", "folder of the run")
     text(values, "config", "name or file of a configuration (default: encode)")
-    text(values, "batch_size", "short for --config.batch_size, over all devices; auto is the largest that fits")
+    text(values, "batch_size", "short for --config.batch_size, over all devices; auto takes the largest that fits")
     number(values, "seed", "short for --config.seed")
     text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote, to measure with")
     switch(values, "align", "short for --config.align: cut each picture to its face, as `lsap-jax align` does")

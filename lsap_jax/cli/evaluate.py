@@ -1,17 +1,18 @@
-"""More metrics of a run: of every image as columns of metrics.csv, of the whole set in evaluation.json.
+"""More metrics of a run: those of each image as columns of metrics.csv, those of the whole set in evaluation.json.
 
 usage: lsap-jax evaluate RUN [--generator G] [--perceptual FILE,FILE ...] [--inception FILE] [--identity dlib|FILE]
                          [--ppl SAMPLES] [--engine local|ray]
 
-It adds ssim01, ms_ssim, NSCD of LSAP (mean and by layer), and the perceptual distances of the named files of LPIPS
-weights that `lsap-jax convert` wrote (vgg, alex, squeeze). Beside NSCD it prints the level of genuine samples of the
-generator: codes below it have collapsed towards the mean, which is not better. The set of reconstructions is compared
-with the set of targets by KID, and with --inception (converted Inception weights) by FID. --identity compares the faces
-of photographs with those of their reconstructions by dlib's ResNet (bundled, 128 dimensions, CC0) or by a face network
-in a file; the columns name the network, and images without a face are counted and left out. --ppl measures the
-generator's perceptual path length in Z and W. `lsap-jax report RUN` then shows the new columns. Images of a conditional
-generator are compared with samples of their class. Run it again after a run was resumed, or when it was interrupted: it
-goes on. --shard and --engine are as of `lsap-jax invert`; the shard that finds all images measured compares the sets.
+It adds ssim01, ms_ssim, LSAP's NSCD (mean and by layer), and the perceptual distances of the given files of LPIPS
+weights, which `lsap-jax convert` wrote (vgg, alex, squeeze). Beside NSCD it prints the level of genuine samples of the
+generator: codes below it have collapsed towards the mean, which is not better. KID, and with --inception (converted
+Inception weights) FID, compare the set of reconstructions with the set of targets. --identity compares the faces of
+photographs with those of their reconstructions, by dlib's ResNet (bundled, 128 dimensions, CC0) or by a face network in
+a file; the columns name the network, and images without a face are counted and left out. --ppl measures the generator's
+perceptual path length in Z and W. `lsap-jax report RUN` then shows the new columns. Images of a conditional generator
+are compared with samples of their class. Run it again when it was interrupted, or after a run was resumed: it does
+only what is missing. --shard and --engine are as for `lsap-jax invert`; the shard that finds all images measured
+compares the sets.
 
 Exit status: 0 all done, 2 unusable arguments or a damaged result, 130 after Ctrl-C, 143 after SIGTERM.
 """
@@ -38,11 +39,11 @@ def flags() -> FlagValues:
     values = new_flags()
     text(values, "generator", "file of the generator, if it is not where run.json says")
     weights_flag(values)
-    text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote; several are separated by commas")
-    text(values, "inception", "Inception weights of FID that `lsap-jax convert` wrote")
+    text(values, "perceptual", "LPIPS weights that `lsap-jax convert` wrote; separate several by commas")
+    text(values, "inception", "Inception weights for FID that `lsap-jax convert` wrote")
     identity_flag(values)
     number(values, "ppl", "pairs of samples for path length (published: 50,000 and more); 0 leaves it out", 0, lower=0)
-    switch(values, "ppl_crop", "path length of the middle of aligned faces, as published for FFHQ; needs LPIPS")
+    switch(values, "ppl_crop", "measure path length on the middle of aligned faces, as published for FFHQ; needs LPIPS")
     number(values, "batch_size", "images at a time, over all devices", 16, lower=1)
     engine_flags(values)
     return values

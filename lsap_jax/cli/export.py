@@ -1,22 +1,22 @@
-"""The codes of a run in one file, the whole run in a sharded store, and back, or the generator tuned for an image.
+"""Export the codes of a run, the whole run as a sharded store (and back), or the generator tuned for an image.
 
 usage: lsap-jax export RUN --format npy|pt|npz DST [--array NAME] [--ws]
        lsap-jax export RUN --format zarr STORE
        lsap-jax export STORE --format files RUN
        lsap-jax export RUN DST --format generator --id ID
 
-npz: an array per name of the code (z, f, ...) with the images on the first axis, and `ids`, in the order of the ids.
+npz: an array for each name of the code (z, f, ...) with the images on the first axis, and `ids` in the same order.
 pt: a dict of tensors with the same names and the list `ids`, for `torch.load(DST, weights_only=True)`; with `--array`
-the bare tensor, as other tools load it. npy: one array. Beside a bare tensor or an npy the ids are the lines of
-DST.ids.txt. Every code's SHA-256 is checked. `--ws` adds the W+ codes [N, num_ws, w_dim] that the codes stand for,
-after the truncation that the run used.
+only the tensor, as other tools load it. npy: one array. For a single tensor or an npy, DST.ids.txt has the ids, one per
+line. Every code's SHA-256 is checked. `--ws` adds the W+ codes [N, num_ws, w_dim] of these codes, after the truncation
+that the run used.
 
 zarr: codes, pictures, targets, curves, metrics and manifest as one Zarr store of some thousands of files, however many
-images there are; STORE is a folder, or a URL as gs://BUCKET/NAME or s3://BUCKET/NAME. files: a store as a run folder
-again. Both go on where they were interrupted when the same command is given again.
+images there are; STORE is a folder, or a URL such as gs://BUCKET/NAME or s3://BUCKET/NAME. files: a store as a run
+folder again. To continue either after an interruption, run the same command again.
 
 generator: the generator that `refine --method pti` tuned for the image ID, or with refine.shared, without --id, for all
-images: a converted file, or, where DST ends in .pt or .pth, the tensors of a StyleGAN2 in NVIDIA's names, for
+images: a converted file, or, if DST ends in .pt or .pth, the tensors of a StyleGAN2 in NVIDIA's names, for
 `G.load_state_dict(torch.load(DST, weights_only=True))`.
 """
 
@@ -35,10 +35,10 @@ FORMATS = (*FILES, "zarr", "files", "generator")
 
 def flags() -> FlagValues:
     values = new_flags()
-    choice(values, "format", FORMATS, "npy, pt, npz or zarr, by default from the suffix of DST; files; generator")
-    text(values, "id", "of --format generator: the image whose generator is written")
-    text(values, "array", "only this array of the code (z, f, ws)")
-    switch(values, "ws", "also the W+ codes that the codes stand for")
+    choice(values, "format", FORMATS, "npy, pt, npz, zarr (default: by the suffix of DST), files or generator")
+    text(values, "id", "for --format generator: the image whose generator is written")
+    text(values, "array", "export only this array of the code (z, f, ws)")
+    switch(values, "ws", "also export the W+ codes that the codes stand for")
     text(
         values, "generator", "for --ws and --format generator: file of the generator, if it is not where run.json says"
     )

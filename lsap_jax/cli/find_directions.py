@@ -1,4 +1,4 @@
-"""Directions of editing of a generator: found, listed, shown, and written to one file.
+"""Find editing directions of a generator, list and show them, and write them to one file.
 
 usage: lsap-jax find-directions --generator G --method ganspace|sefa|interfacegan|random|styleclip
            --out FILE.safetensors [--space z,w,s] [--components K] [--samples N] [--seed S] [--layers RANGE]
@@ -6,15 +6,15 @@ usage: lsap-jax find-directions --generator G --method ganspace|sefa|interfacega
            [--condition long_hair,light_skin] [--relevance fs3.npy] [--text DIFFERENCE.npy]
            [--statistics S_mean_std] [--beta B] [--class K]
 
-ganspace: the K principal components of w, in z those of F/Z+'s eq. 6. sefa: K eigenvectors of the weights that read w.
+ganspace: the K principal components of w; in z, those of F/Z+'s eq. 6. sefa: K eigenvectors of the weights that read w.
 random: K vectors, of seeds S, S + 1, ... interfacegan: one direction for every attribute of a classifier, or for
-those of --names, made orthogonal to those of --condition; the samples are drawn once for all spaces. styleclip: of s,
-from files of what CLIP sees in channels and in texts (docs/editing.md).
-Use them as `--direction FILE` or `FILE:NAME`. Directions of ganspace and interfacegan are cached as well and are then
-found by their name alone; conditional directions and those of another range are in FILE only. With a conditional
-generator, the samples of ganspace and interfacegan, and the one in the picture, are of class K.
+those of --names, made orthogonal to those of --condition; the samples are drawn once for all spaces. styleclip: in s,
+from files that say what CLIP sees in channels and texts (docs/editing.md).
+Use them as `--direction FILE` or `FILE:NAME`. Directions of ganspace and interfacegan are also cached, and their name
+alone then finds them; conditional directions and those of another range are only in FILE. For a conditional generator,
+the samples of ganspace and interfacegan, and the one in the picture, are of class K.
 
-FILE.png has a row per direction, in the order of the table, and a column per strength, all on one sample.
+FILE.png has a row per direction, in the order of the table, and a column per strength, all for one sample.
 """
 
 import sys
@@ -53,33 +53,33 @@ def flags() -> FlagValues:
     values = new_flags()
     text(values, "generator", "a bundled name, a converted file or an official checkpoint")
     choice(values, "method", METHODS, "how the directions are found")
-    text(values, "space", "z, w or s, or several with commas between; f/z+ and the like have those of z", "w")
+    text(values, "space", "z, w or s, or several, separated by commas; f/z+ and the like have those of z", "w")
     text(values, "out", "the file to write, FILE.safetensors")
-    number(values, "components", "how many, of ganspace, sefa and random", COMPONENTS, lower=1)
+    number(values, "components", "how many directions ganspace, sefa and random find", COMPONENTS, lower=1)
     number(
         values,
         "samples",
-        "of the generator; 1,000,000 for ganspace, 20,000 for interfacegan, 100,000 for styleclip",
+        "samples of the generator (default: ganspace 1,000,000, interfacegan 20,000, styleclip 100,000)",
         lower=2,
     )
-    number(values, "seed", "of samples, and of the first random direction; 0 by default", 0, lower=0)
+    number(values, "seed", "seed of the samples, and of the first random direction (default: 0)", 0, lower=0)
     text(
         values,
         "layers",
-        "layers that the directions are meant for: coarse, middle, fine, or rows as 4-7; sefa reads only these",
+        "layers that the directions are meant for: coarse, middle, fine, or rows such as 4-7; sefa reads only these",
     )
-    choice(values, "regression", ("closed", "joint"), "of ganspace in z: eq. 6, or all components together", "closed")
-    text(values, "attributes", "a classifier of attributes, in place of the one bundled with this generator")
-    text(values, "names", "attributes, with commas between; all of the classifier by default")
-    text(values, "condition", "attributes that the directions leave as they are")
-    text(values, "relevance", "styleclip: how text features change with each channel, [channels, D], as fs3.npy")
-    text(values, "text", "styleclip: features of a text less those of a neutral one, [D], or several under names")
-    text(values, "statistics", "styleclip: S_mean_std, [means, deviations] by layer; samples give them by default")
-    real(values, "beta", "styleclip: least relevance of a channel that moves; 0.11 by default")
-    text(values, "strengths", "columns of the picture", "-3,-1.5,0,1.5,3")
+    choice(values, "regression", ("closed", "joint"), "ganspace in z: eq. 6, or all components together", "closed")
+    text(values, "attributes", "classifier of attributes to use instead of the one bundled with this generator")
+    text(values, "names", "attributes, separated by commas (default: all of the classifier)")
+    text(values, "condition", "attributes that the directions must not change, separated by commas")
+    text(values, "relevance", "styleclip: how text features change with each channel, [channels, D], such as fs3.npy")
+    text(values, "text", "styleclip: features of a text minus those of a neutral one, [D], or several by name")
+    text(values, "statistics", "styleclip: S_mean_std, [means, deviations] by layer (default: measured on samples)")
+    real(values, "beta", "styleclip: least relevance of a channel that moves (default: 0.11)")
+    text(values, "strengths", "strengths of the columns of the picture", "-3,-1.5,0,1.5,3")
     switch(values, "picture", "write FILE.png", True)
-    number(values, "face", "seed of the sample in the picture, as in `lsap-jax generate`; 0 by default", 0, lower=0)
-    class_flag(values, ONE + ", of the samples of ganspace and interfacegan and of the picture")
+    number(values, "face", "seed of the sample in the picture, as in `lsap-jax generate` (default: 0)", 0, lower=0)
+    class_flag(values, ONE + ", for the samples of ganspace and interfacegan and for the picture")
     number(values, "batch_size", "images at a time", 16, lower=1)
     return values
 

@@ -2,8 +2,8 @@
 
 usage: lsap-jax generate --generator G --seeds 0-15 --out DIR [--class K|FILE.csv] [--truncation_psi X]
 
-z of seed s is `numpy.random.RandomState(s).randn(z_dim)`, as in NVlabs' generate.py, so that the same seed shows the
-same picture as there. Writes seedNNNN.png per seed and grid.png. A conditional generator needs --class: a number for
+z of seed s is `numpy.random.RandomState(s).randn(z_dim)`, as in NVlabs' generate.py, so a seed gives the same picture
+as there. The command writes seedNNNN.png per seed, and grid.png. A conditional generator needs --class: a number for
 all pictures, as in generate.py, or FILE.csv of id,class with a line for each seed, whose id is its number.
 """
 
@@ -24,7 +24,7 @@ GRID_SEEDS = 256
 def flags() -> FlagValues:
     values = new_flags()
     text(values, "generator", "a bundled name, a converted file or an official checkpoint")
-    text(values, "seeds", "numbers and ranges, as in 0-15 or 1,5,10-20", "0-15")
+    text(values, "seeds", "numbers and ranges, such as 0-15 or 1,5,10-20", "0-15")
     text(values, "out", "folder for the pictures")
     real(values, "truncation_psi", "1 is no truncation, 0 the mean face", 1.0)
     class_flag(values, EACH.format("seed"))

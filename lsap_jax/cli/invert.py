@@ -3,13 +3,13 @@
 usage: lsap-jax invert IMAGES ... --generator G --space f/z+ --out DIR [--config NAME|FILE] [--config.key=value ...]
                        [--encoder FILE] [--refine METHOD] [--align] [--engine local|ray] [--class K|FILE.csv]
 
-IMAGES is a folder (searched through), a glob, files, @FILE (a list of them), or tfds:NAME/SPLIT. G is a bundled name, a
-converted file, or an official checkpoint. DIR gets codes, pictures, curves, metrics.csv and report.html. Run the same
-command again to finish an interrupted run. A conditional generator needs the class of the images: in z spaces always,
-in others for random starts, means of the class, and what compares with samples.
+IMAGES is a folder (searched recursively), a glob, files, @FILE (a list of them), or tfds:NAME/SPLIT. G is a bundled
+name, a converted file, or an official checkpoint. DIR gets codes, pictures, curves, metrics.csv and report.html. Run
+the same command again to finish an interrupted run. A conditional generator needs the class of the images: in z spaces
+always, in others for random starts, class means and comparisons with samples.
 
 Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C, 143
-after SIGTERM, which saves the batch under way when its chunk of steps is over.
+after SIGTERM, which saves the current batch at the end of its chunk of steps.
 """
 
 import sys
@@ -55,8 +55,8 @@ def flags() -> FlagValues:
     text(
         values,
         "space",
-        "z, z+, w, w+, s, p, pn, pn+, f/z, f/z+, f/w, f/w+, f/s, or a preset as f/z+:code (default: that of --config, "
-        "else f/z+)",
+        "z, z+, w, w+, s, p, pn, pn+, f/z, f/z+, f/w, f/w+, f/s, or a preset such as f/z+:code (default: that of "
+        "--config, else f/z+)",
     )
     text(values, "out", "folder of the run")
     text(values, "config", "name or file of a configuration (default: that of --space)")
@@ -64,7 +64,7 @@ def flags() -> FlagValues:
     text(
         values,
         "batch_size",
-        "short for --config.batch_size, over all devices; auto is the largest that fits into their memory",
+        "short for --config.batch_size, over all devices; auto takes the largest that fits into their memory",
     )
     number(values, "seed", "short for --config.seed")
     switch(values, "align", "short for --config.align: cut each picture to its face, as `lsap-jax align` does")
@@ -73,8 +73,8 @@ def flags() -> FlagValues:
     text(
         values,
         "init",
-        "codes to start from: a file (.npy, .npz, .pt) in the order of the ids or by image, a folder with a file (or a "
-        "folder) per id, or a run",
+        "codes to start from: a file (.npy, .npz, .pt) in the order of the ids or by image, a folder with a file or a "
+        "folder per id, or a run",
     )
     choice(
         values,
@@ -90,7 +90,7 @@ def flags() -> FlagValues:
     text(
         values,
         "context",
-        "for --masks without --refine: a picture, or a folder with ID.png, on which the inside of every mask is put "
+        "for --masks without --refine: a picture, or a folder with ID.png, into which the inside of each mask is put "
         "(IDInvert's semantic diffusion)",
     )
     text(values, "pnorm", "BDInvert's folder pnorm/NAME, to use instead of the generator's own statistics of P_N")

@@ -1,10 +1,10 @@
-"""Checkpoints that others publish, with the commands that convert them, and what is bundled and cached here.
+"""Public checkpoints, with the commands that convert them, and what is bundled and cached here.
 
 usage: lsap-jax models [--search WORD]
 
 Nothing is fetched. `lsap-jax convert`, and --generator, --encoder and --weights of every command, take the path of a
-file, or an address that is printed here; where there is none, the publisher's page asks for a click, and what it gives
-is a file for `convert`. Licences are those of the repositories: read them, and what they say of the weights.
+file, or an address that is printed here. If there is none, the publisher's page asks for a click; give the file that
+you get there to `convert`. Licences are those of the repositories: read them, and what they say about the weights.
 """
 
 from absl.flags import FlagValues
@@ -16,8 +16,8 @@ from lsap_jax.errors import LsapError
 
 def flags() -> FlagValues:
     values = new_flags()
-    text(values, "search", "only checkpoints with this word: a file, a publisher, a licence, a use")
-    switch(values, "markdown", "the table of docs/photographs.md instead")
+    text(values, "search", "list only checkpoints with this word: a file, a publisher, a licence, a use")
+    switch(values, "markdown", "print the table of docs/photographs.md instead")
     return values
 
 

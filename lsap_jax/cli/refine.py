@@ -1,18 +1,19 @@
-"""Refine the images of a run beyond what its codes can represent, into a run folder again.
+"""Refine the images of a run beyond what its codes can represent, into another run folder.
 
 usage: lsap-jax refine RUN --method NAME [--weights FILE] [--masks FOLDER] [--config.refine.KEY=value ...]
                        [--batch_size N] [--seed N] --out DIR
 
 DIR is a run folder that also has refined/ID.npz: changes of the generator's weights, or of its features, for each
-image. Targets and codes are those of RUN, pictures and metrics are of the refined images. `verify`, `edit`, `evaluate`,
-`report` and `export` take DIR like any run. Run the same command again to finish an interrupted one.
+image. Targets and codes are those of RUN (sam moves the codes); pictures and metrics are of the refined images.
+`verify`, `edit`, `evaluate`, `report` and `export` take DIR like any run. Run the same command again to finish an
+interrupted one.
 
 --config.refine.KEY=value sets an option of the method. run.json records the options, and FILE by its path and the
-SHA-256 of its tensors: where pictures need the networks in it, the commands above load it again.
+SHA-256 of its tensors; if pictures need the networks in it, the commands above load it again.
 
-FOLDER/ID.png, where there is one, says which pixels of the image ID count: a grey square picture of any size, black for
-not at all, white for fully. Images without one are refined as a whole. The method dhr refines whole images, and takes
-the mask of a parser: which pixels may be in the generator's domain (docs/dhr.md).
+FOLDER/ID.png, if there is one, says how much each pixel of the image ID counts: a grey square picture of any size,
+black for not at all, white for fully. Images without one are refined as a whole. The method dhr refines whole images;
+its masks come from a parser and say which pixels may be in the generator's domain (docs/dhr.md).
 
 Exit status: 0 all done, 1 some images failed (failures.jsonl says why), 2 unusable arguments, 130 after Ctrl-C, 143
 after SIGTERM.
@@ -35,8 +36,8 @@ def flags() -> FlagValues:
     text(values, "weights", "file of the method's networks (default: those that come with the generator)")
     text(values, "masks", "folder of masks, ID.png: grey, 0 to 255 as 0 to 1 (default: every pixel counts)")
     text(values, "out", "folder of the refined run")
-    number(values, "batch_size", "images at once over all devices (default: as in RUN)", lower=1)
-    number(values, "seed", "decides the random numbers of the method", 0)
+    number(values, "batch_size", "images at a time, over all devices (default: as in RUN)", lower=1)
+    number(values, "seed", "seed of the method's random numbers", 0)
     text(values, "generator", "file of the generator, if it is not where run.json says")
     engine_flags(values)
     return values

@@ -1,11 +1,11 @@
-"""Write report.html of a run, of a comparison, of edits or of their quality again, also while they are unfinished.
+"""Write report.html of a run, a comparison, edits or their quality again, even if they are unfinished.
 
 usage: lsap-jax report RUN|COMPARISON|EDIT|QUALITY [--worst METRIC] [--max_pictures N] [--beside EDIT]
 
-The page is self-contained: it opens offline and can be sent as one file. That of a run links to the comparison that it
-is part of, and to the edits that lie beside it, in the same folder as the run. With --worst=mse, or another metric of
-the run, and of edits with --worst=identity, the worst images come first, and their pictures are the ones embedded. Of a
-comparison all tables are written, with methods.md where it has a claim, and those of its edits; nothing is computed.
+The page is self-contained: it opens offline and can be sent as one file. The page of a run links to the comparison that
+the run is part of, and to the edits in folders beside the run. With --worst=mse, or another metric of the run, and for
+edits with --worst=identity, the worst images come first, and the page embeds their pictures. For a comparison, all
+tables are written, too: methods.md if it has a claim, and those of its edits. Nothing is computed.
 """
 
 from pathlib import Path
@@ -18,9 +18,14 @@ from lsap_jax.errors import LsapError
 
 def flags() -> FlagValues:
     values = new_flags()
-    number(values, "max_pictures", "most images whose pictures are embedded; 200 of a run, 60 of edits", lower=0)
-    text(values, "worst", "metric of a run, or identity of edits, by which the worst images come first")
-    text(values, "beside", "folder of other edits, to be shown beside these")
+    number(
+        values,
+        "max_pictures",
+        "embed the pictures of at most this many images (default: 200 of a run, 60 of edits)",
+        lower=0,
+    )
+    text(values, "worst", "show the worst images first, by this metric of a run, or by identity of edits")
+    text(values, "beside", "folder of other edits to show beside these")
     return values
 
 

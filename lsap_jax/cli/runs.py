@@ -86,13 +86,13 @@ def generator_of(folder: Path, run: "Mapping[str, Any]", other: str | None, weig
 
 def weights_flag(values: "FlagValues") -> None:
     """Defines `--weights` of commands on a refined run."""
-    text(values, "weights", "file of weights that the run was refined with, if it is not where run.json says")
+    text(values, "weights", "file of the weights that the run was refined with, if it is not where run.json says")
 
 
 def identity_flag(values: "FlagValues") -> None:
     """Defines `--identity` of commands that compare faces."""
     text(
-        values, "identity", "dlib (bundled), or a face network that `lsap-jax convert` wrote; for photographs of faces"
+        values, "identity", "for photographs of faces: dlib (bundled), or a face network that `lsap-jax convert` wrote"
     )
 
 

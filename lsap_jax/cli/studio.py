@@ -1,16 +1,16 @@
-"""A page in the browser: drop a photograph, turn it into codes, and edit it by sliders while you look.
+"""A page in the browser: drop a photograph, turn it into codes, and edit it live with sliders.
 
 usage: lsap-jax studio [RUN] [--generator G] [--host H] [--port P]
 
 For example: lsap-jax studio --generator toonhead64
 
-Then open the address that it prints. RUN is a run folder whose images may be edited; its generator is the one named
-there. Photographs are kept in memory and forgotten when the studio ends; "Save" in the page gives an archive of
-pictures and codes, with the command lines that do the same in batch. --direction offers further directions, of files,
-GANSpace or SeFa, beside those that are bundled with the generator and those that find-directions has found.
+Then open the address that it prints. RUN is a run folder whose images can be edited; its generator is the one named
+there. Photographs stay in memory and are forgotten when the studio ends; "Save" in the page gives an archive of
+pictures and codes, with the commands that do the same in batch. --direction offers more directions, from files,
+GANSpace or SeFa, besides those that are bundled with the generator and those that find-directions has found.
 
-The page is served to this machine alone. With --host, others may open it, too, by the address that is printed: it ends
-with a token, without which nothing is answered. Everything then passes the network in the clear.
+The page is served to this machine only. With --host, others can open it, too, at the printed address: it ends with a
+token, without which nothing is answered. Everything is then sent over the network unencrypted.
 
 Needs the extra `studio`: pip install '.[studio]' in lsap_jax's checkout.
 
@@ -37,10 +37,14 @@ DEFAULT = "toonhead64"
 
 def flags() -> FlagValues:
     values = new_flags()
-    text(values, "generator", "a bundled name, a converted file or an official checkpoint; RUN's own, or toonhead64")
-    texts(values, "direction", "FILE, FILE:NAME, ganspace:K-L or sefa:K-L: further directions to offer")
-    text(values, "host", "address to listen at; beyond loopback, the page needs the token that is printed", "127.0.0.1")
-    number(values, "port", "to listen at; 0 is any free one", 8008, lower=0)
+    text(
+        values,
+        "generator",
+        "a bundled name, a converted file or an official checkpoint (default: RUN's, else toonhead64)",
+    )
+    texts(values, "direction", "FILE, FILE:NAME, ganspace:K-L or sefa:K-L: more directions to offer")
+    text(values, "host", "address to listen on; beyond loopback, the page needs the printed token", "127.0.0.1")
+    number(values, "port", "port to listen on; 0 takes any free one", 8008, lower=0)
     weights_flag(values)
     return values
 

@@ -1,10 +1,10 @@
-"""Train a classifier of the labels of an archive, by which edits of a generator's images are judged.
+"""Train a classifier of an archive's labels, to judge edits of a generator's images.
 
 usage: lsap-jax train-attributes ARCHIVE.npz --out FILE [--config NAME|FILE] [--config.key=value ...]
 
 ARCHIVE holds `images`, uint8 [N, R, R, C], and an array `label_NAME` of N texts per label. The last images are held
-out; FILE holds the weights, the accuracy of each label on those, and the attributes with two sides that the
-configuration defines.
+out; FILE holds the weights, the accuracy of each label on the held-out images, and the attributes with two sides that
+the configuration defines.
 """
 
 from pathlib import Path

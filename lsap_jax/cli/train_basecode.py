@@ -2,9 +2,9 @@
 
 usage: lsap-jax train-basecode --generator G --out DIR [--config NAME|FILE] [--config.key=value ...]
 
-The encoder gives the start of f for spaces f/z and f/z+. DIR gets checkpoints/, samples/, log.jsonl,
-basecode.safetensors (for `lsap-jax invert --basecode`) and generator.safetensors, G with the encoder inside.
-Interrupted or killed, it goes on when the same command is run again.
+The encoder gives the start of f for spaces with a base code (f/z+, f/w+, …). DIR gets checkpoints/, samples/,
+log.jsonl, basecode.safetensors (for `lsap-jax invert --basecode`) and generator.safetensors, G with the encoder inside.
+To resume an interrupted training, run the same command again.
 """
 
 from absl.flags import FlagValues

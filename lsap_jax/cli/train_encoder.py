@@ -4,9 +4,9 @@ usage: lsap-jax train-encoder --generator G --out DIR [--config NAME|FILE] [--co
 
 --config is train_e4e, train_psp, train_lsap_e, train_restyle_e4e or train_restyle_psp, or encoder (IDInvert's latent
 encoder, the default). DIR gets checkpoints/, samples/, log.jsonl and generator.safetensors, G with the encoder inside;
-the first five add encoder.safetensors, the encoder alone, and validation.csv, held-out images at each snapshot.
-`lsap-jax encode --encoder FILE` takes either file, and `invert --encoder FILE` starts from it. Interrupted or killed, a
-training goes on when the same command is run again.
+the first five add encoder.safetensors, the encoder alone, and validation.csv, the errors on held-out images at each
+snapshot. `lsap-jax encode --encoder FILE` takes either file, and `invert --encoder FILE` starts from it. To resume an
+interrupted training, run the same command again.
 """
 
 from absl.flags import FlagValues

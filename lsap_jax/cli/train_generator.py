@@ -2,9 +2,9 @@
 
 usage: lsap-jax train-generator --config NAME|FILE [--config.key=value ...] --out DIR [--stop_after SECONDS]
 
-DIR gets checkpoints/, samples/ (grids on the way), log.jsonl and at the end generator.safetensors. Interrupted or
-killed, it goes on when the same command is run again. With --stop_after it ends by itself, with a checkpoint and the
-weights so far, where a machine is lent for a time.
+DIR gets checkpoints/, samples/ (grids during the training), log.jsonl and at the end generator.safetensors. To resume
+an interrupted training, run the same command again. With --stop_after it ends by itself, with a checkpoint and the
+weights so far, for machines that are lent for a limited time.
 """
 
 from pathlib import Path

@@ -3,10 +3,10 @@
 usage: lsap-jax train-refiner --config NAME|FILE --generator G [--encoder E] --out DIR [--stop_after SECONDS]
                               [--config.key=value ...]
 
-DIR gets checkpoints/, samples/ (held-out images above what becomes of them), log.jsonl, validation.csv (held-out images
-at each snapshot), refiner.safetensors, the networks alone, and generator.safetensors, G with encoder and networks.
-`lsap-jax refine --weights FILE` takes either file. Interrupted or killed, a training goes on when the same command is
-run again.
+DIR gets checkpoints/, samples/ (held-out images above their results), log.jsonl, validation.csv (errors on held-out
+images at each snapshot), refiner.safetensors, the networks alone, and generator.safetensors, G with encoder and
+networks. `lsap-jax refine --weights FILE` takes either file. To resume an interrupted training, run the same command
+again.
 """
 
 from pathlib import Path
@@ -19,12 +19,12 @@ from lsap_jax.errors import LsapError
 
 def flags() -> FlagValues:
     values = new_flags()
-    text(values, "config", "name or file of a training configuration of a method, as train_METHOD")
+    text(values, "config", "name or file of a method's training configuration, such as train_METHOD")
     text(values, "generator", "a bundled name, a converted file or an official checkpoint")
     text(values, "encoder", "file of the encoder (default: the one that comes with the generator)")
     text(values, "out", "folder for checkpoints and weights")
     number(values, "seed", "short for --config.seed")
-    real(values, "stop_after", "end with a checkpoint and weights after so many seconds")
+    real(values, "stop_after", "end after this many seconds, with a checkpoint and the weights so far")
     return values
 
 

@@ -1,11 +1,11 @@
-"""Render the codes of a run, or of edits, again and compare with their pictures.
+"""Render the codes of a run, or of edits, again and compare the results with their pictures.
 
 usage: lsap-jax verify RUN|EDIT [--generator G] [--weights FILE]
 
-Every file of an image is compared with its SHA-256 in the manifest; run.json or edit.json, every line of the lists,
-metrics.csv and evaluation.json with the checks that were written with them. Then every code is rendered and compared
-with its PNG: they may differ by one grey level, where rounding on another device falls to the other side; edits that
-were written with --nocodes have no codes to render. Mismatches are listed, and the exit status is 1.
+Every file of an image is checked against its SHA-256 in the manifest; run.json or edit.json, every line of the lists,
+metrics.csv and evaluation.json against the checks that were written with them. Then every code is rendered and compared
+with its PNG. They may differ by one grey level, as another device may round differently; edits that were written with
+--nocodes have no codes to render. Mismatches are listed, and the exit status is 1.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
