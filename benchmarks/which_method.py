@@ -121,9 +121,10 @@ The rule of each row:
 
 Not told apart are those that come into question and whose 95 % interval holds the best value. The ranks are those of
 reconstruction, editing and cost; seconds are those of both stages without compilation. Edits are compared where
-equally many succeed; the logit is that of the generator's own discriminator, the higher the more like a real picture
-(KID means nothing with fewer than 100 pictures). Another generator, other pictures or more steps may give another
-answer; `python benchmarks/which_method.py RUN`, which made this page, makes it of any run of
+equally many succeed, over the directions in which all methods get that far; a method that few directions reach at all
+leaves much alone because it changes little. The logit is that of the generator's own discriminator, the higher the more
+like a real picture (KID means nothing with fewer than 100 pictures). Another generator, other pictures or more steps
+may give another answer; `python benchmarks/which_method.py RUN`, which made this page, makes it of any run of
 `lsap-jax compare --config all_methods`. [comparison.md](comparison.md) has all numbers.
 """
 
@@ -138,6 +139,8 @@ def page(rows: Rows, about: str) -> str:
             continue
         best, others = found
         number = f"{one.column} {value(rows[best], one.column):.3g}"
+        if one.column in (PRESERVED, LOGIT) and (reach := rows[best].get("directions")):
+            number += f"; {reach} directions reach it"
         listed = ", ".join(f"`{name}`" for name in others) or "–"
         table.append((one.need, f"`{best}`", number, listed, f"`{command(best, int(rows[best]['steps']))}`"))
     rules = [

@@ -153,7 +153,7 @@ def numbers(name: str, mse: float, seconds: float, size: float, preserved: float
     ends = {"MSE low": mse * 0.9, "MSE high": mse * 1.1}
     ends |= {"preserved at equal success low": preserved - 0.05, "preserved at equal success high": preserved + 0.05}
     own = {"MSE": mse, "s in all": seconds, "bytes per image": size, "preserved at equal success": preserved}
-    return {"method": name, **own, "logit at equal success": logit, **ends}
+    return {"method": name, **own, "directions": 5, "logit at equal success": logit, **ends}
 
 
 TABLE = (
@@ -191,6 +191,7 @@ def test_each_situation_has_the_method_of_its_rule(which, tmp_path):
     which.main([str(tmp_path), "--out", str(tmp_path / "page.md")])
     page = (tmp_path / "page.md").read_text("utf-8")
     assert page.count("\n| ") == 2 + len(which.SITUATIONS)
+    assert page.count("0.8; 5 directions reach it") == 1 and page.count("directions reach it") == 2
     assert "`lsap-jax encode IMAGES --generator G --refine styleres --out DIR`" in page
     assert "`lsap-jax invert IMAGES --generator G --config w --refine pti --out DIR`" in page
     assert which.command("psp", 0) == "lsap-jax encode IMAGES --generator G --encoder FILE --out DIR"
