@@ -70,6 +70,11 @@ class Refiner(Protocol):
         """
 
 
+def is_shared(refiner: Refiner) -> bool:
+    """Whether it makes one refinement for all images of a run together."""
+    return getattr(refiner, "shared", False)
+
+
 def networks_of(G: Generator, method: str) -> Any:
     """The networks of a method that came with a generator, or were attached to it from a file of weights.
 

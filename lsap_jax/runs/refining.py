@@ -25,7 +25,7 @@ from lsap_jax.models.network_file import read
 from lsap_jax.networks.image_by_image import in_groups
 from lsap_jax.networks.view import square
 from lsap_jax.refinement.methods import find_method, make_refiner
-from lsap_jax.refinement.refiner import Course, Refiner
+from lsap_jax.refinement.refiner import Course, Refiner, is_shared
 from lsap_jax.rendering.devices import merge, over_devices, padded_size, replicate, shard
 from lsap_jax.rendering.refinement import to_arrays
 from lsap_jax.rendering.render import decode, synthesise
@@ -60,7 +60,7 @@ class Refining:
     @property
     def shared(self) -> bool:
         """Whether all images of a run are refined together."""
-        return getattr(self.refiner, "shared", False)
+        return is_shared(self.refiner)
 
     @property
     def minimised(self) -> set[str]:
@@ -309,7 +309,7 @@ def refined(
         return {**found, "images": images, "metrics": measure(judges, images, Targets(images=targets, seen=seen))}
 
     rng = image_rng(seed, inputs["words"])
-    if getattr(refiner, "shared", False):
+    if is_shared(refiner):
         return in_groups(max(together, 1), live, shown, inputs, made(inputs, rng))  # type: ignore[no-any-return]
     return in_groups(together, live, lambda *some: shown(some[0], made(*some)), inputs, rng)  # type: ignore[no-any-return]
 
