@@ -80,7 +80,7 @@ def exact_directions(G: Generator, attributes: Attributes, pack: str) -> dict[st
         images = file["images"]
         labels = {name: file[f"label_{name}"] for name in attributes.labels}
     w = np.concatenate(
-        [np.asarray(G.encoder(to_float(images[i : i + 50]))).mean(axis=1) for i in range(0, len(images), 50)]
+        [np.asarray(G.encoder(to_float(images[i : i + 50]), G)).mean(axis=1) for i in range(0, len(images), 50)]
     )
     return {
         name: w[np.isin(labels[label], positive)].mean(axis=0) - w[np.isin(labels[label], negative)].mean(axis=0)
