@@ -59,7 +59,7 @@ def flags() -> FlagValues:
     number(
         values,
         "samples",
-        "samples of the generator (default: ganspace 1,000,000, interfacegan 20,000, styleclip 100,000)",
+        "samples of the generator (default: 1,000,000 for ganspace, 20,000 for interfacegan, 100,000 for styleclip)",
         lower=2,
     )
     number(values, "seed", "seed of the samples, and of the first random direction (default: 0)", 0, lower=0)
