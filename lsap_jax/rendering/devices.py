@@ -90,7 +90,7 @@ def on_processors(
             return found[1]
         parts = {shard.device: shard.data for shard in jax.device_put(leaf, rows).addressable_shards}
         each = [parts[device] for device in devices]
-        if isinstance(leaf, jax.Array):
+        if isinstance(leaf, jax.Array) and leaf.sharding == rows:  # else these are copies, which may be donated
             remember(leaf, each)
         return each
 

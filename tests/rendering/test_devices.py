@@ -106,6 +106,9 @@ def test_arrays_are_taken_apart_once():
     with pytest.raises((RuntimeError, ValueError), match="deleted|donated"):
         compute(own, x)
     np.testing.assert_array_equal(again, [[12, 13], [14, 15]])
+    elsewhere = jnp.arange(4.0).reshape(2, 2)  # on one device: copies of it are donated, not itself
+    for _ in range(2):
+        np.testing.assert_array_equal(compute(own, elsewhere), [[3, 4], [5, 6]])
     taken.clear()
     before = len(jax.live_arrays())
     del own, x, again
