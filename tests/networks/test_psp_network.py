@@ -15,7 +15,9 @@ def network(config, weights):
     counters = {name for name in weights if name.endswith("num_batches_tracked")}
     named = {name: value for name, value in weights.items() if name not in counters}
     params = merge(param_shapes(config), named, "golden")
-    return jax.jit(lambda x, stage=None: PspEncoder(config).apply({"params": params}, x, stage))
+    # Weights are arguments: as constants of each stage's program, those of 1024 px would take 12 GB.
+    run = jax.jit(lambda params, x, stage: PspEncoder(config).apply({"params": params}, x, stage))
+    return lambda x, stage=None: run(params, x, stage)
 
 
 def images(file, *names):
