@@ -142,11 +142,8 @@ def run(name: str, given: Mapping[str, str], out: Path) -> None:
         return
     mark.unlink(missing_ok=True)
     print(f"== {name}: {told} ==", flush=True)
-    command, before, started = (
-        [sys.executable, *programs[first], *words],
-        read_hours(out).get(name, 0.0),
-        time.monotonic(),
-    )
+    command = [sys.executable, *programs[first], *words]
+    before, started = read_hours(out).get(name, 0.0), time.monotonic()
     with (
         open(out / f"{name}.log", "w", encoding="utf-8") as log,
         subprocess.Popen(command, cwd=out, stdout=log) as running,

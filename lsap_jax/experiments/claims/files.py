@@ -86,7 +86,7 @@ def _ranks(ranks: Ranks, methods: Sequence[str]) -> str:
         lines.append(_line([f"`{name}`", *places, _word(name in ranks.frontier)]))
     told = "; ".join(f"{side} by {', '.join(heads)}" for side, heads in ranks.columns.items())
     rule = "a rank is that of the sum of the ranks in these columns"
-    frontier = "on the frontier is whom no other beats in reconstruction and editing"
+    frontier = "on the frontier is a method that no other beats in reconstruction and editing"
     return "\n".join(lines) + f"\n\nRanks, 1 the best: {told}; {rule}; {frontier}."
 
 
