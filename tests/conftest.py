@@ -7,8 +7,8 @@ from lsap_jax.compilation import compile_quickly
 
 # Before jax starts: two devices on one processor, so that every test crosses the device axis.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-compile_quickly()  # the switches of commands
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+compile_quickly()  # the switches of commands
 # Nothing is written into, or found in, the cache of who runs the tests.
 CACHE = tempfile.TemporaryDirectory(prefix="lsap-jax-tests-")
 os.environ["XDG_CACHE_HOME"] = CACHE.name

@@ -11,17 +11,18 @@ from lsap_jax.compilation import compile_quickly, switches
 
 LOOPS = "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling"
 EMITTERS = "--xla_cpu_use_fusion_emitters=false"
+LEVEL = "--xla_backend_optimization_level=1"
 
 
 @pytest.mark.parametrize(
     "version, before, after",
     [
-        ("0.10.2", "", f"{LOOPS} {EMITTERS}"),
+        ("0.10.2", "", f"{LOOPS} {EMITTERS} {LEVEL}"),
         ("0.11.0", "", LOOPS),  # a flag that is gone would end the process
         ("0.9.1", "", LOOPS),
-        ("0.10.2", "--xla_cpu_max_isa=AVX2", f"--xla_cpu_max_isa=AVX2 {LOOPS} {EMITTERS}"),
-        ("0.10.2", "--xla_cpu_use_fusion_emitters=true", f"--xla_cpu_use_fusion_emitters=true {LOOPS}"),
-        ("0.10.2", f"--xla_backend_extra_options=a {EMITTERS}", f"--xla_backend_extra_options=a {EMITTERS}"),
+        ("0.10.2", "--xla_cpu_max_isa=AVX2", f"--xla_cpu_max_isa=AVX2 {LOOPS} {EMITTERS} {LEVEL}"),
+        ("0.10.2", "--xla_cpu_use_fusion_emitters=true", f"--xla_cpu_use_fusion_emitters=true {LOOPS} {LEVEL}"),
+        ("0.10.2", f"--xla_backend_extra_options=a {EMITTERS}", f"--xla_backend_extra_options=a {EMITTERS} {LEVEL}"),
     ],
 )
 def test_switches_are_added_where_they_are_known_and_not_set(monkeypatch, version, before, after):

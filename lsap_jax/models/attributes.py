@@ -120,9 +120,7 @@ def attributes_of(
     """
     binary = {name: BinaryAttribute.of(parts) for name, parts in header["binary"].items()}
     check_binary(dict(config.labels), binary, "its header")
-    return Attributes(
-        config=config, params=jax.tree.map(jnp.asarray, params), binary=binary, provenance=dict(provenance)
-    )
+    return Attributes(config=config, params=jax.device_put(params), binary=binary, provenance=dict(provenance))
 
 
 def attributes_header(attributes: Attributes) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 
 from lsap_jax.errors import LsapError
 from lsap_jax.networks.bounds import checked
@@ -41,4 +40,4 @@ def detector_config(header: Mapping[str, Any]) -> tuple[str, ...]:
 
 def detector_of(params: Mapping[str, Any], provenance: Mapping[str, Any]) -> Detector:
     """The detector from the parts of a file."""
-    return Detector(params=jax.tree.map(jnp.asarray, params), sha256=str(provenance["sha256"]))
+    return Detector(params=jax.device_put(params), sha256=str(provenance["sha256"]))

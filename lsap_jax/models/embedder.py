@@ -122,7 +122,7 @@ def embedder_of(
         source_sha256=str(provenance.get("source_sha256", "")),
         **_FACTS[name],
     )
-    return Embedder(params=jax.tree.map(jnp.asarray, params), record=record)
+    return Embedder(params=jax.device_put(params), record=record)
 
 
 def embeddings(embedder: Embedder, images: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """Generators from files: bundled ones, converted ones, and official checkpoints converted on the fly."""
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def load_generator(source: str | Path) -> Generator:
         hint = "; `lsap-jax convert` fetches the file of an address" if is_address(str(source)) else ""
         listed = ", ".join(names) or "none here"
         raise LsapError(f"{source}: is neither a file nor a bundled generator ({listed}){hint}")
-    return _generator(network_file.read(path)).replace(source=str(path))
+    contents = replace(network_file.read(path), known=str(source) in names)
+    return _generator(contents).replace(source=str(path))
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> Generator:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from lsap_jax.networks.bounds import Text
 from lsap_jax.networks.inception import FEATURES, RESOLUTION
@@ -54,4 +53,4 @@ def inception_of(params: Mapping[str, Any], provenance: Mapping[str, Any]) -> In
     """The network from the parts of a file."""
     public = str(provenance.get("source_sha256", "")).startswith(Path(PUBLIC_FILE).stem.rsplit("-", 1)[1])
     record = FeatureRecord(weights=PUBLIC_FILE if public else f"tensors of SHA-256 {provenance['sha256']}")
-    return Inception(params=jax.tree.map(jnp.asarray, params), record=record)
+    return Inception(params=jax.device_put(params), record=record)

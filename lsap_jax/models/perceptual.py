@@ -160,8 +160,9 @@ def lpips_of(name: str, params: Mapping[str, Any], resolution: int = 256) -> Per
             raise LsapError(
                 f"{k}.weight has negative or non-finite entries (smallest {w.min()}); convert LPIPS lin weights of v0.1"
             )
-    network = {k: jax.tree.map(jnp.asarray, tree) for k, tree in params.items() if k not in lins}
-    weights = tuple(jnp.asarray(np.sqrt(w))[None, None, None, :] for w in lins.values())
+    # `jnp.asarray` would compile a program for every shape.
+    network = jax.device_put({k: tree for k, tree in params.items() if k not in lins})
+    weights = jax.device_put(tuple(np.sqrt(w)[None, None, None, :] for w in lins.values()))
     short = {"vgg16": "vgg", "alexnet": "alex", "squeezenet1_1": "squeeze"}[name]
     return Perceptual(network=network, weights=weights, name=f"lpips_{short}", resolution=resolution, backbone=name)
 

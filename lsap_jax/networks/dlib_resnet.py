@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.inception_resnet import Dense
+from lsap_jax.networks.parameters import initial_shapes
 
 RESOLUTION = 150
 FEATURES = 128
@@ -99,5 +100,4 @@ class DlibResnet(nn.Module):
 @cache
 def param_shapes() -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs."""
-    images = jax.ShapeDtypeStruct((1, RESOLUTION, RESOLUTION, 3), jnp.float32)
-    return jax.eval_shape(DlibResnet().init, jax.random.key(0), images)["params"]
+    return initial_shapes(DlibResnet(), (1, RESOLUTION, RESOLUTION, 3))

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from lsap_jax.networks.bounds import Channels, Side, between, length
 from lsap_jax.networks.invertibility import Dilated, Shortcut
 from lsap_jax.networks.irse import Norm
+from lsap_jax.networks.parameters import initial_shapes
 from lsap_jax.networks.psp import upsampled
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
@@ -184,5 +185,4 @@ def _nearest(x: jax.Array, like: jax.Array) -> jax.Array:
 @cache
 def param_shapes(config: FaceParserConfig) -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs."""
-    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    return jax.eval_shape(FaceParser(config).init, jax.random.key(0), images)["params"]
+    return initial_shapes(FaceParser(config), (1, 64, 64, 3))

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from lsap_jax.networks.bounds import Channels, Side, between, length
 from lsap_jax.networks.irse import Body, InputLayer, Unit
 from lsap_jax.networks.layers import Conv2d
+from lsap_jax.networks.parameters import initial_shapes
 from lsap_jax.networks.pixel_maps import bilinear
 
 # A row of residual units: their width, the stride of the first one, and their number.
@@ -124,9 +125,5 @@ class Aligner(nn.Module):
 def param_shapes(config: HfgiConfig) -> dict[str, Any]:
     """Params tree of both networks as ShapeDtypeStructs."""
     side, channels = config.input_resolution, config.in_channels
-
-    def shapes(network: nn.Module, channels: int) -> Any:
-        images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
-        return jax.eval_shape(network.init, jax.random.key(0), images)["params"]
-
-    return {"residue": shapes(Consultation(config), channels), "grid_align": shapes(Aligner(config), 2 * channels)}
+    residue = initial_shapes(Consultation(config), (1, side, side, channels))
+    return {"residue": residue, "grid_align": initial_shapes(Aligner(config), (1, side, side, 2 * channels))}

@@ -20,6 +20,7 @@ from lsap_jax.networks.bounds import Channels, Side, between, length
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.irse import Norm, Prelu, Unit
 from lsap_jax.networks.layers import FullyConnected
+from lsap_jax.networks.parameters import initial_shapes
 from lsap_jax.networks.psp import RESNET34, SLOPE, BasicBody, BiasedConv
 from lsap_jax.networks.view import View
 
@@ -160,5 +161,4 @@ class HyperNetwork(nn.Module):
 @cache
 def param_shapes(config: HyperConfig) -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs."""
-    images = jax.ShapeDtypeStruct((1, *config.view[:2], config.in_channels), jnp.float32)
-    return jax.eval_shape(HyperNetwork(config).init, jax.random.key(0), images)["params"]
+    return initial_shapes(HyperNetwork(config), (1, *config.view[:2], config.in_channels))

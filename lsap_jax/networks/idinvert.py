@@ -19,6 +19,7 @@ from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.irse import Norm
 from lsap_jax.networks.latent_encoder import LatentEncoderConfig
+from lsap_jax.networks.parameters import initial_shapes
 from lsap_jax.networks.psp import BiasedConv
 
 SLOPE = 0.2  # of the leaky ReLUs
@@ -96,5 +97,4 @@ def _active(x: jax.Array) -> jax.Array:
 def param_shapes(config: LatentEncoderConfig) -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs."""
     side = config.input_resolution
-    images = jax.ShapeDtypeStruct((1, side, side, config.in_channels), jnp.float32)
-    return jax.eval_shape(IdinvertNetwork(config).init, jax.random.key(0), images)["params"]
+    return initial_shapes(IdinvertNetwork(config), (1, side, side, config.in_channels))

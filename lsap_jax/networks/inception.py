@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from lsap_jax.networks.arithmetic import precision
 from lsap_jax.networks.convolution import conv2d
+from lsap_jax.networks.parameters import initial_shapes
 from lsap_jax.networks.pixel_maps import bilinear
 
 RESOLUTION = 299
@@ -241,5 +242,4 @@ class InceptionNetwork(nn.Module):
 @cache
 def param_shapes() -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs; named as torch names them, e.g. `Conv2d_1a_3x3.conv.weight`."""
-    images = jax.ShapeDtypeStruct((1, RESOLUTION, RESOLUTION, 3), jnp.float32)
-    return jax.eval_shape(InceptionNetwork().init, jax.random.key(0), images)["params"]
+    return initial_shapes(InceptionNetwork(), (1, RESOLUTION, RESOLUTION, 3))

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.inception import Conv, Convolution, Norm, Pool, pool
+from lsap_jax.networks.parameters import initial_shapes
 
 RESOLUTION = 160  # that of training; the network runs on any size from 75 px
 FEATURES = 512
@@ -218,5 +219,4 @@ class InceptionResnetV1(nn.Module):
 @cache
 def param_shapes() -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs; named as torch names them, e.g. `conv2d_1a.conv.weight`."""
-    images = jax.ShapeDtypeStruct((1, RESOLUTION, RESOLUTION, 3), jnp.float32)
-    return jax.eval_shape(InceptionResnetV1().init, jax.random.key(0), images)["params"]
+    return initial_shapes(InceptionResnetV1(), (1, RESOLUTION, RESOLUTION, 3))

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from lsap_jax.networks.arithmetic import precision
 from lsap_jax.networks.bounds import Channels, Side, between, length
 from lsap_jax.networks.irse import Norm
+from lsap_jax.networks.parameters import initial_shapes
 from lsap_jax.networks.psp import upsampled
 
 EXPANSION = 4  # of a bottleneck
@@ -280,5 +281,4 @@ def _dropped(x: jax.Array, rate: float, module: nn.Module) -> jax.Array:
 def param_shapes(config: InvertibilityConfig) -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs."""
     side = config.input_resolution
-    images = jax.ShapeDtypeStruct((1, side, side, config.in_channels), jnp.float32)
-    return jax.eval_shape(Invertibility(config).init, jax.random.key(0), images)["params"]
+    return initial_shapes(Invertibility(config), (1, side, side, config.in_channels))

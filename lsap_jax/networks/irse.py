@@ -20,6 +20,7 @@ from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.inception_resnet import unit
 from lsap_jax.networks.layers import channelwise
+from lsap_jax.networks.parameters import initial_shapes
 
 RESOLUTION = 112  # fixed: the last layer sees 7 x 7 positions
 FEATURES = 512
@@ -213,5 +214,4 @@ class Irse50(nn.Module):
 @cache
 def param_shapes() -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs; named as torch names them, e.g. `body.0.res_layer.1.weight`."""
-    images = jax.ShapeDtypeStruct((1, RESOLUTION, RESOLUTION, 3), jnp.float32)
-    return jax.eval_shape(Irse50().init, jax.random.key(0), images)["params"]
+    return initial_shapes(Irse50(), (1, RESOLUTION, RESOLUTION, 3))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.bounds import Channels
 from lsap_jax.networks.layers import channelwise
+from lsap_jax.networks.parameters import initial_shapes
 
 HIDDEN = 3  # layers before the last one
 SLOPE = 0.2
@@ -61,5 +62,4 @@ class LatentDiscriminator(nn.Module):
 @cache
 def param_shapes(w_dim: int) -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs."""
-    w = jax.ShapeDtypeStruct((1, w_dim), jnp.float32)
-    return jax.eval_shape(LatentDiscriminator().init, jax.random.key(0), w)["params"]
+    return initial_shapes(LatentDiscriminator(), (1, w_dim))

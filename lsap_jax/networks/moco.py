@@ -19,6 +19,7 @@ from lsap_jax.networks.arithmetic import FULL
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.inception_resnet import unit
 from lsap_jax.networks.irse import Norm, ShortcutLayer, Unit
+from lsap_jax.networks.parameters import initial_shapes
 
 RESOLUTION, FEATURES, EXPANSION = 224, 2048, 4
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, units, stride of the first
@@ -79,5 +80,4 @@ class MocoNetwork(nn.Module):
 @cache
 def param_shapes() -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs."""
-    images = jax.ShapeDtypeStruct((1, RESOLUTION, RESOLUTION, 3), jnp.float32)
-    return jax.eval_shape(MocoNetwork().init, jax.random.key(0), images)["params"]
+    return initial_shapes(MocoNetwork(), (1, RESOLUTION, RESOLUTION, 3))

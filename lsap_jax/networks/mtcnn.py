@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lsap_jax.networks.arithmetic import FULL
-from lsap_jax.networks.parameters import Layout, from_canonical
+from lsap_jax.networks.parameters import Layout, from_canonical, initial_shapes
 from lsap_jax.networks.perceptual import max_pool
 
 WINDOW, STRIDE = 12, 2  # of P-Net's cells, in pixels of its input
@@ -137,12 +137,7 @@ NETWORKS: dict[str, tuple[nn.Module, int]] = {
 
 def param_shapes() -> dict[str, Any]:
     """{"pnet": params, "rnet": params, "onet": params} as ShapeDtypeStructs, named as torch names them."""
-
-    def shapes(module: nn.Module, side: int) -> dict[str, Any]:
-        images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-        return jax.eval_shape(module.init, jax.random.key(0), images)["params"]
-
-    return {name: shapes(*network) for name, network in NETWORKS.items()}
+    return {name: initial_shapes(module, (1, side, side, 3)) for name, (module, side) in NETWORKS.items()}
 
 
 # One network's arrays are named as torch names them, e.g. `pnet/conv1.weight`.

@@ -8,7 +8,9 @@ transposed (`convert_weights.layout`).
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -94,6 +96,13 @@ def flat(tree: Mapping[str, Any], layout: Layout = LEAVES) -> dict[str, np.ndarr
 def canonical(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The leaves of a tree as the converter names them and lays them out: the inverse of `merge`."""
     return {name: to_canonical(name, leaf) for name, leaf in flat(tree, CANONICAL).items()}
+
+
+def initial_shapes(module: nn.Module, *inputs: tuple[int, ...]) -> dict[str, Any]:
+    """Params tree of a module that takes float32 arrays of these shapes, as ShapeDtypeStructs; nothing is computed."""
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in inputs]
+    # The key is made inside, too: outside, two programs would be compiled for it.
+    return jax.eval_shape(lambda *given: module.init(jax.random.key(0), *given), *arrays)["params"]  # type: ignore[no-any-return]
 
 
 def halved(params: Any) -> Any:

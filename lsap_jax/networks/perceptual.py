@@ -20,6 +20,7 @@ from lsap_jax.networks import frozen
 from lsap_jax.networks.bounds import Text
 from lsap_jax.networks.convolution import Kernel, conv2d
 from lsap_jax.networks.layers import FEATURES
+from lsap_jax.networks.parameters import initial_shapes
 
 
 class Conv(NamedTuple):
@@ -208,8 +209,7 @@ def param_shapes(name: str) -> dict[str, Any]:
     Raises:
         LsapError: there is no such network.
     """
-    module = PerceptualNetwork(name)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))["params"]
+    shapes = initial_shapes(PerceptualNetwork(name), (1, 64, 64, 3))
     widths = enumerate(tap_channels(name))
     lins = {f"lin{k}": {"weight": jax.ShapeDtypeStruct((width,), jnp.float32)} for k, width in widths}
     return {**shapes, **lins}

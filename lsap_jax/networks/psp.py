@@ -25,6 +25,7 @@ from lsap_jax.networks.convolution import conv2d, strided_conv2d
 from lsap_jax.networks.inception import Conv, Kernel
 from lsap_jax.networks.irse import UNITS, Body, InputLayer, Norm, Prelu, ShortcutLayer, Unit, adaptive_average
 from lsap_jax.networks.layers import FullyConnected
+from lsap_jax.networks.parameters import initial_shapes
 from lsap_jax.networks.view import View, middle
 
 Index = Annotated[int, between(0, 63)]
@@ -274,5 +275,4 @@ def pooled(images: jax.Array, view: View) -> jax.Array:
 @cache
 def param_shapes(config: PspConfig) -> dict[str, Any]:
     """Params tree of the network as ShapeDtypeStructs."""
-    images = jax.ShapeDtypeStruct((1, *config.view[:2], config.in_channels), jnp.float32)
-    return jax.eval_shape(PspEncoder(config).init, jax.random.key(0), images)["params"]
+    return initial_shapes(PspEncoder(config), (1, *config.view[:2], config.in_channels))

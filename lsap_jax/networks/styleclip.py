@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from lsap_jax.networks.bounds import Channels, length
 from lsap_jax.networks.layers import FullyConnected
+from lsap_jax.networks.parameters import initial_shapes
 
 ROWS = {"course": slice(0, 4), "medium": slice(4, 8), "fine": slice(8, None)}
 LAYERS = 4
@@ -69,5 +70,4 @@ class Mapper(nn.Module):
 
 def param_shapes(config: MapperConfig) -> dict[str, Any]:
     """Params tree of a mapper as ShapeDtypeStructs."""
-    ws = jax.ShapeDtypeStruct((1, ROWS["fine"].start + 1, config.w_dim), jnp.float32)
-    return jax.eval_shape(Mapper(config).init, jax.random.key(0), ws)["params"]
+    return initial_shapes(Mapper(config), (1, ROWS["fine"].start + 1, config.w_dim))

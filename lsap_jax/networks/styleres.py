@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from lsap_jax.networks.bounds import Channels, Count, Side, between
 from lsap_jax.networks.inception import Conv, Kernel
+from lsap_jax.networks.parameters import initial_shapes
 from lsap_jax.networks.psp import BiasedConv, upsampled
 
 SLOPE = 0.2  # of the units' leaky ReLUs
@@ -167,11 +168,7 @@ class Residual(nn.Module):
 @cache
 def param_shapes(config: StyleResConfig) -> dict[str, Any]:
     """Params of `Residual`, and of `Gates` under "gates", as ShapeDtypeStructs."""
-    key, s = jax.random.key(0), config.resolution
-    c, x, r = (
-        jax.ShapeDtypeStruct((1, s, s, width), jnp.float32)
-        for width in (config.encoder_channels, config.channels, config.inner)
-    )
-    shapes = jax.eval_shape(Residual(config).init, key, c, x)["params"]
-    gates = jax.eval_shape(Gates(config.inner, config.channels).init, key, x, r)["params"]
-    return {**shapes, "gates": gates}
+    side = config.resolution
+    c, x, r = ((1, side, side, width) for width in (config.encoder_channels, config.channels, config.inner))
+    gates = initial_shapes(Gates(config.inner, config.channels), x, r)
+    return {**initial_shapes(Residual(config), c, x), "gates": gates}

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
@@ -45,6 +44,8 @@ def flight_path(run: Path, batch: Mapping[str, Any]) -> Path:
 
 def save_flight(path: Path, state: Any, curves: Curves) -> None:
     """Save a batch after `len(curves)` chunks: any pytree of arrays as its state, and each chunk's curves."""
+    import orbax.checkpoint as ocp  # a sixth of a second that runs without a flight do not pay
+
     drop_flight(path)
     atomic.make_folder(path)
     arrays = {
@@ -68,6 +69,8 @@ def load_flight(path: Path, like: Any) -> tuple[Any, Curves] | None:
         return None
     if not whole:
         return None
+    import orbax.checkpoint as ocp
+
     with ocp.StandardCheckpointer() as saver:
         arrays = saver.restore((path / "state").resolve())
     leaves, structure = jax.tree.flatten(like)

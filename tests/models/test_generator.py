@@ -16,6 +16,7 @@ from parity import assert_parity, nhwc
 import lsap_jax
 from convert_weights import converted_file, read
 from lsap_jax.errors import LsapError
+from lsap_jax.models import network_file
 from lsap_jax.models.generator_file import bundled, from_checkpoint, load_generator
 from lsap_jax.networks import basecode
 from lsap_jax.networks.families import initial_params
@@ -253,6 +254,17 @@ def test_the_bundled_generator_is_there_and_small():
     images = G.synthesis(G.mapping(jax.random.normal(jax.random.key(0), (4, 128))))
     assert images.shape == (4, 64, 64, 3) and jnp.isfinite(images).all()
     assert jnp.abs(images[0] - images[1]).max() > 0.3  # not collapsed
+
+
+def test_the_bundled_file_has_the_shapes_that_it_declares():
+    """`load_generator` takes them as they are: here they are compared, as those of every other file are."""
+    contents = network_file.read(bundled()["toonhead64"])
+    G = load_generator("toonhead64")
+    assert set(contents.parts) == {"generator", *G.parts}
+    for kind in contents.parts:
+        strict, quick = contents.build(kind), G if kind == "generator" else G.parts[kind]
+        assert jax.tree.structure(strict.params) == jax.tree.structure(quick.params)
+        jax.tree.map(np.testing.assert_array_equal, strict.params, quick.params)
 
 
 def test_the_start_of_toonhead64_renders_as_it_was_recorded(shared_file):
