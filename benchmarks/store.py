@@ -22,10 +22,11 @@ import numpy as np
 from PIL import Image
 
 from lsap_jax.pixels import to_float
+from lsap_jax.storage.from_store import write_files
 from lsap_jax.storage.results import read_code, read_image, read_manifest
 from lsap_jax.storage.run_folder import RunFolder
 from lsap_jax.storage.store import open_store
-from lsap_jax.storage.transfer import write_files, write_store
+from lsap_jax.storage.to_store import write_store
 
 SAMPLES = Path(__file__).resolve().parents[1] / "lsap_jax" / "assets" / "samples"
 RUN = {"config": {}, "seed": 0, "space": "f/z+", "generator": {"name": "none", "sha256": "0" * 64}}

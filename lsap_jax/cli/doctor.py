@@ -78,7 +78,7 @@ def problems(found: str) -> Iterator[str]:
         if (own := installed(name)) is None or numbers(own) < numbers(least):
             yield f"{name} {own or 'is missing'}: {least} or newer is needed, pip install -U {name}"
     if not tried():
-        yield f"jaxlib {installed('jaxlib')} was not tried: programs compile without one of the switches, more slowly"
+        yield f"jaxlib {installed('jaxlib')} was not tried: programs compile without two of the switches, more slowly"
     if "cannot" in found:
         yield "jax starts no device: look at its message in the line of devices, and at JAX_PLATFORMS"
     elif NVIDIA.is_file() and "cuda" not in found.lower() and "gpu" not in found.lower():

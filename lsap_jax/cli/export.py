@@ -66,7 +66,7 @@ def run(args: Arguments) -> int:
 
 def to_store(folder: Path, target: str) -> int:
     """Writes a run folder as a store."""
-    from lsap_jax.storage.transfer import write_store
+    from lsap_jax.storage.to_store import write_store
 
     store = write_store(folder, target, tell=tell)
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in store.arrays.items())
@@ -76,8 +76,8 @@ def to_store(folder: Path, target: str) -> int:
 
 def to_folder(source: str, folder: Path) -> int:
     """Writes a store as a run folder."""
+    from lsap_jax.storage.from_store import write_files
     from lsap_jax.storage.store import open_store
-    from lsap_jax.storage.transfer import write_files
 
     store = open_store(source)
     changed = write_files(store, folder, tell=tell)

@@ -47,7 +47,7 @@ class Part:
         arrays: the value is a mapping of arrays by name; else it is one picture.
         finite: NaN and infinite values are refused.
         ragged: arrays [T], whose length differs from image to image.
-        stored: the part goes into a store (`lsap_jax.storage.transfer`).
+        stored: the part goes into a store (`lsap_jax.storage.to_store`).
     """
 
     suffix: str

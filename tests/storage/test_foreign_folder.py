@@ -23,7 +23,7 @@ from lsap_jax.storage.matching import Layout, begin
 from lsap_jax.storage.metrics_table import metrics_csv, quoted, read_metrics_table, unquoted, write_table
 from lsap_jax.storage.results import read_arrays, read_code, read_failures, read_image, read_manifest, read_run
 from lsap_jax.storage.run_folder import RunFolder
-from lsap_jax.storage.transfer import write_store
+from lsap_jax.storage.to_store import write_store
 
 OUTSIDE = [
     "../secret",

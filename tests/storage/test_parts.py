@@ -5,11 +5,12 @@ import pytest
 from test_results import RUN, result
 
 from lsap_jax.errors import LsapError
+from lsap_jax.storage.from_store import write_files
 from lsap_jax.storage.parts import PARTS, Part, encoded, file_of, from_named_arrays, named_arrays
 from lsap_jax.storage.results import read_manifest, read_part
 from lsap_jax.storage.run_folder import RunFolder
 from lsap_jax.storage.store import open_store
-from lsap_jax.storage.transfer import write_files, write_store
+from lsap_jax.storage.to_store import write_store
 
 SHIFT = "transforms/b8.torgb/scale_shift/shift"
 

@@ -15,14 +15,15 @@ from test_results import RUN, do_run, result, tree
 from lsap_jax.cli import main
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import store as stores
-from lsap_jax.storage import transfer
+from lsap_jax.storage import to_store
 from lsap_jax.storage.atomic import write_files as write_bytes
 from lsap_jax.storage.checked_json import sealed
+from lsap_jax.storage.from_store import write_files
 from lsap_jax.storage.metrics_table import write_table
 from lsap_jax.storage.results import read_failures, read_manifest
 from lsap_jax.storage.run_folder import RunFolder
 from lsap_jax.storage.store import open_place, open_store
-from lsap_jax.storage.transfer import write_files, write_store
+from lsap_jax.storage.to_store import write_store
 
 IDS = ["a", "a.png", "deep/er/b", "deep/c", "e", "f f", "ü"]
 SAME = {".lock", "manifest.jsonl"}  # the one is empty, of the other the order of the lines may differ
@@ -34,7 +35,7 @@ def small_and_quick():
     what a power loss leaves is told by the tests of the run folder.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfer, "SHARD_ROWS", 3)
+        patch.setattr(to_store, "SHARD_ROWS", 3)
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
 
@@ -103,11 +104,11 @@ def test_a_chunk_is_one_image_and_a_shard_several(stored):
 
 
 def test_large_images_have_small_shards(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "SHARD_BYTES", 3000)  # two images' arrays of 8x8 pixels
+    monkeypatch.setattr(to_store, "SHARD_BYTES", 3000)  # two images' arrays of 8x8 pixels
     assert write_store(run, str(tmp_path / "s")).about["shard_rows"] == 2
     assert write_files(open_store(str(tmp_path / "s")), tmp_path / "back") == 0
     assert same_results(run, tmp_path / "back")
-    monkeypatch.setattr(transfer, "SHARD_BYTES", 1)
+    monkeypatch.setattr(to_store, "SHARD_BYTES", 1)
     assert write_store(run, str(tmp_path / "t")).about["shard_rows"] == 1
 
 
@@ -153,13 +154,13 @@ def stop_after(shards: int):
 
 def test_an_interrupted_export_is_no_store_and_is_gone_on_with(run, tmp_path, monkeypatch):
     read: list[str] = []
-    block = transfer._read_block
+    block = to_store._read_block
 
     def watched(folder: Path, ids: list[str], *rest):
         read.extend(ids)
         return block(folder, ids, *rest)
 
-    monkeypatch.setattr(transfer, "_read_block", watched)
+    monkeypatch.setattr(to_store, "_read_block", watched)
     for stop in (1, 2, 3):
         name = str(tmp_path / f"s{stop}")
         with pytest.raises(Stopped):
@@ -191,8 +192,8 @@ def test_killed_anywhere_an_export_is_finished_by_the_same_command(run, tmp_path
     code = """
 import os, signal, sys
 from lsap_jax.storage import store
-from lsap_jax.storage import transfer
-transfer.SHARD_ROWS, left = 3, int(sys.argv[3])
+from lsap_jax.storage import to_store
+to_store.SHARD_ROWS, left = 3, int(sys.argv[3])
 write = store.write_key
 def dying(*args):
     global left
@@ -200,9 +201,9 @@ def dying(*args):
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     write(*args)
-transfer.write_key = dying
+to_store.write_key = dying
 from pathlib import Path
-transfer.write_store(Path(sys.argv[1]), sys.argv[2])
+to_store.write_store(Path(sys.argv[1]), sys.argv[2])
 """
     for left in (0, 2, 9):
         status = subprocess.run([sys.executable, "-c", code, run, tmp_path / "s", str(left)]).returncode

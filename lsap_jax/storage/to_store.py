@@ -1,7 +1,6 @@
-"""A run folder as a store, and a store as a run folder: shard by shard, with bounded memory; both can be resumed.
+"""A run folder as a store, shard by shard, with bounded memory; an interrupted one is resumed.
 
-An interrupted export is never taken for a complete one: the file of rows is the last one of a shard, and zarr.json that
-of the store. In a run folder, the images in the manifest are complete at every moment.
+It is never taken for a complete one: the file of rows is the last one of a shard, and zarr.json that of the store.
 """
 
 import hashlib
@@ -15,23 +14,19 @@ import tensorstore as ts
 
 from lsap_jax.errors import LsapError
 from lsap_jax.storage import atomic
-from lsap_jax.storage.checked_json import Record, check_of, encode_record, json_bytes, parse_record, unsealed
+from lsap_jax.storage.checked_json import Record, check_of, encode_record, json_bytes, parse_record
 from lsap_jax.storage.inside import read_inside
-from lsap_jax.storage.metrics_table import TABLE, table_bytes, write_table
-from lsap_jax.storage.parts import PARTS, encoded, from_named_arrays, named_arrays
+from lsap_jax.storage.metrics_table import TABLE, table_bytes
+from lsap_jax.storage.parts import named_arrays
 from lsap_jax.storage.results import (
     EVALUATION,
     as_json,
-    failed_problem,
-    finished_problem,
-    from_json,
     read_evaluation,
     read_failures,
     read_manifest,
     read_part,
     read_run,
 )
-from lsap_jax.storage.run_folder import RunFolder
 from lsap_jax.storage.store import (
     FORMAT,
     SHARD_BYTES,
@@ -51,17 +46,15 @@ from lsap_jax.storage.store import (
     rows_name,
     write_key,
 )
+from lsap_jax.storage.stored_row import ADDED, STORED, Row, content
 
 THREADS = 4
 MOST_STEPS = 10**7  # that a curve has room for
-_ADDED = ("content", "curve_length")  # in a row's record in addition to the manifest's
-STORED = sorted((name for name, part in PARTS.items() if part.stored), key=lambda name: PARTS[name].arrays)
-
-Row = dict[str, np.ndarray]
-Tell = Callable[[int, int], None]
 
 
-def write_store(folder: Path, target: str, kvstore: Any = None, tell: Tell = lambda done, total: None) -> Store:
+def write_store(
+    folder: Path, target: str, kvstore: Any = None, tell: Callable[[int, int], None] = lambda done, total: None
+) -> Store:
     """Writes the finished images of a run folder as a store, shard by shard. An interrupted store is resumed; a
     complete one is left as it is.
 
@@ -100,54 +93,6 @@ def write_store(folder: Path, target: str, kvstore: Any = None, tell: Tell = lam
         tell(start + len(some), len(ids))
     _end(place, target, folder, plan, ids, digests)
     return open_store(target, place)
-
-
-def write_files(store: Store, folder: Path, tell: Tell = lambda done, total: None) -> int:
-    """Writes a store as a run folder, or completes the one that is there.
-
-    The files have their original bytes if this machine's library compresses PNG as the original one did; otherwise they
-    have the same pixels, and the manifest gets the new SHA-256.
-
-    Returns:
-        the number of images with files of other bytes.
-    Raises:
-        LsapError: the store is damaged, the folder is that of another run, or it cannot be written.
-    """
-    run, failures = _run_and_failures(store)
-    changed = 0
-    with RunFolder.open(folder, run) as out, ThreadPoolExecutor(THREADS, thread_name_prefix="lsap-export") as pool:
-        finished = out.finished()
-        for number, start in enumerate(range(0, len(store.ids), store.about["shard_rows"])):
-            records = _records(store, number, store.ids[start : start + store.about["shard_rows"]])
-            for record in records:
-                _refuse_other(out, finished, record)
-            todo = [i for i, record in enumerate(records) if record["id"] not in finished]
-            if todo:
-                block = _stored_block(store, start, len(records))
-                rows = [(records[i], {name: array[i] for name, array in block.items()}) for i in todo]
-                changed += sum(pool.map(lambda row: _put(store, out, *row), rows))
-                del block, rows  # before the next one is read
-            tell(start + len(records), len(store.ids))
-        for id, reason, name in failures:
-            out.fail(id, reason, name)
-        out.finish()
-        if f"files/{TABLE}" in store.about["sha256"]:
-            write_table(folder, store.file(f"files/{TABLE}"))
-        if f"files/{EVALUATION}" in store.about["sha256"]:
-            atomic.write_files({folder / EVALUATION: store.file(f"files/{EVALUATION}")})
-    return changed
-
-
-def _run_and_failures(store: Store) -> tuple[Record, list[tuple[str, str, str]]]:
-    """The settings for `RunFolder.open`, and (id, reason, input) of each failure."""
-    run, lines = store.file("files/run.json"), store.file("files/failures.jsonl").splitlines(keepends=True)
-    try:
-        failures = list(map(parse_record, lines))
-        if not any(map(failed_problem, failures)):
-            return unsealed(run)[0], [(record["id"], record["reason"], record["input"]) for record in failures]
-    except ValueError:
-        pass
-    raise LsapError(f"{store.name}: its run.json or failures.jsonl is damaged; export the run again")
 
 
 def _plan(folder: Path, run: Record, ids: Sequence[str], manifest: Mapping[str, Record]) -> Record:
@@ -252,7 +197,7 @@ def _read_block(
         for name, value in record["metrics"].items():
             block[f"metrics/{name}"][i] = value
         ended = {"curve_length": lengths.pop()} if lengths else {}
-        return as_json({**record, "content": _content(row), **ended})
+        return as_json({**record, "content": content(row), **ended})
 
     with ThreadPoolExecutor(THREADS, thread_name_prefix="lsap-export") as pool:
         return block, list(pool.map(fill, range(len(ids))))
@@ -297,63 +242,6 @@ def _same_rows(data: bytes, records: Sequence[Record]) -> bool:
             found = parse_record(line)
         except ValueError:
             return False
-        if {key: value for key, value in found.items() if key not in _ADDED} != as_json(record):
+        if {key: value for key, value in found.items() if key not in ADDED} != as_json(record):
             return False
     return True
-
-
-def _records(store: Store, number: int, ids: Sequence[str]) -> list[Record]:
-    """The records of one shard, whose images have these ids.
-
-    Raises:
-        LsapError: it has other images, or a record is damaged.
-    """
-    name = rows_name(number)
-    data = store.file(name)
-    try:
-        records = [parse_record(line) for line in data.splitlines(keepends=True)]
-        whole = not any(map(finished_problem, records)) and all("codes" in record["sha256"] for record in records)
-        whole &= all(isinstance(r["content"], str) and isinstance(r.get("curve_length", 0), int) for r in records)
-        found = [record["id"] for record in records] if whole else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        found = None
-    if found != list(ids):
-        raise LsapError(f"{store.name}/{name}: does not describe the images of its shard; export the run again")
-    return list(map(from_json, records))
-
-
-def _stored_block(store: Store, start: int, count: int) -> Row:
-    """Arrays of the rows from `start` without the metrics, which the records have."""
-    names = store.about["arrays"]
-    with explained(store.name):
-        reads = {name: store.arrays[name][start : start + count].read() for name in names}
-        return {name: read.result() for name, read in reads.items()}
-
-
-def _refuse_other(out: RunFolder, finished: Mapping[str, Record], record: Record) -> None:
-    id = record["id"]
-    if id in finished and finished[id]["sha256"]["codes"] != record["sha256"]["codes"]:
-        raise LsapError(f"{out.path}: has another result of {id!r} than the store; choose another folder")
-
-
-def _put(store: Store, out: RunFolder, record: Record, row: Row) -> bool:
-    """Saves one image in a run folder; returns whether a file differs from its original bytes."""
-    length = record.get("curve_length", 0)
-    row = {name: array[:length] if is_ragged(name) else array for name, array in row.items()}
-    if _content(row) != record["content"]:
-        raise LsapError(
-            f"{store.name}: the arrays of {record['id']!r} are missing or have changed since they were written "
-            "(their SHA-256 differs); restore the store, or export the run again"
-        )
-    parts = encoded(record["id"], {part: from_named_arrays(part, row) for part in STORED})
-    out.put({key: value for key, value in record.items() if key not in _ADDED}, parts)
-    return {part: atomic.sha256(data) for part, data in parts.items()} != record["sha256"]
-
-
-def _content(row: Row) -> str:
-    """SHA-256 of the arrays of one image."""
-    digest = hashlib.sha256()
-    for name in sorted(row):
-        array = row[name]
-        digest.update(f"{name} {array.dtype.name} {list(array.shape)} ".encode() + array.tobytes())
-    return digest.hexdigest()
