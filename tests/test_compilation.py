@@ -27,6 +27,7 @@ LEVEL = "--xla_backend_optimization_level=1"
 )
 def test_switches_are_added_where_they_are_known_and_not_set(monkeypatch, version, before, after):
     monkeypatch.setattr(compilation, "version", lambda name: version)
+    monkeypatch.setattr(compilation, "accelerated", lambda environment: False)
     environment = {"XLA_FLAGS": before} if before else {}
     compile_quickly(environment)
     assert environment == {"XLA_FLAGS": after}
@@ -34,11 +35,37 @@ def test_switches_are_added_where_they_are_known_and_not_set(monkeypatch, versio
     assert environment == {"XLA_FLAGS": after}
 
 
+@pytest.mark.parametrize(
+    "platforms, installed, level",
+    [
+        ("", "", True),
+        ("cpu", "jax_plugins", True),
+        ("", "jax_plugins", False),
+        ("", "libtpu", False),
+        ("cuda", "", False),
+    ],
+)
+def test_the_level_of_optimisation_is_for_processors_alone(monkeypatch, platforms, installed, level):
+    """Accelerators' compilers would obey it, too."""
+    monkeypatch.setattr(compilation, "version", lambda name: "0.10.2")
+    monkeypatch.setattr(compilation, "find_spec", lambda name: name if name == installed else None)
+    monkeypatch.setattr(compilation, "entry_points", lambda group: ())
+    environment = {"JAX_PLATFORMS": platforms} if platforms else {}
+    compile_quickly(environment)
+    assert (LEVEL in environment["XLA_FLAGS"]) is level
+
+
+def test_plugins_register_themselves_as_entry_points(monkeypatch):
+    monkeypatch.setattr(compilation, "find_spec", lambda name: None)
+    monkeypatch.setattr(compilation, "entry_points", lambda group: ("metal",) if group == "jax_plugins" else ())
+    assert compilation.accelerated({})
+
+
 def test_switches_are_recorded_in_an_order_of_their_own():
     found = switches(
-        {"XLA_FLAGS": f"{EMITTERS} --xla_cpu_max_isa=AVX2 {LOOPS} --xla_force_host_platform_device_count=2"}
+        {"XLA_FLAGS": f"{LEVEL} {EMITTERS} --xla_cpu_max_isa=AVX2 {LOOPS} --xla_force_host_platform_device_count=2"}
     )
-    assert found == [LOOPS, EMITTERS]
+    assert found == [LOOPS, LEVEL, EMITTERS]
     assert switches({}) == []
 
 
