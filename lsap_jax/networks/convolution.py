@@ -38,7 +38,7 @@ class Kernel(struct.PyTreeNode, kw_only=True):
     Attributes:
         direct, turned: the weight [kh, kw, Cin, Cout] and that of its adjoint; None in a Winograd kernel.
         wide, wide_turned: both transformed for `winograd.conv3x3`; None elsewhere.
-        energy: [Cin, Cout], Σ weight² over the taps, for demodulation.
+        energy: [Cin, Cout], Σ weight² over the taps, where the convolution is demodulated; None elsewhere.
         side: of the features that it is applied to, in pixels.
         strided: whether it resamples.
     """
@@ -47,15 +47,15 @@ class Kernel(struct.PyTreeNode, kw_only=True):
     turned: jax.Array | None
     wide: jax.Array | None = None
     wide_turned: jax.Array | None = None
-    energy: jax.Array
+    energy: jax.Array | None
     shape: tuple[int, ...] = struct.field(pytree_node=False)
     side: int = struct.field(pytree_node=False)
     strided: bool = struct.field(pytree_node=False)
 
     @staticmethod
-    def of(weight: jax.Array, side: int, strided: bool) -> "Kernel":
+    def of(weight: jax.Array, side: int, strided: bool, demodulated: bool = False) -> "Kernel":
         """The kernel of a weight in its direct form."""
-        energy = jnp.sum(jnp.square(weight), axis=(0, 1))
+        energy = jnp.sum(jnp.square(weight), axis=(0, 1)) if demodulated else None
         forms = {"direct": weight, "turned": _turned(weight)}
         return Kernel(**forms, energy=energy, shape=weight.shape, side=side, strided=strided)
 

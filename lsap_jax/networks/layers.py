@@ -100,15 +100,24 @@ class FullyConnected(nn.Module):
 
 
 def conv_weight(
-    module: nn.Module, features: jax.Array, width: int, k: int, *, gain: float = 1.0, up: int = 1, down: int = 1
+    module: nn.Module,
+    features: jax.Array,
+    width: int,
+    k: int,
+    *,
+    gain: float = 1.0,
+    up: int = 1,
+    down: int = 1,
+    demodulated: bool = False,
 ) -> jax.Array | Kernel:
     """Weight [k, k, C, width] of a convolution over features [B, H, W, C]: a param times gain, or frozen for
-    `conv2d_resample` with flip_weight = (up == 1) and the features' precision.
+    `conv2d_resample` with flip_weight = (up == 1) and the features' precision, and for demodulation if that follows.
     """
     shape, side, dtype = (k, k, features.shape[-1], width), features.shape[1], features.dtype
 
     def make(w: jax.Array) -> Kernel:
-        return Kernel.of(w[::-1, ::-1] if up > 1 else w, side, strided=up > 1 or down > 1).astype(dtype)
+        turned, strided = w[::-1, ::-1] if up > 1 else w, up > 1 or down > 1
+        return Kernel.of(turned, side, strided, demodulated).astype(dtype)
 
     init = nn.initializers.normal(1.0)
     return frozen.weight(module, init, shape, lambda w: w if gain == 1 else w * gain, make)
@@ -142,6 +151,7 @@ def modulated_conv2d(
     x = conv2d_resample(x, weight, resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight)
     if demodulate:
         powers = weight.energy if isinstance(weight, Kernel) else jnp.sum(jnp.square(weight), axis=(0, 1))
+        assert powers is not None, "the kernel was not made for demodulation"
         energy = jnp.matmul(jnp.square(styles), powers, precision=FULL)
         x = scale_channels(x, jax.lax.rsqrt(energy + 1e-8))
     return x if noise is None else x + noise.astype(x.dtype)
@@ -165,8 +175,7 @@ class Conv2d(nn.Module):
     def __call__(self, x: jax.Array, gain: float = 1.0) -> jax.Array:
         k, fan_in = self.kernel_size, x.shape[-1]
         equalised = float(1 / np.sqrt(fan_in * k * k))
-        factors = {"up": self.up, "down": self.down}
-        weight = conv_weight(self, x, self.features, k, gain=equalised, **factors)
+        weight = conv_weight(self, x, self.features, k, gain=equalised, up=self.up, down=self.down)
         bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else None
         f = np.asarray(self.resample_filter) if self.up > 1 or self.down > 1 else None
         x = conv2d_resample(x, weight, f, up=self.up, down=self.down, padding=k // 2, flip_weight=self.up == 1)

@@ -28,7 +28,7 @@ class SynthesisLayer(nn.Module):
     def __call__(self, x: jax.Array, inputs: SynthesisInputs, gain: float = 1.0) -> jax.Array:
         cfg, features = self.config, self.layer.channels
         styles = layer_styles(inputs, self.layer, bias_init=1.0)
-        weight = conv_weight(self, x, features, 3, up=self.up)
+        weight = conv_weight(self, x, features, 3, up=self.up, demodulated=True)
         bias = self.param("bias", nn.initializers.zeros, (features,))
         x = modulated_conv2d(
             x,
