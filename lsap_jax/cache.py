@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 
 PROCESSOR_FILE = Path("/proc/cpuinfo")
-LEAST_SECONDS = "0.5"  # of compilation that are worth a file
+LEAST_SECONDS = "0.1"  # of compilation that are worth a file
 
 
 def user_folder() -> Path:

@@ -1,5 +1,6 @@
 """The command line's surface: help, arguments, errors, and the commands that need no run."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -180,6 +181,28 @@ def test_unexpected_errors_ask_for_debug(capsys, monkeypatch, tmp_path):
     assert "RuntimeError: first line second ?[31mline" in error and "--debug" in error
     assert run("report", tmp_path, "--debug") == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("own", [700, 50_000])
+def test_garbage_is_collected_less_often_while_a_command_runs(monkeypatch, own):
+    """And as often as before after it, whether it fails or not; a rarer collection of the caller's stays."""
+    from lsap_jax.cli import models
+
+    seen = []
+
+    def run(args):
+        seen.append(gc.get_threshold()[0])
+        raise LsapError("no")
+
+    before = gc.get_threshold()
+    monkeypatch.setattr(models, "run", run)
+    try:
+        gc.set_threshold(own)
+        assert main(["models"]) == 2
+        assert gc.get_threshold()[0] == own
+    finally:
+        gc.set_threshold(*before)
+    assert seen == [max(own, 10_000)]
 
 
 def test_interruption_and_full_disks(capsys, monkeypatch, tmp_path):
